@@ -1,0 +1,127 @@
+/**
+ * The backup contract: all that a pool knows of a place where pages go, and all that a new backend has to write.
+ *
+ *   pool ── backupPages(spans) ──▶ backup      memory → store; resolves to handles of a prefix of the pages
+ *   pool ◀─ copyPages(handles) ─── backup      store → memory; the stored copy stays (T3)
+ *   pool ── drop(handles) ───────▶ backup      the stored copy is released (T4)
+ *
+ * A call that cannot begin rejects and has done nothing: `TypeError` or `RangeError` for misuse, `SpillwayError` with
+ * `EBADF` when the backup is closed and `ESTALE` when a handle is not live. A call that began resolves, and its `error`
+ * says what stopped it. So a partial result is a value, and nobody loses a page to an exception.
+ */
+
+/** Adjacent handles `first`, `first + 1`, … `first + count − 1`, naming `count` pages in order. */
+export interface HandleRun {
+  readonly first: number
+  readonly count: number
+}
+
+/** What a backup can do, as frozen data. The pool and the conformance suite branch on this and on nothing else. */
+export interface BackupCapabilities {
+  /** Size of every page in bytes: a power of two. */
+  readonly pageSizeBytes: number
+  /** Where the bytes lie, for people and reports: `'memory'`, `'memfd'`, `'file'`, `'s3'`, … */
+  readonly medium: string
+  /** Pages that one call handles best; a pool fills batches up to it. */
+  readonly preferredBatchPages: number
+  /** Calls worth having in flight at once. */
+  readonly preferredCallsInFlight: number
+  /** Whether handles are good after the process ended. */
+  readonly persistent: boolean
+  /** Whether other processes can attach to the same store. */
+  readonly shareable: boolean
+  /** Whether `reserve` keeps its promise; otherwise it rejects with `ENOSYS`. */
+  readonly reserves: boolean
+  /** Whether stored bytes that changed behind the backup's back are told (`EBADMSG`) instead of returned. */
+  readonly detectsCorruption: boolean
+  /** Whether the bytes are kept at all: false for `nullBackup()` alone. */
+  readonly stores: boolean
+}
+
+/** Options of a call that moves pages. */
+export interface TransferOptions {
+  /** Stops the call before its next piece of work; the result then carries `EINTR` and the prefix done so far (T6). */
+  readonly signal?: AbortSignal | undefined
+  /** Fail rather than try hard: no retry of faults that might pass (T22, T45). */
+  readonly retryMayFail?: boolean | undefined
+}
+
+export interface BackupPagesOptions extends TransferOptions {
+  /** Push the pages to stable storage before answering. Best effort: failures are only counted in `stats()` (T7). */
+  readonly writeback?: boolean | undefined
+  /** Draw the space from this reservation. */
+  readonly reservation?: Reservation | undefined
+}
+
+export interface BackupResult {
+  /** Handles of a prefix of the pages, in order. One run: the handles are contiguous (T11). Empty: nothing was stored. */
+  readonly handles: readonly HandleRun[]
+  /** What stopped the call; absent exactly when every page has its handle. */
+  readonly error?: Error | undefined
+}
+
+export interface CopyResult {
+  /** How many pages, from the first on, hold their content. What is in the pages after them is undefined. */
+  readonly copied: number
+  /** What stopped the call; absent exactly when every page was copied. */
+  readonly error?: Error | undefined
+}
+
+/** Space that nobody else gets until it is used or released. */
+export interface Reservation extends AsyncDisposable {
+  /** Bytes still reserved. */
+  readonly bytes: number
+  /** Gives back what was not used; a second call does nothing. */
+  release(): Promise<void>
+}
+
+/** Counters every backup keeps; backends add their own. */
+export interface BackupStats {
+  readonly livePages: number
+  readonly backedUpPages: number
+  readonly copiedPages: number
+  readonly droppedPages: number
+  /** Bytes that the medium really holds for this backup, in its own units of allocation where it tells. */
+  readonly mediumBytes: number
+  /** Writebacks that failed; the data stayed readable (T7). */
+  readonly writebackErrors: number
+  /** Handles still live when the backup was closed (T10); 0 until then. */
+  readonly leakedPages: number
+}
+
+export interface Backup extends AsyncDisposable {
+  /** Names this backup in errors, statistics and dumps. */
+  readonly name: string
+  readonly capabilities: BackupCapabilities
+
+  /**
+   * Stores pages. Each span is a whole number of pages, adjacent pages in one span; the caller leaves the memory alone
+   * until the promise settles. A page is stored whole or not at all.
+   */
+  backupPages(spans: readonly Uint8Array[], options?: BackupPagesOptions): Promise<BackupResult>
+
+  /**
+   * Fills the spans, in order, with the pages that the handles name, and keeps the stored copies (T3). The number of
+   * handles is the number of pages in the spans. A page whose checksum does not match stops the call with `EBADMSG`.
+   */
+  copyPages(
+    handles: readonly HandleRun[],
+    spans: readonly Uint8Array[],
+    options?: TransferOptions,
+  ): Promise<CopyResult>
+
+  /** Releases exactly these pages (T4). Rejects with `ESTALE`, and has dropped none, when one of them is not live. */
+  drop(handles: readonly HandleRun[]): Promise<void>
+
+  /** Bytes that could be stored now: honest, but no promise (T8). */
+  bytesAvailable(): Promise<number>
+
+  /** Sets space aside; rejects with `ENOSPC` when there is not that much, `ENOSYS` when this backup cannot promise. */
+  reserve(bytes: number): Promise<Reservation>
+
+  /** A snapshot of the counters. */
+  stats(): BackupStats
+
+  /** Waits for what is in flight and releases all that is not meant to outlive it. A second call does nothing more. */
+  close(): Promise<void>
+}

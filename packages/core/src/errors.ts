@@ -1,0 +1,128 @@
+/**
+ * Every reason for which Spillway stops, named after errno where one fits. The union is closed and codes are stable
+ * between major versions; messages are not.
+ *
+ * - `EACCES`, `EPERM`  the system or the service refuses the permission
+ * - `EAGAIN`           throttled or momentarily out of a resource; worth trying again later
+ * - `EBADF`            the backup, buffer, pool or pin is closed
+ * - `EBADMSG`          stored bytes do not match their checksum; the page is quarantined and never returned as data
+ * - `EBUSY`            someone else holds what is needed (a pin, a lock, live handles)
+ * - `EDQUOT`           a budget or quota that was set is used up
+ * - `EEXIST`           the name is taken
+ * - `EFAULT`           memory could not be mapped for a device, or an address is not one of ours
+ * - `EFBIG`            larger than the medium can address
+ * - `EINTR`            aborted by a signal; `cause` is the signal's reason; the call may be repeated and goes on
+ * - `EINVAL`           not possible in this state
+ * - `EIO`              the medium failed
+ * - `EMFILE`           out of file descriptors
+ * - `ENOENT`           not there
+ * - `ENOMEM`           no memory within the limit
+ * - `ENOSPC`           the medium is full
+ * - `ENOSYS`           this platform or backup cannot do that
+ * - `EROFS`            the medium is read-only
+ * - `ESTALE`           the handle is not live: dropped, or of another backup
+ * - `ETIMEDOUT`        no answer in time
+ */
+export const errorCodes = [
+  'EACCES',
+  'EAGAIN',
+  'EBADF',
+  'EBADMSG',
+  'EBUSY',
+  'EDQUOT',
+  'EEXIST',
+  'EFAULT',
+  'EFBIG',
+  'EINTR',
+  'EINVAL',
+  'EIO',
+  'EMFILE',
+  'ENOENT',
+  'ENOMEM',
+  'ENOSPC',
+  'ENOSYS',
+  'EPERM',
+  'EROFS',
+  'ESTALE',
+  'ETIMEDOUT',
+] as const
+
+export type ErrorCode = (typeof errorCodes)[number]
+
+/** Where it happened; all fields optional, all plain data. */
+export interface SpillwayErrorFields {
+  readonly cause?: unknown
+  /** Whether the same call may succeed later without anything being changed. Default: by the code. */
+  readonly retryable?: boolean | undefined
+  /** Name of the backup. */
+  readonly backup?: string | undefined
+  /** Label of the buffer. */
+  readonly buffer?: string | undefined
+  /** Page within the buffer or the call, from 0. */
+  readonly page?: number | undefined
+  /** The handle in question. */
+  readonly handle?: number | undefined
+  /** Byte offset in the medium. */
+  readonly offsetBytes?: number | undefined
+}
+
+const brand = Symbol.for('spillway.error')
+const retryableCodes: ReadonlySet<ErrorCode> = new Set([
+  'EAGAIN',
+  'EBUSY',
+  'EINTR',
+  'ENOMEM',
+  'ENOSPC',
+  'ETIMEDOUT',
+])
+const knownCodes: ReadonlySet<string> = new Set(errorCodes)
+
+/** The one error class. Decide on `code`, never on `message`. */
+export class SpillwayError extends Error {
+  override readonly name = 'SpillwayError'
+  readonly code: ErrorCode
+  readonly retryable: boolean
+  readonly backup: string | undefined
+  readonly buffer: string | undefined
+  readonly page: number | undefined
+  readonly handle: number | undefined
+  readonly offsetBytes: number | undefined
+
+  constructor(code: ErrorCode, message: string, fields: SpillwayErrorFields = {}) {
+    super(`${code}: ${message}`, fields.cause === undefined ? undefined : { cause: fields.cause })
+    this.code = code
+    this.retryable = fields.retryable ?? retryableCodes.has(code)
+    this.backup = fields.backup
+    this.buffer = fields.buffer
+    this.page = fields.page
+    this.handle = fields.handle
+    this.offsetBytes = fields.offsetBytes
+    Object.defineProperty(this, brand, { value: true })
+  }
+}
+
+/** Whether `value` is a `SpillwayError`, of this or of another installed copy of this package. */
+export function isSpillwayError(value: unknown): value is SpillwayError {
+  return typeof value === 'object' && value !== null && brand in value
+}
+
+/** Whether `code` belongs to the closed union. */
+export function isErrorCode(code: unknown): code is ErrorCode {
+  return typeof code === 'string' && knownCodes.has(code)
+}
+
+/** `EINTR` for a signal that was aborted; `cause` is its reason. */
+export function abortError(signal: AbortSignal, fields: SpillwayErrorFields = {}): SpillwayError {
+  return new SpillwayError('EINTR', 'aborted by the caller', { ...fields, cause: signal.reason })
+}
+
+/**
+ * The error to report for a failure of the system: a `SpillwayError` with the system's own code where the union has it,
+ * else the failure itself. Nothing unknown is translated.
+ */
+export function systemError(failure: unknown, message: string, fields: SpillwayErrorFields = {}): Error {
+  if (isSpillwayError(failure)) return failure
+  const code = (failure as { code?: unknown } | null)?.code
+  if (isErrorCode(code)) return new SpillwayError(code, message, { ...fields, cause: failure })
+  return failure instanceof Error ? failure : new Error(String(failure))
+}

@@ -1,0 +1,85 @@
+import type { HandleRun } from './contract.ts'
+import { maxHandle } from './tagging.ts'
+
+/**
+ * The checks that every backup makes before it begins, in one place, so that all of them refuse the same things in
+ * the same words.
+ */
+
+/** The smallest and largest page size. */
+export const minPageSizeBytes = 4096
+export const maxPageSizeBytes = 2 * 1024 * 1024
+
+/** Throws `RangeError` unless `pageSizeBytes` is a power of two from 4 KiB to 2 MiB. */
+export function assertPageSize(pageSizeBytes: number): void {
+  const isPowerOfTwo =
+    Number.isInteger(pageSizeBytes) && 2 ** Math.round(Math.log2(pageSizeBytes)) === pageSizeBytes
+  if (!isPowerOfTwo || pageSizeBytes < minPageSizeBytes || pageSizeBytes > maxPageSizeBytes) {
+    throw new RangeError(
+      `pageSizeBytes is ${pageSizeBytes}; it must be a power of two from ${minPageSizeBytes} to ${maxPageSizeBytes}`,
+    )
+  }
+}
+
+/** Throws `RangeError` unless `bytes` is a whole number of bytes, 0 or more; `name` says which option it is. */
+export function assertByteCount(bytes: number, name: string): void {
+  if (!Number.isSafeInteger(bytes) || bytes < 0) {
+    throw new RangeError(`${name} is ${bytes}; it must be a whole number of bytes, 0 or more`)
+  }
+}
+
+/** Throws `TypeError` when `options` has a key that is not in `known`. */
+export function assertKnownOptions(options: object, known: readonly string[], caller: string): void {
+  for (const key of Object.keys(options)) {
+    if (!known.includes(key)) {
+      throw new TypeError(`${caller} has no option "${key}"; it knows ${known.join(', ')}`)
+    }
+  }
+}
+
+/** Number of pages in the spans; `TypeError` or `RangeError` when a span is no Uint8Array of whole pages. */
+export function countPages(spans: readonly Uint8Array[], pageSizeBytes: number): number {
+  let bytes = 0
+  for (let index = 0; index < spans.length; index++) {
+    const span = spans[index]
+    if (!(span instanceof Uint8Array)) throw new TypeError(`span ${index} is not a Uint8Array`)
+    if (span.byteLength === 0 || span.byteLength % pageSizeBytes !== 0) {
+      throw new RangeError(
+        `span ${index} has ${span.byteLength} bytes; it must be one or more whole pages of ${pageSizeBytes}`,
+      )
+    }
+    bytes += span.byteLength
+  }
+  return bytes / pageSizeBytes
+}
+
+/** Number of handles in the runs; `TypeError` or `RangeError` when a run could not have come from any backup. */
+export function countHandles(handles: readonly HandleRun[]): number {
+  let count = 0
+  for (const run of handles) {
+    if (typeof run !== 'object' || run === null) throw new TypeError(`${String(run)} is not a run of handles`)
+    const last = run.first + run.count - 1
+    if (!Number.isInteger(run.first) || run.first < 1 || last > maxHandle) {
+      throw new RangeError(`handle ${run.first} is not an integer from 1 to ${maxHandle}`)
+    }
+    if (!Number.isInteger(run.count) || run.count < 1) {
+      throw new RangeError(`a run of ${run.count} handles; it must be an integer of 1 or more`)
+    }
+    count += run.count
+  }
+  return count
+}
+
+/** Number of pages to copy; `RangeError` unless there are as many handles as pages in the spans. */
+export function countCopy(
+  handles: readonly HandleRun[],
+  spans: readonly Uint8Array[],
+  pageSizeBytes: number,
+): number {
+  const handleCount = countHandles(handles)
+  const pageCount = countPages(spans, pageSizeBytes)
+  if (handleCount !== pageCount) {
+    throw new RangeError(`${handleCount} handles for ${pageCount} pages; each page needs one handle`)
+  }
+  return pageCount
+}

@@ -1,0 +1,24 @@
+import { defineConfig } from 'vitest/config'
+
+const source = (path: string) => new URL(path, import.meta.url).pathname
+
+export default defineConfig({
+  resolve: {
+    // Tests run against the sources; the packed packages are tried separately by scripts/check-install.ts.
+    alias: [
+      {
+        find: /^@spillway\/core\/conformance$/,
+        replacement: source('packages/core/src/conformance/index.ts'),
+      },
+      { find: /^@spillway\/([a-z0-9-]+)$/, replacement: source('packages/$1/src/index.ts') },
+    ],
+  },
+  test: {
+    include: ['{packages,apps,examples}/*/test/**/*.test.ts', 'scripts/test/**/*.test.ts'],
+    execArgv: ['--expose-gc'],
+    pool: 'forks',
+    maxWorkers: 2,
+    testTimeout: 60_000,
+    hookTimeout: 60_000,
+  },
+})
