@@ -1,0 +1,117 @@
+/**
+ * Holds every published package to the one template, then asks publint and attw about the tarball that npm would
+ * publish. Prints what is wrong and exits 1, or one line per package.
+ */
+import { execFileSync } from 'node:child_process'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+
+const root = join(import.meta.dirname, '..')
+const allowedDependencies: Record<string, readonly string[]> = {
+  '@spillway/native': ['koffi'],
+  '@spillway/backup-shmem': ['@spillway/native'],
+}
+const maxReadmeLines = 200
+const maxSourceLines = 320
+
+function readLines(path: string): string[] {
+  return readFileSync(path, 'utf8').split('\n')
+}
+
+function sourceFiles(folder: string): string[] {
+  return readdirSync(folder, { recursive: true, encoding: 'utf8' })
+    .filter((name) => name.endsWith('.ts'))
+    .map((name) => join(folder, name))
+}
+
+/** What in this package differs from the template. */
+function templateProblems(folder: string): string[] {
+  const problems: string[] = []
+  const expect = (holds: boolean, problem: string) => {
+    if (!holds) problems.push(problem)
+  }
+  const name = folder.split('/').at(-1)
+  const manifest = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8'))
+  expect(manifest.name === `@spillway/${name}`, `name is ${manifest.name}`)
+  expect(manifest.type === 'module', 'type is not module')
+  expect(manifest.license === 'MIT', 'license is not MIT')
+  expect(manifest.sideEffects === false, 'sideEffects is not false')
+  expect(manifest.engines?.node === '>=22.19', 'engines.node is not >=22.19')
+  expect(manifest.publishConfig?.access === 'public', 'publishConfig.access is not public')
+  expect(manifest.publishConfig?.provenance === true, 'publishConfig.provenance is not true')
+  expect(manifest.repository?.directory === `packages/${name}`, 'repository.directory is wrong')
+  expect(typeof manifest.description === 'string', 'description is missing')
+  expect(manifest.exports?.['./package.json'] === './package.json', 'exports lacks ./package.json')
+  for (const [subpath, conditions] of Object.entries(manifest.exports ?? {})) {
+    if (typeof conditions === 'string') continue
+    const order = Object.keys(conditions as object).join(',')
+    expect(order === 'types,import,default', `exports ${subpath} has the conditions ${order}`)
+  }
+  for (const entry of ['dist', 'src', 'CHANGELOG.md']) {
+    expect(manifest.files?.includes(entry), `files lacks ${entry}`)
+  }
+  const allowed = allowedDependencies[manifest.name] ?? []
+  for (const dependency of Object.keys(manifest.dependencies ?? {})) {
+    expect(allowed.includes(dependency), `dependency ${dependency} is not in the list of justified ones`)
+  }
+  const readme = join(folder, 'README.md')
+  expect(existsSync(readme), 'README.md is missing')
+  if (existsSync(readme)) {
+    expect(readLines(readme).length <= maxReadmeLines, `README.md is longer than ${maxReadmeLines} lines`)
+  }
+  expect(existsSync(join(folder, 'CHANGELOG.md')), 'CHANGELOG.md is missing')
+  expect(existsSync(join(folder, 'src/index.ts')), 'src/index.ts is missing')
+  expect(
+    readFileSync(join(folder, 'tsup.config.ts'), 'utf8').includes('tsup.base'),
+    'tsup.config.ts is not the shared one',
+  )
+  for (const file of sourceFiles(join(folder, 'src'))) {
+    const lines = readLines(file).length
+    expect(lines <= maxSourceLines, `${file.slice(folder.length + 1)} has ${lines} lines`)
+  }
+  return problems
+}
+
+/** What publint and attw say of the packed tarball. */
+function tarballProblems(folder: string): string[] {
+  const scratch = mkdtempSync(join(tmpdir(), 'spillway-pack-'))
+  const problems: string[] = []
+  try {
+    const packed = JSON.parse(
+      execFileSync('npm', ['pack', '--json', '--pack-destination', scratch], {
+        cwd: folder,
+        encoding: 'utf8',
+        stdio: ['ignore', 'pipe', 'ignore'],
+      }),
+    )
+    const tarball = join(scratch, packed[0].filename)
+    for (const [tool, args] of [
+      ['publint', ['run', '--strict', tarball]],
+      ['attw', [tarball, '--profile', 'esm-only', '--no-emoji']],
+    ] as const) {
+      try {
+        execFileSync(join(root, 'node_modules/.bin', tool), args, {
+          cwd: root,
+          encoding: 'utf8',
+          stdio: 'pipe',
+        })
+      } catch (failure) {
+        const { stdout, stderr } = failure as { stdout: string; stderr: string }
+        problems.push(`${tool}: ${stdout}${stderr}`)
+      }
+    }
+  } finally {
+    rmSync(scratch, { recursive: true })
+  }
+  return problems
+}
+
+let failed = false
+for (const name of readdirSync(join(root, 'packages')).sort()) {
+  const folder = join(root, 'packages', name)
+  const problems = [...templateProblems(folder), ...tarballProblems(folder)]
+  console.log(problems.length === 0 ? `ok    ${name}` : `FAIL  ${name}\n      ${problems.join('\n      ')}`)
+  failed ||= problems.length > 0
+}
+process.exitCode = failed ? 1 : 0
