@@ -19,6 +19,7 @@ export {
   type SpillwayErrorFields,
   systemError,
 } from './errors.ts'
+export { SlotAllocator, type SlotAllocatorOptions } from './slots/slot-allocator.ts'
 export {
   clearedEntry,
   emptyEntry,

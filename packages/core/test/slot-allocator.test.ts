@@ -1,0 +1,207 @@
+import fc from 'fast-check'
+import { describe, expect, it } from 'vitest'
+import type { HandleRun } from '../src/index.ts'
+import { maxHandle, SlotAllocator } from '../src/index.ts'
+
+/** The same promises kept by a plain map of slot to generation, with every slot its own entry. */
+class NaiveSlots {
+  readonly live = new Map<number, number>()
+  readonly retired = new Set<number>()
+
+  handles(slotRange: number): Set<number> {
+    return new Set([...this.live].map(([slot, generation]) => generation * slotRange + slot))
+  }
+}
+
+function handlesOf(runs: Iterable<HandleRun>): number[] {
+  return [...runs].flatMap(({ first, count }) => Array.from({ length: count }, (_, index) => first + index))
+}
+
+describe('SlotAllocator', () => {
+  it('T84: hands out every slot once, in contiguous runs, and then says that it is exhausted', () => {
+    const slots = new SlotAllocator({ capacitySlots: 10_000 })
+    const seen = new Set<number>()
+    for (let run = slots.allocateRun(300); run !== undefined; run = slots.allocateRun(300)) {
+      for (const handle of handlesOf([run])) {
+        expect(slots.isLive(handle)).toBe(true)
+        seen.add(slots.slotOf(handle))
+      }
+    }
+    expect(seen.size).toBe(10_000)
+    expect(Math.max(...seen)).toBe(9_999)
+    expect(slots.freeSlots).toBe(0)
+    expect(slots.liveSlots).toBe(10_000)
+    expect(slots.highWaterSlots).toBe(10_000)
+    expect(slots.allocateRun(1)).toBeUndefined()
+  })
+
+  it('T84: a handle whose slot was reused is stale, and freeing it frees nothing', () => {
+    const slots = new SlotAllocator({ capacitySlots: 1 })
+    const before = slots.allocateRun(1)!
+    expect(slots.freeRun(before)).toBeUndefined()
+    expect(slots.isLive(before.first)).toBe(false)
+    const after = slots.allocateRun(1)!
+    expect(slots.slotOf(after.first)).toBe(slots.slotOf(before.first))
+    expect(after.first).not.toBe(before.first)
+    expect(slots.isLive(before.first)).toBe(false)
+    expect(slots.freeRun(before)).toBe(before.first)
+    expect(slots.isLive(after.first)).toBe(true)
+  })
+
+  it('T84: frees all of a list or none, a handle named twice included', () => {
+    const slots = new SlotAllocator({ capacitySlots: 100 })
+    const first = slots.allocateRun(10)!
+    const second = slots.allocateRun(10)!
+    const again = { first: first.first + 3, count: 1 }
+    expect(slots.free([first, second, again])).toBe(again.first)
+    expect(slots.liveSlots).toBe(20)
+    expect(slots.firstNotLive([first, second])).toBeUndefined()
+    expect(slots.free([second, { first: first.first + 5, count: 6 }])).toBe(first.first + 10)
+    expect(slots.liveSlots).toBe(20)
+    expect(slots.free([first, second])).toBeUndefined()
+    expect(slots.liveSlots).toBe(0)
+  })
+
+  it('T84: tells freed ranges of slots, neighbours joined', () => {
+    const slots = new SlotAllocator({ capacitySlots: 100 })
+    const whole = slots.allocateRun(30)!
+    const told: [number, number][] = []
+    const parts = [
+      { first: whole.first, count: 10 },
+      { first: whole.first + 10, count: 5 },
+      { first: whole.first + 20, count: 5 },
+    ]
+    expect(slots.free(parts, (firstSlot, count) => told.push([firstSlot, count]))).toBeUndefined()
+    expect(told).toEqual([
+      [0, 15],
+      [20, 5],
+    ])
+  })
+
+  it('T84: retired slots are stale at once and reused only after their release', () => {
+    const slots = new SlotAllocator({ capacitySlots: 8 })
+    const run = slots.allocateRun(8)!
+    expect(slots.retire([run])).toBeUndefined()
+    expect(slots.isLive(run.first)).toBe(false)
+    expect(slots.freeSlots).toBe(0)
+    expect(slots.allocateRun(1)).toBeUndefined()
+    slots.release(2, 3)
+    expect(slots.freeSlots).toBe(3)
+    expect(slots.slotOf(slots.allocateRun(8)!.first)).toBe(2)
+    expect(() => slots.release(2, 1)).toThrow(RangeError)
+    expect(() => slots.release(0, 3)).toThrow(RangeError)
+    slots.release(0, 2)
+    slots.release(5, 3)
+    expect(slots.freeSlots).toBe(5)
+  })
+
+  it('T84: handles stay exact up to the largest slot of a large space', () => {
+    for (const capacitySlots of [2 ** 28, 2 ** 28 + 1, 2 ** 40]) {
+      const slots = new SlotAllocator({ capacitySlots, generationSeed: 2 ** 24 - 3 })
+      for (let round = 0; round < 5; round++) {
+        const run = slots.allocateRun(20_000)!
+        expect(run.count).toBe(20_000)
+        expect(run.first).toBeGreaterThanOrEqual(slots.slotRange)
+        expect(run.first + run.count).toBeLessThanOrEqual(maxHandle)
+        expect(slots.slotOf(run.first + 19_999)).toBe(slots.slotOf(run.first) + 19_999)
+      }
+      expect(slots.liveSlots).toBe(100_000)
+    }
+  })
+
+  it('T83: does not take the handles of another allocator for its own', () => {
+    const mine = new SlotAllocator({ capacitySlots: 1000, generationSeed: 7 })
+    const other = new SlotAllocator({ capacitySlots: 1000, generationSeed: 70 })
+    const foreign = other.allocateRun(10)!
+    mine.allocateRun(10)
+    expect(mine.isLive(foreign.first)).toBe(false)
+    expect(mine.freeRun(foreign)).toBe(foreign.first)
+    expect(mine.liveSlots).toBe(10)
+  })
+
+  it('T84: a run that leaves its generation, or was never made, is not live', () => {
+    const slots = new SlotAllocator({ capacitySlots: 6, generationSeed: 1 })
+    const run = slots.allocateRun(6)!
+    expect(slots.firstNotLive([{ first: run.first, count: 7 }])).toBe(run.first + 6)
+    for (const forged of [1, 5, run.first - 1, run.first + 2 ** 32 * slots.slotRange, maxHandle]) {
+      expect(slots.isLive(forged)).toBe(false)
+    }
+  })
+
+  it('refuses sizes that are no whole number, and names them', () => {
+    for (const capacitySlots of [0, -1, 1.5, Number.NaN, 2 ** 41]) {
+      expect(() => new SlotAllocator({ capacitySlots })).toThrow(`${capacitySlots}`)
+    }
+    expect(() => new SlotAllocator({ capacitySlots: 1, generationSeed: -1 })).toThrow(RangeError)
+    expect(() => new SlotAllocator({ capacitySlots: 1, seed: 1 } as never)).toThrow(/"seed"/)
+    const slots = new SlotAllocator({ capacitySlots: 1 })
+    for (const wanted of [0, -1, 0.5, Number.NaN]) expect(() => slots.allocateRun(wanted)).toThrow(RangeError)
+  })
+
+  it('T84: agrees with a naive model over random histories', () => {
+    const step = fc.oneof(
+      { weight: 3, arbitrary: fc.record({ kind: fc.constant('take' as const), size: fc.nat(9000) }) },
+      { weight: 3, arbitrary: fc.record({ kind: fc.constant('take' as const), size: fc.nat(70) }) },
+      {
+        weight: 4,
+        arbitrary: fc.record({
+          kind: fc.constantFrom('free' as const, 'retire' as const),
+          pick: fc.nat(),
+          skip: fc.nat(5000),
+          size: fc.nat(6000),
+        }),
+      },
+      { weight: 1, arbitrary: fc.record({ kind: fc.constant('release' as const) }) },
+    )
+    fc.assert(
+      fc.property(
+        fc.integer({ min: 1, max: 20_000 }),
+        fc.array(step, { maxLength: 60 }),
+        (capacity, steps) => {
+          const slots = new SlotAllocator({ capacitySlots: capacity })
+          const model = new NaiveSlots()
+          const held: HandleRun[] = []
+          for (const action of steps) {
+            if (action.kind === 'take') {
+              const run = slots.allocateRun(action.size + 1)
+              expect(run === undefined).toBe(model.live.size + model.retired.size === capacity)
+              if (run === undefined) continue
+              expect(run.count).toBeLessThanOrEqual(action.size + 1)
+              const first = slots.slotOf(run.first)
+              for (let slot = first; slot < first + run.count; slot++) {
+                if (model.live.has(slot) || model.retired.has(slot) || slot >= capacity)
+                  throw new Error('taken')
+                model.live.set(slot, Math.floor(run.first / slots.slotRange))
+              }
+              held.push(run)
+            } else if (action.kind === 'release') {
+              for (const slot of model.retired) slots.release(slot, 1)
+              model.retired.clear()
+            } else if (held.length > 0) {
+              const index = action.pick % held.length
+              const run = held[index]
+              const skip = action.skip % run.count
+              const part = { first: run.first + skip, count: Math.min(action.size + 1, run.count - skip) }
+              held.splice(index, 1)
+              if (skip > 0) held.push({ first: run.first, count: skip })
+              const rest = run.count - skip - part.count
+              if (rest > 0) held.push({ first: part.first + part.count, count: rest })
+              expect(action.kind === 'free' ? slots.freeRun(part) : slots.retire([part])).toBeUndefined()
+              expect(slots.isLive(part.first)).toBe(false)
+              const first = slots.slotOf(part.first)
+              for (let slot = first; slot < first + part.count; slot++) {
+                model.live.delete(slot)
+                if (action.kind === 'retire') model.retired.add(slot)
+              }
+            }
+            expect(slots.liveSlots).toBe(model.live.size)
+            expect(slots.freeSlots).toBe(capacity - model.live.size - model.retired.size)
+          }
+          expect(new Set(handlesOf(slots.liveRuns()))).toEqual(model.handles(slots.slotRange))
+          expect(slots.firstNotLive(held)).toBeUndefined()
+        },
+      ),
+      { numRuns: 150 },
+    )
+  })
+})
