@@ -1,0 +1,187 @@
+import { type ChildProcess, fork } from 'node:child_process'
+import { fileURLToPath } from 'node:url'
+import type {
+  AcceptedCredentials,
+  AnswerMessage,
+  Command,
+  Fault,
+  FaultRule,
+  Operation,
+  Quirks,
+  ReadyMessage,
+  RequestRecord,
+  ServerCounters,
+  ServerOptions,
+} from '../server/protocol.ts'
+
+export interface Credentials {
+  readonly accessKeyId: string
+  readonly secretAccessKey: string
+  readonly sessionToken?: string | undefined
+}
+
+/** Which requests, beside the operation. Counted from when the fault is set. */
+export type FaultScope = Pick<FaultRule, 'from' | 'times' | 'chance' | 'keyIncludes'>
+
+export interface ServerFaults {
+  /** One matching request goes wrong: the first, or the `from`-th. Resolves to the rule's number. */
+  once(
+    operation: Operation | readonly Operation[] | 'any',
+    fault: Fault,
+    scope?: Pick<FaultScope, 'from' | 'keyIncludes'>,
+  ): Promise<number>
+  /** All matching requests go wrong from the `from`-th on, or `times` of them, or each with probability `chance`. */
+  always(
+    operation: Operation | readonly Operation[] | 'any',
+    fault: Fault,
+    scope?: FaultScope,
+  ): Promise<number>
+  remove(ruleId: number): Promise<void>
+  clear(): Promise<void>
+  /** How often each rule came true, by its number. */
+  fired(): Promise<Readonly<Record<number, number>>>
+}
+
+export interface EmbeddedServer extends AsyncDisposable {
+  /** `http://127.0.0.1:<port>` */
+  readonly endpoint: string
+  readonly region: string
+  /** The first of the buckets that were asked for. */
+  readonly bucket: string
+  /** The first of the accepted ones. */
+  readonly credentials: Credentials
+  /** Process id of the server. */
+  readonly pid: number
+  readonly faults: ServerFaults
+  /** The requests so far, oldest first, of one operation or of all. */
+  log(operation?: Operation): Promise<readonly RequestRecord[]>
+  /** Forgets the log and sets the counters to 0. */
+  clearLog(): Promise<void>
+  counters(): Promise<ServerCounters>
+  /** From now on these are accepted, and no others. */
+  setCredentials(credentials: readonly AcceptedCredentials[]): Promise<void>
+  setQuirks(quirks: Quirks): Promise<void>
+  /** Sets the server's clock, in milliseconds ahead of this machine's. */
+  setClock(offsetMs: number): Promise<void>
+  setQuota(quotaBytes: number): Promise<void>
+  /** Ends all connections and refuses new ones; `false` takes them again, on the same port and with all objects. */
+  outage(out: boolean): Promise<void>
+  /** Ends the server; all that it stored is gone. A second call does nothing. */
+  close(): Promise<void>
+}
+
+const serverPath = fileURLToPath(new URL('../server/server.ts', import.meta.url))
+const defaultCredentials: Credentials = {
+  accessKeyId: 'test-access-key',
+  secretAccessKey: 'test-secret-key',
+}
+
+/** Commands to the server process and their answers. An idle channel does not keep this process alive. */
+class Channel {
+  readonly #child: ChildProcess
+  readonly #waiting = new Map<number, { resolve(result: unknown): void; reject(error: Error): void }>()
+  #lastId = 0
+  #ended = false
+
+  constructor(child: ChildProcess) {
+    this.#child = child
+    child.on('message', (message: AnswerMessage) => {
+      const waiting = this.#waiting.get(message.id)
+      this.#waiting.delete(message.id)
+      if (this.#waiting.size === 0) child.channel?.unref()
+      if (message.failure === undefined) waiting?.resolve(message.result)
+      else waiting?.reject(new Error(message.failure))
+    })
+    child.once('exit', () => {
+      this.#ended = true
+      for (const { reject } of this.#waiting.values()) reject(new Error('the S3 test server has ended'))
+      this.#waiting.clear()
+    })
+    child.unref()
+    child.channel?.unref()
+  }
+
+  send<T>(command: Command): Promise<T> {
+    if (this.#ended) return Promise.reject(new Error('the S3 test server has ended'))
+    return new Promise((resolve, reject) => {
+      const id = ++this.#lastId
+      this.#waiting.set(id, { resolve: resolve as (result: unknown) => void, reject })
+      this.#child.channel?.ref()
+      this.#child.send({ ...command, id })
+    })
+  }
+}
+
+function ready(child: ChildProcess, options: ServerOptions): Promise<number> {
+  return new Promise((resolve, reject) => {
+    child.once('error', reject)
+    child.once('exit', (code) => reject(new Error(`the S3 test server ended at once, with status ${code}`)))
+    child.once('message', (message: ReadyMessage) => {
+      child.removeAllListeners('exit')
+      resolve(message.ready.port)
+    })
+    child.send(options)
+  })
+}
+
+/**
+ * Starts the S3 test server in a process of its own, which ends with this one at the latest.
+ * @param options see `ServerOptions`; nothing has to be given
+ */
+export async function startServer(options: ServerOptions = {}): Promise<EmbeddedServer> {
+  const child = fork(serverPath, [], {
+    execArgv: [],
+    serialization: 'advanced',
+    stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+    env: { PATH: process.env['PATH'] ?? '' },
+  })
+  const port = await ready(child, options)
+  const channel = new Channel(child)
+  const add = (
+    operation: Operation | readonly Operation[] | 'any',
+    fault: Fault,
+    scope: FaultScope,
+  ): Promise<number> => {
+    const rule: FaultRule =
+      operation === 'any' ? { ...scope, fault } : { ...scope, operation: operation as Operation, fault }
+    return channel.send({ command: 'addFault', rule })
+  }
+  let closing: Promise<void> | undefined
+  const close = () => {
+    closing ??= new Promise((resolve) => {
+      if (child.exitCode !== null || child.signalCode !== null) return resolve()
+      child.ref()
+      child.once('exit', () => resolve())
+      child.disconnect()
+    })
+    return closing
+  }
+  const { accessKeyId, secretAccessKey, sessionToken } = options.credentials?.[0] ?? defaultCredentials
+  return {
+    endpoint: `http://127.0.0.1:${port}`,
+    region: options.region ?? 'us-east-1',
+    bucket: options.buckets?.[0] ?? 'test',
+    credentials: { accessKeyId, secretAccessKey, ...(sessionToken === undefined ? {} : { sessionToken }) },
+    pid: child.pid!,
+    faults: {
+      once: (operation, fault, scope = {}) => add(operation, fault, { ...scope, times: 1 }),
+      always: (operation, fault, scope = {}) => add(operation, fault, scope),
+      remove: (ruleId) => channel.send({ command: 'removeFault', ruleId }),
+      clear: () => channel.send({ command: 'clearFaults' }),
+      fired: () => channel.send({ command: 'fired' }),
+    },
+    async log(operation) {
+      const records = await channel.send<RequestRecord[]>({ command: 'log' })
+      return operation === undefined ? records : records.filter((record) => record.operation === operation)
+    },
+    clearLog: () => channel.send({ command: 'clearLog' }),
+    counters: () => channel.send({ command: 'counters' }),
+    setCredentials: (credentials) => channel.send({ command: 'setCredentials', credentials }),
+    setQuirks: (quirks) => channel.send({ command: 'setQuirks', quirks }),
+    setClock: (offsetMs) => channel.send({ command: 'setClock', offsetMs }),
+    setQuota: (quotaBytes) => channel.send({ command: 'setQuota', quotaBytes }),
+    outage: (out) => channel.send({ command: 'outage', out }),
+    close,
+    [Symbol.asyncDispose]: close,
+  }
+}

@@ -1,0 +1,5 @@
+export type * from '../server/protocol.ts'
+export { rgwQuirks } from '../server/protocol.ts'
+export * from './embedded-server.ts'
+export * as faults from './faults.ts'
+export * from './target.ts'

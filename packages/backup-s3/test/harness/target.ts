@@ -1,0 +1,143 @@
+/**
+ * The service that tests and benchmarks run against: the one named in the environment, else the embedded server.
+ *
+ *   S3_ENDPOINT                 any S3-compatible service; unset: the embedded server
+ *   S3_BUCKET                   a bucket that exists; unset: one is made and removed
+ *   AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_REGION (default us-east-1)
+ *   S3_FORCE_PATH_STYLE=0       for services that want the bucket in the host name
+ *   CEPH_CONTROL                path of a script that kills and restarts parts of the service; see `ceph.ts`
+ */
+import { randomBytes } from 'node:crypto'
+import {
+  CreateBucketCommand,
+  DeleteBucketCommand,
+  DeleteObjectsCommand,
+  ListObjectsV2Command,
+  S3Client,
+  type S3ClientConfig,
+} from '@aws-sdk/client-s3'
+import type { ServerOptions } from '../server/protocol.ts'
+import { type Credentials, type EmbeddedServer, startServer } from './embedded-server.ts'
+
+export interface ListedObject {
+  readonly key: string
+  readonly bytes: number
+}
+
+export interface S3Target extends AsyncDisposable {
+  readonly endpoint: string
+  readonly region: string
+  readonly bucket: string
+  readonly credentials: Credentials
+  readonly forcePathStyle: boolean
+  /** Whether `server` is there, and with it faults, the request log and counters. */
+  readonly canInjectFaults: boolean
+  readonly server: EmbeddedServer | undefined
+  /** What a client for this target has to be told; plain data, good for a child process too. */
+  readonly clientConfig: S3ClientConfig
+  /** A client of its own; the target destroys it when it is closed. */
+  client(config?: S3ClientConfig): S3Client
+  /** A prefix that nobody else uses. */
+  prefix(): string
+  /** All objects under a prefix, by key. */
+  list(prefix?: string): Promise<readonly ListedObject[]>
+  /** Deletes all objects under a prefix. */
+  clear(prefix?: string): Promise<void>
+  /** Removes what was made, and ends the embedded server. */
+  close(): Promise<void>
+}
+
+function environmentCredentials(): Credentials {
+  const accessKeyId = process.env['AWS_ACCESS_KEY_ID']
+  const secretAccessKey = process.env['AWS_SECRET_ACCESS_KEY']
+  const sessionToken = process.env['AWS_SESSION_TOKEN']
+  if (!accessKeyId || !secretAccessKey)
+    throw new Error('S3_ENDPOINT is set: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY have to be set too')
+  return { accessKeyId, secretAccessKey, ...(sessionToken ? { sessionToken } : {}) }
+}
+
+/** Whether the environment names a service. */
+export function hasServiceInEnvironment(): boolean {
+  return Boolean(process.env['S3_ENDPOINT'])
+}
+
+/**
+ * The target to test against.
+ * @param options for the embedded server; `embedded: true` takes that one whatever the environment says, for tests that
+ *   need its faults
+ */
+export async function s3Target(options: ServerOptions & { embedded?: boolean } = {}): Promise<S3Target> {
+  const { embedded = false, ...serverOptions } = options
+  const endpoint = process.env['S3_ENDPOINT']
+  const server = embedded || !endpoint ? await startServer(serverOptions) : undefined
+  const credentials = server?.credentials ?? environmentCredentials()
+  const forcePathStyle = server !== undefined || process.env['S3_FORCE_PATH_STYLE'] !== '0'
+  const region = server?.region ?? (process.env['AWS_REGION'] || 'us-east-1')
+  const clientConfig: S3ClientConfig = {
+    endpoint: server?.endpoint ?? endpoint!,
+    region,
+    credentials: { ...credentials } as NonNullable<S3ClientConfig['credentials']>,
+    forcePathStyle,
+  }
+  const clients: S3Client[] = []
+  const client = (config: S3ClientConfig = {}) => {
+    const made = new S3Client({ ...clientConfig, ...config })
+    clients.push(made)
+    return made
+  }
+  const own = client()
+  const namedBucket = server?.bucket ?? process.env['S3_BUCKET']
+  const bucket = namedBucket || `spillway-test-${randomBytes(6).toString('hex')}`
+  if (!namedBucket) await own.send(new CreateBucketCommand({ Bucket: bucket }))
+
+  const list = async (prefix = '') => {
+    const objects: ListedObject[] = []
+    let token: string | undefined
+    do {
+      const page = await own.send(
+        new ListObjectsV2Command({ Bucket: bucket, Prefix: prefix, ContinuationToken: token }),
+      )
+      for (const { Key, Size } of page.Contents ?? []) objects.push({ key: Key!, bytes: Size ?? 0 })
+      token = page.NextContinuationToken
+    } while (token !== undefined)
+    return objects
+  }
+  const clear = async (prefix = '') => {
+    const objects = await list(prefix)
+    for (let start = 0; start < objects.length; start += 1000) {
+      const Objects = objects.slice(start, start + 1000).map(({ key }) => ({ Key: key }))
+      const answer = await own.send(
+        new DeleteObjectsCommand({ Bucket: bucket, Delete: { Objects, Quiet: true } }),
+      )
+      if (answer.Errors?.length) throw new Error(`not deleted: ${JSON.stringify(answer.Errors[0])}`)
+    }
+  }
+  let closing: Promise<void> | undefined
+  const close = () => {
+    closing ??= (async () => {
+      if (!namedBucket) {
+        await clear()
+        await own.send(new DeleteBucketCommand({ Bucket: bucket }))
+      }
+      for (const made of clients) made.destroy()
+      await server?.close()
+    })()
+    return closing
+  }
+  return {
+    endpoint: server?.endpoint ?? endpoint!,
+    region,
+    bucket,
+    credentials,
+    forcePathStyle,
+    canInjectFaults: server !== undefined,
+    server,
+    clientConfig,
+    client,
+    prefix: () => `test-${randomBytes(8).toString('hex')}/`,
+    list,
+    clear,
+    close,
+    [Symbol.asyncDispose]: close,
+  }
+}

@@ -1,0 +1,214 @@
+/**
+ * One request, from its head to the end of its answer:
+ *
+ *   head ─ signature ─ fault plan drawn ─ early refusals ─ 100 Continue ─ body ─ faults ─ checks ─ operation ─ faults ─ answer
+ *                                                                     (atomic: checks of preconditions and the write)
+ *
+ * A client that goes away before its body is complete leaves nothing behind; once the body is here the operation is done,
+ * whether or not anybody waits for the answer.
+ */
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { sendAnswer, sendError } from './answer.ts'
+import { BodyCutShort, checkBodyHeaders, readBody, verifyBody } from './body.ts'
+import { accessDenied, notImplemented, S3Error } from './errors.ts'
+import type { FaultPlan } from './fault-plan.ts'
+import { perform, preconditionsOf, type S3Request, type Settings } from './operations.ts'
+import type { AcceptedCredentials, Fault, Operation } from './protocol.ts'
+import type { OpenRecord, RequestLog } from './request-log.ts'
+import { verifySignature } from './signature.ts'
+import type { Store } from './store.ts'
+
+export interface ServerState extends Settings {
+  readonly store: Store
+  readonly faults: FaultPlan
+  readonly log: RequestLog
+  readonly maxObjectBytes: number
+  credentials: readonly AcceptedCredentials[]
+}
+
+/** Parameters that stand for operations or versions that this server has not. */
+const unknownParameters = [
+  'acl',
+  'attributes',
+  'cors',
+  'lifecycle',
+  'partNumber',
+  'policy',
+  'tagging',
+  'uploadId',
+  'uploads',
+  'versionId',
+  'versioning',
+  'versions',
+]
+
+function operationOf(
+  method: string,
+  bucket: string,
+  key: string,
+  query: URLSearchParams,
+): Operation | undefined {
+  if (unknownParameters.some((name) => query.has(name))) return undefined
+  if (bucket === '') return method === 'GET' ? 'ListBuckets' : undefined
+  if (key === '') {
+    if (method === 'GET')
+      return query.get('list-type') === '2'
+        ? 'ListObjectsV2'
+        : query.has('location')
+          ? 'GetBucketLocation'
+          : undefined
+    if (method === 'POST') return query.has('delete') ? 'DeleteObjects' : undefined
+    return ({ PUT: 'CreateBucket', HEAD: 'HeadBucket', DELETE: 'DeleteBucket' } as const)[method]
+  }
+  return ({ PUT: 'PutObject', GET: 'GetObject', HEAD: 'HeadObject', DELETE: 'DeleteObject' } as const)[method]
+}
+
+function understand(request: IncomingMessage, path: string, query: string): S3Request {
+  const slash = path.indexOf('/', 1)
+  const bucket = decodeURIComponent(slash < 0 ? path.slice(1) : path.slice(1, slash))
+  const key = slash < 0 ? '' : decodeURIComponent(path.slice(slash + 1))
+  if (Buffer.byteLength(key) > 1024) throw new S3Error(400, 'KeyTooLongError', 'Your key is too long')
+  const parameters = new URLSearchParams(query.replaceAll('+', '%2B'))
+  let operation = operationOf(request.method ?? '', bucket, key, parameters)
+  if (request.headers['x-amz-copy-source'] !== undefined) operation = undefined
+  if (operation === undefined) throw notImplemented(`${request.method} ${request.url}`)
+  return { operation, bucket, key, query: parameters, headers: request.headers }
+}
+
+/** Settles when the request has its answer or will never get one. Never rejects. */
+export async function handle(
+  state: ServerState,
+  request: IncomingMessage,
+  response: ServerResponse,
+  expectsContinue: boolean,
+): Promise<void> {
+  const url = request.url ?? '/'
+  const mark = url.indexOf('?')
+  const path = mark < 0 ? url : url.slice(0, mark)
+  const query = mark < 0 ? '' : url.slice(mark + 1)
+  let understood: S3Request | undefined
+  let refusal: unknown
+  try {
+    understood = understand(request, path, query)
+  } catch (error) {
+    refusal = error instanceof URIError ? new S3Error(400, 'InvalidURI', 'Could not parse the URI.') : error
+  }
+  const record = state.log.begin(
+    request,
+    understood?.operation ?? 'unknown',
+    understood?.bucket ?? '',
+    understood?.key ?? '',
+    query,
+  )
+  response.on('close', () => {
+    if (record.endedMs === undefined) state.log.end(record)
+  })
+  response.on('error', () => {})
+  response.sendDate = false
+  response.setHeader('date', new Date(Date.now() + state.clockOffsetMs).toUTCString())
+
+  let continued = !expectsContinue
+  const proceed = () => {
+    if (!continued) response.writeContinue()
+    continued = true
+  }
+  try {
+    if (understood === undefined) throw refusal
+    await answer(state, request, response, understood, path, query, record, expectsContinue, proceed)
+  } catch (error) {
+    if (error instanceof BodyCutShort || response.destroyed) return void response.destroy()
+    // A client that was not told to go on may have begun to send all the same: its connection is of no more use.
+    if (!continued) response.setHeader('connection', 'close')
+    else if (!request.complete) await readBody(request).catch(() => response.destroy())
+    sendError(state, response, record, error, path, request.method === 'HEAD')
+  }
+}
+
+async function answer(
+  state: ServerState,
+  request: IncomingMessage,
+  response: ServerResponse,
+  understood: S3Request,
+  path: string,
+  query: string,
+  record: OpenRecord,
+  expectsContinue: boolean,
+  proceed: () => void,
+): Promise<void> {
+  const nowMs = Date.now() + state.clockOffsetMs
+  const user = verifySignature(request, path, query, state.credentials, state.region, nowMs)
+  if (user.deny?.includes(understood.operation)) throw accessDenied()
+
+  const faults = state.faults.draw(
+    understood.operation,
+    understood.key || (understood.query.get('prefix') ?? ''),
+  )
+  record.faults = faults.map((fault) => fault.kind)
+  if (interrupt(faults, 'request', response)) return
+  const refused = faults.find((fault) => fault.kind === 'error' || fault.kind === 'foreign')
+  if (refused === undefined) {
+    checkBodyHeaders(request, state.quirks, state.maxObjectBytes)
+    if (expectsContinue && understood.operation === 'PutObject')
+      state.store.checkPut(
+        understood.bucket,
+        understood.key,
+        preconditionsOf(understood, state.quirks),
+        state.quirks.bareIfMatchOnly === true,
+      )
+  } else if (expectsContinue) {
+    await delay(state, faults, 'request')
+    return refuse(refused, response, record)
+  }
+
+  proceed()
+  const body = await readBody(request)
+  record.bytesIn = body.bytes.byteLength
+  await delay(state, faults, 'request')
+  if (faults.some((fault) => fault.kind === 'hang' && fault.when !== 'answer')) return
+  if (refused !== undefined) return refuse(refused, response, record)
+  verifyBody(request, body, state.quirks)
+  const result = perform(state.store, understood, body, state, faults)
+  await delay(state, faults, 'answer')
+  if (interrupt(faults, 'answer', response)) return
+  if (faults.some((fault) => fault.kind === 'hang')) return
+  sendAnswer(state, response, record, result, faults)
+}
+
+async function delay(
+  state: ServerState,
+  faults: readonly Fault[],
+  when: 'request' | 'answer',
+): Promise<void> {
+  for (const fault of faults)
+    if (fault.kind === 'delay' && (fault.when ?? 'request') === when) await sleep(state.faults.delayMs(fault))
+}
+
+/** Drops the connection or kills the client where that is its fault now. */
+function interrupt(faults: readonly Fault[], when: 'request' | 'answer', response: ServerResponse): boolean {
+  for (const fault of faults) {
+    if ((fault.kind !== 'drop' && fault.kind !== 'kill') || fault.when !== when) continue
+    if (fault.kind === 'kill') {
+      try {
+        process.kill(fault.pid, 'SIGKILL')
+      } catch {
+        // It is dead already, which is what was wanted.
+      }
+    }
+    response.destroy()
+    return true
+  }
+  return false
+}
+
+function refuse(fault: Fault, response: ServerResponse, record: OpenRecord): void {
+  if (fault.kind === 'error')
+    throw new S3Error(fault.status, fault.code, fault.message ?? 'Refused by the fault plan.', fault.headers)
+  if (fault.kind !== 'foreign') return
+  record.status = fault.status
+  response.writeHead(fault.status, {
+    'content-type': fault.contentType,
+    'content-length': Buffer.byteLength(fault.body),
+  })
+  response.end(fault.body)
+}
