@@ -1,3 +1,6 @@
+export { type MemoryBackupOptions, memoryBackup } from './backups/memory-backup.ts'
+export { type NullBackupOptions, nullBackup } from './backups/null-backup.ts'
+export { CallGate } from './call-gate.ts'
 export type {
   Backup,
   BackupCapabilities,
@@ -19,6 +22,7 @@ export {
   type SpillwayErrorFields,
   systemError,
 } from './errors.ts'
+export { sliceBytes, yieldToEventLoop } from './event-loop.ts'
 export { SlotAllocator, type SlotAllocatorOptions } from './slots/slot-allocator.ts'
 export {
   clearedEntry,
@@ -34,9 +38,11 @@ export {
   pageEntry,
 } from './tagging.ts'
 export {
+  assertBackupPagesOptions,
   assertByteCount,
   assertKnownOptions,
   assertPageSize,
+  assertTransferOptions,
   countCopy,
   countHandles,
   countPages,

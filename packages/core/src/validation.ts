@@ -1,4 +1,4 @@
-import type { HandleRun } from './contract.ts'
+import type { BackupPagesOptions, HandleRun, TransferOptions } from './contract.ts'
 import { maxHandle } from './tagging.ts'
 
 /**
@@ -82,4 +82,33 @@ export function countCopy(
     throw new RangeError(`${handleCount} handles for ${pageCount} pages; each page needs one handle`)
   }
   return pageCount
+}
+
+const transferOptions = ['signal', 'retryMayFail']
+const backupPagesOptions = [...transferOptions, 'writeback', 'reservation']
+
+/** Throws `TypeError` for an unknown option of `copyPages` or a signal that is none. */
+export function assertTransferOptions(options: TransferOptions): void {
+  assertCallOptions(options, transferOptions, 'copyPages')
+}
+
+/** Throws `TypeError` for an unknown option of `backupPages` or a signal that is none. */
+export function assertBackupPagesOptions(options: BackupPagesOptions): void {
+  assertCallOptions(options, backupPagesOptions, 'backupPages')
+  assertFlag(options.writeback, 'writeback')
+}
+
+function assertCallOptions(options: TransferOptions, known: readonly string[], caller: string): void {
+  assertKnownOptions(options, known, caller)
+  assertFlag(options.retryMayFail, 'retryMayFail')
+  const { signal } = options
+  if (signal !== undefined && typeof signal?.aborted !== 'boolean') {
+    throw new TypeError(`signal is ${String(signal)}; it must be an AbortSignal`)
+  }
+}
+
+function assertFlag(value: unknown, name: string): void {
+  if (value !== undefined && typeof value !== 'boolean') {
+    throw new TypeError(`${name} is ${String(value)}; it must be true or false`)
+  }
 }

@@ -1,3 +1,5 @@
+import { lowestBit } from './bits.ts'
+
 /**
  * A set of small integers that finds its least member in a handful of steps.
  *
@@ -77,9 +79,4 @@ export class BitTree {
       words = Math.ceil(this.#levels[level].length / 32)
     }
   }
-}
-
-/** Position of the lowest bit that is set; `word` is not 0. */
-export function lowestBit(word: number): number {
-  return 31 - Math.clz32(word & -word)
 }

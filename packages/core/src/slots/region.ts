@@ -1,4 +1,4 @@
-import { lowestBit } from './bit-tree.ts'
+import { lowestBit, setBits } from './bits.ts'
 
 /** Slots that share one block of bookkeeping. */
 export const regionSlots = 4096
@@ -133,18 +133,5 @@ export class Region {
     if (!sawFree) this.#firstFreeWord = regionWords
     this.longestAtMost = found.count
     return regionWords - firstWord
-  }
-}
-
-function setBits(bits: Uint32Array, from: number, count: number, value: boolean): void {
-  const end = from + count
-  let index = from
-  while (index < end) {
-    const word = index >>> 5
-    const offset = index & 31
-    const length = Math.min(32 - offset, end - index)
-    const mask = (length === 32 ? 0xffffffff : (1 << length) - 1) << offset
-    bits[word] = value ? bits[word] | mask : bits[word] & ~mask
-    index += length
   }
 }

@@ -1,6 +1,7 @@
 import type { HandleRun } from '../contract.ts'
 import { assertKnownOptions } from '../validation.ts'
-import { BitTree, lowestBit } from './bit-tree.ts'
+import { BitTree } from './bit-tree.ts'
+import { lowestBit } from './bits.ts'
 import { type FoundRun, Region, regionSlots } from './region.ts'
 
 /**

@@ -1,0 +1,16 @@
+interface Scheduling {
+  readonly setImmediate?: (callback: () => void) => unknown
+  readonly setTimeout: (callback: () => void, delayMs: number) => unknown
+}
+
+/** Bytes that are worth copying before the event loop gets its turn: a fraction of a millisecond of work. */
+export const sliceBytes = 2 ** 20
+
+/** Resolves after the event loop had its turn: timers, I/O and other callers run in between. */
+export function yieldToEventLoop(): Promise<void> {
+  const { setImmediate, setTimeout } = globalThis as unknown as Scheduling
+  return new Promise((resolve) => {
+    if (setImmediate === undefined) setTimeout(resolve, 0)
+    else setImmediate(resolve)
+  })
+}

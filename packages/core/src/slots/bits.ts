@@ -1,0 +1,33 @@
+/** Position of the lowest bit that is set; `word` is not 0. */
+export function lowestBit(word: number): number {
+  return 31 - Math.clz32(word & -word)
+}
+
+/** Sets or clears `count` bits from bit `from` on. */
+export function setBits(bits: Uint32Array, from: number, count: number, value: boolean): void {
+  const end = from + count
+  let index = from
+  while (index < end) {
+    const word = index >>> 5
+    const offset = index & 31
+    const length = Math.min(32 - offset, end - index)
+    const mask = (length === 32 ? 0xffffffff : (1 << length) - 1) << offset
+    bits[word] = value ? bits[word] | mask : bits[word] & ~mask
+    index += length
+  }
+}
+
+/** The first bit from `from` on, within `count` bits, that is not set; −1 when all are. */
+export function firstClearBit(bits: Uint32Array, from: number, count: number): number {
+  const end = from + count
+  let index = from
+  while (index < end) {
+    const rest = ~bits[index >>> 5] >>> (index & 31)
+    if (rest !== 0) {
+      const clear = index + lowestBit(rest)
+      return clear < end ? clear : -1
+    }
+    index = (index | 31) + 1
+  }
+  return -1
+}
