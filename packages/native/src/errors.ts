@@ -1,0 +1,27 @@
+import { getSystemErrorMap } from 'node:util'
+
+/** What every failed system call here is thrown as; the same fields as the errors of `node:fs`. */
+export interface NativeError extends Error {
+  /** Name of the errno, for example `'ENOSPC'`. */
+  readonly code: string
+  /** The errno as Node gives it: negative. */
+  readonly errno: number
+  readonly syscall: string
+}
+
+const nativeError = (code: string, errno: number, syscall: string, message: string): NativeError =>
+  Object.assign(new Error(`${code}: ${message}, ${syscall}`), { code, errno: -errno, syscall })
+
+/** The error for `errno` (positive, as C has it) of `syscall`; `detail` says what was tried. */
+export function systemError(errno: number, syscall: string, detail?: string): NativeError {
+  const [code, description] = getSystemErrorMap().get(-errno) ?? [`E${errno}`, 'unknown system error']
+  return nativeError(code, errno, syscall, detail === undefined ? description : `${description} (${detail})`)
+}
+
+/** Linux's number of ENOSYS; this package has nothing to offer where it is another. */
+const enosys = 38
+
+/** The error for something that this platform cannot do, and why. */
+export function missing(syscall: string, reason: string): NativeError {
+  return nativeError('ENOSYS', enosys, syscall, reason)
+}

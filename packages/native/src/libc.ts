@@ -1,0 +1,114 @@
+import { createRequire } from 'node:module'
+import { missing, type NativeError, systemError } from './errors.ts'
+
+/**
+ * The C library, bound once and only when the first call needs it, so that importing this package never fails.
+ * Addresses are plain numbers: user space of every 64-bit Linux ends below 2^53. Every call returns what C returns;
+ * `lastError` turns a −1 into an error and must be called before anything else.
+ */
+export interface Libc {
+  mmap(
+    address: number,
+    lengthBytes: number,
+    protection: number,
+    flags: number,
+    fd: number,
+    offsetBytes: number,
+  ): number
+  munmap(address: number, lengthBytes: number): number
+  madvise(address: number, lengthBytes: number, advice: number): number
+  memfd_create(name: string, flags: number): number
+  fcntl(fd: number, command: number, argument: number): number
+  fallocate(fd: number, mode: number, offsetBytes: number, lengthBytes: number): number
+  ftruncate(fd: number, lengthBytes: number): number
+  getpagesize(): number
+  close(fd: number): number
+  ioUringSetup(entries: number, params: Uint8Array): number
+  ioUringEnter(fd: number, submit: number, complete: number, flags: number): number
+  ioUringRegister(fd: number, operation: number, argument: Uint8Array | null, count: number): number
+  /** The same memory as an ArrayBuffer. Costs some 100 µs. */
+  view(address: number, lengthBytes: number): ArrayBuffer
+  /** Calls `ready` on the event loop whenever `fd` can be read; undefined where koffi lacks it. */
+  poll: ((fd: number, ready: () => void) => PollHandle) | undefined
+  lastError(syscall: string, detail?: string): NativeError
+  errno(): number
+}
+
+/** A descriptor watched by the event loop. */
+export interface PollHandle {
+  ref(): void
+  unref(): void
+  close(): void
+}
+
+type CFunction = (...parameters: never[]) => never
+interface Koffi {
+  load(path: string | null): {
+    func(definition: string): CFunction
+    func(name: string, result: string, parameters: string[]): CFunction
+  }
+  view(address: bigint, lengthBytes: number): ArrayBuffer
+  errno(): number
+  node?: { poll?: (fd: number, callback: () => void) => PollHandle }
+}
+
+const architectures: readonly string[] = ['x64', 'arm64']
+let libc: Libc | undefined
+let reasonMissing: string | undefined
+
+/** Why the C library cannot be called here, or undefined when it can. */
+export function whyUnavailable(): string | undefined {
+  if (libc !== undefined || reasonMissing !== undefined) return reasonMissing
+  if (process.env['SPILLWAY_DISABLE_NATIVE'] === '1') {
+    reasonMissing = 'switched off by SPILLWAY_DISABLE_NATIVE=1'
+  } else if (process.platform !== 'linux' || !architectures.includes(process.arch)) {
+    reasonMissing = `needs Linux on ${architectures.join(' or ')}; this is ${process.platform} on ${process.arch}`
+  } else {
+    try {
+      libc = bind(createRequire(import.meta.url)('koffi') as Koffi)
+    } catch (error) {
+      reasonMissing = `koffi or the C library did not load: ${error instanceof Error ? error.message : String(error)}`
+    }
+  }
+  return reasonMissing
+}
+
+/** The C library; throws `ENOSYS` for `syscall` where there is none. */
+export function libcFor(syscall: string): Libc {
+  const reason = whyUnavailable()
+  if (reason !== undefined) throw missing(syscall, reason)
+  return libc as Libc
+}
+
+function bind(koffi: Koffi): Libc {
+  // The symbols of the running program include those of its C library, whichever it is (glibc or musl).
+  const library = koffi.load(null)
+  const bound = <Call>(definition: string) => library.func(definition) as unknown as Call
+  // The same numbers on every architecture that came after 2019; glibc has no wrappers for these three.
+  const [setup, enter, register] = [425, 426, 427]
+  const systemCall = (parameters: string[]) =>
+    library.func('syscall', 'long', ['long', ...parameters]) as unknown as (...values: unknown[]) => number
+  const ioUringSetup = systemCall(['uint32_t', 'uint8_t*'])
+  const ioUringEnter = systemCall(['int', 'uint32_t', 'uint32_t', 'uint32_t', 'uintptr_t', 'size_t'])
+  const ioUringRegister = systemCall(['int', 'uint32_t', 'uint8_t*', 'uint32_t'])
+  const poll = koffi.node?.poll
+  return {
+    mmap: bound('intptr_t mmap(uintptr_t, size_t, int, int, int, int64_t)'),
+    munmap: bound('int munmap(uintptr_t, size_t)'),
+    madvise: bound('int madvise(uintptr_t, size_t, int)'),
+    memfd_create: bound('int memfd_create(const char*, unsigned int)'),
+    fcntl: bound('int fcntl(int, int, int)'),
+    fallocate: bound('int fallocate(int, int, int64_t, int64_t)'),
+    ftruncate: bound('int ftruncate(int, int64_t)'),
+    getpagesize: bound('int getpagesize()'),
+    close: bound('int close(int)'),
+    ioUringSetup: (entries, params) => ioUringSetup(setup, entries, params),
+    ioUringEnter: (fd, submit, complete, flags) => ioUringEnter(enter, fd, submit, complete, flags, 0, 0),
+    ioUringRegister: (fd, operation, argument, count) =>
+      ioUringRegister(register, fd, operation, argument, count),
+    view: (address, lengthBytes) => koffi.view(BigInt(address), lengthBytes),
+    poll: typeof poll === 'function' ? (fd, ready) => poll(fd, ready) : undefined,
+    errno: () => koffi.errno(),
+    lastError: (syscall, detail) => systemError(koffi.errno(), syscall, detail),
+  }
+}
