@@ -204,4 +204,71 @@ describe('SlotAllocator', () => {
       { numRuns: 150 },
     )
   })
+
+  it('T84: serves 2^28 slots, at a bounded number of words for each run', () => {
+    const slots = new SlotAllocator({ capacitySlots: 2 ** 28 })
+    const runSlots = 2048
+    const runs: HandleRun[] = []
+    for (let run = slots.allocateRun(runSlots); run !== undefined; run = slots.allocateRun(runSlots))
+      runs.push(run)
+    expect(runs.length).toBe(2 ** 28 / runSlots)
+    expect(slots.slotOf(runs.at(-1)!.first) + runSlots).toBe(2 ** 28)
+    // A word per 32 slots taken, and a few more to find them.
+    expect(slots.inspectedWords).toBeLessThan(runs.length * (runSlots / 32 + 32))
+    expect(slots.metadataBytes / 2 ** 28).toBeLessThanOrEqual(3.25)
+    for (const run of runs) expect(slots.freeRun(run) === undefined || run).toBe(true)
+    expect(slots.freeSlots).toBe(2 ** 28)
+    expect(slots.metadataBytes).toBeLessThan(2 ** 20)
+    const again = slots.allocateRun(1_000_000)!
+    expect(again.count).toBe(1_000_000)
+    expect(slots.isLive(runs[0].first)).toBe(false)
+  })
+
+  it('T84: stays O(1) amortised where every second slot is live', () => {
+    const capacitySlots = 2 ** 20
+    const slots = new SlotAllocator({ capacitySlots })
+    const whole = slots.allocateRun(capacitySlots)!
+    expect(whole.count).toBe(capacitySlots)
+    let calls = 1
+    for (let slot = 0; slot < capacitySlots; slot += 2) {
+      slots.freeRun({ first: whole.first + slot, count: 1 })
+      calls++
+    }
+    let dearest = 0
+    for (let taken = 0; taken < 100_000; ) {
+      const before = slots.inspectedWords
+      const run = slots.allocateRun(512)!
+      expect(run.count).toBe(1)
+      dearest = Math.max(dearest, slots.inspectedWords - before)
+      taken += run.count
+      calls++
+    }
+    // Looking at a whole region is 128 words; one call gives up after nine of them.
+    expect(dearest).toBeLessThan(10 * 128 + 100)
+    expect(slots.inspectedWords / calls).toBeLessThan(64)
+  })
+
+  it('T84: freed neighbours join, and small requests leave whole regions whole', () => {
+    const slots = new SlotAllocator({ capacitySlots: 4 * 4096 })
+    const singles = Array.from({ length: 4 * 4096 }, () => slots.allocateRun(1)!)
+    for (const run of singles.slice(4096, 8192)) slots.freeRun(run)
+    slots.freeRun(singles[10])
+    slots.freeRun(singles[9000])
+    expect(slots.slotOf(slots.allocateRun(1)!.first)).toBe(10)
+    expect(slots.slotOf(slots.allocateRun(1)!.first)).toBe(9000)
+    expect(slots.allocateRun(5000)!.count).toBe(4096)
+    expect(slots.allocateRun(1)).toBeUndefined()
+  })
+
+  it('tells live runs one by one, of one generation each, while slots come and go', () => {
+    const slots = new SlotAllocator({ capacitySlots: 10_000 })
+    const first = slots.allocateRun(5000)!
+    const second = slots.allocateRun(10)!
+    expect([...slots.liveRuns()]).toEqual([first, second])
+    slots.freeRun({ first: first.first + 1, count: 1 })
+    const live = slots.liveRuns()
+    expect(live.next().value).toEqual({ first: first.first, count: 1 })
+    slots.freeRun(second)
+    expect([...live]).toEqual([{ first: first.first + 2, count: 4998 }])
+  })
 })

@@ -17,15 +17,25 @@ export function setBits(bits: Uint32Array, from: number, count: number, value: b
   }
 }
 
+/** The first bit from `from` on, within `count` bits, that is set; −1 when none is. */
+export function firstSetBit(bits: Uint32Array, from: number, count: number): number {
+  return firstBit(bits, from, count, 0)
+}
+
 /** The first bit from `from` on, within `count` bits, that is not set; −1 when all are. */
 export function firstClearBit(bits: Uint32Array, from: number, count: number): number {
+  return firstBit(bits, from, count, -1)
+}
+
+/** The first bit that is set once each word was flipped by `flip`. */
+function firstBit(bits: Uint32Array, from: number, count: number, flip: number): number {
   const end = from + count
   let index = from
   while (index < end) {
-    const rest = ~bits[index >>> 5] >>> (index & 31)
+    const rest = (bits[index >>> 5] ^ flip) >>> (index & 31)
     if (rest !== 0) {
-      const clear = index + lowestBit(rest)
-      return clear < end ? clear : -1
+      const found = index + lowestBit(rest)
+      return found < end ? found : -1
     }
     index = (index | 31) + 1
   }

@@ -1,15 +1,15 @@
-import { lowestBit, setBits } from './bits.ts'
+import { firstSetBit, lowestBit, setBits } from './bits.ts'
 
 /** Slots that share one block of bookkeeping. */
 export const regionSlots = 4096
 const regionWords = regionSlots / 32
+/** Size of that block. */
+export const regionBytes = regionSlots * 3 + regionWords * 4
 
 /** What `Region.find` found: reused, so that a search allocates nothing. */
 export interface FoundRun {
   slot: number
   count: number
-  /** Whether the whole region was looked at: then `count` is its longest run. */
-  exhaustive: boolean
 }
 
 /**
@@ -33,7 +33,7 @@ export class Region {
   #firstFreeWord = 0
 
   constructor() {
-    const memory = new ArrayBuffer(regionSlots * 3 + regionWords * 4)
+    const memory = new ArrayBuffer(regionBytes)
     this.#low = new Uint16Array(memory, 0, regionSlots)
     this.#free = new Uint32Array(memory, regionSlots * 2, regionWords)
     this.#high = new Uint8Array(memory, regionSlots * 2 + regionWords * 4, regionSlots)
@@ -86,16 +86,14 @@ export class Region {
 
   /** Whether none of these slots is live or free. */
   isRetired(slot: number, count: number): boolean {
-    for (let index = slot; index < slot + count; index++) {
-      if ((this.#free[index >>> 5] & (1 << (index & 31))) !== 0) return false
-    }
-    return this.firstNotOf(0, slot, count) < 0
+    return firstSetBit(this.#free, slot, count) < 0 && this.firstNotOf(0, slot, count) < 0
   }
 
   /** The first free run of at least `wanted` slots, else the longest there is. Returns how many words it read. */
   find(wanted: number, found: FoundRun): number {
     found.count = 0
-    found.exhaustive = false
+    // No run is longer than the longest: with one of that length in hand the rest need not be read.
+    const enough = Math.min(wanted, this.longestAtMost)
     let start = 0
     let length = 0
     let sawFree = false
@@ -124,12 +122,11 @@ export class Region {
         if (length > found.count) {
           found.slot = start
           found.count = length
-          if (length >= wanted) return word - firstWord + 1
+          if (length >= enough) return word - firstWord + 1
         }
         if (position < 32) length = 0
       }
     }
-    found.exhaustive = true
     if (!sawFree) this.#firstFreeWord = regionWords
     this.longestAtMost = found.count
     return regionWords - firstWord
