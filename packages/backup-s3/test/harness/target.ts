@@ -19,6 +19,13 @@ import {
 import type { ServerOptions } from '../server/protocol.ts'
 import { type Credentials, type EmbeddedServer, startServer } from './embedded-server.ts'
 
+export interface TargetOptions extends ServerOptions {
+  /** Takes the embedded server whatever the environment says, for tests that need its faults. @default false */
+  readonly embedded?: boolean
+  /** @default process.env */
+  readonly environment?: Readonly<Record<string, string | undefined>>
+}
+
 export interface ListedObject {
   readonly key: string
   readonly bytes: number
@@ -47,10 +54,12 @@ export interface S3Target extends AsyncDisposable {
   close(): Promise<void>
 }
 
-function environmentCredentials(): Credentials {
-  const accessKeyId = process.env['AWS_ACCESS_KEY_ID']
-  const secretAccessKey = process.env['AWS_SECRET_ACCESS_KEY']
-  const sessionToken = process.env['AWS_SESSION_TOKEN']
+type Environment = NonNullable<TargetOptions['environment']>
+
+function environmentCredentials(environment: Environment): Credentials {
+  const accessKeyId = environment['AWS_ACCESS_KEY_ID']
+  const secretAccessKey = environment['AWS_SECRET_ACCESS_KEY']
+  const sessionToken = environment['AWS_SESSION_TOKEN']
   if (!accessKeyId || !secretAccessKey)
     throw new Error('S3_ENDPOINT is set: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY have to be set too')
   return { accessKeyId, secretAccessKey, ...(sessionToken ? { sessionToken } : {}) }
@@ -63,16 +72,14 @@ export function hasServiceInEnvironment(): boolean {
 
 /**
  * The target to test against.
- * @param options for the embedded server; `embedded: true` takes that one whatever the environment says, for tests that
- *   need its faults
  */
-export async function s3Target(options: ServerOptions & { embedded?: boolean } = {}): Promise<S3Target> {
-  const { embedded = false, ...serverOptions } = options
-  const endpoint = process.env['S3_ENDPOINT']
+export async function s3Target(options: TargetOptions = {}): Promise<S3Target> {
+  const { embedded = false, environment = process.env, ...serverOptions } = options
+  const endpoint = environment['S3_ENDPOINT']
   const server = embedded || !endpoint ? await startServer(serverOptions) : undefined
-  const credentials = server?.credentials ?? environmentCredentials()
-  const forcePathStyle = server !== undefined || process.env['S3_FORCE_PATH_STYLE'] !== '0'
-  const region = server?.region ?? (process.env['AWS_REGION'] || 'us-east-1')
+  const credentials = server?.credentials ?? environmentCredentials(environment)
+  const forcePathStyle = server !== undefined || environment['S3_FORCE_PATH_STYLE'] !== '0'
+  const region = server?.region ?? (environment['AWS_REGION'] || 'us-east-1')
   const clientConfig: S3ClientConfig = {
     endpoint: server?.endpoint ?? endpoint!,
     region,
@@ -86,7 +93,7 @@ export async function s3Target(options: ServerOptions & { embedded?: boolean } =
     return made
   }
   const own = client()
-  const namedBucket = server?.bucket ?? process.env['S3_BUCKET']
+  const namedBucket = server?.bucket ?? environment['S3_BUCKET']
   const bucket = namedBucket || `spillway-test-${randomBytes(6).toString('hex')}`
   if (!namedBucket) await own.send(new CreateBucketCommand({ Bucket: bucket }))
 
