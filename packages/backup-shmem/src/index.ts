@@ -1,1 +1,5 @@
-export {}
+export type { SystemPaths } from './headroom.ts'
+export { openShmemBackup } from './open.ts'
+export type { ShmemBackupOptions } from './options.ts'
+export { type AttachedShmemBackup, type AttachOptions, attachShmemBackup } from './shared/attached.ts'
+export type { ShmemBackup, ShmemBackupStats } from './shmem-backup.ts'
