@@ -8,11 +8,14 @@
 import { createHash } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
 import { crc32 } from 'node:zlib'
+import type { BodyMemory, Lease } from './body-memory.ts'
 import { S3Error } from './errors.ts'
 import type { Quirks } from './protocol.ts'
 
 export interface Body {
   readonly bytes: Buffer
+  /** Where `bytes` lie; whoever read the body releases it. */
+  readonly memory: Lease
   /** Headers that came after the body. */
   readonly trailers: Readonly<Record<string, string>>
   /** CRC32 as 4 bytes in base64; computed once, on first use. */
@@ -44,20 +47,37 @@ export function checkBodyHeaders(request: IncomingMessage, quirks: Quirks, maxBy
 }
 
 /** Reads the whole body. Rejects with `BodyCutShort` when the connection ends before it. */
-export async function readBody(request: IncomingMessage): Promise<Body> {
-  if (isAwsChunked(request)) return decodeAwsChunked(await collect(request), request)
+export async function readBody(request: IncomingMessage, memory: BodyMemory): Promise<Body> {
+  if (isAwsChunked(request)) return decodeAwsChunked(await collect(request), request, memory)
   const lengthBytes = Number(request.headers['content-length'] ?? 0)
-  if (lengthBytes === 0) {
-    request.resume()
-    return makeBody(Buffer.alloc(0))
+  const lease = memory.lease(lengthBytes)
+  try {
+    if (lengthBytes === 0) request.resume()
+    else await fill(request, lease.bytes)
+  } catch (error) {
+    lease.release()
+    throw error
   }
-  return makeBody(await fill(request, lengthBytes))
+  return makeBody(lease)
 }
 
-function makeBody(bytes: Buffer, trailers: Readonly<Record<string, string>> = {}): Body {
+/** Takes what is left of a body that nobody wants. */
+export function discardBody(request: IncomingMessage): Promise<void> {
+  return new Promise((resolve) => {
+    if (request.complete || request.destroyed) return resolve()
+    request.on('end', resolve)
+    request.on('close', resolve)
+    request.on('error', resolve)
+    request.resume()
+  })
+}
+
+export function makeBody(memory: Lease, trailers: Readonly<Record<string, string>> = {}): Body {
+  const { bytes } = memory
   let checksum: string | undefined
   return {
     bytes,
+    memory,
     trailers,
     crc32() {
       if (checksum === undefined) {
@@ -70,15 +90,14 @@ function makeBody(bytes: Buffer, trailers: Readonly<Record<string, string>> = {}
   }
 }
 
-function fill(request: IncomingMessage, lengthBytes: number): Promise<Buffer> {
+function fill(request: IncomingMessage, bytes: Buffer): Promise<void> {
   return new Promise((resolve, reject) => {
-    const bytes = Buffer.allocUnsafeSlow(lengthBytes)
     let filledBytes = 0
     request.on('data', (piece: Buffer) => {
       bytes.set(piece, filledBytes)
       filledBytes += piece.byteLength
     })
-    request.on('end', () => (filledBytes === lengthBytes ? resolve(bytes) : reject(new BodyCutShort())))
+    request.on('end', () => (filledBytes === bytes.byteLength ? resolve() : reject(new BodyCutShort())))
     request.on('close', () => reject(new BodyCutShort()))
     request.on('error', () => reject(new BodyCutShort()))
   })
@@ -94,7 +113,7 @@ function collect(request: IncomingMessage): Promise<Buffer> {
   })
 }
 
-function decodeAwsChunked(framed: Buffer, request: IncomingMessage): Body {
+function decodeAwsChunked(framed: Buffer, request: IncomingMessage, memory: BodyMemory): Body {
   const incomplete = () =>
     new S3Error(400, 'IncompleteBody', 'The request body terminated unexpectedly or is not aws-chunked.')
   const pieces: Buffer[] = []
@@ -117,9 +136,9 @@ function decodeAwsChunked(framed: Buffer, request: IncomingMessage): Body {
     const colon = line.indexOf(':')
     if (colon > 0) trailers[line.slice(0, colon).trim().toLowerCase()] = line.slice(colon + 1).trim()
   }
-  const bytes = Buffer.concat(pieces)
+  const lengthBytes = pieces.reduce((sum, piece) => sum + piece.byteLength, 0)
   const decodedLength = request.headers['x-amz-decoded-content-length']
-  if (decodedLength !== undefined && Number(decodedLength) !== bytes.byteLength) throw incomplete()
+  if (decodedLength !== undefined && Number(decodedLength) !== lengthBytes) throw incomplete()
   const announced = request.headers['x-amz-trailer']
   if (typeof announced === 'string' && trailers[announced.toLowerCase()] === undefined)
     throw new S3Error(
@@ -127,7 +146,13 @@ function decodeAwsChunked(framed: Buffer, request: IncomingMessage): Body {
       'MalformedTrailerError',
       'The request contained trailing data that was not well-formed.',
     )
-  return makeBody(bytes, trailers)
+  const lease = memory.lease(lengthBytes)
+  let filledBytes = 0
+  for (const piece of pieces) {
+    lease.bytes.set(piece, filledBytes)
+    filledBytes += piece.byteLength
+  }
+  return makeBody(lease, trailers)
 }
 
 /** @throws S3Error 400 when the body is not what its checksums say */

@@ -10,7 +10,8 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { sendAnswer, sendError } from './answer.ts'
-import { BodyCutShort, checkBodyHeaders, readBody, verifyBody } from './body.ts'
+import { BodyCutShort, checkBodyHeaders, discardBody, readBody, verifyBody } from './body.ts'
+import type { BodyMemory, Lease } from './body-memory.ts'
 import { accessDenied, notImplemented, S3Error } from './errors.ts'
 import type { FaultPlan } from './fault-plan.ts'
 import { perform, preconditionsOf, type S3Request, type Settings } from './operations.ts'
@@ -23,6 +24,7 @@ export interface ServerState extends Settings {
   readonly store: Store
   readonly faults: FaultPlan
   readonly log: RequestLog
+  readonly memory: BodyMemory
   readonly maxObjectBytes: number
   credentials: readonly AcceptedCredentials[]
 }
@@ -76,13 +78,28 @@ function understand(request: IncomingMessage, path: string, query: string): S3Re
   return { operation, bucket, key, query: parameters, headers: request.headers }
 }
 
-/** Settles when the request has its answer or will never get one. Never rejects. */
-export async function handle(
+/** One request under way. */
+interface Exchange {
+  readonly state: ServerState
+  readonly request: IncomingMessage
+  readonly response: ServerResponse
+  readonly path: string
+  readonly query: string
+  readonly record: OpenRecord
+  /** The client waits for 100 Continue before it sends the body. */
+  readonly expectsContinue: boolean
+  /** It has been told to go on, or does not ask. */
+  continued: boolean
+  /** Keeps memory until the answer has been sent or given up. */
+  hold(memory: Lease): void
+}
+
+function begin(
   state: ServerState,
   request: IncomingMessage,
   response: ServerResponse,
   expectsContinue: boolean,
-): Promise<void> {
+): { exchange: Exchange; understood: S3Request | undefined; refusal: unknown } {
   const url = request.url ?? '/'
   const mark = url.indexOf('?')
   const path = mark < 0 ? url : url.slice(0, mark)
@@ -94,48 +111,49 @@ export async function handle(
   } catch (error) {
     refusal = error instanceof URIError ? new S3Error(400, 'InvalidURI', 'Could not parse the URI.') : error
   }
-  const record = state.log.begin(
-    request,
-    understood?.operation ?? 'unknown',
-    understood?.bucket ?? '',
-    understood?.key ?? '',
-    query,
-  )
+  const { operation = 'unknown', bucket = '', key = '' } = understood ?? {}
+  const record = state.log.begin(request, operation, bucket, key, query)
+  const held: Lease[] = []
+  let closed = false
   response.on('close', () => {
+    closed = true
+    for (const memory of held) memory.release()
     if (record.endedMs === undefined) state.log.end(record)
   })
   response.on('error', () => {})
   response.sendDate = false
   response.setHeader('date', new Date(Date.now() + state.clockOffsetMs).toUTCString())
-
-  let continued = !expectsContinue
-  const proceed = () => {
-    if (!continued) response.writeContinue()
-    continued = true
+  const hold = (memory: Lease) => {
+    if (closed) memory.release()
+    else held.push(memory)
   }
-  try {
-    if (understood === undefined) throw refusal
-    await answer(state, request, response, understood, path, query, record, expectsContinue, proceed)
-  } catch (error) {
-    if (error instanceof BodyCutShort || response.destroyed) return void response.destroy()
-    // A client that was not told to go on may have begun to send all the same: its connection is of no more use.
-    if (!continued) response.setHeader('connection', 'close')
-    else if (!request.complete) await readBody(request).catch(() => response.destroy())
-    sendError(state, response, record, error, path, request.method === 'HEAD')
-  }
+  const continued = !expectsContinue
+  const exchange = { state, request, response, path, query, record, expectsContinue, continued, hold }
+  return { exchange, understood, refusal }
 }
 
-async function answer(
+/** Settles when the request has its answer or will never get one. Never rejects. */
+export async function handle(
   state: ServerState,
   request: IncomingMessage,
   response: ServerResponse,
-  understood: S3Request,
-  path: string,
-  query: string,
-  record: OpenRecord,
   expectsContinue: boolean,
-  proceed: () => void,
 ): Promise<void> {
+  const { exchange, understood, refusal } = begin(state, request, response, expectsContinue)
+  try {
+    if (understood === undefined) throw refusal
+    await answer(exchange, understood)
+  } catch (error) {
+    if (error instanceof BodyCutShort || response.destroyed) return void response.destroy()
+    // A client that was not told to go on may have begun to send all the same: its connection is of no more use.
+    if (exchange.continued) await discardBody(request)
+    else response.setHeader('connection', 'close')
+    sendError(state, response, exchange.record, error, exchange.path, request.method === 'HEAD')
+  }
+}
+
+async function answer(exchange: Exchange, understood: S3Request): Promise<void> {
+  const { state, request, response, path, query, record } = exchange
   const nowMs = Date.now() + state.clockOffsetMs
   const user = verifySignature(request, path, query, state.credentials, state.region, nowMs)
   if (user.deny?.includes(understood.operation)) throw accessDenied()
@@ -147,32 +165,37 @@ async function answer(
   record.faults = faults.map((fault) => fault.kind)
   if (interrupt(faults, 'request', response)) return
   const refused = faults.find((fault) => fault.kind === 'error' || fault.kind === 'foreign')
-  if (refused === undefined) {
-    checkBodyHeaders(request, state.quirks, state.maxObjectBytes)
-    if (expectsContinue && understood.operation === 'PutObject')
-      state.store.checkPut(
-        understood.bucket,
-        understood.key,
-        preconditionsOf(understood, state.quirks),
-        state.quirks.bareIfMatchOnly === true,
-      )
-  } else if (expectsContinue) {
-    await delay(state, faults, 'request')
-    return refuse(refused, response, record)
+  if (exchange.expectsContinue) {
+    if (refused !== undefined) {
+      await delay(state, faults, 'request')
+      return refuse(refused, exchange)
+    }
+    if (understood.operation === 'PutObject') {
+      const conditions = preconditionsOf(understood, state.quirks)
+      const bareOnly = state.quirks.bareIfMatchOnly === true
+      state.store.checkPut(understood.bucket, understood.key, conditions, bareOnly)
+    }
   }
+  if (refused === undefined) checkBodyHeaders(request, state.quirks, state.maxObjectBytes)
+  if (!exchange.continued) response.writeContinue()
+  exchange.continued = true
 
-  proceed()
-  const body = await readBody(request)
-  record.bytesIn = body.bytes.byteLength
-  await delay(state, faults, 'request')
-  if (faults.some((fault) => fault.kind === 'hang' && fault.when !== 'answer')) return
-  if (refused !== undefined) return refuse(refused, response, record)
-  verifyBody(request, body, state.quirks)
-  const result = perform(state.store, understood, body, state, faults)
-  await delay(state, faults, 'answer')
-  if (interrupt(faults, 'answer', response)) return
-  if (faults.some((fault) => fault.kind === 'hang')) return
-  sendAnswer(state, response, record, result, faults)
+  const body = await readBody(request, state.memory)
+  try {
+    record.bytesIn = body.bytes.byteLength
+    await delay(state, faults, 'request')
+    if (faults.some((fault) => fault.kind === 'hang' && fault.when !== 'answer')) return
+    if (refused !== undefined) return refuse(refused, exchange)
+    verifyBody(request, body, state.quirks)
+    const result = perform(state.store, understood, body, state, faults)
+    if (result.memory !== undefined) exchange.hold(result.memory)
+    await delay(state, faults, 'answer')
+    if (interrupt(faults, 'answer', response)) return
+    if (faults.some((fault) => fault.kind === 'hang')) return
+    sendAnswer(state, response, record, result, faults)
+  } finally {
+    body.memory.release()
+  }
 }
 
 async function delay(
@@ -201,11 +224,13 @@ function interrupt(faults: readonly Fault[], when: 'request' | 'answer', respons
   return false
 }
 
-function refuse(fault: Fault, response: ServerResponse, record: OpenRecord): void {
+function refuse(fault: Fault, { response, record, state }: Exchange): void {
   if (fault.kind === 'error')
     throw new S3Error(fault.status, fault.code, fault.message ?? 'Refused by the fault plan.', fault.headers)
   if (fault.kind !== 'foreign') return
   record.status = fault.status
+  record.bytesOut = Buffer.byteLength(fault.body)
+  state.log.end(record)
   response.writeHead(fault.status, {
     'content-type': fault.contentType,
     'content-length': Buffer.byteLength(fault.body),

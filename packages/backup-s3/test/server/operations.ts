@@ -2,6 +2,7 @@
 import { createHash } from 'node:crypto'
 import type { IncomingHttpHeaders } from 'node:http'
 import type { Body } from './body.ts'
+import { Lease } from './body-memory.ts'
 import { preconditionFailed, S3Error } from './errors.ts'
 import { listObjects } from './listing.ts'
 import type { Fault, Operation, Quirks } from './protocol.ts'
@@ -21,6 +22,8 @@ export interface S3Answer {
   readonly status: number
   readonly headers: Record<string, string | number>
   readonly body?: Buffer | undefined
+  /** Where `body` lies, retained for this answer; whoever sends it releases it. */
+  readonly memory?: Lease | undefined
 }
 
 export interface Settings {
@@ -73,6 +76,7 @@ function putObject(store: Store, request: S3Request, body: Body, settings: Setti
     body.trailers['x-amz-checksum-crc32'] !== undefined
   const object: StoredObject = {
     bytes: body.bytes,
+    memory: body.memory,
     etag,
     lastModifiedMs: Date.now() + settings.clockOffsetMs,
     checksum: wantsChecksum && !quirks.noChecksums ? body.crc32() : undefined,
@@ -142,7 +146,10 @@ function getObject(store: Store, request: S3Request, settings: Settings, faults:
     headers['x-amz-checksum-crc32'] = object.checksum
     headers['x-amz-checksum-type'] = 'FULL_OBJECT'
   }
-  return { status: range === undefined ? 200 : 206, headers, body: object.bytes.subarray(start, end) }
+  const status = range === undefined ? 200 : 206
+  if (request.operation === 'HeadObject') return { status, headers }
+  object.memory.retain()
+  return { status, headers, body: object.bytes.subarray(start, end), memory: object.memory }
 }
 
 function deleteObjects(
@@ -178,12 +185,16 @@ function deleteObjects(
   return xmlAnswer('DeleteResult', content)
 }
 
-/** Flips one bit of what was stored, after all checks. The CRC32 that the client gave stays. */
+/** The body with one bit flipped, after all checks. The CRC32 that the client gave stays. */
 function flipStored(body: Body, atByte: number | undefined): Body {
   const bytes = Buffer.from(body.bytes)
   if (bytes.byteLength > 0) bytes[Math.min(atByte ?? bytes.byteLength >> 1, bytes.byteLength - 1)]! ^= 1
-  const checksum = body.crc32()
-  return { bytes, trailers: body.trailers, crc32: () => checksum }
+  return {
+    bytes,
+    memory: new Lease(bytes, bytes, undefined),
+    trailers: body.trailers,
+    crc32: () => body.crc32(),
+  }
 }
 
 /** Does the operation. @throws S3Error */
@@ -223,9 +234,8 @@ export function perform(
       return putObject(store, request, flip ? flipStored(body, flip.atByte) : body, settings)
     }
     case 'GetObject':
-      return getObject(store, request, settings, faults)
     case 'HeadObject':
-      return { ...getObject(store, request, settings, faults), body: undefined }
+      return getObject(store, request, settings, faults)
     case 'DeleteObject': {
       const ifMatch = header(request.headers, 'if-match')
       store.delete(request.bucket, request.key, ifMatch, settings.quirks.bareIfMatchOnly === true)

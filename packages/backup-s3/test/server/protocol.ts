@@ -84,6 +84,8 @@ export interface ServerOptions {
   readonly clockOffsetMs?: number | undefined
   /** Requests that the log keeps; the oldest go first. @default 20,000 */
   readonly logRequests?: number | undefined
+  /** Memory for bodies to have ready from the start, so that a benchmark does not wait for the kernel's. @default 0 */
+  readonly warmBytes?: number | undefined
   /** Seed of the faults that come by chance. @default 1 */
   readonly seed?: number | undefined
 }

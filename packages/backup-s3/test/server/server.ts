@@ -6,6 +6,7 @@
  */
 import http from 'node:http'
 import type { AddressInfo } from 'node:net'
+import { BodyMemory } from './body-memory.ts'
 import { FaultPlan } from './fault-plan.ts'
 import { handle, type ServerState } from './handler.ts'
 import type { AnswerMessage, Command, CommandMessage, ReadyMessage, ServerOptions } from './protocol.ts'
@@ -17,6 +18,7 @@ const defaultCredentials = [{ accessKeyId: 'test-access-key', secretAccessKey: '
 function makeState(options: ServerOptions): ServerState {
   return {
     store: new Store(options.buckets ?? ['test'], options.quotaBytes ?? Number.POSITIVE_INFINITY),
+    memory: new BodyMemory(options.warmBytes ?? 0),
     faults: new FaultPlan(options.seed ?? 1),
     log: new RequestLog(options.logRequests ?? 20_000),
     credentials: options.credentials ?? defaultCredentials,

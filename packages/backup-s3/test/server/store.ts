@@ -1,7 +1,10 @@
+import type { Lease } from './body-memory.ts'
 import { noSuchBucket, noSuchKey, preconditionFailed, S3Error } from './errors.ts'
 
 export interface StoredObject {
   readonly bytes: Buffer
+  /** Where `bytes` lie. The store is one of its users. */
+  readonly memory: Lease
   readonly etag: string
   readonly lastModifiedMs: number
   /** CRC32 of the content in base64; undefined when the server keeps none. */
@@ -139,6 +142,8 @@ export class Store {
       bucket.keysChanged()
     }
     this.#storedBytes = storedBytes
+    object.memory.retain()
+    existing?.memory.release()
     bucket.objects.set(key, object)
   }
 
@@ -152,6 +157,7 @@ export class Store {
     }
     if (ifMatch !== undefined && !matchesETag(ifMatch, existing.etag, bareOnly)) throw preconditionFailed()
     bucket.objects.delete(key)
+    existing.memory.release()
     bucket.keysChanged()
     this.#storedObjects--
     this.#storedBytes -= existing.bytes.byteLength
