@@ -14,3 +14,11 @@ export function yieldToEventLoop(): Promise<void> {
     else setImmediate(resolve)
   })
 }
+
+/** Resolves after a real timer. */
+export function waitReal(delayMs: number): Promise<void> {
+  const { setTimeout } = globalThis as unknown as Scheduling
+  return new Promise((resolve) => {
+    setTimeout(resolve, delayMs)
+  })
+}

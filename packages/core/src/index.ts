@@ -1,5 +1,6 @@
 export { type MemoryBackupOptions, memoryBackup } from './backups/memory-backup.ts'
 export { type NullBackupOptions, nullBackup } from './backups/null-backup.ts'
+export { type SharedBackup, shareBackup } from './backups/share-backup.ts'
 export { CallGate } from './call-gate.ts'
 export type {
   Backup,
@@ -23,6 +24,17 @@ export {
   systemError,
 } from './errors.ts'
 export { sliceBytes, yieldToEventLoop } from './event-loop.ts'
+export { type FaultyBackup, faultyBackup, type RecordedCall } from './faults/faulty-backup.ts'
+export {
+  type Fault,
+  type FaultMethod,
+  type FaultPlan,
+  type FaultStop,
+  faultMethods,
+  kernelFaults,
+  type RandomFaults,
+} from './faults/plan.ts'
+export { seededRandom } from './faults/random.ts'
 export { SlotAllocator, type SlotAllocatorOptions } from './slots/slot-allocator.ts'
 export {
   clearedEntry,

@@ -1,9 +1,9 @@
 import { describe, it } from 'vitest'
-import { backupSuite } from '../src/conformance/index.ts'
+import { backupSuites } from '../src/conformance/index.ts'
 import { memoryBackup, nullBackup } from '../src/index.ts'
 
 for (const pageSizeBytes of [4096, 16_384]) {
-  backupSuite({
+  backupSuites({
     describe,
     it,
     name: `memoryBackup with pages of ${pageSizeBytes}`,
@@ -12,7 +12,7 @@ for (const pageSizeBytes of [4096, 16_384]) {
   })
 }
 
-backupSuite({
+backupSuites({
   describe,
   it,
   name: 'nullBackup',

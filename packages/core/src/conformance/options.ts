@@ -20,4 +20,6 @@ export interface BackupSuiteOptions {
    * `capabilities.detectsCorruption` is true.
    */
   readonly corrupt?: ((backup: Backup, handle: number) => Promise<void>) | undefined
+  /** Replays the random histories of `faultyBackupSuite`; a failure tells its seed. Default: random. */
+  readonly seed?: number | undefined
 }
