@@ -1,0 +1,74 @@
+import { describe, expect, it } from 'vitest'
+import {
+  abortError,
+  errorCodes,
+  isErrorCode,
+  isSpillwayError,
+  SpillwayError,
+  systemError,
+} from '../src/index.ts'
+
+describe('errors', () => {
+  it('has a closed union of codes, each one known', () => {
+    expect(new Set(errorCodes).size).toBe(errorCodes.length)
+    for (const code of errorCodes) expect(isErrorCode(code)).toBe(true)
+    for (const other of ['EWHATEVER', 'enospc', '', 5, null, undefined])
+      expect(isErrorCode(other)).toBe(false)
+  })
+
+  it('carries code, cause, place and whether to try again', () => {
+    const cause = new Error('disk')
+    const error = new SpillwayError('ENOSPC', 'full', {
+      cause,
+      backup: 'b',
+      buffer: 'u',
+      page: 3,
+      handle: 9,
+      offsetBytes: 4,
+    })
+    expect(error).toBeInstanceOf(Error)
+    expect(error).toMatchObject({ name: 'SpillwayError', code: 'ENOSPC', cause, retryable: true })
+    expect(error).toMatchObject({ backup: 'b', buffer: 'u', page: 3, handle: 9, offsetBytes: 4 })
+    expect(new SpillwayError('EIO', 'broken').retryable).toBe(false)
+    expect(new SpillwayError('EIO', 'broken', { retryable: true }).retryable).toBe(true)
+    expect('cause' in new SpillwayError('EIO', 'broken')).toBe(false)
+  })
+
+  it('is recognised across duplicate installs, and nothing else is', async () => {
+    // The query makes a second copy of the module, as a second installation would.
+    const copy = '../src/errors.ts?second-install'
+    const other: typeof import('../src/errors.ts') = await import(/* @vite-ignore */ copy)
+    expect(other.SpillwayError).not.toBe(SpillwayError)
+    const foreign = new other.SpillwayError('ESTALE', 'gone')
+    expect(foreign).not.toBeInstanceOf(SpillwayError)
+    expect(isSpillwayError(foreign)).toBe(true)
+    expect(other.isSpillwayError(new SpillwayError('EIO', 'here'))).toBe(true)
+    for (const value of [new Error('EIO'), { code: 'EIO' }, null, undefined, 'EIO', 5]) {
+      expect(isSpillwayError(value)).toBe(false)
+    }
+  })
+
+  it('T6: an abort is EINTR with the reason of the signal', () => {
+    const reason = { why: 'enough' }
+    expect(abortError(AbortSignal.abort(reason), { page: 2 })).toMatchObject({
+      code: 'EINTR',
+      cause: reason,
+      page: 2,
+    })
+  })
+
+  it('keeps the code of the system where the union has it, and translates nothing else', () => {
+    const full = Object.assign(new Error('write'), { code: 'ENOSPC' })
+    expect(systemError(full, 'cannot write', { backup: 'b' })).toMatchObject({
+      code: 'ENOSPC',
+      cause: full,
+      backup: 'b',
+    })
+    const odd = Object.assign(new Error('odd'), { code: 'ECONNRESET' })
+    expect(systemError(odd, 'cannot write')).toBe(odd)
+    const ours = new SpillwayError('EIO', 'x')
+    expect(systemError(ours, 'cannot write')).toBe(ours)
+    expect(systemError('text', 'cannot write').message).toBe('text')
+    expect(systemError(null, 'cannot write')).toBeInstanceOf(Error)
+  })
+})

@@ -1,0 +1,71 @@
+import { describe, expect, it } from 'vitest'
+import {
+  assertByteCount,
+  assertKnownOptions,
+  assertPageSize,
+  countCopy,
+  countHandles,
+  countPages,
+  maxHandle,
+  memoryBackup,
+  nullBackup,
+} from '../src/index.ts'
+
+const openers: [string, (options: object) => unknown][] = [
+  ['memoryBackup', memoryBackup],
+  ['nullBackup', nullBackup],
+]
+
+describe('validation', () => {
+  it('takes powers of two from 4 KiB to 2 MiB as page sizes, and names any other', () => {
+    for (let bytes = 4096; bytes <= 2 ** 21; bytes *= 2) expect(() => assertPageSize(bytes)).not.toThrow()
+    for (const bytes of [
+      0,
+      -4096,
+      2048,
+      4095,
+      4097,
+      12_288,
+      2 ** 22,
+      4096.5,
+      Number.NaN,
+      Number.POSITIVE_INFINITY,
+    ]) {
+      expect(() => assertPageSize(bytes)).toThrow(RangeError)
+      expect(() => assertPageSize(bytes)).toThrow(String(bytes))
+    }
+  })
+
+  it('takes whole numbers of bytes, and names any other', () => {
+    expect(() => assertByteCount(0, 'limitBytes')).not.toThrow()
+    for (const bytes of [-1, 0.5, Number.NaN, Number.POSITIVE_INFINITY, 2 ** 53, '4096', null]) {
+      expect(() => assertByteCount(bytes as number, 'limitBytes')).toThrow(RangeError)
+      expect(() => assertByteCount(bytes as number, 'limitBytes')).toThrow(`limitBytes is ${bytes}`)
+    }
+  })
+
+  it('refuses unknown options and says which there are', () => {
+    expect(() => assertKnownOptions({ size: 1 }, ['sizeBytes'], 'thing')).toThrow(/"size".*sizeBytes/)
+    for (const [name, open] of openers) {
+      expect(() => open({ capacity: 5 }), name).toThrow(TypeError)
+      expect(() => open({ pageSizeBytes: 1000 }), name).toThrow(RangeError)
+      expect(() => open({ capacityBytes: -1 }), name).toThrow(RangeError)
+    }
+    expect(() => memoryBackup({ capacityBytes: 4095 })).toThrow(/4095.*4096/)
+  })
+
+  it('counts pages and handles', () => {
+    expect(countPages([new Uint8Array(4096), new Uint8Array(3 * 4096)], 4096)).toBe(4)
+    expect(countPages([], 4096)).toBe(0)
+    expect(
+      countHandles([
+        { first: 1, count: 2 },
+        { first: maxHandle, count: 1 },
+      ]),
+    ).toBe(3)
+    expect(countCopy([{ first: 5, count: 2 }], [new Uint8Array(8192)], 4096)).toBe(2)
+    expect(() => countCopy([{ first: 5, count: 1 }], [new Uint8Array(8192)], 4096)).toThrow(
+      /1 handles for 2 pages/,
+    )
+  })
+})
