@@ -1,0 +1,54 @@
+import type { HandleRun } from '@spillway/core'
+import {
+  type AttachedShmemBackup,
+  type AttachOptions,
+  attachShmemBackup,
+  openShmemBackup,
+  type ShmemBackup,
+  type ShmemBackupOptions,
+} from '../../src/index.ts'
+
+/** What a child process does on request; every answer is plain data. */
+let owned: ShmemBackup | undefined
+let attached: AttachedShmemBackup | undefined
+
+const calls = {
+  async open(options: ShmemBackupOptions) {
+    owned = await openShmemBackup(options)
+    return owned.stats()
+  },
+  async store(fill: number, pages: number) {
+    const result = await owned!.backupPages([new Uint8Array(pages * 4096).fill(fill)])
+    if (result.error !== undefined) throw result.error
+    return result.handles
+  },
+  async drop(handles: HandleRun[]) {
+    await owned!.drop(handles)
+  },
+  async close() {
+    await owned?.close()
+    await attached?.close()
+  },
+  async attach(options: AttachOptions) {
+    attached = await attachShmemBackup(options)
+    return attached.pageSizeBytes
+  },
+  /** Byte that fills all of the pages, −1 when they differ. */
+  async fillOf(handles: HandleRun[], pages: number) {
+    const bytes = new Uint8Array(pages * 4096)
+    const { error } = await attached!.copyPages(handles, [bytes])
+    if (error !== undefined) throw error
+    return bytes.every((byte) => byte === bytes[0]) ? bytes[0] : -1
+  },
+}
+
+export type Calls = typeof calls
+
+process.on('message', async ({ name, values }: { name: keyof Calls; values: unknown[] }) => {
+  try {
+    const call = calls[name] as (...values: unknown[]) => Promise<unknown>
+    process.send!({ value: await call(...values) })
+  } catch (error) {
+    process.send!({ code: (error as { code?: string }).code ?? 'none', message: String(error) })
+  }
+})
