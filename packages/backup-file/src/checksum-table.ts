@@ -1,0 +1,39 @@
+import { randomBytes } from 'node:crypto'
+import { crc32 } from 'node:zlib'
+
+const blockSlots = 2 ** 16
+
+/**
+ * The CRC-32 of each stored page, in memory, 4 bytes a slot in blocks that come with the first slot used in them.
+ *
+ * Each sum starts from a number that is made of the backup's salt and the page's handle, which has slot and
+ * generation in it. A CRC that starts elsewhere ends elsewhere: so a page that was read from another slot, left from an
+ * earlier use of the slot, or written by another backup does not match, whatever it holds.
+ */
+export class ChecksumTable {
+  readonly #salt = randomBytes(4).readUInt32LE()
+  readonly #blocks: (Uint32Array | undefined)[] = []
+
+  record(handle: number, slot: number, page: Uint8Array): void {
+    const number = Math.floor(slot / blockSlots)
+    let block = this.#blocks[number]
+    if (block === undefined) {
+      block = new Uint32Array(blockSlots)
+      this.#blocks[number] = block
+    }
+    block[slot % blockSlots] = crc32(page, this.#start(handle))
+  }
+
+  matches(handle: number, slot: number, page: Uint8Array): boolean {
+    const block = this.#blocks[Math.floor(slot / blockSlots)]
+    return block !== undefined && block[slot % blockSlots] === crc32(page, this.#start(handle))
+  }
+
+  #start(handle: number): number {
+    const high = Math.floor(handle / 2 ** 32)
+    // For one `high` this maps each `low` to a number of its own.
+    let mixed = Math.imul((handle ^ this.#salt) >>> 0, 0x9e3779b1) ^ Math.imul(high + 1, 0x85ebca6b)
+    mixed ^= mixed >>> 15
+    return mixed >>> 0
+  }
+}

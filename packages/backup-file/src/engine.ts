@@ -1,0 +1,19 @@
+/**
+ * Moves bytes between memory and one file. Two of them: `threads` (node:fs, everywhere) and `uring` (io_uring through
+ * @spillway/native). An engine takes any number of requests and starts as many of them at once as it may.
+ */
+export interface Engine {
+  readonly name: EngineName
+  /** Large requests worth having under way at once, and small ones. */
+  readonly largeRequests: number
+  readonly smallRequests: number
+  /** Whether requests may name this memory; other memory goes through a staging buffer. */
+  takes(memory: Uint8Array): boolean
+  /** Resolves to the bytes moved, which may be fewer; rejects with an error whose `code` is the errno's name. */
+  read(into: Uint8Array, offsetBytes: number): Promise<number>
+  write(from: Uint8Array, offsetBytes: number): Promise<number>
+  /** Waits for nothing: its owner sees to it that no request is under way. */
+  close(): Promise<void>
+}
+
+export type EngineName = 'uring' | 'threads'

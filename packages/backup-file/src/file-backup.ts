@@ -1,0 +1,239 @@
+import {
+  assertBackupPagesOptions,
+  assertByteCount,
+  assertTransferOptions,
+  type Backup,
+  type BackupCapabilities,
+  type BackupPagesOptions,
+  type BackupResult,
+  type BackupStats,
+  CallGate,
+  type CopyResult,
+  countCopy,
+  countHandles,
+  countPages,
+  type HandleRun,
+  type Reservation,
+  SpillwayError,
+  systemError,
+  type TransferOptions,
+} from '@spillway/core'
+import type { EngineName } from './engine.ts'
+import type { PageMover } from './page-mover.ts'
+import { PiecePlan, type PlanLimits } from './piece-plan.ts'
+import { carryPieces, type FlightLimits } from './pieces-in-flight.ts'
+import type { SlotSpace } from './slot-space.ts'
+
+/** The counters of every backup, and what a file adds. */
+export interface FileBackupStats extends BackupStats {
+  /** Which engine moves the bytes, and why that one. */
+  readonly io: { readonly engine: EngineName; readonly reason: string }
+  /** Whether pages bypass the page cache, and why. */
+  readonly direct: { readonly used: boolean; readonly reason: string }
+  /** Whether dropped pages give their space back, why not, and how much did. */
+  readonly holes: { readonly used: boolean; readonly reason: string; readonly punchedBytes: number }
+  /** Free space of the file system that is left alone. */
+  readonly keepFreeBytes: number
+  /** Bytes that travelled between the caller's memory and the file as they were, and through staging memory. */
+  readonly directBytes: number
+  readonly stagedBytes: number
+  /** Memory held for staging. */
+  readonly stagingBytes: number
+  /** Pages read a second time because their checksum did not match. */
+  readonly rereadPages: number
+  /** Pages that did not match the second time either; their slots are not used again. */
+  readonly quarantinedPages: number
+}
+
+export interface FileBackupParts {
+  readonly name: string
+  readonly capabilities: BackupCapabilities
+  readonly plan: PlanLimits
+  readonly flight: FlightLimits
+  readonly space: SlotSpace
+  readonly mover: PageMover
+  /** The figures that are not the backup's own. */
+  readonly details: () => Pick<
+    FileBackupStats,
+    'io' | 'direct' | 'holes' | 'keepFreeBytes' | 'stagingBytes' | 'mediumBytes'
+  >
+  readonly sync: () => Promise<void>
+  readonly release: () => Promise<void>
+}
+
+/** Pages in one file. Open it with `openFileBackup`. */
+export class FileBackup implements Backup {
+  readonly name: string
+  readonly capabilities: BackupCapabilities
+  readonly #parts: FileBackupParts
+  readonly #gate: CallGate
+  #backedUpPages = 0
+  #copiedPages = 0
+  #droppedPages = 0
+  #writebackErrors = 0
+  #leakedPages = 0
+  #atClose: FileBackupStats | undefined
+
+  /** @internal */
+  constructor(parts: FileBackupParts) {
+    this.name = parts.name
+    this.capabilities = parts.capabilities
+    this.#parts = parts
+    this.#gate = new CallGate(parts.name)
+  }
+
+  async backupPages(spans: readonly Uint8Array[], options: BackupPagesOptions = {}): Promise<BackupResult> {
+    assertBackupPagesOptions(options)
+    const pageCount = countPages(spans, this.capabilities.pageSizeBytes)
+    const reserved = this.#reservedRuns(options.reservation)
+    this.#gate.assertOpen()
+    if (pageCount === 0) return { handles: [] }
+    return this.#gate.run(() => this.#store(spans, pageCount, reserved, options))
+  }
+
+  async copyPages(
+    handles: readonly HandleRun[],
+    spans: readonly Uint8Array[],
+    options: TransferOptions = {},
+  ): Promise<CopyResult> {
+    assertTransferOptions(options)
+    countCopy(handles, spans, this.capabilities.pageSizeBytes)
+    this.#gate.assertOpen()
+    this.#assertLive(handles)
+    return this.#gate.run(async () => {
+      const plan = new PiecePlan(this.#parts.plan, handles, spans)
+      const { pages, error } = await carryPieces(plan, this.#parts.flight, options.signal, (piece) =>
+        this.#parts.mover.read(piece, options.retryMayFail === true),
+      )
+      this.#copiedPages += pages
+      return error === undefined ? { copied: pages } : { copied: pages, error }
+    })
+  }
+
+  async drop(handles: readonly HandleRun[]): Promise<void> {
+    const count = countHandles(handles)
+    this.#gate.assertOpen()
+    const stale = this.#parts.space.drop(handles)
+    if (stale !== undefined) throw this.#staleError(stale)
+    this.#droppedPages += count
+  }
+
+  async bytesAvailable(): Promise<number> {
+    return this.#gate.run(() => this.#parts.space.bytesAvailable())
+  }
+
+  async reserve(bytes: number): Promise<Reservation> {
+    assertByteCount(bytes, 'bytes')
+    this.#gate.assertOpen()
+    if (!this.capabilities.reserves) {
+      throw new SpillwayError('ENOSYS', `backup ${this.name} cannot set space aside on this file system`, {
+        backup: this.name,
+      })
+    }
+    return this.#gate.run(async () => {
+      try {
+        const pages = Math.ceil(bytes / this.capabilities.pageSizeBytes)
+        const runs = await this.#parts.space.reserve(pages)
+        return new FileReservation(this.#parts.space, runs, this.capabilities.pageSizeBytes)
+      } catch (failure) {
+        throw systemError(failure, `${bytes} bytes cannot be reserved`, { backup: this.name })
+      }
+    })
+  }
+
+  stats(): FileBackupStats {
+    if (this.#atClose !== undefined) return this.#atClose
+    const { details, mover, space } = this.#parts
+    return {
+      livePages: this.#backedUpPages - this.#droppedPages,
+      backedUpPages: this.#backedUpPages,
+      copiedPages: this.#copiedPages,
+      droppedPages: this.#droppedPages,
+      writebackErrors: this.#writebackErrors,
+      leakedPages: this.#leakedPages,
+      directBytes: mover.directBytes,
+      stagedBytes: mover.stagedBytes,
+      rereadPages: mover.rereadPages,
+      quarantinedPages: space.quarantinedPages,
+      ...details(),
+    }
+  }
+
+  close(): Promise<void> {
+    return this.#gate.close(async () => {
+      await this.#parts.space.close()
+      this.#leakedPages = this.#backedUpPages - this.#droppedPages
+      this.#atClose = { ...this.stats(), mediumBytes: 0, stagingBytes: 0 }
+      await this.#parts.release()
+    })
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close()
+  }
+
+  async #store(
+    spans: readonly Uint8Array[],
+    pageCount: number,
+    reserved: HandleRun[] | undefined,
+    options: BackupPagesOptions,
+  ): Promise<BackupResult> {
+    const { space, mover, plan: limits, flight, sync } = this.#parts
+    const taken = await space.take(pageCount, reserved)
+    const plan = new PiecePlan(limits, taken.runs, spans)
+    const { pages, error = taken.error } = await carryPieces(plan, flight, options.signal, (piece) =>
+      mover.write(piece, options.retryMayFail === true),
+    )
+    const handles = space.publish(taken, pages)
+    this.#backedUpPages += pages
+    if (options.writeback === true && pages > 0) {
+      // Best effort: the pages can be read whether or not they reached stable storage (T7).
+      await sync().catch(() => this.#writebackErrors++)
+    }
+    return error === undefined ? { handles } : { handles, error }
+  }
+
+  #reservedRuns(reservation: Reservation | undefined): HandleRun[] | undefined {
+    if (reservation === undefined) return undefined
+    if (reservation instanceof FileReservation && reservation.space === this.#parts.space)
+      return reservation.runs
+    throw new TypeError(`the reservation was not made by backup ${this.name}`)
+  }
+
+  #assertLive(handles: readonly HandleRun[]): void {
+    const stale = this.#parts.space.firstNotLive(handles)
+    if (stale !== undefined) throw this.#staleError(stale)
+  }
+
+  #staleError(handle: number): SpillwayError {
+    return new SpillwayError('ESTALE', `handle ${handle} is not live in backup ${this.name}`, {
+      backup: this.name,
+      handle,
+    })
+  }
+}
+
+/** Slots that are allocated in the file and held for one caller. */
+class FileReservation implements Reservation {
+  readonly space: SlotSpace
+  readonly runs: HandleRun[]
+  readonly #pageSizeBytes: number
+
+  constructor(space: SlotSpace, runs: HandleRun[], pageSizeBytes: number) {
+    this.space = space
+    this.runs = runs
+    this.#pageSizeBytes = pageSizeBytes
+  }
+
+  get bytes(): number {
+    return this.runs.reduce((pages, run) => pages + run.count, 0) * this.#pageSizeBytes
+  }
+
+  async release(): Promise<void> {
+    this.space.release(this.runs)
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.release()
+  }
+}

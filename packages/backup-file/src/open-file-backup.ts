@@ -1,0 +1,165 @@
+import * as nodeFileSystem from 'node:fs'
+import { type BackupCapabilities, maxPageSizeBytes, systemError } from '@spillway/core'
+import { ChecksumTable } from './checksum-table.ts'
+import { chooseEngine } from './choose-engine.ts'
+import { openData } from './direct-io.ts'
+import { DiskSpace } from './disk-space.ts'
+import { FileBackup } from './file-backup.ts'
+import { probeStorage } from './file-storage.ts'
+import { type FileSystem, Files } from './file-system.ts'
+import { dataOffsetBytes as standardDataOffsetBytes } from './layout.ts'
+import { openNamed } from './named-file.ts'
+import { loadNative } from './native.ts'
+import { type OpenedFile, openDescriptor, openUnnamed } from './opened-file.ts'
+import { assertOptions, descriptorOf, type FileBackupOptions } from './options.ts'
+import { PageMover } from './page-mover.ts'
+import { SlotSpace } from './slot-space.ts'
+import { StagingPool } from './staging.ts'
+
+const mebibyte = 1024 * 1024
+const requestBytes = mebibyte
+const smallStagingBytes = 64 * 1024
+const largestDefaultCapacityBytes = 2 ** 40
+
+/**
+ * Opens a backup in a file: exactly one of `path`, `directory` and `fd` says which. Throws `TypeError` or `RangeError`
+ * for options that cannot be meant. Rejects with `EEXIST` (the name is taken by something that is not ours), `EBUSY` (its owner
+ * lives), `EPERM` or `EACCES`, `ENOENT`, `EROFS`, `EINVAL` (`fd` is not a regular file open for reading and writing, or
+ * `direct: true` does not work), `ENOSYS` (`io: 'uring'` does not work), `EMFILE`, `ENOSPC`.
+ */
+export async function openFileBackup(options: FileBackupOptions): Promise<FileBackup> {
+  return openAt(options, standardDataOffsetBytes)
+}
+
+/** `openFileBackup` with the first slot elsewhere: tests put it where offsets get large. */
+export async function openAt(options: FileBackupOptions, dataOffsetBytes: number): Promise<FileBackup> {
+  assertOptions(options)
+  const system = nodeFileSystem as unknown as FileSystem
+  const files = new Files(options.fs ?? system, options.fs === undefined || options.fs === system)
+  const file = await openPlace(files, options)
+  // What was opened so far, to be closed in the opposite order, whether opening fails or the backup is closed.
+  const release: (() => Promise<void>)[] = [() => file.release()]
+  const releaseAll = async (): Promise<void> => {
+    let failure: unknown
+    for (const step of release.reverse()) await step().catch((thrown: unknown) => (failure ??= thrown))
+    if (failure !== undefined) throw systemError(failure, `${file.place} could not be closed`)
+  }
+  try {
+    return await assemble(options, files, file, dataOffsetBytes, release, releaseAll)
+  } catch (failure) {
+    await releaseAll().catch(() => {})
+    throw systemError(failure, `${file.place} cannot be used`)
+  }
+}
+
+function openPlace(files: Files, options: FileBackupOptions): Promise<OpenedFile> {
+  if (options.path !== undefined) return openNamed(files, options.path, options.pageSizeBytes ?? 4096)
+  if (options.directory !== undefined) return openUnnamed(files, options.directory)
+  return openDescriptor(files, descriptorOf(options.fd!))
+}
+
+async function assemble(
+  options: FileBackupOptions,
+  files: Files,
+  file: OpenedFile,
+  dataOffsetBytes: number,
+  release: (() => Promise<void>)[],
+  releaseAll: () => Promise<void>,
+): Promise<FileBackup> {
+  const { pageSizeBytes = 4096, name = 'file', io = 'auto', direct = 'auto', checksums = true } = options
+  const { fileDescriptor } = file
+  const loaded = await loadNative()
+  const disk = await DiskSpace.open(files, file.spacePath, options.keepFreeBytes)
+  const data = await openData(files, fileDescriptor, direct, dataOffsetBytes, pageSizeBytes)
+  release.push(() => data.close())
+  const { engine, reason } = await chooseEngine(files, data, io, pageSizeBytes, loaded)
+  release.push(() => engine.close())
+  const ours = options.fd === undefined
+  const storage = await probeStorage(files, fileDescriptor, dataOffsetBytes, pageSizeBytes, ours, loaded)
+
+  const capacityBytes = options.capacityBytes ?? Math.min(disk.sizeBytes, largestDefaultCapacityBytes)
+  const space = new SlotSpace({
+    name,
+    pageSizeBytes,
+    capacitySlots: Math.max(1, Math.floor(capacityBytes / pageSizeBytes)),
+    warmBytes: options.warmBytes ?? 64 * mebibyte,
+    disk: disk.space,
+    storage,
+  })
+  const largeBytes = Math.max(requestBytes, pageSizeBytes)
+  const smallBytes = Math.min(Math.max(smallStagingBytes, pageSizeBytes), largeBytes)
+  const mapped = engine.name === 'uring' ? loaded.native : undefined
+  const largeStaging = new StagingPool(engine.largeRequests, largeBytes, mapped)
+  const smallStaging = new StagingPool(
+    Math.min(engine.smallRequests, (4 * mebibyte) / smallBytes),
+    smallBytes,
+    mapped,
+  )
+  release.push(async () => {
+    largeStaging.close()
+    smallStaging.close()
+  })
+  const mover = new PageMover({
+    name,
+    pageSizeBytes,
+    dataOffsetBytes,
+    engine,
+    largeStaging,
+    smallStaging,
+    checksums: checksums ? new ChecksumTable() : undefined,
+    slotOf: (handle) => space.slots.slotOf(handle),
+    isLive: (first, count) => space.slots.firstNotLive([{ first, count }]) === undefined,
+    onCorrupt: (handle) => space.quarantine(handle),
+  })
+  return new FileBackup({
+    name,
+    capabilities: capabilitiesOf(
+      pageSizeBytes,
+      checksums,
+      storage.allocate !== undefined,
+      engine.largeRequests,
+    ),
+    plan: {
+      pageSizeBytes,
+      requestBytes: largeBytes,
+      directBytes: Math.max(128 * 1024, pageSizeBytes),
+      takes: (memory) => engine.takes(memory),
+    },
+    flight: { pageSizeBytes, bytes: engine.largeRequests * largeBytes, requests: engine.smallRequests },
+    space,
+    mover,
+    sync: () => files.fdatasync(fileDescriptor),
+    release: releaseAll,
+    details: () => ({
+      io: { engine: engine.name, reason },
+      direct: { used: data.direct, reason: data.reason },
+      holes: {
+        used: storage.punch !== undefined,
+        reason: storage.punch === undefined ? storage.whyNoHoles : 'tried on this file',
+        punchedBytes: space.punchedBytes,
+      },
+      keepFreeBytes: disk.keepFreeBytes,
+      stagingBytes: largeStaging.heldBytes + smallStaging.heldBytes,
+      mediumBytes: files.fileSystem.fstatSync(fileDescriptor).blocks * 512,
+    }),
+  })
+}
+
+function capabilitiesOf(
+  pageSizeBytes: number,
+  checksums: boolean,
+  reserves: boolean,
+  callsInFlight: number,
+): BackupCapabilities {
+  return Object.freeze({
+    pageSizeBytes,
+    medium: 'file',
+    preferredBatchPages: Math.max(1, (2 * maxPageSizeBytes) / pageSizeBytes),
+    preferredCallsInFlight: callsInFlight,
+    persistent: false,
+    shareable: false,
+    reserves,
+    detectsCorruption: checksums,
+    stores: true,
+  })
+}

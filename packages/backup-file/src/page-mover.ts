@@ -1,0 +1,238 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import { SpillwayError, systemError } from '@spillway/core'
+import type { ChecksumTable } from './checksum-table.ts'
+import type { Engine } from './engine.ts'
+import { codeOf } from './file-system.ts'
+import type { Piece } from './piece-plan.ts'
+import type { Progress } from './pieces-in-flight.ts'
+import type { StagingPool } from './staging.ts'
+import { workSlices } from './work-slices.ts'
+
+export interface MoverParts {
+  readonly name: string
+  readonly pageSizeBytes: number
+  readonly dataOffsetBytes: number
+  readonly engine: Engine
+  readonly largeStaging: StagingPool
+  readonly smallStaging: StagingPool
+  readonly checksums: ChecksumTable | undefined
+  readonly slotOf: (handle: number) => number
+  readonly isLive: (handle: number, count: number) => boolean
+  /** Told of each page that does not match twice. */
+  readonly onCorrupt: (handle: number) => void
+}
+
+const transientCodes: ReadonlySet<string | undefined> = new Set(['EAGAIN', 'EINTR'])
+const transientRetries = 5
+
+/**
+ * Moves one piece either way. The work of the processor and that of the disk overlap: the sums of a piece that is being
+ * written are made while it travels, and those of a piece that was read while the next ones do.
+ *
+ *   write   gather (if staged) ─▶ request ─────────────▶ done
+ *                                  └─▶ sums ──┘
+ *   read    request ─▶ sums ─▶ scatter (if staged) ─▶ done
+ *                       └─▶ no match: read that page once more ─▶ EBADMSG
+ */
+export class PageMover {
+  /** Bytes that travelled without and with staging. */
+  directBytes = 0
+  stagedBytes = 0
+  rereadPages = 0
+  readonly #parts: MoverParts
+
+  constructor(parts: MoverParts) {
+    this.#parts = parts
+  }
+
+  async write(piece: Piece, retryMayFail: boolean): Promise<Progress> {
+    const bytes = piece.pageCount * this.#parts.pageSizeBytes
+    const offset = this.#offsetOf(piece)
+    if (!piece.staged) {
+      this.directBytes += bytes
+      return this.#send(piece, piece.parts[0], offset, retryMayFail)
+    }
+    this.stagedBytes += bytes
+    const pool = this.#stagingFor(bytes)
+    const buffer = await pool.take()
+    try {
+      const memory = buffer.subarray(0, bytes)
+      const turn = workSlices.enter(bytes)
+      if (turn !== undefined) await turn
+      let at = 0
+      for (const part of piece.parts) {
+        memory.set(part, at)
+        at += part.byteLength
+      }
+      return await this.#send(piece, memory, offset, retryMayFail)
+    } finally {
+      pool.give(buffer)
+    }
+  }
+
+  async read(piece: Piece, retryMayFail: boolean): Promise<Progress> {
+    const bytes = piece.pageCount * this.#parts.pageSizeBytes
+    if (!piece.staged) {
+      this.directBytes += bytes
+      return this.#receive(piece, piece.parts[0], retryMayFail)
+    }
+    this.stagedBytes += bytes
+    const pool = this.#stagingFor(bytes)
+    const buffer = await pool.take()
+    try {
+      const memory = buffer.subarray(0, bytes)
+      const progress = await this.#receive(piece, memory, retryMayFail)
+      const turn = workSlices.enter(bytes)
+      if (turn !== undefined) await turn
+      scatter(memory, piece.parts, progress.pages * this.#parts.pageSizeBytes)
+      return progress
+    } finally {
+      pool.give(buffer)
+    }
+  }
+
+  async #send(piece: Piece, memory: Uint8Array, offset: number, retryMayFail: boolean): Promise<Progress> {
+    const written = this.#moveAll('write', memory, offset, retryMayFail)
+    // What goes wrong is a value of `written`, so it may be left alone while the sums are made.
+    const { checksums, pageSizeBytes, slotOf } = this.#parts
+    if (checksums !== undefined) {
+      const turn = workSlices.enter(memory.byteLength)
+      if (turn !== undefined) await turn
+      const slot = slotOf(piece.handle)
+      for (let page = 0; page < piece.pageCount; page++) {
+        checksums.record(piece.handle + page, slot + page, pageOf(memory, page, pageSizeBytes))
+      }
+    }
+    const { bytes, failure } = await written
+    if (failure === undefined) return { pages: piece.pageCount }
+    const pages = Math.floor(bytes / pageSizeBytes)
+    return { pages, error: this.#ioError(failure, 'written', piece, pages) }
+  }
+
+  async #receive(piece: Piece, memory: Uint8Array, retryMayFail: boolean): Promise<Progress> {
+    const { checksums, pageSizeBytes, slotOf, isLive } = this.#parts
+    const { bytes, failure } = await this.#moveAll('read', memory, this.#offsetOf(piece), retryMayFail)
+    const arrived = Math.floor(bytes / pageSizeBytes)
+    let good = arrived
+    if (checksums !== undefined && arrived > 0) {
+      const turn = workSlices.enter(arrived * pageSizeBytes)
+      if (turn !== undefined) await turn
+      const slot = slotOf(piece.handle)
+      for (let page = 0; page < arrived; page++) {
+        if (checksums.matches(piece.handle + page, slot + page, pageOf(memory, page, pageSizeBytes))) continue
+        if (await this.#readAgain(piece, memory, page, retryMayFail)) continue
+        good = page
+        break
+      }
+    }
+    // A page that was dropped meanwhile may have been another's when it was read.
+    if (!isLive(piece.handle, piece.pageCount)) {
+      const first = firstNot(piece.pageCount, (page) => isLive(piece.handle + page, 1))
+      const stale = this.#error(
+        'ESTALE',
+        `handle ${piece.handle + first} was dropped meanwhile`,
+        piece,
+        first,
+      )
+      if (first <= good) {
+        memory.fill(0, first * pageSizeBytes)
+        return { pages: first, error: stale }
+      }
+    }
+    if (good < arrived || (failure === undefined && good < piece.pageCount)) {
+      // Short files end here too: bytes that are not there are no data.
+      pageOf(memory, good, pageSizeBytes).fill(0)
+      this.#parts.onCorrupt(piece.handle + good)
+      const what = good < arrived ? 'does not match its checksum' : 'lies beyond the end of the file'
+      return { pages: good, error: this.#error('EBADMSG', `the stored page ${what}`, piece, good) }
+    }
+    if (failure !== undefined) return { pages: good, error: this.#ioError(failure, 'read', piece, good) }
+    return { pages: piece.pageCount }
+  }
+
+  /** One more chance for a page that does not match: the fault may have been on the way. */
+  async #readAgain(piece: Piece, memory: Uint8Array, page: number, retryMayFail: boolean): Promise<boolean> {
+    this.rereadPages++
+    const { checksums, pageSizeBytes, slotOf } = this.#parts
+    const target = pageOf(memory, page, pageSizeBytes)
+    const offset = this.#offsetOf(piece) + page * pageSizeBytes
+    const { bytes } = await this.#moveAll('read', target, offset, retryMayFail)
+    const handle = piece.handle + page
+    return bytes === pageSizeBytes && checksums!.matches(handle, slotOf(handle), target)
+  }
+
+  /** Goes on after short transfers. Never rejects; reading stops at the end of the file. */
+  async #moveAll(
+    verb: 'read' | 'write',
+    memory: Uint8Array,
+    offset: number,
+    retryMayFail: boolean,
+  ): Promise<{ bytes: number; failure?: unknown }> {
+    let done = 0
+    let retries = 0
+    for (;;) {
+      try {
+        const rest = done === 0 ? memory : memory.subarray(done)
+        const moved = await this.#parts.engine[verb](rest, offset + done)
+        done += moved
+        if (done >= memory.byteLength) return { bytes: done }
+        if (moved > 0) continue
+        if (verb === 'read') return { bytes: done }
+        return { bytes: done, failure: new SpillwayError('EIO', 'a write stored nothing') }
+      } catch (failure) {
+        if (retryMayFail || !transientCodes.has(codeOf(failure)) || ++retries > transientRetries) {
+          return { bytes: done, failure }
+        }
+        await delay(2 ** retries)
+      }
+    }
+  }
+
+  #stagingFor(bytes: number): StagingPool {
+    const { smallStaging, largeStaging } = this.#parts
+    return bytes <= smallStaging.bufferBytes ? smallStaging : largeStaging
+  }
+
+  #offsetOf(piece: Piece): number {
+    return this.#parts.dataOffsetBytes + this.#parts.slotOf(piece.handle) * this.#parts.pageSizeBytes
+  }
+
+  #fields(piece: Piece, page: number) {
+    const handle = piece.handle + page
+    return {
+      backup: this.#parts.name,
+      handle,
+      page: piece.page + page,
+      offsetBytes: this.#offsetOf(piece) + page * this.#parts.pageSizeBytes,
+    }
+  }
+
+  #error(code: 'EBADMSG' | 'ESTALE', message: string, piece: Piece, page: number): SpillwayError {
+    return new SpillwayError(code, message, this.#fields(piece, page))
+  }
+
+  #ioError(failure: unknown, done: string, piece: Piece, page: number): Error {
+    const reason = failure instanceof Error ? failure.message : String(failure)
+    return systemError(failure, `a page could not be ${done}: ${reason}`, this.#fields(piece, page))
+  }
+}
+
+function pageOf(memory: Uint8Array, page: number, pageSizeBytes: number): Uint8Array {
+  if (memory.byteLength === pageSizeBytes) return memory
+  return memory.subarray(page * pageSizeBytes, (page + 1) * pageSizeBytes)
+}
+
+function scatter(memory: Uint8Array, parts: readonly Uint8Array[], bytes: number): void {
+  let at = 0
+  for (const part of parts) {
+    const length = Math.min(part.byteLength, bytes - at)
+    if (length <= 0) return
+    part.set(memory.subarray(at, at + length))
+    at += length
+  }
+}
+
+function firstNot(count: number, holds: (index: number) => boolean): number {
+  for (let index = 0; index < count; index++) if (!holds(index)) return index
+  return count
+}

@@ -1,0 +1,108 @@
+import type { Engine } from './engine.ts'
+import type { FileSystem } from './file-system.ts'
+import type { NativeModule } from './native.ts'
+
+/**
+ * `node:fs`, which does every request on a thread of libuv's pool. The pool also serves the application's own file
+ * system calls, DNS and crypto, so all backups of the process together take half of it at most.
+ */
+export class ThreadsEngine implements Engine {
+  readonly name = 'threads'
+  readonly largeRequests = threadsToUse
+  readonly smallRequests = threadsToUse
+  readonly #fileSystem: FileSystem
+  readonly #fileDescriptor: number
+  readonly #aligned: ((memory: Uint8Array) => boolean) | undefined
+
+  /** `direct` tells that the file bypasses the page cache, so that memory must lie on a page boundary. */
+  constructor(
+    fileSystem: FileSystem,
+    fileDescriptor: number,
+    direct: boolean,
+    native: NativeModule['native'] | undefined,
+  ) {
+    this.#fileSystem = fileSystem
+    this.#fileDescriptor = fileDescriptor
+    this.#aligned = direct ? (memory) => isAligned(memory, native) : undefined
+  }
+
+  takes(memory: Uint8Array): boolean {
+    return this.#aligned === undefined || this.#aligned(memory)
+  }
+
+  read(into: Uint8Array, offsetBytes: number): Promise<number> {
+    return this.#request(this.#fileSystem.read, into, offsetBytes)
+  }
+
+  write(from: Uint8Array, offsetBytes: number): Promise<number> {
+    return this.#request(this.#fileSystem.write, from, offsetBytes)
+  }
+
+  async close(): Promise<void> {}
+
+  #request(
+    operation: FileSystem['read'] | FileSystem['write'],
+    memory: Uint8Array,
+    offsetBytes: number,
+  ): Promise<number> {
+    return new Promise((resolve, reject) => {
+      whenThreadIsFree(() => {
+        operation.call(
+          this.#fileSystem,
+          this.#fileDescriptor,
+          memory,
+          0,
+          memory.byteLength,
+          offsetBytes,
+          (error: unknown, bytes: number) => {
+            threadIsFree()
+            if (error) reject(error)
+            else resolve(bytes)
+          },
+        )
+      })
+    })
+  }
+}
+
+/**
+ * Whether memory is known to begin on a page boundary: mapped memory says so itself, and a resizable ArrayBuffer is
+ * reserved in whole pages. An ordinary ArrayBuffer may be aligned too, but nobody can tell.
+ */
+function isAligned(memory: Uint8Array, native: NativeModule['native'] | undefined): boolean {
+  const { buffer, byteOffset } = memory
+  if (byteOffset % alignmentBytes !== 0) return false
+  if (buffer instanceof ArrayBuffer && buffer.resizable) return true
+  const address = native?.mappedAddress(memory)
+  return address !== undefined && address % BigInt(alignmentBytes) === 0n
+}
+
+const alignmentBytes = 4096
+const libuvThreads = Number.parseInt(process.env['UV_THREADPOOL_SIZE'] ?? '', 10) || 4
+const threadsToUse = Math.max(1, Math.floor(libuvThreads / 2))
+
+let threadsInUse = 0
+const waiting: (() => void)[] = []
+let firstWaiting = 0
+
+function whenThreadIsFree(start: () => void): void {
+  if (threadsInUse < threadsToUse) {
+    threadsInUse++
+    start()
+  } else {
+    waiting.push(start)
+  }
+}
+
+function threadIsFree(): void {
+  if (firstWaiting === waiting.length) {
+    threadsInUse--
+    return
+  }
+  const next = waiting[firstWaiting++]
+  if (firstWaiting > 1024) {
+    waiting.splice(0, firstWaiting)
+    firstWaiting = 0
+  }
+  next()
+}

@@ -1,0 +1,57 @@
+import type { Engine } from './engine.ts'
+import type { NativeModule } from './native.ts'
+
+interface Ring {
+  read(fileDescriptor: number, into: Uint8Array, offsetBytes: number): Promise<number>
+  write(fileDescriptor: number, from: Uint8Array, offsetBytes: number): Promise<number>
+  close(): Promise<void>
+}
+
+const ringEntries = 128
+
+/** One ring serves all backups of the process: waiting for a ring takes a thread, and there are few. */
+let shared: { readonly ring: Ring; users: number } | undefined
+
+/** Requests through io_uring: no thread per request, and memory that is mapped goes to the device as it is. */
+export class UringEngine implements Engine {
+  readonly name = 'uring'
+  readonly largeRequests = 4
+  readonly smallRequests = 64
+  readonly #native: NonNullable<NativeModule['native']>
+  readonly #ring: Ring
+  readonly #fileDescriptor: number
+
+  /** Throws an error with `ENOSYS`, `EPERM`, … where the kernel or the container has no rings for us. */
+  constructor(native: NonNullable<NativeModule['native']>, fileDescriptor: number) {
+    const { ioUring, ioUringReason } = native.available()
+    if (!ioUring) {
+      throw Object.assign(new Error(ioUringReason ?? 'io_uring is not available here'), { code: 'ENOSYS' })
+    }
+    const { Ring } = native as unknown as { Ring: { open(options: { entries: number }): Ring } }
+    shared ??= { ring: Ring.open({ entries: ringEntries }), users: 0 }
+    shared.users++
+    this.#native = native
+    this.#ring = shared.ring
+    this.#fileDescriptor = fileDescriptor
+  }
+
+  takes(memory: Uint8Array): boolean {
+    // Direct I/O needs whole pages; mapped memory that starts elsewhere is as good as any other.
+    return memory.byteOffset % 4096 === 0 && this.#native.mappedAddress(memory) !== undefined
+  }
+
+  read(into: Uint8Array, offsetBytes: number): Promise<number> {
+    return this.#ring.read(this.#fileDescriptor, into, offsetBytes)
+  }
+
+  write(from: Uint8Array, offsetBytes: number): Promise<number> {
+    return this.#ring.write(this.#fileDescriptor, from, offsetBytes)
+  }
+
+  async close(): Promise<void> {
+    if (shared === undefined || --shared.users > 0) return
+    const { ring } = shared
+    shared = undefined
+    await ring.close()
+  }
+}
