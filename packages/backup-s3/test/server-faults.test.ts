@@ -87,6 +87,22 @@ describe('faults', () => {
     expect(outcomes).toEqual([true, true, false, false, true, true])
   })
 
+  it('befalls one user only', async () => {
+    await server.setCredentials([
+      { ...target.credentials },
+      { accessKeyId: 'unlucky', secretAccessKey: 'secret' },
+    ])
+    const unlucky = target.client({
+      maxAttempts: 1,
+      credentials: { accessKeyId: 'unlucky', secretAccessKey: 'secret' },
+    })
+    await server.faults.always('any', faults.slowDown, { accessKeyId: 'unlucky' })
+    await put('lucky')
+    const error = await failure(unlucky.send(new PutObjectCommand({ Bucket, Key: 'a', Body: 'a' })))
+    expect(error.name).toBe('SlowDown')
+    expect((await server.log()).map(({ accessKeyId }) => accessKeyId)).toEqual(['test-access-key', 'unlucky'])
+  })
+
   it('comes by chance as often as it was told to, the same for the same seed', async () => {
     const draw = async () => {
       await using own = await s3Target({ embedded: true, seed: 3 })

@@ -21,14 +21,14 @@ export interface Credentials {
 }
 
 /** Which requests, beside the operation. Counted from when the fault is set. */
-export type FaultScope = Pick<FaultRule, 'from' | 'times' | 'chance' | 'keyIncludes'>
+export type FaultScope = Pick<FaultRule, 'from' | 'times' | 'chance' | 'keyIncludes' | 'accessKeyId'>
 
 export interface ServerFaults {
   /** One matching request goes wrong: the first, or the `from`-th. Resolves to the rule's number. */
   once(
     operation: Operation | readonly Operation[] | 'any',
     fault: Fault,
-    scope?: Pick<FaultScope, 'from' | 'keyIncludes'>,
+    scope?: Omit<FaultScope, 'times' | 'chance'>,
   ): Promise<number>
   /** All matching requests go wrong from the `from`-th on, or `times` of them, or each with probability `chance`. */
   always(

@@ -17,7 +17,8 @@ interface ActiveRule {
   fired: number
 }
 
-function matches(rule: FaultRule, operation: Operation, key: string): boolean {
+function matches(rule: FaultRule, operation: Operation, key: string, accessKeyId: string): boolean {
+  if (rule.accessKeyId !== undefined && rule.accessKeyId !== accessKeyId) return false
   if (rule.operation !== undefined) {
     if (
       typeof rule.operation === 'string' ? rule.operation !== operation : !rule.operation.includes(operation)
@@ -60,12 +61,12 @@ export class FaultPlan {
   }
 
   /** The faults that befall this request. */
-  draw(operation: Operation, key: string): Fault[] {
+  draw(operation: Operation, key: string, accessKeyId: string): Fault[] {
     const drawn: Fault[] = []
     let hasFault = false
     for (const active of this.#rules.values()) {
       const { rule } = active
-      if (!matches(rule, operation, key)) continue
+      if (!matches(rule, operation, key, accessKeyId)) continue
       active.matched++
       const from = rule.from ?? 1
       if (active.matched < from || active.matched >= from + (rule.times ?? Number.POSITIVE_INFINITY)) continue

@@ -156,11 +156,13 @@ async function answer(exchange: Exchange, understood: S3Request): Promise<void> 
   const { state, request, response, path, query, record } = exchange
   const nowMs = Date.now() + state.clockOffsetMs
   const user = verifySignature(request, path, query, state.credentials, state.region, nowMs)
+  record.accessKeyId = user.accessKeyId
   if (user.deny?.includes(understood.operation)) throw accessDenied()
 
   const faults = state.faults.draw(
     understood.operation,
     understood.key || (understood.query.get('prefix') ?? ''),
+    user.accessKeyId,
   )
   record.faults = faults.map((fault) => fault.kind)
   if (interrupt(faults, 'request', response)) return

@@ -141,6 +141,8 @@ export interface FaultRule {
   readonly operation?: Operation | readonly Operation[] | undefined
   /** Only requests whose key, or listed prefix, contains this. */
   readonly keyIncludes?: string | undefined
+  /** Only requests that were signed with this key. */
+  readonly accessKeyId?: string | undefined
   /** The first matching request it befalls, counted from 1 since the rule was set. @default 1 */
   readonly from?: number | undefined
   /** @default Infinity */
@@ -158,6 +160,8 @@ export interface RequestRecord {
   readonly method: string
   readonly bucket: string
   readonly key: string
+  /** Who signed it; empty as long as that is not known. */
+  readonly accessKeyId: string
   readonly query: string
   readonly range: string | undefined
   /** 0 while under way, and when the connection ended without an answer. */

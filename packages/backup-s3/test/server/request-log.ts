@@ -63,6 +63,7 @@ export class RequestLog {
       method: request.method ?? '',
       bucket,
       key,
+      accessKeyId: '',
       query,
       range: request.headers.range,
       status: 0,
