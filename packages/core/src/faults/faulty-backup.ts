@@ -105,8 +105,9 @@ class FaultInjector implements FaultyBackup {
       const stop = fault === undefined ? pages : stopAfter(fault.stop, spans, pageSizeBytes)
       this.#record('backupPages', pages, fault, stop)
       if (fault !== undefined) await this.#delay(fault)
-      if (fault?.code === undefined || stop === pages) return this.#inner.backupPages(spans, options)
-      // With nothing to store the call still goes in: it may be refused for its options, or have been aborted.
+      if (fault?.code === undefined || stop === pages || options.signal?.aborted)
+        return this.#inner.backupPages(spans, options)
+      // With nothing to store the call still goes in: it may be refused for its options.
       const result = await this.#inner.backupPages(firstSpans(spans, stop, pageSizeBytes), options)
       return { handles: result.handles, error: result.error ?? this.#error(fault, 'backupPages', stop) }
     })
@@ -124,7 +125,8 @@ class FaultInjector implements FaultyBackup {
       const stop = fault === undefined ? pages : stopAfter(fault.stop, spans, pageSizeBytes)
       this.#record('copyPages', pages, fault, stop)
       if (fault !== undefined) await this.#delay(fault)
-      if (fault?.code === undefined || stop === pages) return this.#inner.copyPages(handles, spans, options)
+      if (fault?.code === undefined || stop === pages || options.signal?.aborted)
+        return this.#inner.copyPages(handles, spans, options)
       const prefix = firstSpans(spans, stop, pageSizeBytes)
       const result = await this.#inner.copyPages(firstHandles(handles, stop), prefix, options)
       return { copied: result.copied, error: result.error ?? this.#error(fault, 'copyPages', stop) }

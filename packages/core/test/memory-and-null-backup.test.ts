@@ -1,0 +1,80 @@
+import { describe, expect, it } from 'vitest'
+import { type HandleRun, memoryBackup, nullBackup } from '../src/index.ts'
+
+const pages = (count: number): Uint8Array => new Uint8Array(count * 4096)
+
+describe('memoryBackup', () => {
+  it('gives slabs back when the last of their pages is dropped', async () => {
+    await using backup = memoryBackup({ capacityBytes: 64 * 2 ** 20 })
+    const { handles } = await backup.backupPages([pages(4096)])
+    expect(backup.stats().mediumBytes).toBe(16 * 2 ** 20)
+    const [{ first }] = handles
+    await backup.drop([{ first: first + 1, count: 4095 }])
+    expect(backup.stats().mediumBytes).toBe(2 * 2 ** 20)
+    await backup.drop([{ first, count: 1 }])
+    expect(backup.stats().mediumBytes).toBe(0)
+  })
+
+  it('lets the event loop have its turn during a long call', async () => {
+    await using backup = memoryBackup()
+    let turns = 0
+    const count = (): void => {
+      turns++
+      pending = setImmediate(count)
+    }
+    let pending = setImmediate(count)
+    const { handles } = await backup.backupPages([pages(4096)])
+    const duringBackup = turns
+    await backup.copyPages(handles, [pages(4096)])
+    clearImmediate(pending)
+    expect(duringBackup).toBeGreaterThanOrEqual(8)
+    expect(turns - duringBackup).toBeGreaterThanOrEqual(8)
+  })
+
+  it('gives what an aborted call had not used back to its reservation', async () => {
+    await using backup = memoryBackup({ capacityBytes: 2048 * 4096 })
+    const reservation = await backup.reserve(1024 * 4096)
+    const controller = new AbortController()
+    const call = backup.backupPages([pages(1024)], { reservation, signal: controller.signal })
+    controller.abort()
+    const { handles, error } = await call
+    expect(error).toMatchObject({ code: 'EINTR', page: 256 })
+    expect(handles[0].count).toBe(256)
+    expect(reservation.bytes).toBe(768 * 4096)
+    expect(await backup.bytesAvailable()).toBe(1024 * 4096)
+    await reservation.release()
+    expect(await backup.bytesAvailable()).toBe((2048 - 256) * 4096)
+  })
+})
+
+describe('nullBackup', () => {
+  it('costs next to nothing for 1 TiB, and still knows every handle', async () => {
+    await using backup = nullBackup()
+    // Memory that is never touched takes no memory.
+    const span = new Uint8Array(2 ** 30)
+    const before = process.memoryUsage()
+    const runs: HandleRun[] = []
+    for (let gibibyte = 0; gibibyte < 1024; gibibyte++) {
+      runs.push(...(await backup.backupPages([span])).handles)
+    }
+    const after = process.memoryUsage()
+    expect(backup.stats().livePages).toBe(2 ** 28)
+    expect(after.arrayBuffers - before.arrayBuffers).toBeLessThan(2 ** 20)
+    expect(after.heapUsed - before.heapUsed).toBeLessThan(16 * 2 ** 20)
+    await backup.drop([{ first: runs[500].first + 5, count: 1 }])
+    await expect(backup.drop(runs)).rejects.toMatchObject({ code: 'ESTALE', handle: runs[500].first + 5 })
+    expect(backup.stats().livePages).toBe(2 ** 28 - 1)
+    await expect(backup.copyPages([runs[500]], [span])).rejects.toMatchObject({ code: 'ESTALE' })
+    await backup.drop([...runs.slice(0, 500), ...runs.slice(501)])
+    expect(backup.stats().livePages).toBe(2 ** 18 - 1)
+  })
+
+  it('says that it keeps nothing, and leaves the memory of a copy as it is', async () => {
+    await using backup = nullBackup()
+    expect(backup.capabilities.stores).toBe(false)
+    const { handles } = await backup.backupPages([pages(1).fill(1)])
+    const into = pages(1).fill(7)
+    expect(await backup.copyPages(handles, [into])).toEqual({ copied: 1 })
+    expect(into.every((byte) => byte === 7)).toBe(true)
+  })
+})
