@@ -1,0 +1,136 @@
+import { SpillwayError } from '@spillway/core'
+import { type KeySpace, persistentCount } from './keys.ts'
+import { decodeManifest, type Manifest } from './manifest.ts'
+import { PageBits } from './page-bits.ts'
+import { footerLength, readFooter, type SegmentFooter, trailerBytes } from './segment-format.ts'
+import { type Root, type SegmentObject, type SegmentTable, segmentObject } from './segment-table.ts'
+import type { S3Service, StoredObject } from './service.ts'
+import type { EpochSurvey } from './sweep.ts'
+
+/**
+ * Brings the table of a persistent store back.
+ *
+ *   newest manifest ─▶ table ─▶ segments it does not know, in the order they were written ─▶ table
+ *
+ * - known to the manifest: as it says, less what is no longer there
+ * - of an epoch before the manifest's, or numbered before it and not then under way: was being deleted, is deleted
+ * - later: its footer says whose pages it holds; those of a compaction take over the handles of the segments they are
+ *   from, whether these are still there or not
+ */
+export async function attach(
+  epochs: readonly EpochSurvey[],
+  table: SegmentTable,
+  service: S3Service,
+  keys: KeySpace,
+  pageSizeBytes: number,
+  remove: (key: string) => void,
+): Promise<{ highestNumber: number; manifests: readonly string[] }> {
+  const manifests = epochs.flatMap(({ manifests: listed }) => listed.map(({ key }) => key)).sort()
+  const stored = new Map<string, StoredObject>()
+  for (const { segments } of epochs) for (const segment of segments) stored.set(segment.key, segment)
+  const manifest = await readNewest(manifests, service)
+  if (manifest !== undefined && manifest.pageSizeBytes !== pageSizeBytes) {
+    throw wrongPageSize(manifest.pageSizeBytes, pageSizeBytes)
+  }
+  let highestNumber = manifest === undefined ? 0 : manifest.nextNumber - 1
+  const known = new Set<string>()
+  const missing = new Set<SegmentObject>()
+  for (const object of manifest?.objects ?? []) {
+    const key = keys.segment(object.epoch, object.number)
+    known.add(key)
+    if (stored.has(key)) table.addObject(object)
+    else missing.add(object)
+  }
+  const later: { object: StoredObject; epoch: string; number: number }[] = []
+  for (const object of stored.values()) {
+    const { epoch, number } = keys.parse(object.key)!
+    highestNumber = Math.max(highestNumber, number)
+    if (known.has(object.key)) continue
+    if (manifest !== undefined && isGarbage(manifest, epoch, number)) remove(object.key)
+    else later.push({ object, epoch, number })
+  }
+  const lost: Root[] = []
+  for (const root of manifest?.roots ?? []) {
+    if (missing.has(root.object)) lost.push(root)
+    else table.addRoot(root)
+  }
+  // Ascending numbers are the order of writing: a compaction comes after what it compacted.
+  later.sort((left, right) => left.number - right.number)
+  for (const { object, epoch, number } of later) {
+    const footer = await loadFooter(service, object.key, object.bytes, epoch, number)
+    if (footer.pageSizeBytes !== pageSizeBytes) throw wrongPageSize(footer.pageSizeBytes, pageSizeBytes)
+    const { generation, checksums } = footer
+    addLater(
+      table,
+      segmentObject(epoch, number, generation, checksums.length, object.bytes, checksums),
+      footer,
+      lost,
+    )
+  }
+  for (const object of [...table.objects]) table.collect(object)
+  return { highestNumber, manifests }
+}
+
+function addLater(
+  table: SegmentTable,
+  object: SegmentObject,
+  footer: SegmentFooter,
+  lost: readonly Root[],
+): void {
+  table.addObject(object)
+  let base = 0
+  for (const { number, pages, places } of footer.roots) {
+    const survivors = places === undefined ? PageBits.full(pages) : new PageBits(places[pages - 1] + 1)
+    for (const place of places ?? []) survivors.setRun(place, 1)
+    const root = table.roots.get(number) ?? lost.find((candidate) => candidate.number === number)
+    const moved = number === object.number ? undefined : survivors
+    if (root === undefined || moved === undefined) {
+      table.addRoot({ number, live: survivors.copy(), livePages: pages, object, base, survivors: moved })
+    } else if (table.roots.has(number)) {
+      table.moveRoot(root, object, base, survivors)
+    } else {
+      table.addRoot({ ...root, object, base, survivors })
+    }
+    base += pages
+  }
+}
+
+function isGarbage(manifest: Manifest, epoch: string, number: number): boolean {
+  const order = persistentCount(epoch)! - persistentCount(manifest.epoch)!
+  if (order !== 0) return order < 0
+  return number < manifest.nextNumber && !manifest.underway.has(number)
+}
+
+async function readNewest(manifests: readonly string[], service: S3Service): Promise<Manifest | undefined> {
+  const key = manifests.at(-1)
+  if (key === undefined) return undefined
+  const object = await service.read(key)
+  if (object === undefined) throw new SpillwayError('ENOENT', `the manifest ${key} vanished`)
+  return decodeManifest(object.body, key)
+}
+
+/** Reads the footer of a segment: one request, two when it was compacted from many. */
+export async function loadFooter(
+  service: S3Service,
+  key: string,
+  objectBytes: number,
+  epoch: string,
+  number: number,
+  expectedBytes = Math.ceil(objectBytes / 1024) + trailerBytes + 16,
+  signal?: AbortSignal,
+): Promise<SegmentFooter> {
+  const read = async (bytes: number) => {
+    const wanted = Math.min(bytes, objectBytes)
+    const object = await service.read(key, { offset: objectBytes - wanted, bytes: wanted, signal })
+    if (object === undefined) throw new SpillwayError('ENOENT', `the segment ${key} is gone`)
+    return object.body
+  }
+  let tail = await read(expectedBytes)
+  const length = footerLength(tail)
+  if (length !== undefined && length > tail.length) tail = await read(length)
+  return readFooter(tail, epoch, number)
+}
+
+function wrongPageSize(stored: number, asked: number): SpillwayError {
+  return new SpillwayError('EINVAL', `the store has pages of ${stored} bytes; pageSizeBytes is ${asked}`)
+}

@@ -1,0 +1,68 @@
+import { crc32 } from 'node:zlib'
+
+/**
+ * Every page has a CRC-32 that is seeded with the place it belongs to, so that the right bytes in the wrong place do
+ * not match: `crc32(page, seed(epoch, segment, generation, slot))`. The CRC-32 of the whole object, which S3 checks on
+ * upload, is combined from the pages' by arithmetic: every byte goes through one CRC only.
+ *
+ *   crc(data, a) xor crc(data, b) = advance(a xor b)      where advance() feeds as many zeros as data has bytes
+ */
+
+/** What the pages of one segment are bound to. */
+export function segmentSeed(epoch: string, segmentNumber: number, generation: number): number {
+  return crc32(`${epoch}/${segmentNumber}/${generation}`)
+}
+
+/** The seed of one page. */
+export function pageSeed(seed: number, slot: number): number {
+  return (seed + Math.imul(slot + 1, 0x9e3779b1)) >>> 0
+}
+
+/** The checksum of one page in its place. */
+export function pageChecksum(page: Uint8Array, seed: number, slot: number): number {
+  return crc32(page, pageSeed(seed, slot))
+}
+
+/** Feeds a fixed number of zero bytes to a CRC-32 in four table look-ups. */
+export class ZeroAdvance {
+  readonly #tables: readonly Uint32Array[]
+
+  constructor(bytes: number) {
+    // The operator is linear over bits: what it does to each single bit says what it does to every value.
+    const zeros = new Uint8Array(bytes)
+    const origin = crc32(zeros, 0)
+    const column = new Uint32Array(32)
+    for (let bit = 0; bit < 32; bit++) column[bit] = (crc32(zeros, (1 << bit) >>> 0) ^ origin) >>> 0
+    this.#tables = [0, 8, 16, 24].map((shift) => {
+      const table = new Uint32Array(256)
+      for (let byte = 1; byte < 256; byte++) {
+        const low = 31 - Math.clz32(byte & -byte)
+        table[byte] = table[byte & (byte - 1)] ^ column[shift + low]
+      }
+      return table
+    })
+  }
+
+  advance(value: number): number {
+    const [first, second, third, fourth] = this.#tables
+    return (
+      (first[value & 255] ^
+        second[(value >>> 8) & 255] ^
+        third[(value >>> 16) & 255] ^
+        fourth[(value >>> 24) & 255]) >>>
+      0
+    )
+  }
+}
+
+/** Appends a page, of which only the seeded checksum is known, to the CRC-32 of what came before it. */
+export function appendPage(running: number, checksum: number, seed: number, zeros: ZeroAdvance): number {
+  return (checksum ^ zeros.advance((running ^ seed) >>> 0)) >>> 0
+}
+
+/** CRC-32 as S3 writes it: four bytes, big-endian, in base64. */
+export function checksumHeader(value: number): string {
+  const bytes = Buffer.alloc(4)
+  bytes.writeUInt32BE(value)
+  return bytes.toString('base64')
+}

@@ -1,0 +1,254 @@
+import { randomBytes } from 'node:crypto'
+import { hostname } from 'node:os'
+import { isSpillwayError, SpillwayError } from '@spillway/core'
+import { firstSegmentNumber, maxSegmentNumber } from './handles.ts'
+import { type KeySpace, persistentCount, persistentEpoch, scratchEpoch } from './keys.ts'
+import type { Settings } from './options.ts'
+import type { SegmentOwner } from './segment-writer.ts'
+import type { S3Service } from './service.ts'
+import { delay } from './waiting.ts'
+
+/**
+ * Who owns an epoch, and for how long.
+ *
+ *   created (If-None-Match: *) ─▶ held ──(renewed every third of its time)──▶ held
+ *                                  │ not renewed in time
+ *                                  ▼
+ *                                late ──(renewed, and no fence is there)──▶ held
+ *                                  │ a fence, or a successor, is there
+ *                                  ▼
+ *                                lost: every call fails with EBADF
+ *
+ * An owner and someone who believes it dead both write first and read afterwards: the owner its lease and then the
+ * fences, the sweeper its fence and then the lease. So one of them sees the other, and at worst both step back. Whether
+ * a lease has run out is judged by the service's clock alone.
+ */
+
+/** `Last-Modified` has whole seconds. */
+const clockResolutionMs = 1000
+/** How long an owner that came late waits for a fence to go away again. */
+const fenceWaitMs = 5000
+
+export interface LeaseContent {
+  readonly format: 1
+  readonly epoch: string
+  readonly name: string
+  readonly leaseMs: number
+  readonly persistent: boolean
+  /** Its owner has ended in an orderly way. */
+  readonly closed: boolean
+  /** For people who look into the bucket. */
+  readonly owner: string
+}
+
+export class Lease implements SegmentOwner {
+  readonly epoch: string
+  readonly generation = randomBytes(4).readUInt32LE()
+  readonly #settings: Settings
+  readonly #service: S3Service
+  readonly #keys: KeySpace
+  readonly #key: string
+  #nextNumber = firstSegmentNumber(Math.random())
+  /** Until then nobody may believe it dead; of `performance.now()`. */
+  #validUntil = 0
+  #lost: SpillwayError | undefined
+  #renewal: Promise<void> | undefined
+  #timer: NodeJS.Timeout | undefined
+  #released = false
+  renewals = 0
+  /** Numbers that were taken and are not yet settled. */
+  readonly underway = new Set<number>()
+
+  private constructor(epoch: string, settings: Settings, service: S3Service, keys: KeySpace) {
+    this.epoch = epoch
+    this.#settings = settings
+    this.#service = service
+    this.#keys = keys
+    this.#key = keys.lease(epoch)
+  }
+
+  /** Begins a new epoch of a scratch store. */
+  static async createScratch(settings: Settings, service: S3Service, keys: KeySpace): Promise<Lease> {
+    const lease = new Lease(scratchEpoch(randomBytes(12).toString('hex')), settings, service, keys)
+    await lease.#create()
+    return lease
+  }
+
+  /** Begins the epoch after `count`; `EEXIST` when somebody else was faster. */
+  static async claimPersistent(
+    count: number,
+    settings: Settings,
+    service: S3Service,
+    keys: KeySpace,
+  ): Promise<Lease> {
+    const lease = new Lease(persistentEpoch(count), settings, service, keys)
+    await lease.#create()
+    return lease
+  }
+
+  get isLost(): boolean {
+    return this.#lost !== undefined
+  }
+
+  takeSegmentNumber(): number {
+    if (this.#nextNumber > maxSegmentNumber) {
+      throw new SpillwayError('EFBIG', 'all segment numbers are used up', { backup: this.#settings.name })
+    }
+    this.underway.add(this.#nextNumber)
+    return this.#nextNumber++
+  }
+
+  settled(segmentNumber: number): void {
+    this.underway.delete(segmentNumber)
+  }
+
+  /** The number that the next segment gets. */
+  get nextSegmentNumber(): number {
+    return this.#nextNumber
+  }
+
+  /** Goes on after the numbers that an attached store has used. */
+  continueAfter(number: number): void {
+    this.#nextNumber = number + 1
+  }
+
+  async assertOwned(signal?: AbortSignal): Promise<void> {
+    if (this.#lost !== undefined) throw this.#lost
+    if (performance.now() < this.#validUntil) return
+    await this.renew(signal)
+  }
+
+  /** Starts renewing in the background. The timer does not keep the process alive. */
+  start(): void {
+    const { leaseMs } = this.#settings
+    this.#timer = setTimeout(() => {
+      // A failure shows at the next call that needs the lease; until then it is tried again.
+      this.renew()
+        .catch(() => {})
+        .finally(() => {
+          if (!this.#released && this.#lost === undefined) this.start()
+        })
+    }, leaseMs / 3)
+    this.#timer.unref()
+  }
+
+  /** Writes the lease anew, and looks for fences when it came late. */
+  renew(signal?: AbortSignal): Promise<void> {
+    this.#renewal ??= this.#renewOnce(signal).finally(() => {
+      this.#renewal = undefined
+    })
+    return this.#renewal
+  }
+
+  /** The service's clock when the lease was last written: never ahead of it. */
+  async serviceNow(): Promise<number> {
+    const head = await this.#service.head(this.#key, { free: true })
+    if (head === undefined) throw this.#lose('its lease was removed')
+    return head.lastModified
+  }
+
+  /** Ends the lease. What a persistent store keeps is free for the next owner from now on. */
+  async release(): Promise<void> {
+    this.#released = true
+    clearTimeout(this.#timer)
+    await this.#renewal?.catch(() => {})
+    if (this.#lost !== undefined) return
+    if (this.#settings.persistent) await this.#service.overwrite(this.#key, this.#content(true), {})
+    else await this.#service.retry.run({}, () => this.#service.deleteOne(this.#key))
+  }
+
+  /** Takes back a claim: as if it had never been made. */
+  async withdraw(): Promise<void> {
+    this.#released = true
+    clearTimeout(this.#timer)
+    await this.#service.retry.run({}, () => this.#service.deleteOne(this.#key))
+  }
+
+  /** Stops renewing without another request, as a process that dies does. */
+  abandon(): void {
+    this.#released = true
+    clearTimeout(this.#timer)
+  }
+
+  async #create(): Promise<void> {
+    const startedAt = performance.now()
+    const identity = randomBytes(12).toString('hex')
+    await this.#service.upload(this.#key, this.#content(false), { identity, free: true })
+    this.#validUntil = startedAt + this.#settings.leaseMs
+  }
+
+  async #renewOnce(signal: AbortSignal | undefined): Promise<void> {
+    if (this.#lost !== undefined) throw this.#lost
+    const startedAt = performance.now()
+    const isLate = startedAt >= this.#validUntil
+    await this.#service.overwrite(this.#key, this.#content(false), { signal })
+    // Also when the answer took so long that the lease ran out meanwhile.
+    if (isLate || performance.now() >= this.#validUntil) await this.#assertUnfenced(signal)
+    this.#validUntil = startedAt + this.#settings.leaseMs
+    this.renewals++
+  }
+
+  async #assertUnfenced(signal: AbortSignal | undefined): Promise<void> {
+    const deadline = performance.now() + fenceWaitMs
+    for (;;) {
+      const fence = await this.#findFence(signal)
+      if (fence === undefined) return
+      if (performance.now() > deadline) {
+        // The lease that was just written must not keep a dead epoch alive.
+        await this.#service.deleteOne(this.#key).catch(() => {})
+        throw this.#lose(`its lease ran out and ${fence} was written`)
+      }
+      await delay(200, signal)
+    }
+  }
+
+  async #findFence(signal: AbortSignal | undefined): Promise<string | undefined> {
+    const count = persistentCount(this.epoch)
+    const prefix = count === undefined ? this.#key : `${this.#keys.leasesPrefix}p-`
+    for await (const { key } of this.#service.list(prefix, { signal })) {
+      const parsed = this.#keys.parse(key)
+      if (parsed?.kind === 'fence' && parsed.epoch === this.epoch) return key
+      if (count !== undefined && parsed?.kind === 'lease' && persistentCount(parsed.epoch)! > count)
+        return key
+    }
+    return undefined
+  }
+
+  #lose(why: string): SpillwayError {
+    const text = `backup ${this.#settings.name} lost its pages to another process: ${why}`
+    this.#lost ??= new SpillwayError('EBADF', text, { backup: this.#settings.name })
+    return this.#lost
+  }
+
+  #content(closed: boolean): Buffer {
+    const { name, leaseMs, persistent } = this.#settings
+    const owner = `${hostname()} ${process.pid}`
+    const content: LeaseContent = { format: 1, epoch: this.epoch, name, leaseMs, persistent, closed, owner }
+    return Buffer.from(JSON.stringify(content))
+  }
+}
+
+/** Whether the owner of a lease can be taken for dead. `now` is the service's clock. */
+export function hasRunOut(lastModified: number, leaseMs: number, now: number): boolean {
+  return now > lastModified + leaseMs + clockResolutionMs
+}
+
+/** The content of a lease object; undefined when it is not there or not a lease. */
+export async function readLease(
+  service: S3Service,
+  key: string,
+): Promise<{ content: LeaseContent; lastModified: number } | undefined> {
+  const object = await service.read(key, { free: true })
+  if (object === undefined) return undefined
+  try {
+    const content = JSON.parse(object.body.toString()) as LeaseContent
+    return content.format === 1 ? { content, lastModified: object.lastModified } : undefined
+  } catch {
+    return undefined
+  }
+}
+
+/** Whether an error says that someone else holds the key. */
+export function isTaken(error: unknown): boolean {
+  return isSpillwayError(error) && error.code === 'EEXIST'
+}

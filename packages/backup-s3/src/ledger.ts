@@ -1,0 +1,135 @@
+import { SpillwayError } from '@spillway/core'
+import type { RequestBudget, RequestPrices } from './options.ts'
+
+/** Requests as S3 bills them. */
+export const requestVerbs = ['put', 'get', 'head', 'list', 'delete'] as const
+export type RequestVerb = (typeof requestVerbs)[number]
+
+export interface VerbCosts {
+  /** Requests that went out, retries and hedges included. */
+  readonly requests: number
+  readonly failures: number
+  readonly bytesSent: number
+  readonly bytesReceived: number
+}
+
+export interface CostReport {
+  readonly verbs: Readonly<Record<RequestVerb, VerbCosts>>
+  readonly requests: number
+  readonly dollars: number
+  /** Per GiB of pages backed up: PUT requests and dollars spent on them. */
+  readonly putsPerGiB: number
+  readonly dollarsPerGiBBackedUp: number
+  /** Per GiB of pages restored: GET requests and dollars spent on them. */
+  readonly getsPerGiB: number
+  readonly dollarsPerGiBRestored: number
+  readonly budget: Readonly<RequestBudget>
+}
+
+type Mutable<T> = { -readonly [K in keyof T]: T[K] }
+
+/** Counts every request that leaves, by verb, with what it costs, and refuses page traffic beyond the budget. */
+export class CostLedger {
+  readonly #verbs: Record<RequestVerb, Mutable<VerbCosts>>
+  readonly #prices: Required<RequestPrices>
+  readonly #backup: string
+  #budget: RequestBudget
+
+  constructor(prices: Required<RequestPrices>, budget: RequestBudget, backup: string) {
+    const none = () => ({ requests: 0, failures: 0, bytesSent: 0, bytesReceived: 0 })
+    this.#verbs = { put: none(), get: none(), head: none(), list: none(), delete: none() }
+    this.#prices = prices
+    this.#budget = budget
+    this.#backup = backup
+  }
+
+  setBudget(budget: RequestBudget): void {
+    this.#budget = budget
+  }
+
+  get requests(): number {
+    let sum = 0
+    for (const verb of requestVerbs) sum += this.#verbs[verb].requests
+    return sum
+  }
+
+  get dollars(): number {
+    let sum = 0
+    for (const verb of requestVerbs) sum += this.#dollars(verb)
+    return sum
+  }
+
+  /**
+   * Throws `EDQUOT` when a request more would exceed the budget. Deletions and the lease are never asked: stopping
+   * them would leave orphans and cost more.
+   */
+  assertBudget(verb: RequestVerb, bytes: number): void {
+    const { maxRequests, maxDollars } = this.#budget
+    const refuse = (what: string) =>
+      new SpillwayError('EDQUOT', `the budget of ${what} is used up; setBudget() raises it`, {
+        backup: this.#backup,
+      })
+    if (maxRequests !== undefined && this.requests + 1 > maxRequests) throw refuse(`${maxRequests} requests`)
+    if (maxDollars !== undefined && maxDollars !== Number.POSITIVE_INFINITY) {
+      const isUpload = verb === 'put'
+      const price = this.#price(verb, 1, isUpload ? bytes : 0, isUpload ? 0 : bytes)
+      if (this.dollars + price > maxDollars) throw refuse(`${maxDollars} dollars`)
+    }
+  }
+
+  /** How many PUTs of `bytes` the budget still allows. */
+  putsLeft(bytes: number): number {
+    const { maxRequests = Number.POSITIVE_INFINITY, maxDollars = Number.POSITIVE_INFINITY } = this.#budget
+    const price = this.#price('put', 1, bytes, 0)
+    const byDollars = price === 0 ? Number.POSITIVE_INFINITY : (maxDollars - this.dollars) / price
+    return Math.max(0, Math.floor(Math.min(maxRequests - this.requests, byDollars)))
+  }
+
+  sent(verb: RequestVerb, bytes: number): void {
+    this.#verbs[verb].requests++
+    this.#verbs[verb].bytesSent += bytes
+  }
+
+  received(verb: RequestVerb, bytes: number): void {
+    this.#verbs[verb].bytesReceived += bytes
+  }
+
+  failed(verb: RequestVerb): void {
+    this.#verbs[verb].failures++
+  }
+
+  report(backedUpBytes: number, restoredBytes: number): CostReport {
+    const per = (amount: number, bytes: number) => (bytes === 0 ? 0 : amount / (bytes / 2 ** 30))
+    const verbs = {} as Record<RequestVerb, VerbCosts>
+    for (const verb of requestVerbs) verbs[verb] = { ...this.#verbs[verb] }
+    return {
+      verbs,
+      requests: this.requests,
+      dollars: this.dollars,
+      putsPerGiB: per(verbs.put.requests, backedUpBytes),
+      dollarsPerGiBBackedUp: per(this.#dollars('put'), backedUpBytes),
+      getsPerGiB: per(verbs.get.requests, restoredBytes),
+      dollarsPerGiBRestored: per(this.#dollars('get'), restoredBytes),
+      budget: { ...this.#budget },
+    }
+  }
+
+  #dollars(verb: RequestVerb): number {
+    const { requests, bytesSent, bytesReceived } = this.#verbs[verb]
+    return this.#price(verb, requests, bytesSent, bytesReceived)
+  }
+
+  #price(verb: RequestVerb, requests: number, sent: number, received: number): number {
+    const prices = this.#prices
+    const per1000 = {
+      put: prices.per1000Puts,
+      get: prices.per1000Gets,
+      head: prices.per1000Gets,
+      list: prices.per1000Lists,
+      delete: prices.per1000Deletes,
+    }[verb]
+    return (
+      (requests * per1000) / 1000 + (sent * prices.perGiBSent + received * prices.perGiBReceived) / 2 ** 30
+    )
+  }
+}

@@ -1,0 +1,134 @@
+import { isSpillwayError, SpillwayError } from '@spillway/core'
+import type { HedgePolicy } from './hedging.ts'
+import { RangeSink, type RangeTarget } from './range-target.ts'
+import type { S3Service } from './service.ts'
+import { statusOf } from './service-errors.ts'
+
+export interface RangeFetch {
+  readonly key: string
+  readonly target: RangeTarget
+  readonly signal: AbortSignal
+  readonly retryMayFail: boolean
+}
+
+export interface FetchCounters {
+  resumes: number
+}
+
+/** What an attempt is stopped with when the memory it writes into is wanted back; the others' bytes are fetched on. */
+export class Interrupted extends Error {}
+
+/**
+ * Fills a target, whatever it takes:
+ *
+ *   round: first attempt ──(silent for longer than usual)──▶ second attempt; the first to answer writes, the other ends
+ *   broke off, fell silent, 5xx ─▶ pause ─▶ next round, from the byte that was reached, If-Match the same object
+ *
+ * Rejects when the retry policy gives up; the target then holds what has come.
+ */
+export async function fetchRange(
+  fetch: RangeFetch,
+  service: S3Service,
+  hedging: HedgePolicy,
+  counters: FetchCounters,
+): Promise<void> {
+  const { target, signal, retryMayFail } = fetch
+  let failures = 0
+  let deadline = service.retry.deadline()
+  let changed = 0
+  while (!target.isComplete) {
+    const before = target.position
+    try {
+      await fetchOnce(fetch, service, hedging)
+      service.retry.succeeded()
+    } catch (error) {
+      if (signal.aborted) throw signal.reason
+      if (target.position > before) {
+        failures = 0
+        deadline = service.retry.deadline()
+      }
+      if (!(error instanceof Interrupted)) {
+        if (statusOf((error as Error).cause ?? {}) === 412) {
+          // Once more, for servers that compare ETags without their quotes.
+          if (++changed > 1) throw changedObject(fetch, error)
+        } else {
+          await service.retry.pause(error, ++failures, deadline, { signal, retryMayFail })
+        }
+      }
+      if (target.position > 0) counters.resumes++
+    }
+  }
+}
+
+function changedObject({ key, target }: RangeFetch, cause: unknown): SpillwayError {
+  const text = `${key} is another object than it was; segments are never written twice`
+  return new SpillwayError('EBADMSG', text, { cause, offsetBytes: target.offset + target.position })
+}
+
+function fetchOnce(
+  { key, target, signal, retryMayFail }: RangeFetch,
+  service: S3Service,
+  hedging: HedgePolicy,
+): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const controllers = new Set<AbortController>()
+    let hedgeTimer: NodeJS.Timeout | undefined
+    let firstError: unknown
+    let progressAt = performance.now()
+    const received = target.onProgress
+    const settle = (finish: () => void) => {
+      clearTimeout(hedgeTimer)
+      signal.removeEventListener('abort', onAbort)
+      target.onProgress = received
+      const loser = new SpillwayError('EINTR', 'another request for the same bytes was faster')
+      for (const controller of controllers) controller.abort(signal.aborted ? signal.reason : loser)
+      finish()
+    }
+    const onAbort = () => settle(() => reject(signal.reason))
+    const attempt = () => {
+      const controller = new AbortController()
+      controllers.add(controller)
+      const startedAt = performance.now()
+      const sink = new RangeSink(
+        target,
+        (reason) => controller.abort(reason),
+        () => {
+          progressAt = performance.now()
+          hedging.answered(progressAt - startedAt)
+        },
+      )
+      const request = {
+        key,
+        offset: target.offset + sink.from,
+        bytes: target.bytes - sink.from,
+        etag: target.etag,
+        sink,
+        signal: controller.signal,
+      }
+      service.readRange(request).then(
+        () => settle(resolve),
+        (error) => {
+          controllers.delete(controller)
+          sink.detach()
+          const isLoser = isSpillwayError(error) && error.code === 'EINTR'
+          if (firstError === undefined || !isLoser) firstError = error
+          if (controllers.size === 0) settle(() => reject(firstError))
+        },
+      )
+    }
+    const watch = () => {
+      const left = progressAt + hedging.thresholdMs - performance.now()
+      if (left > 0) hedgeTimer = setTimeout(watch, Math.min(left, 2 ** 31 - 1))
+      else if (hedging.tryHedge()) attempt()
+    }
+    if (signal.aborted) return reject(signal.reason)
+    signal.addEventListener('abort', onAbort, { once: true })
+    target.onProgress = (bytes) => {
+      progressAt = performance.now()
+      received(bytes)
+    }
+    hedging.requested()
+    attempt()
+    if (!retryMayFail && hedging.thresholdMs !== Number.POSITIVE_INFINITY) watch()
+  })
+}

@@ -1,0 +1,205 @@
+import { SpillwayError } from '@spillway/core'
+import { pageChecksum } from './checksum.ts'
+import type { ResponseHead, ResponseSink } from './response-sink.ts'
+import type { SegmentObject } from './segment-table.ts'
+
+/** Below this many bytes it costs more to hand memory to the socket than to copy out of its buffer. */
+const directBytes = 64 * 1024
+
+/** Adjacent pages of one segment that one call of `copyPages` wants. */
+export interface RangePart {
+  readonly slot: number
+  readonly pages: number
+  /** Their memory, in order, each a whole number of pages. */
+  readonly memory: readonly Uint8Array[]
+  /** Who wants them. When that was aborted, the memory belongs to its owner again and is not touched. */
+  readonly call: { readonly isAborted: boolean }
+  /** Pages that have come, from the first on. */
+  arrived: number
+  /** Those of them whose checksum did not match, ascending. */
+  badPages: number[]
+}
+
+interface Piece {
+  readonly part: RangePart | undefined
+  readonly memory: Uint8Array | undefined
+  readonly bytes: number
+  /** Slot of its first page. */
+  readonly slot: number
+}
+
+/**
+ * The bytes of one ranged GET and where they go: pages of one or several calls, and gaps between them that are read
+ * over. It remembers the byte that was reached, so a body that broke off is continued there by another request.
+ *
+ *   attempt ─▶ sink.begin ─▶ the one writer ─▶ pages in place, each checked as soon as it is whole
+ *
+ * At most one attempt writes at a time: a second one that is faster stops the first before it takes over.
+ */
+export class RangeTarget {
+  readonly object: SegmentObject
+  readonly offset: number
+  readonly bytes: number
+  /** Bytes that have come. */
+  position = 0
+  /** Bytes that came and were nobody's. */
+  overReadBytes = 0
+  etag: string | undefined
+  writer: RangeSink | undefined
+  /** Whose memory the socket may be writing into; it is stopped before that memory is given back. */
+  lentTo: RangePart['call'] | undefined
+  /** Called whenever bytes have come. */
+  onProgress: (bytes: number) => void = () => {}
+  readonly #pageSizeBytes: number
+  readonly #pieces: Piece[] = []
+  #piece = 0
+  #pieceOffset = 0
+
+  /** @param parts ascending by slot, without overlap */
+  constructor(object: SegmentObject, parts: readonly RangePart[], pageSizeBytes: number) {
+    this.object = object
+    this.#pageSizeBytes = pageSizeBytes
+    let slot = parts[0].slot
+    this.offset = slot * pageSizeBytes
+    for (const part of parts) {
+      if (part.slot > slot) {
+        const bytes = (part.slot - slot) * pageSizeBytes
+        this.#pieces.push({ part: undefined, memory: undefined, bytes, slot })
+      }
+      slot = part.slot
+      for (const memory of part.memory) {
+        this.#pieces.push({ part, memory, bytes: memory.byteLength, slot })
+        slot += memory.byteLength / pageSizeBytes
+      }
+    }
+    this.bytes = slot * pageSizeBytes - this.offset
+  }
+
+  get isComplete(): boolean {
+    return this.position === this.bytes
+  }
+
+  /** Memory for the next bytes when that is worth it. */
+  memory(): Uint8Array | undefined {
+    const piece = this.#pieces[this.#piece]
+    if (piece?.memory === undefined || piece.part!.call.isAborted) return undefined
+    if (piece.bytes - this.#pieceOffset < directBytes) return undefined
+    this.lentTo = piece.part!.call
+    return piece.memory.subarray(this.#pieceOffset)
+  }
+
+  write(chunk: Uint8Array): void {
+    for (let from = 0; from < chunk.byteLength; ) {
+      const piece = this.#pieces[this.#piece]
+      if (piece === undefined) throw new SpillwayError('EIO', 'the answer is longer than what was asked for')
+      const bytes = Math.min(chunk.byteLength - from, piece.bytes - this.#pieceOffset)
+      // The memory of an aborted call belongs to its owner again.
+      if (piece.memory !== undefined && !piece.part!.call.isAborted) {
+        piece.memory.set(chunk.subarray(from, from + bytes), this.#pieceOffset)
+      }
+      this.filled(bytes)
+      from += bytes
+    }
+  }
+
+  filled(bytes: number): void {
+    const piece = this.#pieces[this.#piece]
+    const before = this.#pieceOffset
+    this.#pieceOffset += bytes
+    this.position += bytes
+    if (piece.part === undefined) this.overReadBytes += bytes
+    else this.#check(piece, piece.part, before)
+    if (this.#pieceOffset === piece.bytes) {
+      this.#piece++
+      this.#pieceOffset = 0
+    }
+    this.onProgress(bytes)
+  }
+
+  /** Checks the pages that became whole. */
+  #check(piece: Piece, part: RangePart, before: number): void {
+    const size = this.#pageSizeBytes
+    const first = Math.floor(before / size)
+    const end = Math.floor(this.#pieceOffset / size)
+    const { checksums, seed } = this.object
+    for (let page = first; page < end; page++) {
+      if (part.call.isAborted) return
+      const slot = piece.slot + page
+      const bytes = piece.memory!.subarray(page * size, (page + 1) * size)
+      if (pageChecksum(bytes, seed, slot) !== checksums![slot]) part.badPages.push(slot - part.slot)
+      part.arrived++
+    }
+  }
+}
+
+/** One attempt's way into a target. */
+export class RangeSink implements ResponseSink {
+  readonly #target: RangeTarget
+  /** First byte that this attempt asked for, counted from the target's. */
+  readonly from: number
+  readonly #stop: (reason: Error) => void
+  readonly #onBegin: () => void
+  #skip = 0
+
+  constructor(target: RangeTarget, stop: (reason: Error) => void, onBegin: () => void) {
+    this.#target = target
+    this.from = target.position
+    this.#stop = stop
+    this.#onBegin = onBegin
+  }
+
+  get isComplete(): boolean {
+    return this.#target.isComplete
+  }
+
+  get #isWriter(): boolean {
+    return this.#target.writer === this
+  }
+
+  begin(head: ResponseHead): boolean {
+    const target = this.#target
+    if (target.isComplete) return false
+    const start = target.offset + this.from
+    if (
+      head.status !== 206 ||
+      !head.contentRange?.startsWith(`bytes ${start}-${target.offset + target.bytes - 1}/`)
+    ) {
+      throw new SpillwayError(
+        'EIO',
+        `bytes ${start}-${target.offset + target.bytes - 1} were asked for; the answer has status ${head.status} and ` +
+          `${head.contentRange ?? 'no range'}: the object is short, or the service does not honour ranges`,
+      )
+    }
+    target.writer?.interrupt(new SpillwayError('EINTR', 'another request for the same bytes was faster'))
+    target.writer = this
+    target.etag = head.etag
+    this.#skip = target.position - this.from
+    this.#onBegin()
+    return true
+  }
+
+  memory(): Uint8Array | undefined {
+    return this.#isWriter && this.#skip === 0 ? this.#target.memory() : undefined
+  }
+
+  filled(bytes: number): void {
+    if (this.#isWriter) this.#target.filled(bytes)
+  }
+
+  write(chunk: Uint8Array): void {
+    if (!this.#isWriter) return
+    const skipped = Math.min(this.#skip, chunk.byteLength)
+    this.#skip -= skipped
+    if (skipped < chunk.byteLength) this.#target.write(skipped === 0 ? chunk : chunk.subarray(skipped))
+  }
+
+  /** Stops this attempt. */
+  interrupt(reason: Error): void {
+    this.#stop(reason)
+  }
+
+  /** Ends this attempt's part in it, if it still has one. */
+  detach(): void {
+    if (this.#isWriter) this.#target.writer = undefined
+  }
+}

@@ -1,0 +1,354 @@
+import {
+  abortError,
+  type CopyResult,
+  type HandleRun,
+  SpillwayError,
+  type TransferOptions,
+} from '@spillway/core'
+import { HedgePolicy } from './hedging.ts'
+import type { KeySpace } from './keys.ts'
+import type { CostLedger } from './ledger.ts'
+import type { Settings } from './options.ts'
+import { fetchRange, Interrupted } from './range-fetch.ts'
+import { type RangePart, RangeTarget } from './range-target.ts'
+import type { SegmentObject, SegmentTable } from './segment-table.ts'
+import type { S3Service } from './service.ts'
+import { serviceError } from './service-errors.ts'
+
+/**
+ * Restores: calls of `copyPages` become as few ranged GETs as possible.
+ *
+ *   copyPages ─▶ parts (adjacent pages of one object) ─▶ waiting, by object ─▶ group ─▶ one GET
+ *
+ * Parts of all calls that wait at the same time are put together when they are adjacent or the gap is cheaper than a
+ * request. GETs under way are bounded by number and by bytes. A call settles when its last part did.
+ */
+
+interface Part extends RangePart {
+  readonly call: Call
+  readonly object: SegmentObject
+  /** Number of its first page in the call. */
+  readonly firstPage: number
+  group: Group | undefined
+  error: Error | undefined
+}
+
+interface Call {
+  isAborted: boolean
+  readonly parts: Part[]
+  readonly options: TransferOptions
+  left: number
+  settle: (aborted?: Error) => void
+}
+
+interface Group {
+  readonly parts: readonly Part[]
+  readonly controller: AbortController
+  target: RangeTarget | undefined
+}
+
+export interface RestoreCounters {
+  resumes: number
+  checksumErrors: number
+  overReadBytes: number
+}
+
+export class Restores {
+  readonly counters: RestoreCounters = { resumes: 0, checksumErrors: 0, overReadBytes: 0 }
+  readonly hedging: HedgePolicy
+  readonly #settings: Settings
+  readonly #service: S3Service
+  readonly #table: SegmentTable
+  readonly #keys: KeySpace
+  readonly #ledger: CostLedger
+  readonly #loadChecksums: (object: SegmentObject, signal: AbortSignal) => Promise<void>
+  readonly #waiting = new Map<SegmentObject, Part[]>()
+  #requests = 0
+  #bytes = 0
+  #pumpSet = false
+
+  constructor(
+    settings: Settings,
+    service: S3Service,
+    table: SegmentTable,
+    keys: KeySpace,
+    ledger: CostLedger,
+    loadChecksums: (object: SegmentObject, signal: AbortSignal) => Promise<void>,
+  ) {
+    this.#settings = settings
+    this.#service = service
+    this.#table = table
+    this.#keys = keys
+    this.#ledger = ledger
+    this.#loadChecksums = loadChecksums
+    this.hedging = new HedgePolicy(settings.hedgeShare)
+  }
+
+  /** The handles are live and as many as the spans' pages. */
+  copy(
+    handles: readonly HandleRun[],
+    spans: readonly Uint8Array[],
+    options: TransferOptions,
+  ): Promise<CopyResult> {
+    return new Promise((resolve) => {
+      const { signal } = options
+      const onAbort = () => {
+        call.isAborted = true
+        this.#cancel(call)
+        call.settle(abortError(signal!, { backup: this.#settings.name }))
+      }
+      let settled = false
+      const settle = (aborted?: Error) => {
+        if (settled) return
+        settled = true
+        signal?.removeEventListener('abort', onAbort)
+        resolve(this.#result(call, aborted))
+      }
+      const call: Call = { isAborted: false, parts: [], options, left: 0, settle }
+      this.#makeParts(call, handles, spans)
+      call.left = call.parts.filter((part) => part.error === undefined).length
+      if (signal?.aborted) return settle(abortError(signal, { backup: this.#settings.name }))
+      if (call.left === 0) return settle()
+      signal?.addEventListener('abort', onAbort, { once: true })
+      for (const part of call.parts) {
+        if (part.error !== undefined) continue
+        part.object.readers++
+        const waiting = this.#waiting.get(part.object)
+        if (waiting === undefined) this.#waiting.set(part.object, [part])
+        else waiting.push(part)
+      }
+      this.#schedule()
+    })
+  }
+
+  #makeParts(call: Call, handles: readonly HandleRun[], spans: readonly Uint8Array[]): void {
+    const memory = new SpanCursor(spans)
+    const size = this.#settings.pageSizeBytes
+    let page = 0
+    for (const run of handles) {
+      this.#table.forEachExtent(run, ({ object, slot, pages }) => {
+        const last = call.parts.at(-1)
+        if (last?.error !== undefined) return
+        const bad = firstWithin(object.quarantined, slot, pages)
+        const good = bad === undefined ? pages : bad - slot
+        const base = { call, object, group: undefined, arrived: 0, badPages: [] as number[] }
+        if (good > 0) {
+          const part = { ...base, slot, pages: good, firstPage: page, error: undefined }
+          call.parts.push({ ...part, badPages: [], memory: memory.take(good * size) })
+        }
+        page += good
+        if (bad !== undefined) {
+          const error = this.#damaged(object, bad, page)
+          call.parts.push({ ...base, slot: bad, pages: 1, firstPage: page, memory: [], error })
+        }
+      })
+    }
+  }
+
+  #result(call: Call, aborted: Error | undefined): CopyResult {
+    let copied = 0
+    for (const part of call.parts) {
+      const pages = copiedPages(part)
+      copied += pages
+      if (pages < part.pages) return { copied, error: aborted ?? part.error! }
+    }
+    return { copied }
+  }
+
+  /** Takes a call's parts out of everything; none of its memory is touched afterwards. */
+  #cancel(call: Call): void {
+    for (const part of call.parts) {
+      const waiting = this.#waiting.get(part.object)
+      if (part.group === undefined) {
+        if (part.error !== undefined || !waiting?.includes(part)) continue
+        this.#unqueue(part.object, new Set([part]))
+        this.#table.release(part.object)
+        continue
+      }
+      const { group } = part
+      if (group.parts.every((other) => other.call.isAborted)) {
+        group.controller.abort(new SpillwayError('EINTR', 'aborted by the caller'))
+      } else if (group.target?.lentTo === call) {
+        group.target.writer?.interrupt(new Interrupted('the memory is wanted back'))
+      }
+    }
+  }
+
+  #unqueue(object: SegmentObject, parts: ReadonlySet<Part>): void {
+    const rest = (this.#waiting.get(object) ?? []).filter((part) => !parts.has(part))
+    if (rest.length === 0) this.#waiting.delete(object)
+    else this.#waiting.set(object, rest)
+  }
+
+  // Calls that are made one after the other in one turn of the event loop are seen together.
+  #schedule(): void {
+    if (this.#pumpSet) return
+    this.#pumpSet = true
+    setImmediate(() => {
+      this.#pumpSet = false
+      this.#pump()
+    })
+  }
+
+  #pump(): void {
+    const { restoresInFlight, restoreBytesInFlight } = this.#settings
+    while (this.#waiting.size > 0 && this.#requests < restoresInFlight) {
+      const [object, waiting] = this.#waiting.entries().next().value!
+      waiting.sort((left, right) => left.slot - right.slot)
+      const parts = this.#nextGroup(waiting)
+      const last = parts[parts.length - 1]
+      const bytes = (last.slot + last.pages - parts[0].slot) * this.#settings.pageSizeBytes
+      if (this.#bytes > 0 && this.#bytes + bytes > restoreBytesInFlight) return
+      this.#unqueue(object, new Set(parts))
+      this.#requests++
+      this.#bytes += bytes
+      const group: Group = { parts, controller: new AbortController(), target: undefined }
+      for (const part of parts) part.group = group
+      this.#read(object, group).finally(() => {
+        this.#requests--
+        this.#bytes -= bytes
+        for (const part of parts) this.#finish(part)
+        this.#pump()
+      })
+    }
+  }
+
+  /** The first parts that one GET can serve. */
+  #nextGroup(waiting: readonly Part[]): Part[] {
+    const { mergeGapBytes, pageSizeBytes, restoreBytesInFlight } = this.#settings
+    const group = [waiting[0]]
+    const retryMayFail = waiting[0].call.options.retryMayFail ?? false
+    let end = waiting[0].slot + waiting[0].pages
+    for (const part of waiting.slice(1)) {
+      if ((part.call.options.retryMayFail ?? false) !== retryMayFail || part.slot < end) continue
+      if ((part.slot - end) * pageSizeBytes > mergeGapBytes) break
+      if ((part.slot + part.pages - waiting[0].slot) * pageSizeBytes > restoreBytesInFlight) break
+      group.push(part)
+      end = part.slot + part.pages
+    }
+    return group
+  }
+
+  async #read(object: SegmentObject, group: Group): Promise<void> {
+    const key = this.#keys.segment(object.epoch, object.number)
+    const retryMayFail = group.parts[0].call.options.retryMayFail ?? false
+    const { signal } = group.controller
+    try {
+      if (object.checksums === undefined) await this.#loadChecksums(object, signal)
+      const fetch = async (parts: readonly RangePart[]) => {
+        const target = new RangeTarget(object, parts, this.#settings.pageSizeBytes)
+        target.onProgress = (bytes) => this.#ledger.received('get', bytes)
+        group.target = target
+        try {
+          await fetchRange({ key, target, signal, retryMayFail }, this.#service, this.hedging, this.counters)
+        } finally {
+          this.counters.overReadBytes += target.overReadBytes
+        }
+      }
+      await fetch(group.parts)
+      for (const part of group.parts) await this.#readAgain(part, fetch)
+    } catch (failure) {
+      const error = serviceError(failure, `reading ${key}`, this.#settings.name)
+      for (const part of group.parts) if (copiedPages(part) < part.pages) part.error ??= error
+    }
+  }
+
+  /** A page that came damaged is asked for once more: the wire may have done it. */
+  async #readAgain(part: Part, fetch: (parts: readonly RangePart[]) => Promise<void>): Promise<void> {
+    const size = this.#settings.pageSizeBytes
+    while (part.badPages.length > 0 && !part.call.isAborted) {
+      const page = part.badPages[0]
+      const slot = part.slot + page
+      const memory = new SpanCursor(part.memory)
+      memory.take(page * size)
+      const again: RangePart = {
+        slot,
+        pages: 1,
+        memory: memory.take(size),
+        call: part.call,
+        arrived: 0,
+        badPages: [],
+      }
+      this.counters.checksumErrors++
+      await fetch([again])
+      if (again.badPages.length > 0) {
+        part.object.quarantined ??= new Set()
+        part.object.quarantined.add(slot)
+        part.error = this.#damaged(part.object, slot, part.firstPage + page)
+        return
+      }
+      part.badPages.shift()
+    }
+  }
+
+  #finish(part: Part): void {
+    const { call } = part
+    this.#table.release(part.object)
+    if (part.error !== undefined) {
+      // What comes after it cannot become part of the prefix.
+      for (const later of call.parts) {
+        if (later.firstPage <= part.firstPage || later.group !== undefined || later.error !== undefined)
+          continue
+        later.error = part.error
+        this.#unqueue(later.object, new Set([later]))
+        this.#table.release(later.object)
+        call.left--
+      }
+    }
+    if (--call.left === 0) call.settle()
+  }
+
+  #damaged(object: SegmentObject, slot: number, page: number): SpillwayError {
+    const key = this.#keys.segment(object.epoch, object.number)
+    return new SpillwayError('EBADMSG', `page ${slot} of ${key} does not match its checksum`, {
+      backup: this.#settings.name,
+      page,
+      offsetBytes: slot * this.#settings.pageSizeBytes,
+    })
+  }
+}
+
+/** Pages of the part, from its first on, that hold their content. */
+function copiedPages(part: RangePart): number {
+  return part.badPages.length > 0 ? part.badPages[0] : part.arrived
+}
+
+/** Cuts spans into pieces, in order. */
+export class SpanCursor {
+  readonly #spans: readonly Uint8Array[]
+  #span = 0
+  #offset = 0
+
+  constructor(spans: readonly Uint8Array[]) {
+    this.#spans = spans
+  }
+
+  take(bytes: number): Uint8Array[] {
+    const pieces: Uint8Array[] = []
+    for (let left = bytes; left > 0; ) {
+      const span = this.#spans[this.#span]
+      const piece = span.subarray(this.#offset, Math.min(this.#offset + left, span.byteLength))
+      pieces.push(piece)
+      left -= piece.byteLength
+      this.#offset += piece.byteLength
+      if (this.#offset === span.byteLength) {
+        this.#span++
+        this.#offset = 0
+      }
+    }
+    return pieces
+  }
+}
+
+function firstWithin(
+  slots: ReadonlySet<number> | undefined,
+  first: number,
+  count: number,
+): number | undefined {
+  if (slots === undefined) return undefined
+  let least: number | undefined
+  for (const slot of slots) {
+    if (slot >= first && slot < first + count && (least === undefined || slot < least)) least = slot
+  }
+  return least
+}

@@ -1,0 +1,66 @@
+import { abortError, isSpillwayError } from '@spillway/core'
+import type { Settings } from './options.ts'
+import { delay, TokenBucket } from './waiting.ts'
+
+export interface RetryScope {
+  readonly signal?: AbortSignal | undefined
+  /** Fail at the first error (T22, T45). */
+  readonly retryMayFail?: boolean | undefined
+}
+
+/**
+ * When a request is sent again. All requests of a backup share one budget, so that a service in trouble is not made
+ * busier by those who wait for it: a number of retries per second is always free, and every five successes pay for
+ * one more. Beyond that retries queue; they fail only when their operation's time is over.
+ */
+export class RetryPolicy {
+  retries = 0
+  throttles = 0
+  readonly #settings: Settings
+  readonly #budget: TokenBucket
+
+  constructor(settings: Settings) {
+    this.#settings = settings
+    this.#budget = new TokenBucket(settings.retriesPerSecond, Math.max(10, 5 * settings.retriesPerSecond))
+  }
+
+  succeeded(): void {
+    this.#budget.add(0.2)
+  }
+
+  /** Time at which an operation that begins now is given up, of `performance.now()`. */
+  deadline(): number {
+    return performance.now() + this.#settings.retryForMs
+  }
+
+  /** Waits for the next attempt after `failures` in a row; throws `error` when there is none. */
+  async pause(error: unknown, failures: number, deadline: number, scope: RetryScope): Promise<void> {
+    if (scope.signal?.aborted) throw abortError(scope.signal)
+    if (isSpillwayError(error) && error.code === 'EAGAIN') this.throttles++
+    if (scope.retryMayFail || !isRetryable(error)) throw error
+    const { retryBaseMs, retryMaxMs } = this.#settings
+    const ceiling = Math.min(retryMaxMs, retryBaseMs * 2 ** (failures - 1))
+    const wait = Math.max(Math.random() * ceiling, this.#budget.take())
+    if (performance.now() + wait > deadline) throw error
+    this.retries++
+    await delay(wait, scope.signal)
+  }
+
+  /** Runs `attempt` until it succeeds, fails for good, or its time is over. */
+  async run<T>(scope: RetryScope, attempt: (failures: number) => Promise<T>): Promise<T> {
+    const deadline = this.deadline()
+    for (let failures = 0; ; ) {
+      try {
+        const result = await attempt(failures)
+        this.succeeded()
+        return result
+      } catch (error) {
+        await this.pause(error, ++failures, deadline, scope)
+      }
+    }
+  }
+}
+
+export function isRetryable(error: unknown): boolean {
+  return isSpillwayError(error) && error.retryable && error.code !== 'EINTR'
+}

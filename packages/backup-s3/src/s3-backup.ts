@@ -1,0 +1,324 @@
+import {
+  assertBackupPagesOptions,
+  assertByteCount,
+  assertTransferOptions,
+  type Backup,
+  type BackupCapabilities,
+  type BackupPagesOptions,
+  type BackupResult,
+  CallGate,
+  type CopyResult,
+  countCopy,
+  countHandles,
+  countPages,
+  type HandleRun,
+  type Reservation,
+  SpillwayError,
+  type TransferOptions,
+} from '@spillway/core'
+import { loadFooter } from './attach.ts'
+import { BufferPool } from './buffer-pool.ts'
+import { ZeroAdvance } from './checksum.ts'
+import { Compactor } from './compaction.ts'
+import { Deletions } from './deletions.ts'
+import { KeySpace } from './keys.ts'
+import type { Lease } from './lease.ts'
+import { CostLedger } from './ledger.ts'
+import { ManifestKeeper } from './manifest-keeper.ts'
+import { openEpoch } from './opening.ts'
+import {
+  type RequestBudget,
+  resolveBudget,
+  resolveOptions,
+  type S3BackupOptions,
+  type Settings,
+} from './options.ts'
+import { Restores } from './restores.ts'
+import { footerBytes, maxFooterBytes } from './segment-format.ts'
+import { type SegmentObject, SegmentTable } from './segment-table.ts'
+import { SegmentWriter } from './segment-writer.ts'
+import { S3Service } from './service.ts'
+import type { S3BackupStats } from './stats.ts'
+import { deleteAll, type SweepOptions, type SweepReport, sweep } from './sweep.ts'
+
+/** How long a service that said it is full is believed. */
+const fullForMs = 5_000
+
+/**
+ * Pages in an S3-compatible object store.
+ *
+ *   backupPages ─▶ SegmentWriter ─▶ one object per segment          copyPages ─▶ Restores ─▶ ranged GETs
+ *   drop ─▶ SegmentTable ─▶ Deletions, Compactor                    Lease: who owns what was written
+ */
+export class S3Backup implements Backup {
+  readonly name: string
+  readonly capabilities: BackupCapabilities
+  readonly #settings: Settings
+  readonly #keys: KeySpace
+  readonly #ledger: CostLedger
+  readonly #service: S3Service
+  readonly #table: SegmentTable
+  readonly #deletions: Deletions
+  readonly #buffers: BufferPool
+  readonly #lease: Lease
+  readonly #writer: SegmentWriter
+  readonly #restores: Restores
+  readonly #compactor: Compactor
+  readonly #manifests: ManifestKeeper | undefined
+  readonly #gate: CallGate
+  #copiedPages = 0
+  #droppedPages = 0
+  #leakedPages = 0
+
+  /**
+   * Opens a store, and tries what it will need.
+   * @throws `TypeError`, `RangeError` for bad options; `SpillwayError` with `ENOENT` (no such bucket), `EACCES`
+   *   (credentials, permission to write, read or delete), `EINVAL` (region, clocks, not S3, other page size), `EBUSY`
+   *   (a persistent store that someone else owns), `ENOSYS` (no conditional writes), `ETIMEDOUT` and `EIO` (unreachable)
+   */
+  static async open(options: S3BackupOptions): Promise<S3Backup> {
+    const settings = resolveOptions(options)
+    const keys = new KeySpace(settings.prefix)
+    const ledger = new CostLedger(settings.prices, settings.budget, settings.name)
+    const service = new S3Service(settings, ledger)
+    const deletions = new Deletions(settings, service)
+    const remove = (key: string) => deletions.add(key)
+    const table = new SegmentTable(({ epoch, number }) => remove(keys.segment(epoch, number)))
+    const { lease, obsolete } = await openEpoch(settings, service, keys, table, remove)
+    const backup = new S3Backup({ settings, keys, ledger, service, deletions, table, lease })
+    if (backup.#manifests !== undefined) {
+      // Not before the new epoch describes the store can the old ones' descriptions go.
+      await backup.#manifests.write()
+      for (const key of obsolete) remove(key)
+    }
+    lease.start()
+    return backup
+  }
+
+  /** Sweeps without opening a store: removes what owners that are gone left under the prefix. */
+  static async sweepOrphans(options: S3BackupOptions & SweepOptions): Promise<SweepReport> {
+    const { persistent, signal, ...rest } = options
+    const backup = await S3Backup.open({ ...rest, persistent: false })
+    try {
+      return await backup.sweepOrphans({
+        ...(persistent ? { persistent } : {}),
+        ...(signal ? { signal } : {}),
+      })
+    } finally {
+      await backup.close()
+    }
+  }
+
+  private constructor(parts: {
+    settings: Settings
+    keys: KeySpace
+    ledger: CostLedger
+    service: S3Service
+    deletions: Deletions
+    table: SegmentTable
+    lease: Lease
+  }) {
+    const { settings, keys, ledger, service, table } = parts
+    const { pageSizeBytes, pagesPerSegment, segmentBytes, bufferBytes } = settings
+    this.name = settings.name
+    this.#settings = settings
+    this.#keys = keys
+    this.#ledger = ledger
+    this.#service = service
+    this.#table = table
+    this.#deletions = parts.deletions
+    this.#lease = parts.lease
+    this.#gate = new CallGate(settings.name)
+    const buffers = new BufferPool(
+      Math.max(2, Math.floor(bufferBytes / segmentBytes)),
+      segmentBytes + maxFooterBytes(pagesPerSegment),
+    )
+    this.#buffers = buffers
+    const load = (object: SegmentObject, signal: AbortSignal) => this.#loadChecksums(object, signal)
+    this.#restores = new Restores(settings, service, table, keys, ledger, load)
+    const shared = { ...parts, buffers, zeros: new ZeroAdvance(pageSizeBytes), owner: parts.lease }
+    this.#writer = new SegmentWriter({ ...shared, onSegment: () => this.#manifests?.segmentWritten() })
+    this.#compactor = new Compactor({ ...shared, restores: this.#restores })
+    this.#manifests = settings.persistent ? new ManifestKeeper(parts) : undefined
+    this.capabilities = Object.freeze({
+      pageSizeBytes,
+      medium: 's3',
+      preferredBatchPages: pagesPerSegment,
+      preferredCallsInFlight: buffers.count,
+      persistent: settings.persistent,
+      shareable: false,
+      reserves: false,
+      detectsCorruption: true,
+      stores: true,
+    })
+  }
+
+  async backupPages(spans: readonly Uint8Array[], options: BackupPagesOptions = {}): Promise<BackupResult> {
+    assertBackupPagesOptions(options)
+    const pages = countPages(spans, this.#settings.pageSizeBytes)
+    return this.#gate.run(async () => {
+      if (pages === 0) return { handles: [] }
+      return this.#writer.write(spans, pages, options)
+    })
+  }
+
+  async copyPages(
+    handles: readonly HandleRun[],
+    spans: readonly Uint8Array[],
+    options: TransferOptions = {},
+  ): Promise<CopyResult> {
+    assertTransferOptions(options)
+    countCopy(handles, spans, this.#settings.pageSizeBytes)
+    this.#gate.assertOpen()
+    this.#assertLive(this.#table.firstNotLive(handles))
+    return this.#gate.run(async () => {
+      const result = await this.#restores.copy(handles, spans, options)
+      this.#copiedPages += result.copied
+      return result
+    })
+  }
+
+  async drop(handles: readonly HandleRun[]): Promise<void> {
+    const count = countHandles(handles)
+    this.#gate.assertOpen()
+    this.#assertLive(this.#table.drop(handles))
+    this.#droppedPages += count
+    this.#compactor.poke()
+  }
+
+  /** Drops every page but these: what an attaching process does with the handles it knows. Returns how many went. */
+  async retainOnly(handles: readonly HandleRun[]): Promise<number> {
+    countHandles(handles)
+    this.#gate.assertOpen()
+    this.#assertLive(this.#table.firstNotLive(handles))
+    const unwanted = this.#table.allBut(handles)
+    this.#table.drop(unwanted)
+    const count = unwanted.reduce((sum, run) => sum + run.count, 0)
+    this.#droppedPages += count
+    this.#compactor.poke()
+    return count
+  }
+
+  /** All live handles: after attaching, what there is. */
+  liveHandles(): HandleRun[] {
+    return this.#table.allBut([])
+  }
+
+  async bytesAvailable(): Promise<number> {
+    this.#gate.assertOpen()
+    const { pageSizeBytes, segmentBytes } = this.#settings
+    if (this.#lease.isLost || performance.now() - this.#writer.fullAt < fullForMs) return 0
+    const byBudget = this.#ledger.putsLeft(segmentBytes) * segmentBytes
+    return Math.min(this.#writer.freePages * pageSizeBytes, byBudget, Number.MAX_SAFE_INTEGER)
+  }
+
+  /** Rejects with `ENOSYS`: no S3 service sets space aside. */
+  async reserve(bytes: number): Promise<Reservation> {
+    assertByteCount(bytes, 'bytes')
+    this.#gate.assertOpen()
+    throw new SpillwayError('ENOSYS', 'object stores cannot promise space', { backup: this.name })
+  }
+
+  /** Sets another budget from now on; what was spent already counts. */
+  setBudget(budget: RequestBudget): void {
+    this.#ledger.setBudget(resolveBudget(budget))
+  }
+
+  /** Removes what dead owners left under the prefix, and never what a live one owns. */
+  async sweepOrphans(options: SweepOptions = {}): Promise<SweepReport> {
+    return this.#gate.run(() =>
+      sweep(this.#service, this.#keys, this.#lease, this.#settings.leaseMs, options),
+    )
+  }
+
+  stats(): S3BackupStats {
+    const { pageSizeBytes } = this.#settings
+    const { livePages, storedBytes } = this.#table
+    const { backedUpPages } = this.#writer
+    const liveBytes = livePages * pageSizeBytes
+    return {
+      livePages,
+      backedUpPages,
+      copiedPages: this.#copiedPages,
+      droppedPages: this.#droppedPages,
+      mediumBytes: storedBytes,
+      writebackErrors: 0,
+      leakedPages: this.#leakedPages,
+      epoch: this.#lease.epoch,
+      objects: this.#table.objects.size,
+      spaceAmplification:
+        liveBytes === 0 ? (storedBytes === 0 ? 1 : Number.POSITIVE_INFINITY) : storedBytes / liveBytes,
+      costs: this.#ledger.report(backedUpPages * pageSizeBytes, this.#copiedPages * pageSizeBytes),
+      retries: this.#service.retry.retries,
+      throttles: this.#service.retry.throttles,
+      hedges: this.#restores.hedging.hedges,
+      ...this.#restores.counters,
+      compactions: this.#compactor.runs,
+      compactedPages: this.#compactor.movedPages,
+      deletionsPending: this.#deletions.pending,
+      deletionFailures: this.#deletions.failures,
+      leaseRenewals: this.#lease.renewals,
+      bufferBytes: this.#buffers.inUse * this.#settings.segmentBytes,
+    }
+  }
+
+  /**
+   * Waits for what is in flight, then deletes every object of this instance, the lease last. A persistent store keeps
+   * its pages and is free for the next owner.
+   * @throws what the service said when something could not be deleted; `sweepOrphans()` finds it later
+   */
+  close(): Promise<void> {
+    return this.#gate.close(() => this.#finish())
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close()
+  }
+
+  async #finish(): Promise<void> {
+    await this.#writer.settle()
+    await this.#compactor.close()
+    this.#buffers.trim()
+    try {
+      if (this.#manifests !== undefined) {
+        if (!this.#lease.isLost) await this.#manifests.close()
+      } else {
+        this.#leakedPages = this.#table.livePages
+        for (const { epoch, number } of this.#table.objects)
+          this.#deletions.add(this.#keys.segment(epoch, number))
+      }
+      await this.#deletions.drain()
+      await this.#removeLatecomers()
+      await this.#lease.release()
+    } catch (error) {
+      this.#lease.abandon()
+      throw error
+    }
+  }
+
+  /** An upload that was given up may have arrived after its object was deleted. */
+  async #removeLatecomers(): Promise<void> {
+    if (this.#deletions.uncertainKeys.size === 0) return
+    const found: string[] = []
+    for await (const { key } of this.#service.list(this.#keys.epochPrefix(this.#lease.epoch))) {
+      if (this.#deletions.uncertainKeys.has(key)) found.push(key)
+    }
+    if (found.length > 0) await deleteAll(this.#service, found)
+  }
+
+  async #loadChecksums(object: SegmentObject, signal: AbortSignal): Promise<void> {
+    const { epoch, number, bytes, pages } = object
+    const plain = footerBytes(pages, [{ number, pages }])
+    const key = this.#keys.segment(epoch, number)
+    const footer = await loadFooter(this.#service, key, bytes, epoch, number, plain, signal)
+    object.checksums = footer.checksums
+  }
+
+  #assertLive(notLive: number | undefined): void {
+    if (notLive === undefined) return
+    throw new SpillwayError('ESTALE', `handle ${notLive} is not live: dropped, or of another backup`, {
+      backup: this.name,
+      handle: notLive,
+    })
+  }
+}

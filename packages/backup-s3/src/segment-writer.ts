@@ -1,0 +1,318 @@
+import {
+  abortError,
+  type BackupPagesOptions,
+  type BackupResult,
+  type HandleRun,
+  isSpillwayError,
+  SpillwayError,
+  yieldToEventLoop,
+} from '@spillway/core'
+import type { BufferPool } from './buffer-pool.ts'
+import type { ZeroAdvance } from './checksum.ts'
+import type { Deletions } from './deletions.ts'
+import { handleOf } from './handles.ts'
+import type { KeySpace } from './keys.ts'
+import type { Settings } from './options.ts'
+import { SpanCursor } from './restores.ts'
+import { SegmentBuilder, sliceBytes } from './segment-builder.ts'
+import { type SegmentTable, segmentObject } from './segment-table.ts'
+import type { S3Service } from './service.ts'
+import { serviceError } from './service-errors.ts'
+
+/**
+ * Backups: calls of `backupPages` become as few objects as possible.
+ *
+ *   calls ─▶ queue ─▶ the open segment ──(full, or lingered)──▶ sealed ─▶ PUT ─▶ handles
+ *                          ▲                                        │
+ *                          └──────────── buffer ◀───────────────────┘
+ *
+ * Pages of calls that come close together share a segment (group commit). A promise resolves when the service has
+ * acknowledged the last segment that holds pages of its call, never earlier.
+ */
+
+/** Whose segments are written: the lease (lease.ts). */
+export interface SegmentOwner {
+  readonly epoch: string
+  readonly generation: number
+  takeSegmentNumber(): number
+  /** The segment of that number is in the table now, or will never be. */
+  settled(segmentNumber: number): void
+  /** Rejects with `EBADF` when someone else may have taken this owner's pages. */
+  assertOwned(signal?: AbortSignal): Promise<void>
+}
+
+interface Part {
+  readonly call: Call
+  readonly segment: Filling
+  readonly slot: number
+  pages: number
+  run: HandleRun | undefined
+  error: Error | undefined
+}
+
+interface Call {
+  readonly pages: number
+  readonly spans: SpanCursor
+  readonly options: BackupPagesOptions
+  readonly parts: Part[]
+  absorbed: number
+  /** What stopped it from being taken in. */
+  error: Error | undefined
+  isSettled: boolean
+  settle: (result: BackupResult) => void
+}
+
+interface Filling {
+  readonly builder: SegmentBuilder
+  readonly parts: Part[]
+  readonly controller: AbortController
+}
+
+export class SegmentWriter {
+  backedUpPages = 0
+  /** When the service last said that it is full; of `performance.now()`. */
+  fullAt = Number.NEGATIVE_INFINITY
+  readonly #settings: Settings
+  readonly #service: S3Service
+  readonly #table: SegmentTable
+  readonly #keys: KeySpace
+  readonly #buffers: BufferPool
+  readonly #zeros: ZeroAdvance
+  readonly #deletions: Deletions
+  readonly #owner: SegmentOwner
+  readonly #onSegment: () => void
+  readonly #queue: Call[] = []
+  readonly #sending = new Set<Promise<void>>()
+  #open: Filling | undefined
+  #filler: Promise<void> | undefined
+  #lingerTimer: NodeJS.Timeout | undefined
+  #lingered = false
+  #pagesUnderway = 0
+
+  constructor(parts: {
+    settings: Settings
+    service: S3Service
+    table: SegmentTable
+    keys: KeySpace
+    buffers: BufferPool
+    zeros: ZeroAdvance
+    deletions: Deletions
+    owner: SegmentOwner
+    onSegment: () => void
+  }) {
+    this.#settings = parts.settings
+    this.#service = parts.service
+    this.#table = parts.table
+    this.#keys = parts.keys
+    this.#buffers = parts.buffers
+    this.#zeros = parts.zeros
+    this.#deletions = parts.deletions
+    this.#owner = parts.owner
+    this.#onSegment = parts.onSegment
+  }
+
+  write(spans: readonly Uint8Array[], pages: number, options: BackupPagesOptions): Promise<BackupResult> {
+    return new Promise((resolve) => {
+      const { signal } = options
+      const onAbort = () => this.#abort(call, abortError(signal!, { backup: this.#settings.name }))
+      const settle = (result: BackupResult) => {
+        call.isSettled = true
+        signal?.removeEventListener('abort', onAbort)
+        for (const run of result.handles) this.backedUpPages += run.count
+        resolve(result)
+      }
+      const call: Call = {
+        pages,
+        spans: new SpanCursor(spans),
+        options,
+        parts: [],
+        absorbed: 0,
+        error: undefined,
+        isSettled: false,
+        settle,
+      }
+      if (signal?.aborted) return onAbort()
+      signal?.addEventListener('abort', onAbort, { once: true })
+      this.#queue.push(call)
+      this.#filler ??= this.#fill()
+    })
+  }
+
+  /** Pages that could be stored until the capacity is reached. */
+  get freePages(): number {
+    const capacity = Math.floor(this.#settings.capacityBytes / this.#settings.pageSizeBytes)
+    return Math.max(0, capacity - this.#table.livePages - this.#pagesUnderway)
+  }
+
+  /** Waits until every call has settled and nothing is being sent. */
+  async settle(): Promise<void> {
+    while (this.#filler !== undefined || this.#open !== undefined || this.#sending.size > 0) {
+      await this.#filler
+      this.#seal()
+      await Promise.all(this.#sending)
+    }
+  }
+
+  async #fill(): Promise<void> {
+    // Calls that are made in one turn of the event loop are taken in together.
+    await yieldToEventLoop()
+    for (let call = this.#queue[0]; call !== undefined; call = this.#queue[0]) {
+      await this.#absorb(call)
+      this.#queue.shift()
+      this.#check(call)
+    }
+    this.#filler = undefined
+    if (this.#open !== undefined) this.#linger()
+  }
+
+  async #absorb(call: Call): Promise<void> {
+    const { pageSizeBytes, pagesPerSegment } = this.#settings
+    const slicePages = Math.max(1, Math.floor(sliceBytes / pageSizeBytes))
+    while (call.absorbed < call.pages && !call.isSettled) {
+      const left = call.pages - call.absorbed
+      if (this.#open !== undefined && isBetterAlone(left, this.#open.builder.freePages, pagesPerSegment))
+        this.#seal()
+      const room = this.freePages
+      if (room === 0) {
+        const text = `the capacity of ${this.#settings.capacityBytes} bytes is used up`
+        call.error = new SpillwayError('ENOSPC', text, { backup: this.#settings.name, page: call.absorbed })
+        return
+      }
+      try {
+        this.#open ??= await this.#newSegment(call.options.signal)
+      } catch (error) {
+        call.error = serviceError(error, 'writing a segment', this.#settings.name)
+        return
+      }
+      if (call.isSettled) return
+      const { builder } = this.#open
+      const pages = Math.min(left, builder.freePages, slicePages, room)
+      this.#take(call, this.#open, pages)
+      if (builder.freePages === 0) this.#seal()
+      if (call.absorbed < call.pages || pages === slicePages) await yieldToEventLoop()
+    }
+  }
+
+  async #newSegment(signal: AbortSignal | undefined): Promise<Filling> {
+    await this.#owner.assertOwned(signal)
+    const buffer = await this.#buffers.take(signal)
+    const place = {
+      epoch: this.#owner.epoch,
+      number: this.#owner.takeSegmentNumber(),
+      generation: this.#owner.generation,
+    }
+    const builder = new SegmentBuilder(place, buffer, this.#settings, this.#zeros)
+    return { builder, parts: [], controller: new AbortController() }
+  }
+
+  #take(call: Call, segment: Filling, pages: number): void {
+    const { builder } = segment
+    let part = call.parts.at(-1)
+    if (part?.segment !== segment) {
+      part = { call, segment, slot: builder.pages, pages: 0, run: undefined, error: undefined }
+      call.parts.push(part)
+      segment.parts.push(part)
+    }
+    for (const bytes of call.spans.take(pages * this.#settings.pageSizeBytes)) builder.add(bytes)
+    part.pages += pages
+    call.absorbed += pages
+    this.#pagesUnderway += pages
+  }
+
+  #linger(): void {
+    clearTimeout(this.#lingerTimer)
+    const { lingerMs } = this.#settings
+    this.#lingerTimer = setTimeout(() => {
+      this.#lingered = true
+      this.#sealLingering()
+    }, lingerMs)
+  }
+
+  // While the line is busy the segment may as well grow: it would only wait.
+  #sealLingering(): void {
+    if (this.#lingered && this.#filler === undefined && this.#sending.size <= 1) this.#seal()
+  }
+
+  #seal(): void {
+    const segment = this.#open
+    if (segment === undefined) return
+    clearTimeout(this.#lingerTimer)
+    this.#lingered = false
+    this.#open = undefined
+    const sending = this.#send(segment).finally(() => {
+      this.#sending.delete(sending)
+      this.#sealLingering()
+    })
+    this.#sending.add(sending)
+  }
+
+  async #send(segment: Filling): Promise<void> {
+    const { builder, parts } = segment
+    const key = this.#keys.segment(builder.epoch, builder.number)
+    let failure: Error | undefined
+    try {
+      if (parts.every(({ call }) => call.isSettled))
+        throw new SpillwayError('EINTR', 'nobody wants it any more')
+      const { body, checksums, ...sums } = builder.finish()
+      const { signal } = segment.controller
+      const retryMayFail = parts.every(({ call }) => call.options.retryMayFail === true)
+      this.#deletions.expect(key)
+      await this.#service.upload(key, body, { ...sums, signal, retryMayFail })
+      // Pages are acknowledged only if the lease held until the answer came.
+      await this.#owner.assertOwned()
+      this.#deletions.certain(key)
+      const { epoch, number, generation } = builder
+      this.#table.addWritten(
+        segmentObject(epoch, number, generation, builder.pages, body.byteLength, checksums),
+      )
+    } catch (error) {
+      failure = serviceError(error, `writing ${key}`, this.#settings.name)
+      if (isSpillwayError(failure) && (failure.code === 'EDQUOT' || failure.code === 'ENOSPC')) {
+        this.fullAt = performance.now()
+      }
+      this.#deletions.removeUncertain(key)
+    } finally {
+      this.#buffers.give(builder.buffer)
+      this.#owner.settled(builder.number)
+    }
+    for (const part of parts) {
+      const run = { first: handleOf(builder.number, part.slot), count: part.pages }
+      this.#pagesUnderway -= part.pages
+      if (failure !== undefined) part.error = failure
+      else if (part.call.isSettled) this.#table.drop([run])
+      else part.run = run
+    }
+    for (const part of parts) this.#check(part.call)
+    if (failure === undefined) this.#onSegment()
+  }
+
+  /** Settles the call when all that was taken in of it is done. */
+  #check(call: Call): void {
+    if (call.isSettled || (call.absorbed < call.pages && call.error === undefined)) return
+    if (call.parts.some(({ run, error }) => run === undefined && error === undefined)) return
+    const good = call.parts.findIndex(({ error }) => error !== undefined)
+    const prefix = good < 0 ? call.parts : call.parts.slice(0, good)
+    // What was stored after the gap has no handle that anybody knows.
+    for (const { run } of call.parts.slice(prefix.length)) if (run !== undefined) this.#table.drop([run])
+    const error = call.parts[good]?.error ?? call.error
+    const handles = prefix.map(({ run }) => run!)
+    call.settle(error === undefined ? { handles } : { handles, error })
+  }
+
+  #abort(call: Call, error: SpillwayError): void {
+    const done = call.parts.findIndex(({ run }) => run === undefined)
+    const prefix = done < 0 ? call.parts : call.parts.slice(0, done)
+    for (const { run } of call.parts.slice(prefix.length)) if (run !== undefined) this.#table.drop([run])
+    call.settle({ handles: prefix.map(({ run }) => run!), error })
+    for (const { segment } of call.parts) {
+      if (segment !== this.#open && segment.parts.every((part) => part.call.isSettled)) {
+        segment.controller.abort(error)
+      }
+    }
+  }
+}
+
+/** Whether pages that do not fit into the open segment should begin a new one, rather than be cut in two. */
+function isBetterAlone(pages: number, free: number, perSegment: number): boolean {
+  return pages > free && (pages >= perSegment / 2 || free < perSegment / 4)
+}

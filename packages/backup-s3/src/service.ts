@@ -1,0 +1,497 @@
+import {
+  DeleteObjectCommand,
+  DeleteObjectsCommand,
+  GetObjectCommand,
+  HeadObjectCommand,
+  ListObjectsV2Command,
+  PutObjectCommand,
+  type S3ClientResolvedConfig,
+} from '@aws-sdk/client-s3'
+import { isSpillwayError, SpillwayError } from '@spillway/core'
+import { checksumHeader } from './checksum.ts'
+import type { CostLedger, RequestVerb } from './ledger.ts'
+import type { Settings } from './options.ts'
+import { readBody } from './response-body.ts'
+import { type PageRequestOptions, type ResponseSink, responseSink } from './response-sink.ts'
+import { RetryPolicy, type RetryScope } from './retry.ts'
+import { mayHaveHappened, serviceError, serviceName, statusOf } from './service-errors.ts'
+import { delay, Semaphore, TokenBucket } from './waiting.ts'
+
+/**
+ * The requests that the backup makes, each with its timeouts, counted in the ledger, held to the rate limit, with
+ * errors of the closed union. The client's own retries are switched off for them, since the backup decides on its own
+ * what is worth repeating (retry.ts); the client itself is not changed.
+ */
+
+export interface StoredObject {
+  readonly key: string
+  readonly bytes: number
+  /** By the service's clock, in milliseconds. */
+  readonly lastModified: number
+}
+
+export interface ObjectInfo {
+  readonly bytes: number
+  readonly lastModified: number
+  readonly etag: string | undefined
+  readonly identity: string | undefined
+}
+
+export interface UploadOptions extends RetryScope {
+  /** Tells this upload from every other; kept with the object. */
+  readonly identity: string
+  /** CRC-32 of the body. */
+  readonly checksum?: number | undefined
+  /** SHA-256 of the body in hex. */
+  readonly sha256?: string | undefined
+  /** Not held back by the budget. */
+  readonly free?: boolean
+}
+
+export interface RangeRequest {
+  readonly key: string
+  readonly offset: number
+  readonly bytes: number
+  /** Fail with 412 unless the object is still this one. */
+  readonly etag: string | undefined
+  readonly sink: ResponseSink
+  readonly signal: AbortSignal
+}
+
+interface Attempt {
+  readonly what: string
+  readonly signal?: AbortSignal | undefined
+  readonly bytesSent?: number
+  readonly bytesExpected?: number
+  readonly timeoutMs?: number
+  readonly free?: boolean
+  readonly sink?: ResponseSink
+  readonly sha256?: string | undefined
+}
+
+/** Marks a failure of one attempt so that the SDK's retry middleware does not recognise it and gives it to us. */
+class AttemptFailure extends Error {
+  readonly failure: unknown
+  constructor(failure: unknown) {
+    super('attempt failed')
+    this.failure = failure
+  }
+}
+
+const identityKey = 'spillway'
+
+/** Answers to DeleteObjects of services that lack it, or that want a Content-MD5, which the SDK no longer sends. */
+const unsupportedDeletes = new Set([
+  'MissingContentMD5',
+  'InvalidRequest',
+  'InvalidDigest',
+  'MalformedXML',
+  'NotImplemented',
+  'MethodNotAllowed',
+  'BadRequest',
+])
+
+// The middleware of a command is typed by its input and output; what is added here is the same for all of them.
+interface AnyCommand {
+  readonly middlewareStack: {
+    add(middleware: unknown, options: { step: 'build'; name: string }): void
+    addRelativeTo(
+      middleware: unknown,
+      options: { relation: 'before'; toMiddleware: string; name: string },
+    ): void
+  }
+}
+type Next = (args: { request: { headers: Record<string, string> } }) => Promise<unknown>
+
+export class S3Service {
+  readonly retry: RetryPolicy
+  readonly #settings: Settings
+  readonly #ledger: CostLedger
+  readonly #pace: TokenBucket | undefined
+  readonly #readSettings: Record<string, unknown>
+  #sendsChecksums: boolean | undefined
+  #bareEtags = false
+  #deletesOneByOne = false
+  #clockCorrected = false
+
+  constructor(settings: Settings, ledger: CostLedger) {
+    this.#settings = settings
+    this.#ledger = ledger
+    this.retry = new RetryPolicy(settings)
+    const rate = settings.maxRequestsPerSecond
+    this.#pace = Number.isFinite(rate) ? new TokenBucket(rate, Math.max(1, rate / 10)) : undefined
+    const { SSECustomerAlgorithm, SSECustomerKey, SSECustomerKeyMD5, ExpectedBucketOwner, RequestPayer } =
+      settings.objectSettings
+    this.#readSettings = {
+      SSECustomerAlgorithm,
+      SSECustomerKey,
+      SSECustomerKeyMD5,
+      ExpectedBucketOwner,
+      RequestPayer,
+    }
+  }
+
+  /**
+   * Writes an object under a key that is used this once. An upload whose answer was lost is recognised by its key and
+   * identity and not sent again.
+   */
+  async upload(key: string, body: Uint8Array, options: UploadOptions): Promise<void> {
+    await this.retry.run(options, async () => {
+      try {
+        await this.put(key, body, options)
+      } catch (error) {
+        const exists = isSpillwayError(error) && error.code === 'EEXIST'
+        if (!exists && (options.retryMayFail || !mayHaveHappened(error))) throw error
+        // The object may be there: this request or an earlier one got through, and only the answer did not.
+        if (options.signal?.aborted) throw error
+        const once = { signal: options.signal, free: options.free, retryMayFail: true }
+        const found = await this.head(key, once).catch(() => undefined)
+        if (found?.identity === options.identity && found.bytes === body.byteLength) return
+        throw exists && found !== undefined ? this.#foreign(key) : exists ? this.#vanished(error) : error
+      }
+    })
+  }
+
+  /** One PUT, without a second try. `EEXIST` when the key is taken. */
+  async put(key: string, body: Uint8Array, options: UploadOptions): Promise<void> {
+    const { objectSettings, conditionalWrites, firstByteTimeoutMs, minUploadBytesPerSecond } = this.#settings
+    const checksum = (await this.#mayChecksum()) ? options.checksum : undefined
+    const command = new PutObjectCommand({
+      ...objectSettings,
+      Bucket: this.#settings.bucket,
+      Key: key,
+      Body: body,
+      ContentLength: body.byteLength,
+      Metadata: { [identityKey]: options.identity },
+      ...(conditionalWrites ? { IfNoneMatch: '*' } : {}),
+      ...(checksum === undefined ? {} : { ChecksumCRC32: checksumHeader(checksum) }),
+    })
+    const unsigned = this.#settings.payloadSigning === 'unsigned'
+    const answer = await this.#send('put', command, {
+      what: `writing ${key}`,
+      signal: options.signal,
+      bytesSent: body.byteLength,
+      timeoutMs: firstByteTimeoutMs + (body.byteLength / minUploadBytesPerSecond) * 1000,
+      free: options.free ?? false,
+      sha256: unsigned ? 'UNSIGNED-PAYLOAD' : options.sha256,
+    })
+    if (answer.ETag === undefined) throw this.#notS3('a PUT was answered without an ETag')
+  }
+
+  /** Overwrites a small object: the lease. */
+  async overwrite(key: string, body: Uint8Array, scope: RetryScope): Promise<void> {
+    await this.retry.run(scope, () =>
+      this.#send(
+        'put',
+        new PutObjectCommand({
+          ...this.#settings.objectSettings,
+          Bucket: this.#settings.bucket,
+          Key: key,
+          Body: body,
+          ContentLength: body.byteLength,
+        }),
+        { what: `writing ${key}`, signal: scope.signal, free: true, bytesSent: body.byteLength },
+      ),
+    )
+  }
+
+  /** A small object; undefined when it is not there. */
+  async read(
+    key: string,
+    scope: RetryScope & { free?: boolean | undefined; offset?: number; bytes?: number } = {},
+  ): Promise<{ body: Buffer; lastModified: number } | undefined> {
+    const { offset = 0, bytes } = scope
+    return this.#unlessMissing(
+      this.retry.run(scope, async () => {
+        const answer = await this.#send(
+          'get',
+          new GetObjectCommand({
+            ...this.#readSettings,
+            Bucket: this.#settings.bucket,
+            Key: key,
+            ...(bytes === undefined ? {} : { Range: `bytes=${offset}-${offset + bytes - 1}` }),
+          }),
+          { what: `reading ${key}`, signal: scope.signal, free: scope.free ?? false },
+        )
+        const chunks: Uint8Array[] = []
+        await readBody(answer.Body, {
+          silenceMs: this.#settings.bodyTimeoutMs,
+          signal: scope.signal ?? new AbortController().signal,
+          onChunk: (chunk) => chunks.push(chunk),
+        })
+        const body = Buffer.concat(chunks)
+        this.#ledger.received('get', body.length)
+        if (answer.ContentLength !== undefined && answer.ContentLength !== body.length) {
+          throw new SpillwayError('EIO', `reading ${key}: the answer was short`, { retryable: true })
+        }
+        return { body, lastModified: answer.LastModified?.getTime() ?? 0 }
+      }),
+    )
+  }
+
+  /** What is known of an object; undefined when it is not there. */
+  head(
+    key: string,
+    scope: RetryScope & { free?: boolean | undefined } = {},
+  ): Promise<ObjectInfo | undefined> {
+    return this.#unlessMissing(
+      this.retry.run(scope, async () => {
+        const answer = await this.#send(
+          'head',
+          new HeadObjectCommand({ ...this.#readSettings, Bucket: this.#settings.bucket, Key: key }),
+          { what: `looking for ${key}`, signal: scope.signal, free: scope.free ?? false },
+        )
+        return {
+          bytes: answer.ContentLength ?? 0,
+          lastModified: answer.LastModified?.getTime() ?? 0,
+          etag: answer.ETag,
+          identity: answer.Metadata?.[identityKey],
+        }
+      }),
+    )
+  }
+
+  /** One ranged GET into a sink, without a second try. */
+  async readRange(request: RangeRequest): Promise<void> {
+    const { key, offset, bytes, sink, signal } = request
+    const etag = this.#bareEtags ? request.etag?.replaceAll('"', '') : request.etag
+    const command = new GetObjectCommand({
+      ...this.#readSettings,
+      Bucket: this.#settings.bucket,
+      Key: key,
+      Range: `bytes=${offset}-${offset + bytes - 1}`,
+      ...(etag === undefined ? {} : { IfMatch: etag }),
+    })
+    const attempt: Attempt = { what: `reading ${key}`, signal, sink, bytesExpected: bytes }
+    const answer = await this.#send('get', command, attempt).catch((error: Error) => {
+      // Ceph compares an ETag with its quotes, and then nothing ever matches.
+      if (etag?.includes('"') && statusOf(error.cause ?? {}) === 412) this.#bareEtags = true
+      throw error
+    })
+    const body = answer.Body as { destroy?: () => void } | undefined
+    if (sink.isComplete) {
+      body?.destroy?.()
+      return
+    }
+    const wanted = sink.begin({
+      status: answer.$metadata.httpStatusCode ?? 0,
+      contentRange: answer.ContentRange,
+      contentLength: answer.ContentLength,
+      etag: answer.ETag,
+    })
+    if (!wanted) {
+      body?.destroy?.()
+      throw new SpillwayError('EINTR', 'another request for the same bytes was faster')
+    }
+    await readBody(answer.Body, {
+      silenceMs: this.#settings.bodyTimeoutMs,
+      signal,
+      onChunk: (chunk) => sink.write(chunk),
+    })
+    if (!sink.isComplete) {
+      throw new SpillwayError('EIO', `reading ${key}: the answer was short`, { retryable: true })
+    }
+  }
+
+  /** Objects under a prefix. */
+  async *list(prefix: string, scope: RetryScope = {}): AsyncGenerator<StoredObject> {
+    let token: string | undefined
+    do {
+      const answer = await this.retry.run(scope, () =>
+        this.#send(
+          'list',
+          new ListObjectsV2Command({
+            Bucket: this.#settings.bucket,
+            Prefix: prefix,
+            ContinuationToken: token,
+          }),
+          { what: `listing ${prefix}`, signal: scope.signal, free: true },
+        ),
+      )
+      for (const { Key, Size, LastModified } of answer.Contents ?? []) {
+        if (Key !== undefined)
+          yield { key: Key, bytes: Size ?? 0, lastModified: LastModified?.getTime() ?? 0 }
+      }
+      token = answer.NextContinuationToken
+    } while (token !== undefined)
+  }
+
+  /** Deletes up to 1,000 objects; returns what the service would not delete, by key. */
+  async deleteMany(keys: readonly string[], signal?: AbortSignal): Promise<Map<string, Error>> {
+    if (this.#deletesOneByOne) return this.#deleteOneByOne(keys, signal)
+    const command = new DeleteObjectsCommand({
+      Bucket: this.#settings.bucket,
+      Delete: { Objects: keys.map((Key) => ({ Key })), Quiet: true },
+    })
+    const what = `deleting ${keys.length} objects`
+    const failed = new Map<string, Error>()
+    try {
+      const answer = await this.#send('delete', command, { what, signal, free: true })
+      for (const { Key, Code, Message } of answer.Errors ?? []) {
+        if (Key === undefined || Code === 'NoSuchKey') continue
+        const failure = Object.assign(new Error(Message ?? Code ?? ''), { name: Code ?? 'Error' })
+        failed.set(Key, serviceError(failure, `deleting ${Key}`, this.#settings.name))
+      }
+      return failed
+    } catch (error) {
+      const { cause } = error as Error
+      const name = cause === undefined ? serviceName(error) : serviceName(cause)
+      if (!unsupportedDeletes.has(name)) throw error
+      this.#deletesOneByOne = true
+      return this.#deleteOneByOne(keys, signal)
+    }
+  }
+
+  async #deleteOneByOne(keys: readonly string[], signal?: AbortSignal): Promise<Map<string, Error>> {
+    const failed = new Map<string, Error>()
+    const slots = new Semaphore(8)
+    const deleteKey = (key: string) =>
+      slots.run(() => this.deleteOne(key, signal)).catch((error: Error) => void failed.set(key, error))
+    await Promise.all(keys.map(deleteKey))
+    return failed
+  }
+
+  /** One DeleteObject; no error when the object is not there. */
+  async deleteOne(key: string, signal?: AbortSignal): Promise<void> {
+    const command = new DeleteObjectCommand({ Bucket: this.#settings.bucket, Key: key })
+    await this.#unlessMissing(this.#send('delete', command, { what: `deleting ${key}`, signal, free: true }))
+  }
+
+  async #send<Out>(
+    verb: RequestVerb,
+    command: object & { readonly middlewareStack: unknown; resolveMiddleware: (...args: never[]) => unknown },
+    attempt: Attempt,
+  ): Promise<Out & ServiceAnswer> {
+    const { client, name, firstByteTimeoutMs, connectTimeoutMs } = this.#settings
+    const { what, signal, bytesSent = 0, timeoutMs = firstByteTimeoutMs } = attempt
+    signal?.throwIfAborted()
+    if (!attempt.free) this.#ledger.assertBudget(verb, attempt.bytesExpected ?? bytesSent)
+    const wait = this.#pace?.take() ?? 0
+    if (wait > 0) await delay(wait, signal)
+    const { middlewareStack } = command as unknown as AnyCommand
+    const once = (next: Next) => async (args: Parameters<Next>[0]) => {
+      this.#ledger.sent(verb, bytesSent)
+      try {
+        return await next(args)
+      } catch (failure) {
+        throw new AttemptFailure(failure)
+      }
+    }
+    middlewareStack.addRelativeTo(once, {
+      relation: 'before',
+      toMiddleware: 'httpSigningMiddleware',
+      name: 'spillwayAttempt',
+    })
+    if (attempt.sha256 !== undefined) {
+      const sha256 = attempt.sha256
+      const addHash = (next: Next) => (args: Parameters<Next>[0]) => {
+        args.request.headers['x-amz-content-sha256'] = sha256
+        return next(args)
+      }
+      middlewareStack.add(addHash, { step: 'build', name: 'spillwayPayloadHash' })
+    }
+    const controller = new AbortController()
+    const stop = (reason: unknown) => controller.abort(reason)
+    const onAbort = () => stop(signal!.reason)
+    signal?.addEventListener('abort', onAbort, { once: true })
+    const timer = setTimeout(() => {
+      if (attempt.sink?.isComplete) return
+      stop(new SpillwayError('ETIMEDOUT', `${what}: no answer within ${timeoutMs} ms`, { backup: name }))
+    }, timeoutMs)
+    const options: PageRequestOptions & { abortSignal: AbortSignal } = {
+      abortSignal: controller.signal,
+      connectTimeoutMs,
+      ...(attempt.sink === undefined ? {} : { [responseSink]: timerStopping(attempt.sink, timer) }),
+    }
+    const aborted = new Promise<never>((_, reject) => {
+      controller.signal.addEventListener('abort', () => reject(controller.signal.reason), { once: true })
+    })
+    aborted.catch(() => {})
+    try {
+      // Raced, because a client that waits for its credentials or a socket does not look at the signal.
+      const sending = client.send(command as never, options as never) as unknown as Promise<
+        Out & ServiceAnswer
+      >
+      sending.catch(() => {})
+      return await Promise.race([sending, aborted])
+    } catch (error) {
+      const failure = error instanceof AttemptFailure ? error.failure : error
+      if (!signal?.aborted) this.#ledger.failed(verb)
+      if (controller.signal.aborted) throw controller.signal.reason
+      if (serviceName(failure) === 'RequestTimeTooSkewed' && !this.#clockCorrected) {
+        // The client has taken over the service's clock from this answer; the next request fits.
+        this.#clockCorrected = true
+        throw new SpillwayError('EAGAIN', `${what}: the clocks differ`, { backup: name, cause: failure })
+      }
+      throw serviceError(failure, what, name)
+    } finally {
+      clearTimeout(timer)
+      signal?.removeEventListener('abort', onAbort)
+    }
+  }
+
+  async #mayChecksum(): Promise<boolean> {
+    if (this.#sendsChecksums === undefined) {
+      const { client, objectSettings } = this.#settings
+      const config = client.config as Partial<S3ClientResolvedConfig> | undefined
+      const setting = await config?.requestChecksumCalculation?.()
+      this.#sendsChecksums = setting !== 'WHEN_REQUIRED' && objectSettings.ChecksumAlgorithm === undefined
+    }
+    return this.#sendsChecksums
+  }
+
+  async #unlessMissing<T>(request: Promise<T>): Promise<T | undefined> {
+    try {
+      return await request
+    } catch (error) {
+      const isMissing =
+        isSpillwayError(error) && error.code === 'ENOENT' && serviceName(error.cause) !== 'NoSuchBucket'
+      if (isMissing) return undefined
+      throw error
+    }
+  }
+
+  #notS3(why: string): SpillwayError {
+    const text = `the endpoint does not answer like S3: ${why}`
+    return new SpillwayError('EINVAL', text, { backup: this.#settings.name })
+  }
+
+  #foreign(key: string): SpillwayError {
+    const text = `${key} was written by someone else; no key is used twice`
+    return new SpillwayError('EEXIST', text, { backup: this.#settings.name })
+  }
+
+  #vanished(cause: unknown): SpillwayError {
+    const text = 'the service says that the object exists, and then that it does not'
+    return new SpillwayError('EIO', text, { backup: this.#settings.name, cause, retryable: true })
+  }
+}
+
+interface ServiceAnswer {
+  readonly $metadata: { readonly httpStatusCode?: number }
+  readonly ETag?: string
+  readonly Body?: unknown
+  readonly ContentLength?: number
+  readonly ContentRange?: string
+  readonly LastModified?: Date
+  readonly Metadata?: Record<string, string>
+  readonly Contents?: readonly { Key?: string; Size?: number; LastModified?: Date }[]
+  readonly NextContinuationToken?: string
+  readonly Errors?: readonly { Key?: string; Code?: string; Message?: string }[]
+}
+
+/** The sink, which ends the wait for the first byte when that comes. */
+function timerStopping(sink: ResponseSink, timer: NodeJS.Timeout): ResponseSink {
+  return {
+    begin(head) {
+      clearTimeout(timer)
+      return sink.begin(head)
+    },
+    memory: () => sink.memory(),
+    filled: (bytes) => sink.filled(bytes),
+    write: (chunk) => sink.write(chunk),
+    get isComplete() {
+      return sink.isComplete
+    },
+  }
+}

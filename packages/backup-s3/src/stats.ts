@@ -1,0 +1,29 @@
+import type { BackupStats } from '@spillway/core'
+import type { CostReport } from './ledger.ts'
+
+export interface S3BackupStats extends BackupStats {
+  /** The folder under the prefix that this instance writes to. */
+  readonly epoch: string
+  readonly objects: number
+  /** Bytes stored per live byte. */
+  readonly spaceAmplification: number
+  /** Requests and dollars. */
+  readonly costs: CostReport
+  readonly retries: number
+  /** Answers that asked to slow down. */
+  readonly throttles: number
+  /** GETs that were asked for a second time because they were slow. */
+  readonly hedges: number
+  /** GETs that went on from the byte where one broke off. */
+  readonly resumes: number
+  readonly checksumErrors: number
+  /** Bytes that were read only to save a request. */
+  readonly overReadBytes: number
+  readonly compactions: number
+  readonly compactedPages: number
+  readonly deletionsPending: number
+  readonly deletionFailures: number
+  readonly leaseRenewals: number
+  /** Segment buffers in use. */
+  readonly bufferBytes: number
+}

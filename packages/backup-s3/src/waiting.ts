@@ -1,0 +1,83 @@
+import { abortError } from '@spillway/core'
+
+/** Waiting that a signal ends, and that never keeps the process alive by itself. */
+
+/** Resolves after `milliseconds`; rejects with `EINTR` when the signal is aborted. */
+export function delay(milliseconds: number, signal?: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    if (signal?.aborted) return reject(abortError(signal))
+    const onAbort = () => {
+      clearTimeout(timer)
+      reject(abortError(signal!))
+    }
+    const timer = setTimeout(() => {
+      signal?.removeEventListener('abort', onAbort)
+      resolve()
+    }, milliseconds)
+    signal?.addEventListener('abort', onAbort, { once: true })
+  })
+}
+
+/** Tokens that trickle in at a rate, up to a depth. */
+export class TokenBucket {
+  readonly #perSecond: number
+  readonly #depth: number
+  #tokens: number
+  #filledAt = performance.now()
+
+  constructor(perSecond: number, depth: number) {
+    this.#perSecond = perSecond
+    this.#depth = depth
+    this.#tokens = depth
+  }
+
+  /** Takes `amount` if it is there. */
+  tryTake(amount = 1): boolean {
+    this.#fill()
+    if (this.#tokens < Math.min(amount, this.#depth)) return false
+    this.#tokens -= amount
+    return true
+  }
+
+  /** Takes `amount`, into debt if need be, and returns how long to wait until it is paid, in milliseconds. */
+  take(amount = 1): number {
+    this.#fill()
+    this.#tokens -= amount
+    return this.#tokens >= 0 || this.#perSecond === Number.POSITIVE_INFINITY
+      ? 0
+      : (-this.#tokens / this.#perSecond) * 1000
+  }
+
+  add(amount: number): void {
+    this.#tokens = Math.min(this.#depth, this.#tokens + amount)
+  }
+
+  #fill(): void {
+    const now = performance.now()
+    if (this.#perSecond === Number.POSITIVE_INFINITY) this.#tokens = this.#depth
+    else this.add(((now - this.#filledAt) * this.#perSecond) / 1000)
+    this.#filledAt = now
+  }
+}
+
+/** At most so many at once, in order of asking. */
+export class Semaphore {
+  #free: number
+  readonly #waiting: (() => void)[] = []
+
+  constructor(slots: number) {
+    this.#free = slots
+  }
+
+  async run<T>(work: () => Promise<T>): Promise<T> {
+    if (this.#free > 0) this.#free--
+    else await new Promise<void>((resolve) => this.#waiting.push(resolve))
+    try {
+      return await work()
+    } finally {
+      const next = this.#waiting.shift()
+      if (next === undefined) this.#free++
+      else next()
+    }
+  }
+}
