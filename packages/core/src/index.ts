@@ -36,6 +36,7 @@ export {
 } from './faults/plan.ts'
 export { seededRandom } from './faults/random.ts'
 export { SlotAllocator, type SlotAllocatorOptions } from './slots/slot-allocator.ts'
+export { splitIntoPages } from './spans.ts'
 export {
   clearedEntry,
   emptyEntry,

@@ -13,6 +13,7 @@ import type {
 import { abortError, SpillwayError } from '../errors.ts'
 import { sliceBytes, yieldToEventLoop } from '../event-loop.ts'
 import { SlotAllocator } from '../slots/slot-allocator.ts'
+import { SpanCursor } from '../spans.ts'
 import {
   assertBackupPagesOptions,
   assertByteCount,
@@ -25,7 +26,6 @@ import {
 } from '../validation.ts'
 import { Reservations } from './reservations.ts'
 import { SlabStore } from './slab-store.ts'
-import { SpanCursor } from './span-cursor.ts'
 
 export interface MemoryBackupOptions {
   /** Size of every page in bytes: a power of two from 4 KiB to 2 MiB. @default 4096 */

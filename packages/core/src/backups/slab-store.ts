@@ -1,4 +1,4 @@
-import type { SpanCursor } from './span-cursor.ts'
+import type { SpanCursor } from '../spans.ts'
 
 const slabBytes = 2 * 2 ** 20
 

@@ -20,3 +20,14 @@ export class SpanCursor {
     return piece
   }
 }
+
+/** The pages of the spans one by one, in order: for backends whose medium takes single pages. */
+export function splitIntoPages(spans: readonly Uint8Array[], pageSizeBytes: number): Uint8Array[] {
+  const pages: Uint8Array[] = []
+  for (const span of spans) {
+    for (let offset = 0; offset < span.byteLength; offset += pageSizeBytes) {
+      pages.push(span.subarray(offset, offset + pageSizeBytes))
+    }
+  }
+  return pages
+}
