@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs'
 import { allocate, createMemfd, punchHole } from './files.ts'
 import { libcFor, whyUnavailable } from './libc.ts'
 import { Mapping, systemPageBytes } from './mapping.ts'
+import { probeQueues } from './ring-queues.ts'
 
 /** What this platform offers. */
 export interface NativeAvailability {
@@ -48,13 +49,15 @@ function probe(): NativeAvailability {
       punchHole(fd, 0, systemPageBytes())
     }),
   )
+  const ioUringReason = attempt(probeQueues)
   return {
     available: true,
     mmap: true,
     memfd: memfd === undefined,
     punchHole: hole === undefined,
     hugePages: hugePagesEnabled(),
-    ioUring: false,
+    ioUring: ioUringReason === undefined,
+    ...(ioUringReason === undefined ? {} : { ioUringReason }),
   }
 }
 

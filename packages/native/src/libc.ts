@@ -26,6 +26,8 @@ export interface Libc {
   ioUringSetup(entries: number, params: Uint8Array): number
   ioUringEnter(fd: number, submit: number, complete: number, flags: number): number
   ioUringRegister(fd: number, operation: number, argument: Uint8Array | null, count: number): number
+  /** Waits in another thread until the ring has a result, or is gone, and calls `done` on this one. */
+  ioUringWait(fd: number, done: () => void): void
   /** The same memory as an ArrayBuffer. Costs some 100 µs. */
   view(address: number, lengthBytes: number): ArrayBuffer
   /** Calls `ready` on the event loop whenever `fd` can be read; undefined where koffi lacks it. */
@@ -41,6 +43,13 @@ export interface PollHandle {
   close(): void
 }
 
+/** Flag of io_uring_enter: wait for results. */
+export const ioUringGetEvents = 1
+
+interface SystemCall {
+  (...values: unknown[]): number
+  async(...values: unknown[]): void
+}
 type CFunction = (...parameters: never[]) => never
 interface Koffi {
   load(path: string | null): {
@@ -87,7 +96,7 @@ function bind(koffi: Koffi): Libc {
   // The same numbers on every architecture that came after 2019; glibc has no wrappers for these three.
   const [setup, enter, register] = [425, 426, 427]
   const systemCall = (parameters: string[]) =>
-    library.func('syscall', 'long', ['long', ...parameters]) as unknown as (...values: unknown[]) => number
+    library.func('syscall', 'long', ['long', ...parameters]) as unknown as SystemCall
   const ioUringSetup = systemCall(['uint32_t', 'uint8_t*'])
   const ioUringEnter = systemCall(['int', 'uint32_t', 'uint32_t', 'uint32_t', 'uintptr_t', 'size_t'])
   const ioUringRegister = systemCall(['int', 'uint32_t', 'uint8_t*', 'uint32_t'])
@@ -106,6 +115,7 @@ function bind(koffi: Koffi): Libc {
     ioUringEnter: (fd, submit, complete, flags) => ioUringEnter(enter, fd, submit, complete, flags, 0, 0),
     ioUringRegister: (fd, operation, argument, count) =>
       ioUringRegister(register, fd, operation, argument, count),
+    ioUringWait: (fd, done) => ioUringEnter.async(enter, fd, 0, 1, ioUringGetEvents, 0, 0, done),
     view: (address, lengthBytes) => koffi.view(BigInt(address), lengthBytes),
     poll: typeof poll === 'function' ? (fd, ready) => poll(fd, ready) : undefined,
     errno: () => koffi.errno(),

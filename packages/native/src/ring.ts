@@ -1,0 +1,332 @@
+import { assertBytes, assertFd, assertKnownOptions } from './checks.ts'
+import { systemError } from './errors.ts'
+import { busyChecks, placementOf, type Region, requestDone } from './region.ts'
+import {
+  openQueues,
+  operationRead,
+  operationSync,
+  operationWrite,
+  type Queues,
+  syncDataOnly,
+} from './ring-queues.ts'
+import { type Waiter, waitInThread, watchDescriptor } from './waiter.ts'
+
+/*
+ * A request goes through these states; `inFlight` counts all but the last:
+ *
+ *     queued ──slot free──▶ pushed ──end of tick──▶ in the kernel ──result──▶ settled
+ *                             ▲                          │
+ *                             └── interrupted, try again ┘
+ *
+ * Results are settled a few at a time. Between two handfuls the continuations of the promises run, and what they ask
+ * for is submitted, so that the device always has work while JavaScript deals with the rest.
+ */
+
+const interrupted = 4
+const again = 11
+const busy = 16
+const badDescriptor = 9
+const maxRetries = 100
+const leastPerStep = 4
+/** After this long the event loop gets a turn, whatever is left. */
+const maxTurnMs = 1
+/** The most bytes that the kernel moves in one request; longer spans come back short. */
+const maxRequestBytes = 0x7ffff000
+
+const operationNames: Readonly<Record<number, string>> = {
+  [operationRead]: 'read',
+  [operationWrite]: 'write',
+  [operationSync]: 'fsync',
+}
+
+interface Request {
+  readonly operation: number
+  readonly fd: number
+  readonly address: number
+  readonly lengthBytes: number
+  readonly offset: number
+  readonly flags: number
+  readonly region: Region | undefined
+  readonly resolve: (result: number) => void
+  readonly reject: (error: Error) => void
+  retries: number
+}
+
+/** Reads and writes files through an io_uring of the kernel. */
+export class Ring implements AsyncDisposable {
+  readonly #queues: Queues
+  readonly #waiter: Waiter
+  readonly #slots: (Request | undefined)[]
+  readonly #freeSlots: number[]
+  readonly #waiting: Request[] = []
+  #waitingFrom = 0
+  #inFlight = 0
+  #scheduled = false
+  #turnEnds = 0
+  #lost = false
+  #failure: Error | undefined
+  #closed: Promise<void> | undefined
+  #finishClose: (() => void) | undefined
+
+  private constructor(entries: number, watch: typeof watchDescriptor) {
+    this.#queues = openQueues(entries)
+    const onReady = () => this.#ready()
+    try {
+      this.#waiter = watch(this.#queues.fd, onReady) ?? waitInThread(this.#queues.fd, onReady)
+    } catch (error) {
+      this.#queues.close()
+      throw error
+    }
+    this.#slots = new Array(this.#queues.entries).fill(undefined)
+    this.#freeSlots = Array.from(
+      { length: this.#queues.entries },
+      (_, index) => this.#queues.entries - 1 - index,
+    )
+    busyChecks.add(this.#isBusy)
+  }
+
+  /**
+   * Opens a ring with room for `entries` requests in the kernel (1 to 4096, rounded up to a power of two); further
+   * ones wait their turn in order. Errors: `ENOSYS`, `EPERM` (containers often forbid it: see `available()`),
+   * `ENOMEM`, `EMFILE`.
+   */
+  static open(options: { readonly entries: number }): Ring {
+    assertKnownOptions(options, ['entries'], 'Ring.open')
+    return new Ring(options.entries, watchDescriptor)
+  }
+
+  /** @internal A ring that waits in a thread, as where the descriptor cannot be watched. */
+  static openWithThread(options: { readonly entries: number }): Ring {
+    return new Ring(options.entries, () => undefined)
+  }
+
+  /** Requests that have not been settled yet. */
+  get inFlight(): number {
+    return this.#inFlight
+  }
+
+  /**
+   * Reads into `span` from `offsetBytes` of the file. Resolves to the bytes read, 0 at the end of the file; may be fewer
+   * than asked for. Until it is settled, the memory stays where it is. Rejects with the errno's code (`EIO`, `EBADF`,
+   * `EINVAL`, …; `EBADF` after `close()`). `TypeError` unless `span` is memory of an open Mapping.
+   */
+  read(fd: number, span: Uint8Array, offsetBytes: number): Promise<number> {
+    return this.#move(operationRead, fd, span, offsetBytes)
+  }
+
+  /** Writes `span` to `offsetBytes` of the file. Resolves to the bytes written, which may be fewer; else as `read`. */
+  write(fd: number, span: Uint8Array, offsetBytes: number): Promise<number> {
+    return this.#move(operationWrite, fd, span, offsetBytes)
+  }
+
+  /**
+   * Pushes to stable storage what has been written to the file (await the writes first); with `dataOnly` as fdatasync
+   * does. Rejects with the errno's code.
+   */
+  async sync(fd: number, options: { readonly dataOnly?: boolean } = {}): Promise<void> {
+    assertKnownOptions(options, ['dataOnly'], 'Ring.sync')
+    assertFd(fd)
+    await this.#request(operationSync, fd, 0, 0, 0, options.dataOnly === true ? syncDataOnly : 0, undefined)
+  }
+
+  /** Waits for what is in flight, then gives everything back. New requests are refused at once. Idempotent. */
+  close(): Promise<void> {
+    this.#closed ??= new Promise((resolve) => {
+      this.#finishClose = () => {
+        this.#finishClose = undefined
+        busyChecks.delete(this.#isBusy)
+        this.#waiter.close()
+        this.#queues.close(this.#lost)
+        resolve()
+      }
+      if (this.#inFlight === 0) this.#finishClose()
+    })
+    return this.#closed
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close()
+  }
+
+  #move(operation: number, fd: number, span: Uint8Array, offsetBytes: number): Promise<number> {
+    assertFd(fd)
+    assertBytes(offsetBytes, 'offsetBytes')
+    if (!(span instanceof Uint8Array)) throw new TypeError('span is not a Uint8Array')
+    const placement = placementOf(span)
+    if (placement === undefined || placement.region.state !== 'open') {
+      throw new TypeError('span is not memory of an open Mapping; a ring can touch no other')
+    }
+    const { region } = placement
+    const address = placement.address + span.byteOffset
+    const lengthBytes = Math.min(span.byteLength, maxRequestBytes)
+    // Whatever a subclass says of itself, no address outside the mapping leaves this place.
+    if (
+      !(
+        address >= region.base &&
+        address + lengthBytes <= region.base + region.lengthBytes &&
+        lengthBytes > 0
+      )
+    ) {
+      throw new RangeError(`span has ${span.byteLength} bytes; it must have at least one, inside the mapping`)
+    }
+    return this.#request(operation, fd, address, lengthBytes, offsetBytes, 0, region)
+  }
+
+  #request(
+    operation: number,
+    fd: number,
+    address: number,
+    lengthBytes: number,
+    offset: number,
+    flags: number,
+    region: Region | undefined,
+  ): Promise<number> {
+    return new Promise((resolve, reject) => {
+      if (this.#closed !== undefined) {
+        reject(systemError(badDescriptor, 'io_uring_enter', 'the ring is closed'))
+        return
+      }
+      if (this.#failure !== undefined) {
+        reject(this.#failure)
+        return
+      }
+      this.#inFlight++
+      if (region !== undefined) region.inFlight++
+      this.#waiting.push({
+        operation,
+        fd,
+        address,
+        lengthBytes,
+        offset,
+        flags,
+        region,
+        resolve,
+        reject,
+        retries: 0,
+      })
+      this.#schedule()
+    })
+  }
+
+  /** Has `#step` run when the promises of this tick have run, or later when this turn has taken long enough. */
+  #schedule(): void {
+    if (this.#scheduled) return
+    this.#scheduled = true
+    if (performance.now() < this.#turnEnds) queueMicrotask(this.#afterPromises)
+    else setImmediate(this.#startTurn)
+  }
+
+  readonly #afterPromises = () => process.nextTick(this.#startStep)
+
+  readonly #startStep = () => {
+    this.#scheduled = false
+    this.#step()
+  }
+
+  readonly #startTurn = () => {
+    this.#turnEnds = performance.now() + maxTurnMs
+    this.#startStep()
+  }
+
+  /** The waiter says that there are results. */
+  #ready(): void {
+    // What is scheduled runs in this turn of the event loop anyway.
+    if (!this.#scheduled) this.#startTurn()
+  }
+
+  /** Submits what was asked for, settles a handful of results, and sees to it that this goes on. */
+  #step(): void {
+    this.#submit()
+    const most = Math.max(leastPerStep, this.#inFlight >> 3)
+    if (this.#inFlight > 0) this.#queues.drain(most, this.#settle)
+    if (this.#inFlight === 0) {
+      this.#waiter.rest()
+      this.#finishClose?.()
+    } else if (this.#queues.hasResults || this.#inKernel() === 0) {
+      this.#schedule()
+    } else {
+      this.#waiter.wait()
+    }
+  }
+
+  #inKernel(): number {
+    return this.#queues.entries - this.#freeSlots.length - this.#queues.unsubmitted
+  }
+
+  #submit(): void {
+    while (this.#waitingFrom < this.#waiting.length && this.#freeSlots.length > 0) {
+      const request = this.#waiting[this.#waitingFrom++] as Request
+      const slot = this.#freeSlots.pop() as number
+      this.#slots[slot] = request
+      const { operation, fd, address, lengthBytes, offset, flags } = request
+      this.#queues.push(operation, fd, address, lengthBytes, offset, flags, slot)
+    }
+    if (this.#waitingFrom === this.#waiting.length && this.#waitingFrom > 0) {
+      this.#waiting.length = 0
+      this.#waitingFrom = 0
+    } else if (this.#waitingFrom > 4096) {
+      this.#waiting.splice(0, this.#waitingFrom)
+      this.#waitingFrom = 0
+    }
+    if (this.#queues.unsubmitted === 0) return
+    const errno = this.#queues.submit()
+    // Short of memory or behind with results: what could not be handed over goes with the next step.
+    if (errno !== 0 && errno !== again && errno !== busy) this.#fail(errno)
+  }
+
+  readonly #settle = (slot: number, result: number) => {
+    const request = this.#slots[slot]
+    if (request === undefined) return
+    this.#slots[slot] = undefined
+    this.#freeSlots.push(slot)
+    if ((result === -interrupted || result === -again) && request.retries < maxRetries) {
+      request.retries++
+      this.#waiting.push(request)
+      this.#schedule()
+    } else {
+      this.#finish(
+        request,
+        result < 0 ? systemError(-result, operationNames[request.operation] as string) : result,
+      )
+    }
+  }
+
+  #finish(request: Request, outcome: number | Error): void {
+    this.#inFlight--
+    if (request.region !== undefined) requestDone(request.region)
+    if (typeof outcome === 'number') request.resolve(outcome)
+    else request.reject(outcome)
+  }
+
+  /** The kernel takes nothing more: refuses what it has not got. What it has still comes back, if it can. */
+  #fail(errno: number): void {
+    this.#failure = systemError(errno, 'io_uring_enter', 'the ring failed')
+    for (const slot of this.#queues.takeBack()) {
+      const request = this.#slots[slot] as Request
+      this.#slots[slot] = undefined
+      this.#freeSlots.push(slot)
+      this.#finish(request, this.#failure)
+    }
+    for (const request of this.#waiting.splice(0).slice(this.#waitingFrom))
+      this.#finish(request, this.#failure)
+    this.#waitingFrom = 0
+    if (errno !== badDescriptor) return
+    // Someone closed the descriptor under us, and no result will ever be seen. The kernel may still write to the
+    // memory of these requests: their mappings keep them in flight, so that it is never given back.
+    this.#lost = true
+    for (let slot = 0; slot < this.#slots.length; slot++) {
+      const request = this.#slots[slot]
+      if (request === undefined) continue
+      this.#slots[slot] = undefined
+      this.#freeSlots.push(slot)
+      this.#inFlight--
+      request.reject(this.#failure)
+    }
+  }
+
+  readonly #isBusy = (from: number, to: number): boolean => {
+    const overlaps = (request: Request | undefined) =>
+      request?.region !== undefined && request.address < to && request.address + request.lengthBytes > from
+    return this.#slots.some(overlaps) || this.#waiting.slice(this.#waitingFrom).some(overlaps)
+  }
+}
