@@ -49,7 +49,9 @@ export class SlotAllocator {
       throw new RangeError(`generationSeed is ${generationSeed}; it must be an integer of 0 or more`)
     }
     this.capacitySlots = capacitySlots
-    this.slotRange = 2 ** Math.ceil(Math.log2(capacitySlots))
+    // At least one number of each generation is never a handle: so handles of two generations are never adjacent, and a
+    // caller may join runs whose numbers are.
+    this.slotRange = 2 ** Math.ceil(Math.log2(capacitySlots + 1))
     this.#space = new FreeSpace(capacitySlots)
     this.#maxGeneration = Math.min(2 ** generationBits, 2 ** 52 / this.slotRange) - 1
     this.#generation =
