@@ -1,0 +1,228 @@
+import type { TransferOptions } from '@spillway/core'
+import { abortError } from '@spillway/core'
+import { pace, sliceBytes } from '../pace.ts'
+import type { Holder } from '../residency/hold.ts'
+import type { BufferState, Residents } from '../residency/residents.ts'
+import { filling, notReady } from '../table/chunks.ts'
+import { closedBuffer } from './closed.ts'
+
+/**
+ * Copies between a buffer and the caller's memory, any offset and length, any size: range by range through windows that
+ * fit under the limit, so that reading a buffer of 10 GiB needs no more memory than reading a small one.
+ */
+export class Access {
+  readonly #residents: Residents
+  readonly #holder: Holder
+  readonly #pageSizeBytes: number
+
+  constructor(residents: Residents, holder: Holder, pageSizeBytes: number) {
+    this.#residents = residents
+    this.#holder = holder
+    this.#pageSizeBytes = pageSizeBytes
+  }
+
+  /** Copies at once when all is ready and little; says whether it did. */
+  tryRead(buffer: BufferState, offsetBytes: number, into: Uint8Array): boolean {
+    if (into.byteLength > sliceBytes || !this.#allReady(buffer, offsetBytes, into.byteLength, notReady))
+      return false
+    this.#eachPart(buffer, offsetBytes, into.byteLength, (chunk, start, done, length) => {
+      this.#residents.touch(buffer, chunk)
+      into.set(this.#part(chunk, start, length), done)
+    })
+    return true
+  }
+
+  async read(
+    buffer: BufferState,
+    offsetBytes: number,
+    into: Uint8Array,
+    options: TransferOptions,
+  ): Promise<void> {
+    const total = into.byteLength
+    const { table } = buffer
+    for (let done = 0; done < total; ) {
+      this.#assertGoing(buffer, options)
+      const page = Math.floor((offsetBytes + done) / this.#pageSizeBytes)
+      const lastPage = Math.ceil((offsetBytes + total) / this.#pageSizeBytes)
+      table.look(page, lastPage)
+      if (table.found === 'empty') {
+        const end = Math.min(total, (page + table.foundPages) * this.#pageSizeBytes - offsetBytes)
+        await this.#clear(into, done, end)
+        done = end
+        continue
+      }
+      const windowEnd = this.#nonEmptyEnd(buffer, page, Math.min(lastPage, this.windowEnd(buffer, page)))
+      const end = Math.min(total, windowEnd * this.#pageSizeBytes - offsetBytes)
+      const held =
+        this.#holder.tryHold(buffer, page, windowEnd, false) ??
+        (await this.#holder.hold(buffer, page, windowEnd, { ...options, write: false }))
+      try {
+        for (const chunk of held) done = await this.#copyOut(chunk, offsetBytes, into, done, end)
+      } finally {
+        this.#holder.letGo(held)
+      }
+    }
+  }
+
+  async write(
+    buffer: BufferState,
+    offsetBytes: number,
+    bytes: Uint8Array,
+    options: TransferOptions,
+  ): Promise<void> {
+    const total = bytes.byteLength
+    const pageSizeBytes = this.#pageSizeBytes
+    const endBytes = offsetBytes + total
+    const { pageCount } = buffer.table
+    const overwriteFrom = Math.ceil(offsetBytes / pageSizeBytes)
+    // Nobody sees what follows the buffer's last byte, so its last page counts as overwritten whole.
+    const overwriteEnd = endBytes === buffer.sizeBytes ? pageCount : Math.floor(endBytes / pageSizeBytes)
+    for (let done = 0; done < total; ) {
+      this.#assertGoing(buffer, options)
+      const page = Math.floor((offsetBytes + done) / pageSizeBytes)
+      const windowEnd = Math.min(Math.ceil(endBytes / pageSizeBytes), this.windowEnd(buffer, page))
+      const held =
+        this.#holder.tryHold(buffer, page, windowEnd, true) ??
+        (await this.#holder.hold(buffer, page, windowEnd, {
+          ...options,
+          write: true,
+          overwriteFrom,
+          overwriteEnd,
+        }))
+      let next = 0
+      try {
+        for (; next < held.length; next++) {
+          done = await this.#copyIn(buffer, held[next]!, offsetBytes, bytes, total, done)
+        }
+      } finally {
+        for (; next < held.length; next++) {
+          if ((this.#residents.chunks.flags[held[next]!]! & filling) !== 0)
+            this.#holder.notOverwritten(held[next]!)
+        }
+        this.#holder.letGo(held)
+      }
+    }
+  }
+
+  /** The end of a window that begins at `page`: whole blocks, a quarter of the limit or what the backup handles best. */
+  windowEnd(buffer: BufferState, page: number): number {
+    const { table, store } = buffer
+    const { blockPages } = table
+    const best = store === undefined ? blockPages : store.batchPages * store.callsInFlight
+    const pages = Math.min(Math.floor(this.#residents.limit.limitPages / 4), best)
+    const blocks = Math.max(1, Math.floor(pages / blockPages))
+    return Math.min(table.pageCount, (Math.floor(page / blockPages) + blocks) * blockPages)
+  }
+
+  #nonEmptyEnd(buffer: BufferState, page: number, end: number): number {
+    const { table } = buffer
+    let next = page
+    while (next < end) {
+      table.look(next, end)
+      if (table.found === 'empty') break
+      next += table.foundPages
+    }
+    return next
+  }
+
+  #assertGoing(buffer: BufferState, options: TransferOptions): void {
+    if (options.signal?.aborted) throw abortError(options.signal, { buffer: buffer.label })
+    if (buffer.closing) throw closedBuffer(buffer)
+  }
+
+  #allReady(buffer: BufferState, offsetBytes: number, length: number, blocked: number): boolean {
+    const { chunks } = this.#residents
+    const end = Math.ceil((offsetBytes + length) / this.#pageSizeBytes)
+    for (let page = Math.floor(offsetBytes / this.#pageSizeBytes); page < end; ) {
+      const chunk = buffer.table.chunkAt(page)
+      if (chunk === 0 || (chunks.flags[chunk]! & blocked) !== 0) return false
+      page = chunks.firstPage[chunk]! + (1 << chunks.order[chunk]!)
+    }
+    return true
+  }
+
+  /** Each chunk's part of a range that is ready: offset within the chunk, bytes before it, its length. */
+  #eachPart(
+    buffer: BufferState,
+    offsetBytes: number,
+    length: number,
+    visit: (chunk: number, start: number, done: number, length: number) => void,
+  ): void {
+    const { chunks } = this.#residents
+    for (let done = 0; done < length; ) {
+      const position = offsetBytes + done
+      const chunk = buffer.table.chunkAt(Math.floor(position / this.#pageSizeBytes))
+      const start = position - chunks.firstPage[chunk]! * this.#pageSizeBytes
+      const part = Math.min(length - done, (this.#pageSizeBytes << chunks.order[chunk]!) - start)
+      visit(chunk, start, done, part)
+      done += part
+    }
+  }
+
+  #part(chunk: number, start: number, length: number): Uint8Array {
+    const bytes = this.#residents.bytes(chunk)
+    return start === 0 && length === bytes.byteLength ? bytes : bytes.subarray(start, start + length)
+  }
+
+  async #copyOut(
+    chunk: number,
+    offsetBytes: number,
+    into: Uint8Array,
+    from: number,
+    end: number,
+  ): Promise<number> {
+    const bytes = this.#residents.bytes(chunk)
+    const base = this.#residents.chunks.firstPage[chunk]! * this.#pageSizeBytes - offsetBytes
+    const stop = Math.min(end, base + bytes.byteLength)
+    for (let done = from; done < stop; ) {
+      const step = Math.min(sliceBytes, stop - done)
+      into.set(bytes.subarray(done - base, done - base + step), done)
+      done += step
+      if (step === sliceBytes) {
+        const turn = pace()
+        if (turn !== undefined) await turn
+      }
+    }
+    return stop
+  }
+
+  async #copyIn(
+    buffer: BufferState,
+    chunk: number,
+    offsetBytes: number,
+    from: Uint8Array,
+    total: number,
+    begin: number,
+  ): Promise<number> {
+    const { chunks } = this.#residents
+    const bytes = this.#residents.bytes(chunk)
+    const base = chunks.firstPage[chunk]! * this.#pageSizeBytes - offsetBytes
+    const stop = Math.min(total, base + bytes.byteLength)
+    let done = begin
+    while (done < stop) {
+      // The caller's memory may be detached or shrink while we wait; then nothing must pass for written.
+      if (from.byteLength !== total)
+        throw new TypeError('the bytes to write were detached or resized during the write')
+      const step = Math.min(sliceBytes, stop - done)
+      bytes.set(from.subarray(done, done + step), done - base)
+      done += step
+      if (step === sliceBytes) {
+        const turn = pace()
+        if (turn !== undefined) await turn
+      }
+    }
+    if ((chunks.flags[chunk]! & filling) !== 0) {
+      bytes.fill(0, stop - base)
+      this.#holder.overwritten(buffer, chunk)
+    }
+    return stop
+  }
+
+  async #clear(into: Uint8Array, from: number, to: number): Promise<void> {
+    for (let done = from; done < to; done += sliceBytes) {
+      into.fill(0, done, Math.min(done + sliceBytes, to))
+      const turn = to - done > sliceBytes ? pace() : undefined
+      if (turn !== undefined) await turn
+    }
+  }
+}

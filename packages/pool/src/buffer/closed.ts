@@ -1,0 +1,7 @@
+import { SpillwayError } from '@spillway/core'
+import type { BufferState } from '../residency/residents.ts'
+
+/** `EBADF` for a buffer that was freed, or whose pool was closed. */
+export function closedBuffer(buffer: BufferState): SpillwayError {
+  return new SpillwayError('EBADF', `buffer ${buffer.label} is freed`, { buffer: buffer.label })
+}

@@ -1,0 +1,256 @@
+import { assertKnownOptions, SpillwayError, type TransferOptions } from '@spillway/core'
+import type { Machine } from '../machine.ts'
+import type { BufferState } from '../residency/residents.ts'
+import { closedBuffer } from './closed.ts'
+import { Pin, type PinOwner } from './pin.ts'
+import type { BackupOptions, RestoreOptions, TransferResult } from './transfers.ts'
+
+export interface AccessOptions {
+  /** Stops the call before its next piece of work: `EINTR`. What it did so far stays done. */
+  readonly signal?: AbortSignal | undefined
+}
+
+export interface PinOptions extends AccessOptions {
+  /** First byte. Default 0. */
+  readonly offset?: number | undefined
+  /** Number of bytes. Default: up to the buffer's end. */
+  readonly length?: number | undefined
+  /** The memory will be written to. Default false: pages that are only read keep their stored copy. */
+  readonly write?: boolean | undefined
+}
+
+/** What the application expects to do with a buffer. */
+export type Advice = 'normal' | 'random' | 'purgeable'
+
+/**
+ * Bytes that may be more than memory holds. Made by `pool.allocate`; takes memory page by page when it is touched, gives it
+ * up when others need it, and has it back when it is touched again. Pages that were never written read as zeros.
+ *
+ * Any calls may overlap; what overlapping reads and writes of one range see of each other is not defined.
+ */
+export class PagedBuffer implements AsyncDisposable {
+  readonly #machine: Machine
+  readonly #state: BufferState
+  readonly #owner: PinOwner
+
+  /** @internal */
+  constructor(machine: Machine, state: BufferState) {
+    this.#machine = machine
+    this.#state = state
+    this.#owner = {
+      label: state.label,
+      spans: (chunks, offsetBytes, length) => machine.spans(chunks, offsetBytes, length),
+      unpin: (pin) => {
+        state.userPins--
+        machine.userPins--
+        machine.holder.release(pin.chunks)
+      },
+    }
+  }
+
+  get label(): string {
+    return this.#state.label
+  }
+
+  get sizeBytes(): number {
+    return this.#state.sizeBytes
+  }
+
+  /** Bytes that are in memory now. */
+  get residentBytes(): number {
+    return this.#state.table.residentPages * this.#machine.pageSizeBytes
+  }
+
+  /** Bytes that are in the backup only. */
+  get backedUpBytes(): number {
+    return this.#state.table.storedPages * this.#machine.pageSizeBytes
+  }
+
+  /** Whether content was given up since `restore` last said so (T77). */
+  get purged(): boolean {
+    return this.#state.purged
+  }
+
+  get freed(): boolean {
+    return this.#state.closing
+  }
+
+  /** Fills `into` with the bytes from `offsetBytes` on. Rejects with `RangeError` when they are not all in the buffer. */
+  read(offsetBytes: number, into: Uint8Array, options: AccessOptions = {}): Promise<void> {
+    return this.#run(() => {
+      assertKnownOptions(options, ['signal'], 'read')
+      this.#assertBytes(into, 'into')
+      this.#assertRange(offsetBytes, into.byteLength)
+      const { access } = this.#machine
+      if (options.signal === undefined && access.tryRead(this.#state, offsetBytes, into)) return undefined
+      return access.read(this.#state, offsetBytes, into, options)
+    })
+  }
+
+  /** Writes `bytes` at `offsetBytes`. Chunks that are overwritten whole are not restored first. */
+  write(offsetBytes: number, bytes: Uint8Array, options: AccessOptions = {}): Promise<void> {
+    return this.#run(() => {
+      assertKnownOptions(options, ['signal'], 'write')
+      this.#assertBytes(bytes, 'bytes')
+      this.#assertRange(offsetBytes, bytes.byteLength)
+      return this.#machine.access.write(this.#state, offsetBytes, bytes, options)
+    })
+  }
+
+  /**
+   * Makes a range resident and keeps it so until the pin is released. Rejects with `RangeError` outside the buffer, `EINTR`
+   * when aborted, `ENOMEM` when there is no room, or with what the backup said; what was restored so far stays restored.
+   */
+  async pin(options: PinOptions = {}): Promise<Pin> {
+    const fast = this.tryPin(options)
+    if (fast !== undefined) return fast
+    const state = this.#state
+    const { offset = 0, length = state.sizeBytes - offset, write = false, signal } = options
+    const { holder, pageSizeBytes } = this.#machine
+    const first = Math.floor(offset / pageSizeBytes)
+    const end = Math.ceil((offset + length) / pageSizeBytes)
+    return this.#run(async () => {
+      const held = await holder.hold(state, first, end, { write, signal })
+      if (state.closing) {
+        holder.letGo(held)
+        throw closedBuffer(state)
+      }
+      return this.#pinned(held, offset, length, write)
+    })
+  }
+
+  /** The same without waiting: undefined when the range is not resident, or being written back and `write` is asked. */
+  tryPin(options: PinOptions = {}): Pin | undefined {
+    const state = this.#state
+    if (state.closing) throw closedBuffer(state)
+    const { offset = 0, length = state.sizeBytes - offset, write = false, signal } = options
+    for (const key in options) if (!pinOptions.has(key)) assertKnownOptions(options, [...pinOptions], 'pin')
+    this.#assertRange(offset, length)
+    if (signal?.aborted) return undefined
+    const { holder, pageSizeBytes } = this.#machine
+    const first = Math.floor(offset / pageSizeBytes)
+    const end = Math.ceil((offset + length) / pageSizeBytes)
+    const held = holder.tryHold(state, first, end, write)
+    return held === undefined ? undefined : this.#pinned(held, offset, length, write)
+  }
+
+  /**
+   * Stores what is not stored yet and gives all memory of this buffer to the system, at once. Resolves to the pages that
+   * left memory, and to what stopped it if not all did: pages before that are stored, pages after it are in memory, and the
+   * next call goes on (T37). Pinned pages stay, and are reported as `EBUSY`.
+   *
+   * Rejects before anything happens with `EINVAL` (no backup) or `EBUSY` (no room in the backup, or pages that may not
+   * leave; T34).
+   */
+  backup(options: BackupOptions = {}): Promise<TransferResult> {
+    return this.#run(() => {
+      assertKnownOptions(options, ['writeback', 'atomic', 'signal', 'onProgress', 'retryMayFail'], 'backup')
+      return this.#machine.transfers.backup(this.#state, options)
+    })
+  }
+
+  /**
+   * Brings all stored pages into memory. Resolves to the pages that came, and to what stopped it; the next call goes on,
+   * and copies no page in twice (T43). Content that was purged is reported once, as `ENOENT`.
+   *
+   * Rejects with `ENOMEM` when the buffer is larger than the limit.
+   */
+  restore(options: RestoreOptions = {}): Promise<TransferResult> {
+    return this.#run(() => {
+      assertKnownOptions(options, ['signal', 'onProgress', 'retryMayFail'], 'restore')
+      return this.#machine.transfers.restore(this.#state, options)
+    })
+  }
+
+  /** Gives up the content, in memory and in the backup (T36); it reads as zeros from then on. Rejects with `EBUSY` when pinned. */
+  purge(): Promise<{ readonly pages: number }> {
+    return this.#run(async () => {
+      const state = this.#state
+      this.#assertNotPinned()
+      if (!this.#machine.residents.swappable) {
+        throw new SpillwayError(
+          'EBUSY',
+          `the page provider of buffer ${state.label} does not let pages leave`,
+        )
+      }
+      const pages = await this.#machine.transfers.purge(state, 'system')
+      if (pages > 0) state.purged = true
+      this.#machine.residents.counters.purgedPages += pages
+      await state.store?.settled()
+      return { pages }
+    })
+  }
+
+  /** Says how the buffer will be used: `random` keeps chunks small, `purgeable` lets reclaim drop the content (T77). */
+  advise(advice: Advice): void {
+    const state = this.#state
+    if (state.closing) throw closedBuffer(state)
+    if (!advices.includes(advice)) throw new TypeError(`advice is ${advice}; it can be ${advices.join(', ')}`)
+    state.random = advice === 'random'
+    this.#machine.setPurgeable(state, advice === 'purgeable')
+  }
+
+  /** Gives up the buffer. Rejects with `EBUSY` when it is pinned, `EBADF` when it was freed before. */
+  async free(): Promise<void> {
+    const state = this.#state
+    if (state.closing) throw closedBuffer(state)
+    this.#assertNotPinned()
+    await this.#machine.freeBuffer(state)
+  }
+
+  /** Frees the buffer; after `free` it does nothing. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (!this.#state.closing) await this.free()
+  }
+
+  #pinned(held: number[], offset: number, length: number, write: boolean): Pin {
+    this.#state.userPins++
+    this.#machine.userPins++
+    this.#machine.holder.endRun()
+    return new Pin(this.#owner, held, offset, length, write)
+  }
+
+  /** Counts an operation, so that `free` waits for it. Turns every throw into a rejection. */
+  async #run<Result>(work: () => Promise<Result> | Result): Promise<Result> {
+    const state = this.#state
+    if (state.closing) throw closedBuffer(state)
+    state.operations++
+    try {
+      const result = work()
+      return result instanceof Promise ? await result : result
+    } finally {
+      if (--state.operations === 0) state.idle?.resolve()
+    }
+  }
+
+  #assertNotPinned(): void {
+    const { userPins, label } = this.#state
+    if (userPins === 0) return
+    throw new SpillwayError('EBUSY', `buffer ${label} has ${userPins} pins`, { buffer: label })
+  }
+
+  #assertBytes(bytes: Uint8Array, name: string): void {
+    if (!(bytes instanceof Uint8Array)) throw new TypeError(`${name} is not a Uint8Array`)
+  }
+
+  #assertRange(offsetBytes: number, length: number): void {
+    const { sizeBytes, label } = this.#state
+    if (
+      !Number.isSafeInteger(offsetBytes) ||
+      offsetBytes < 0 ||
+      !Number.isSafeInteger(length) ||
+      length < 0
+    ) {
+      throw new RangeError(`offset ${offsetBytes} and length ${length} must be whole numbers, 0 or more`)
+    }
+    if (offsetBytes + length <= sizeBytes) return
+    throw new RangeError(
+      `bytes ${offsetBytes} to ${offsetBytes + length} are outside of buffer ${label}, which has ${sizeBytes}`,
+    )
+  }
+}
+
+const advices: readonly Advice[] = ['normal', 'random', 'purgeable']
+const pinOptions: ReadonlySet<string> = new Set(['offset', 'length', 'write', 'signal'])
+
+export type { TransferOptions }

@@ -1,0 +1,61 @@
+import type { Machine } from '../machine.ts'
+import type { Counters } from '../residency/counters.ts'
+
+/** Gauges in bytes, and counters. */
+export interface PoolStats extends Readonly<Counters> {
+  readonly limitBytes: number
+  /** Memory that the pool holds: in use and idle. Never more than the limit. */
+  readonly residentBytes: number
+  /** Memory in chunks of buffers. */
+  readonly inUseBytes: number
+  /** Memory that no buffer uses: kept warm, or not yet given back because its slab is in use. */
+  readonly idleBytes: number
+  /** Memory that is held by pins and running operations. */
+  readonly pinnedBytes: number
+  /** Memory whose content is not stored. */
+  readonly dirtyBytes: number
+  /** Bytes that are in a backup and not in memory. */
+  readonly backedUpBytes: number
+  /** Bytes that are both in memory, unchanged, and in a backup: evicting them costs no I/O. */
+  readonly keptBytes: number
+  /** Memory that the pool needs to know all this: tables and columns. */
+  readonly metadataBytes: number
+  readonly buffers: number
+  readonly chunks: number
+  /** Pins that the application holds. */
+  readonly pins: number
+  /** Claims of memory that wait now. */
+  readonly waiters: number
+  /** Pages whose stored copy a backup refused to drop. */
+  readonly dropFailures: number
+}
+
+export function poolStats(machine: Machine): PoolStats {
+  const { residents, pages, limit, pageSizeBytes } = machine
+  const { chunks } = residents
+  let storedPages = 0
+  let metadataBytes = chunks.metadataBytes
+  for (const buffer of residents.buffers.values()) {
+    storedPages += buffer.table.storedPages
+    metadataBytes += buffer.table.metadataBytes
+  }
+  let dropFailures = 0
+  for (const store of machine.stores.values()) dropFailures += store.dropFailures
+  return {
+    ...residents.counters,
+    limitBytes: limit.limitPages * pageSizeBytes,
+    residentBytes: pages.residentPages * pageSizeBytes,
+    inUseBytes: pages.inUsePages * pageSizeBytes,
+    idleBytes: (pages.residentPages - pages.inUsePages) * pageSizeBytes,
+    pinnedBytes: residents.pinnedPages * pageSizeBytes,
+    dirtyBytes: residents.dirtyPages * pageSizeBytes,
+    backedUpBytes: storedPages * pageSizeBytes,
+    keptBytes: chunks.countKept() * pageSizeBytes,
+    metadataBytes,
+    buffers: residents.buffers.size,
+    chunks: chunks.count,
+    pins: machine.userPins,
+    waiters: limit.waiters,
+    dropFailures,
+  }
+}

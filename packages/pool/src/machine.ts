@@ -1,0 +1,182 @@
+import { type Backup, SpillwayError } from '@spillway/core'
+import { Access } from './buffer/access.ts'
+import { closedBuffer } from './buffer/closed.ts'
+import { Transfers } from './buffer/transfers.ts'
+import { Pages } from './memory/pages.ts'
+import type { Caching, PageProvider } from './providers/provider.ts'
+import { Fill } from './residency/fill.ts'
+import { Holder } from './residency/hold.ts'
+import { Limit } from './residency/limit.ts'
+import { Reclaim, type WhenFull } from './residency/reclaim.ts'
+import { BufferState, Residents } from './residency/residents.ts'
+import { Store } from './residency/store.ts'
+import { Writeback } from './residency/writeback.ts'
+
+/** Everything a machine is made from; all checked by the pool. */
+export interface MachineOptions {
+  readonly pageSizeBytes: number
+  readonly maxOrder: number
+  readonly limitPages: number
+  readonly idlePages: number
+  readonly whenFull: WhenFull
+  readonly splitAlways: boolean
+}
+
+/** The parts of a pool, put together. What the application sees is `Pool` and `PagedBuffer`. */
+export class Machine {
+  readonly pageSizeBytes: number
+  readonly maxOrder: number
+  readonly pages: Pages
+  readonly limit: Limit
+  readonly residents: Residents
+  readonly holder: Holder
+  readonly writeback: Writeback
+  readonly reclaim: Reclaim
+  readonly access: Access
+  readonly transfers: Transfers
+  readonly stores = new Map<Backup, Store>()
+  /** Pins that the application holds. */
+  userPins = 0
+  #nextBuffer = 1
+
+  constructor(options: MachineOptions) {
+    const { pageSizeBytes, maxOrder, limitPages, idlePages, whenFull, splitAlways } = options
+    this.pageSizeBytes = pageSizeBytes
+    this.maxOrder = maxOrder
+    this.pages = new Pages(pageSizeBytes, maxOrder, limitPages, idlePages)
+    this.limit = new Limit(limitPages)
+    this.residents = new Residents(this.pages, this.limit)
+    this.holder = new Holder(this.residents, new Fill(this.residents))
+    this.writeback = new Writeback(this.residents)
+    this.reclaim = new Reclaim(this.residents, this.writeback, this.holder, whenFull, splitAlways)
+    this.access = new Access(this.residents, this.holder, pageSizeBytes)
+    this.transfers = new Transfers(this.residents, this.holder, this.writeback, this.access, splitAlways)
+    this.limit.onShort = () => this.reclaim.pump()
+    this.residents.onUnpin = () => this.#pumpIfShort()
+    this.holder.onIdle = () => this.#pumpIfShort()
+    this.reclaim.userPins = () => this.userPins
+    this.reclaim.describePins = () => this.describePins()
+  }
+
+  addBuffer(
+    label: string | undefined,
+    sizeBytes: number,
+    maxOrder: number,
+    backup: Backup | undefined,
+    caching: Caching,
+  ): BufferState {
+    const id = this.#nextBuffer++
+    const store = backup === undefined ? undefined : this.#storeOf(backup)
+    if (store !== undefined) store.users++
+    const pageCount = Math.ceil(sizeBytes / this.pageSizeBytes)
+    const state = new BufferState(id, label ?? `#${id}`, sizeBytes, pageCount, maxOrder, store, caching)
+    this.residents.buffers.set(id, state)
+    return state
+  }
+
+  /** Ends a buffer that has no pins of the application: waits for what runs, then gives everything up (T49). */
+  async freeBuffer(state: BufferState): Promise<void> {
+    state.closing = true
+    this.limit.refuse(closedBuffer(state), state)
+    if (state.operations > 0) {
+      state.idle = Promise.withResolvers<void>()
+      await state.idle.promise
+    }
+    await this.transfers.purge(state, 'idle')
+    this.residents.buffers.delete(state.id)
+    if (state.store === undefined) return
+    await state.store.settled()
+    if (--state.store.users === 0) this.stores.delete(state.store.backup)
+  }
+
+  /** The provider of all memory from now on; what others gave goes back to them (T81). */
+  useProvider(provider: PageProvider): void {
+    this.pages.slabs.provider = provider
+    this.residents.swappable = provider.capabilities.swappable
+  }
+
+  /** Sets the limit; a lower one waits until it can be kept. */
+  async setLimit(limitPages: number, signal: AbortSignal | undefined): Promise<void> {
+    const { limit, pages } = this
+    const sinkBy = limit.limitPages - limitPages
+    if (sinkBy > 0) {
+      // The pages between the limits are charged to nobody, so they are free when the limit sinks past them.
+      if (!limit.tryClaim(sinkBy)) await limit.claim(sinkBy, () => sinkBy, signal)
+      limit.chargedPages -= sinkBy
+    }
+    limit.limitPages -= sinkBy
+    pages.limitPages = limit.limitPages
+    pages.trimToLimit()
+    this.#pumpIfShort()
+    limit.serveSoon()
+  }
+
+  /** Ends all buffers and gives all memory to the system. */
+  async close(): Promise<void> {
+    this.limit.refuse(new SpillwayError('EBADF', 'the pool is closed'))
+    const open = [...this.residents.buffers.values()].filter((buffer) => !buffer.closing)
+    await Promise.all(open.map((buffer) => this.freeBuffer(buffer)))
+    await this.reclaim.settled()
+    this.reclaim.stop()
+    this.pages.trim(0)
+  }
+
+  /** Resolves when no batch of reclaim and no drop is in flight. */
+  async settled(): Promise<void> {
+    await this.reclaim.settled()
+    for (const store of this.stores.values()) await store.settled()
+  }
+
+  setPurgeable(state: BufferState, purgeable: boolean): void {
+    if (state.purgeable === purgeable) return
+    state.purgeable = purgeable
+    const { table } = state
+    for (let page = 0; page < table.pageCount; page += table.foundPages) {
+      table.look(page, table.pageCount)
+      if (table.found === 'chunk') this.residents.relist(table.foundChunk)
+    }
+    this.#pumpIfShort()
+  }
+
+  /** The memory of a held range, one view for each chunk. */
+  spans(chunks: readonly number[], offsetBytes: number, length: number): Uint8Array[] {
+    const { residents, pageSizeBytes } = this
+    const spans: Uint8Array[] = []
+    const end = offsetBytes + length
+    for (const chunk of chunks) {
+      const bytes = residents.bytes(chunk)
+      const base = residents.chunks.firstPage[chunk]! * pageSizeBytes
+      const from = Math.max(0, offsetBytes - base)
+      const to = Math.min(bytes.byteLength, end - base)
+      spans.push(from === 0 && to === bytes.byteLength ? bytes : bytes.subarray(from, to))
+    }
+    return spans
+  }
+
+  /** Who holds memory that cannot be evicted, for error messages. */
+  describePins(): string {
+    const pinned: string[] = []
+    for (const { label, userPins } of this.residents.buffers.values()) {
+      if (userPins > 0 && pinned.length < 8) pinned.push(`buffer ${label} (${userPins} pins)`)
+    }
+    return pinned.join(', ')
+  }
+
+  #storeOf(backup: Backup): Store {
+    let store = this.stores.get(backup)
+    if (store === undefined) {
+      if (backup.capabilities.pageSizeBytes !== this.pageSizeBytes) {
+        throw new RangeError(
+          `backup ${backup.name} has pages of ${backup.capabilities.pageSizeBytes} bytes; the pool's have ${this.pageSizeBytes}`,
+        )
+      }
+      store = new Store(backup)
+      this.stores.set(backup, store)
+    }
+    return store
+  }
+
+  #pumpIfShort(): void {
+    if (this.limit.waiters > 0) queueMicrotask(() => this.reclaim.pump())
+  }
+}

@@ -1,0 +1,169 @@
+import { cachings } from '../providers/provider.ts'
+import { Slabs } from './slabs.ts'
+
+/**
+ * The pool's pages: free lists per (caching, order) over the slabs (T14–T21).
+ *
+ *   allocate ◀── free list ◀── free (up to idleLimitPages stay, warm)
+ *      ▲                          │
+ *      └──────── slabs ◀──────────┘ trim, release
+ *
+ * Resident pages — in use, idle in a free list, stranded in a slab — never exceed `limitPages`: whoever takes memory
+ * from the system first has idle memory of other kinds given back, and gets a lower order when even that leaves no room.
+ *
+ * No page is handed out with old bytes in it (T16): every taken chunk says whether it is all zeros, and whoever hands it
+ * on zeroes it unless it overwrites the whole. So memory that goes from an eviction straight into a restore is not
+ * cleared in between, and 2 MiB chunks move at the speed of the lists.
+ */
+export class Pages {
+  readonly slabs: Slabs
+  limitPages: number
+  idleLimitPages: number
+  /** Pages in chunks that are handed out. */
+  inUsePages = 0
+  /** Pages in free lists. */
+  idlePages = 0
+  /** Order worth reclaiming for; 0 means none (T23, B10). */
+  beneficialOrder = 0
+  /** What the last `allocate` gave. */
+  takenOrder = 0
+  takenZero = false
+  /** By caching × order: frame × 2 + 1 when the chunk is known to be all zeros. */
+  readonly #lists: number[][]
+  #rotation = 0
+
+  constructor(pageSizeBytes: number, maxOrder: number, limitPages: number, idleLimitPages: number) {
+    this.slabs = new Slabs(pageSizeBytes, maxOrder)
+    this.limitPages = limitPages
+    this.idleLimitPages = idleLimitPages
+    this.#lists = Array.from({ length: cachings.length * (maxOrder + 1) }, () => [])
+  }
+
+  /** Pages that hold memory: what the limit is about. */
+  get residentPages(): number {
+    return this.inUsePages + this.idlePages + this.slabs.strandedPages
+  }
+
+  /**
+   * Takes a chunk of at most 2^order pages: of this order if it can be had, else of the next lower (T20, T21). Returns
+   * its frame and leaves the order in `takenOrder`, and in `takenZero` whether it is all zeros; −1 when there is no page.
+   */
+  allocate(order: number, caching = 0): number {
+    for (let wanted = order; wanted >= 0; wanted--) {
+      const entry = this.#list(caching, wanted).pop()
+      if (entry !== undefined) {
+        this.idlePages -= 1 << wanted
+        this.inUsePages += 1 << wanted
+        this.takenOrder = wanted
+        this.takenZero = (entry & 1) === 1
+        return entry >> 1
+      }
+      const frame = this.#takeFromSystem(wanted)
+      if (frame >= 0) {
+        this.inUsePages += 1 << wanted
+        this.takenOrder = wanted
+        return frame
+      }
+    }
+    return -1
+  }
+
+  /** Takes a chunk back into its free list (T16), or gives it to the system when enough pages are idle. */
+  free(frame: number, order: number, zero: boolean, caching = 0): void {
+    if (this.idlePages + (1 << order) > this.idleLimitPages) {
+      this.release(frame, order)
+      return
+    }
+    this.keep(frame, order, zero, caching)
+  }
+
+  /** Takes a chunk back into its free list although enough pages are idle: somebody is about to take it. */
+  keep(frame: number, order: number, zero: boolean, caching = 0): void {
+    this.inUsePages -= 1 << order
+    this.idlePages += 1 << order
+    this.#list(caching, order).push(frame * 2 + (zero ? 1 : 0))
+  }
+
+  /** Gives a chunk to the system at once (T33, T36). */
+  release(frame: number, order: number): void {
+    this.inUsePages -= 1 << order
+    this.slabs.give(frame, order)
+  }
+
+  /**
+   * One step of the pool shrinker: gives one idle chunk to the system and turns to the next list (T29). Returns the pages
+   * given, 0 when nothing is idle.
+   */
+  shrinkStep(): number {
+    for (let tried = 0; tried < this.#lists.length; tried++) {
+      const index = this.#rotation
+      this.#rotation = (this.#rotation + 1) % this.#lists.length
+      const entry = this.#lists[index]!.pop()
+      if (entry === undefined) continue
+      const order = index % (this.slabs.maxOrder + 1)
+      this.idlePages -= 1 << order
+      this.slabs.give(entry >> 1, order)
+      return 1 << order
+    }
+    return 0
+  }
+
+  /** Gives idle chunks to the system until at most `idlePages` are left; returns the pages given (T28, T30). */
+  trim(idlePages: number): number {
+    let given = 0
+    while (this.idlePages > idlePages) given += this.shrinkStep()
+    return given
+  }
+
+  /** After the limit sank: gives idle memory back until the limit is kept. */
+  trimToLimit(): void {
+    while (this.residentPages > this.limitPages && this.shrinkStep() > 0);
+  }
+
+  /** Chunks in one free list. */
+  listLength(caching: number, order: number): number {
+    return this.#list(caching, order).length
+  }
+
+  #list(caching: number, order: number): number[] {
+    return this.#lists[caching * (this.slabs.maxOrder + 1) + order]!
+  }
+
+  #takeFromSystem(order: number): number {
+    const { slabs } = this
+    const piece = slabs.takePiece(order)
+    if (piece >= 0) {
+      this.takenZero = false
+      // A page-exact slab's free piece holds no memory, so taking it makes pages resident.
+      if (!slabs.isExact(piece)) return piece
+      if (this.#makeRoom(1 << order)) {
+        this.takenZero = true
+        return piece
+      }
+      slabs.give(piece, order)
+      return -1
+    }
+    if (!this.#makeRoom(1 << order)) return -1
+    this.takenZero = true
+    if (order === slabs.maxOrder) return slabs.takeSlab(order, order > 0 && order !== this.beneficialOrder)
+    return this.#carve(order)
+  }
+
+  /** A new slab, as large as the room allows where free pieces count as resident, and the piece out of it. */
+  #carve(order: number): number {
+    const { slabs } = this
+    const exact = slabs.provider?.capabilities.pageExactRelease ?? false
+    for (let slabOrder = slabs.maxOrder; slabOrder >= order; slabOrder--) {
+      if (!exact && this.residentPages + (1 << slabOrder) > this.limitPages) continue
+      if (slabs.addSlab(slabOrder)) return slabs.takePiece(order)
+    }
+    return -1
+  }
+
+  #makeRoom(pages: number): boolean {
+    while (this.residentPages + pages > this.limitPages) {
+      if (this.shrinkStep() === 0) return false
+    }
+    return true
+  }
+}

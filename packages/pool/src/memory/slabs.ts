@@ -1,0 +1,189 @@
+import type { MemoryBlock, MemoryRequest, PageProvider } from '../providers/provider.ts'
+
+/**
+ * The "system" below the pool's free lists: blocks of a provider, carved by halves (a buddy scheme).
+ *
+ *   provider ── block (a slab) ──▶ pieces of 2^order pages ──▶ chunks
+ *
+ * A chunk's place is one number, its frame: slab × 2^maxOrder + page within the slab. A piece that is free merges with
+ * its other half; a slab that is wholly free goes back to its provider. With page-exact release a free piece has no
+ * memory behind it; without, it stays resident ("stranded") until its slab is free, and is the first to be reused.
+ */
+export class Slabs {
+  readonly maxOrder: number
+  readonly pageSizeBytes: number
+  /** Pages of slabs that no chunk uses but that still hold memory. */
+  strandedPages = 0
+  /** The provider that new slabs come from; slabs that exist go back to their own (T81). */
+  provider: PageProvider | undefined
+  readonly #slabs: (Slab | undefined)[] = []
+  readonly #freeIds: number[] = []
+  /** By order: frames of free pieces. An entry may be stale; the slab's own mark decides. */
+  readonly #candidates: number[][]
+  readonly #request: { lengthBytes: number; whole: boolean; retryMayFail: boolean }
+
+  constructor(pageSizeBytes: number, maxOrder: number) {
+    this.pageSizeBytes = pageSizeBytes
+    this.maxOrder = maxOrder
+    this.#candidates = Array.from({ length: maxOrder + 1 }, () => [])
+    this.#request = { lengthBytes: 0, whole: true, retryMayFail: false }
+  }
+
+  /** Slabs that exist. */
+  get slabCount(): number {
+    return this.#slabs.length - this.#freeIds.length
+  }
+
+  /** Takes a free piece of a slab that exists, splitting a larger one if need be; its frame, or −1. */
+  takePiece(order: number): number {
+    for (let from = order; from <= this.maxOrder; from++) {
+      const frame = this.#popCandidate(from)
+      if (frame < 0) continue
+      const slab = this.slabOf(frame)
+      const offset = this.#offset(frame)
+      slab.pieces![offset] = 0
+      for (let half = from - 1; half >= order; half--) this.#addPiece(slab, frame + (1 << half), half)
+      slab.freePages -= 1 << order
+      if (!slab.exact) this.strandedPages -= 1 << order
+      return frame
+    }
+    return -1
+  }
+
+  /** Asks the provider for a slab that is one chunk of 2^order pages; its frame, or −1. */
+  takeSlab(order: number, retryMayFail: boolean): number {
+    return this.#open(order, true, retryMayFail)
+  }
+
+  /** Asks the provider for a slab of 2^slabOrder pages to carve; false when there is none. */
+  addSlab(slabOrder: number): boolean {
+    const frame = this.#open(slabOrder, false, false)
+    if (frame < 0) return false
+    const slab = this.slabOf(frame)
+    slab.freePages = 1 << slabOrder
+    if (!slab.exact) this.strandedPages += slab.freePages
+    this.#addPiece(slab, frame, slabOrder)
+    return true
+  }
+
+  /** Gives a piece to the system. */
+  give(frame: number, order: number): void {
+    const slab = this.slabOf(frame)
+    const pages = 1 << order
+    if (slab.freePages + pages === 1 << slab.order) {
+      this.#close(slab)
+      return
+    }
+    if (slab.exact) {
+      const { pageSizeBytes } = this
+      slab.provider.release!({
+        block: slab.block,
+        offsetBytes: this.#offset(frame) * pageSizeBytes,
+        lengthBytes: pages * pageSizeBytes,
+      })
+    } else {
+      this.strandedPages += pages
+    }
+    slab.freePages += pages
+    this.#merge(slab, frame, order)
+  }
+
+  /** The memory of `pageCount` pages from `frame` on: the slab's own view where it is all of it. */
+  bytes(frame: number, pageCount: number): Uint8Array {
+    const slab = this.slabOf(frame)
+    const offset = this.#offset(frame)
+    if (offset === 0 && pageCount === 1 << slab.order) return slab.bytes
+    return slab.bytes.subarray(offset * this.pageSizeBytes, (offset + pageCount) * this.pageSizeBytes)
+  }
+
+  /** Whether memory behind free pieces of this frame's slab goes to the system page by page. */
+  isExact(frame: number): boolean {
+    return this.slabOf(frame).exact
+  }
+
+  slabOf(frame: number): Slab {
+    return this.#slabs[frame >> this.maxOrder]!
+  }
+
+  #offset(frame: number): number {
+    return frame & ((1 << this.maxOrder) - 1)
+  }
+
+  #open(order: number, whole: boolean, retryMayFail: boolean): number {
+    const provider = this.provider
+    if (provider === undefined) return -1
+    const request = this.#request
+    request.lengthBytes = (1 << order) * this.pageSizeBytes
+    request.whole = whole && order === this.maxOrder
+    request.retryMayFail = retryMayFail
+    const block = provider.get(order, request as MemoryRequest)
+    if (block === undefined) return -1
+    if (block.bytes.byteLength !== request.lengthBytes) {
+      const found = block.bytes.byteLength
+      provider.put(block)
+      throw new TypeError(`provider ${provider.name} gave ${found} bytes; asked for ${request.lengthBytes}`)
+    }
+    const id = this.#freeIds.pop() ?? this.#slabs.length
+    const exact = provider.capabilities.pageExactRelease
+    this.#slabs[id] = {
+      id,
+      block,
+      bytes: block.bytes,
+      order,
+      provider,
+      exact,
+      freePages: 0,
+      pieces: undefined,
+    }
+    return id * (1 << this.maxOrder)
+  }
+
+  #close(slab: Slab): void {
+    if (!slab.exact) this.strandedPages -= slab.freePages
+    this.#slabs[slab.id] = undefined
+    this.#freeIds.push(slab.id)
+    slab.provider.put(slab.block)
+  }
+
+  #addPiece(slab: Slab, frame: number, order: number): void {
+    slab.pieces ??= new Uint8Array(1 << slab.order)
+    slab.pieces[this.#offset(frame)] = order + 1
+    this.#candidates[order]!.push(frame)
+  }
+
+  #merge(slab: Slab, frame: number, order: number): void {
+    slab.pieces ??= new Uint8Array(1 << slab.order)
+    let mergedFrame = frame
+    let mergedOrder = order
+    while (mergedOrder < slab.order) {
+      const half = mergedFrame ^ (1 << mergedOrder)
+      if (slab.pieces[this.#offset(half)] !== mergedOrder + 1) break
+      slab.pieces[this.#offset(half)] = 0
+      mergedFrame = Math.min(mergedFrame, half)
+      mergedOrder++
+    }
+    this.#addPiece(slab, mergedFrame, mergedOrder)
+  }
+
+  #popCandidate(order: number): number {
+    const candidates = this.#candidates[order]!
+    for (let frame = candidates.pop(); frame !== undefined; frame = candidates.pop()) {
+      const slab = this.#slabs[frame >> this.maxOrder]
+      if (slab?.pieces?.[this.#offset(frame)] === order + 1) return frame
+    }
+    return -1
+  }
+}
+
+interface Slab {
+  readonly id: number
+  readonly block: MemoryBlock
+  readonly bytes: Uint8Array
+  readonly order: number
+  readonly provider: PageProvider
+  /** The provider releases page by page. */
+  readonly exact: boolean
+  freePages: number
+  /** By page: 1 + order of the free piece that begins there, or 0. */
+  pieces: Uint8Array | undefined
+}

@@ -1,0 +1,285 @@
+import {
+  assertByteCount,
+  assertKnownOptions,
+  assertPageSize,
+  type Backup,
+  SpillwayError,
+} from '@spillway/core'
+import { PagedBuffer } from './buffer/paged-buffer.ts'
+import { type PoolStats, poolStats } from './introspection/stats.ts'
+import { verify } from './introspection/verify.ts'
+import { Machine } from './machine.ts'
+import { type Caching, cachings, type PageProvider } from './providers/provider.ts'
+import {
+  assertProvider,
+  builtInProvider,
+  type ProviderRegistry,
+  providerRegistry,
+} from './providers/registry.ts'
+
+export interface PoolOptions {
+  /** Memory that the pages of this pool may take, in bytes: a hard limit on all of them together. */
+  readonly limitBytes: number
+  /** Where cold pages go, unless a buffer has a backup of its own. Default none: then nothing can be evicted. */
+  readonly backup?: Backup | undefined
+  /** Size of a page: a power of two from 4 KiB to 2 MiB. Default: the backup's, else 4096. */
+  readonly pageSizeBytes?: number | undefined
+  /** The largest chunk is 2^maxOrder pages. Default: 9, or less so that a chunk is 2 MiB at most. */
+  readonly maxOrder?: number | undefined
+  /** Where memory comes from. Default: the first that works of what is registered, `'mmap'` and `'resizable'`. */
+  readonly provider?: 'mmap' | 'resizable' | PageProvider | undefined
+  /** Where providers are looked up. Default: `providerRegistry`. */
+  readonly providers?: ProviderRegistry | undefined
+  /** When all memory is pinned: wait for a pin to be released, or fail with `ENOMEM`. Default `'wait'`. */
+  readonly whenFull?: 'wait' | 'fail' | undefined
+  /** Memory that is kept warm for the next allocation, within the limit. Default: an eighth of it, 16 MiB at most. */
+  readonly idleBytes?: number | undefined
+  /** Hand chunks to the backup whole (`'native'`), or page by page (`'always'`; T33). Default `'native'`. */
+  readonly split?: 'native' | 'always' | undefined
+  /** Names this pool in dumps and traces. */
+  readonly name?: string | undefined
+}
+
+export interface AllocateOptions {
+  /** Names the buffer in errors, statistics and dumps. Default: a number. */
+  readonly label?: string | undefined
+  /** Where this buffer's cold pages go. Default: the pool's backup. */
+  readonly backup?: Backup | undefined
+  /** The largest chunk of this buffer is 2^maxOrder pages. Default: the pool's. */
+  readonly maxOrder?: number | undefined
+  /** How the processor caches the memory; anything but `'cached'` needs a provider that can do it. */
+  readonly caching?: Caching | undefined
+}
+
+const poolOptions = [
+  'limitBytes',
+  'backup',
+  'pageSizeBytes',
+  'maxOrder',
+  'provider',
+  'providers',
+  'whenFull',
+  'idleBytes',
+  'split',
+  'name',
+]
+const mebibyte = 1024 ** 2
+
+/**
+ * Keeps buffers that together may be larger than memory under a hard limit. What does not fit is evicted to a backup, the
+ * least recently used first, and restored when it is touched.
+ *
+ * ```ts
+ * await using pool = new Pool({ limitBytes: 256 * 1024 ** 2, backup })
+ * const buffer = await pool.allocate(10 * 1024 ** 3)
+ * await buffer.write(offsetBytes, bytes)
+ * ```
+ */
+export class Pool implements AsyncDisposable {
+  readonly name: string
+  readonly pageSizeBytes: number
+  readonly #machine: Machine
+  readonly #backup: Backup | undefined
+  readonly #choice: PageProvider | 'mmap' | 'resizable' | undefined
+  readonly #registry: ProviderRegistry
+  #ready: Promise<PageProvider> | undefined
+  /** A provider that this pool made, and so closes. */
+  #ownProvider: PageProvider | undefined
+  #closing: Promise<void> | undefined
+
+  constructor(options: PoolOptions) {
+    if (typeof options !== 'object' || options === null)
+      throw new TypeError('a pool needs options, at least limitBytes')
+    assertKnownOptions(options, poolOptions, 'Pool')
+    const { limitBytes, backup, provider, whenFull = 'wait', split = 'native' } = options
+    this.pageSizeBytes = options.pageSizeBytes ?? backup?.capabilities.pageSizeBytes ?? 4096
+    assertPageSize(this.pageSizeBytes)
+    const maxOrder =
+      options.maxOrder ?? Math.max(0, Math.min(9, Math.log2((2 * mebibyte) / this.pageSizeBytes)))
+    assertOrder(maxOrder, maxOrderOf(this.pageSizeBytes))
+    assertByteCount(limitBytes, 'limitBytes')
+    const limitPages = Math.floor(limitBytes / this.pageSizeBytes)
+    assertLimit(limitBytes, this.pageSizeBytes, maxOrder)
+    const idleBytes = options.idleBytes ?? Math.min(Math.floor(limitBytes / 8), 16 * mebibyte)
+    assertByteCount(idleBytes, 'idleBytes')
+    assertOneOf(whenFull, ['wait', 'fail'], 'whenFull')
+    assertOneOf(split, ['native', 'always'], 'split')
+    if (typeof provider === 'string') assertOneOf(provider, ['mmap', 'resizable'], 'provider')
+    else if (provider !== undefined) assertProvider(provider)
+    this.name = options.name ?? 'pool'
+    this.#backup = backup
+    this.#choice = provider
+    this.#registry = options.providers ?? providerRegistry
+    this.#machine = new Machine({
+      pageSizeBytes: this.pageSizeBytes,
+      maxOrder,
+      limitPages,
+      idlePages: Math.floor(idleBytes / this.pageSizeBytes),
+      whenFull,
+      splitAlways: split === 'always',
+    })
+    if (backup !== undefined) this.#assertBackup(backup)
+  }
+
+  get limitBytes(): number {
+    return this.#machine.limit.limitPages * this.pageSizeBytes
+  }
+
+  /**
+   * Makes a buffer of `sizeBytes`. It takes no memory until it is touched. Rejects with `RangeError` for a size that is no
+   * whole number of bytes, `ENOSYS` when no page provider works here, `EBADF` when the pool is closed.
+   */
+  async allocate(sizeBytes: number, options: AllocateOptions = {}): Promise<PagedBuffer> {
+    this.#assertOpen()
+    assertKnownOptions(options, ['label', 'backup', 'maxOrder', 'caching'], 'allocate')
+    assertByteCount(sizeBytes, 'sizeBytes')
+    if (sizeBytes / this.pageSizeBytes > maxPages) {
+      throw new RangeError(
+        `sizeBytes is ${sizeBytes}; a buffer has at most ${maxPages} pages of ${this.pageSizeBytes}`,
+      )
+    }
+    const { label, backup = this.#backup, caching = 'cached', maxOrder = this.#machine.maxOrder } = options
+    assertOrder(maxOrder, this.#machine.maxOrder)
+    assertOneOf(caching, cachings, 'caching')
+    if (backup !== undefined) this.#assertBackup(backup)
+    await this.#provider()
+    this.#assertOpen()
+    return new PagedBuffer(
+      this.#machine,
+      this.#machine.addBuffer(label, sizeBytes, maxOrder, backup, caching),
+    )
+  }
+
+  /**
+   * Gives at least `bytes` of memory to the system if it can: what is idle, then the coldest pages. Resolves to the bytes
+   * given; fewer when pages are pinned or a backup fails.
+   */
+  async shrink(bytes: number): Promise<number> {
+    this.#assertOpen()
+    assertByteCount(bytes, 'bytes')
+    const pages = Math.ceil(bytes / this.pageSizeBytes)
+    return (await this.#machine.reclaim.shrink(pages)) * this.pageSizeBytes
+  }
+
+  /**
+   * Changes the limit. A lower one is in force when the promise resolves; until then memory is given up and the old one
+   * holds. Rejects with `RangeError` for a limit smaller than a chunk, `EINTR` when aborted, `ENOMEM` when pinned memory
+   * or a failing backup do not let it sink; then the limit stays.
+   */
+  async setLimit(
+    limitBytes: number,
+    options: { readonly signal?: AbortSignal | undefined } = {},
+  ): Promise<void> {
+    this.#assertOpen()
+    assertKnownOptions(options, ['signal'], 'setLimit')
+    assertByteCount(limitBytes, 'limitBytes')
+    assertLimit(limitBytes, this.pageSizeBytes, this.#machine.maxOrder)
+    await this.#machine.setLimit(Math.floor(limitBytes / this.pageSizeBytes), options.signal)
+  }
+
+  /** A snapshot of the gauges and counters; exact at every moment (I11). */
+  stats(): PoolStats {
+    return poolStats(this.#machine)
+  }
+
+  /** Resolves when nothing is being written back or dropped behind the scenes. */
+  async settled(): Promise<void> {
+    await this.#machine.settled()
+  }
+
+  /** Recomputes every gauge and says what does not match; empty for a healthy pool. For tests: it looks at every page. */
+  verify(): string[] {
+    return verify(this.#machine)
+  }
+
+  /**
+   * Frees all buffers, waits for what is in flight and gives all memory to the system. Rejects with `EBUSY`, and has done
+   * nothing, when a pin is held. A second call does nothing more.
+   */
+  close(): Promise<void> {
+    this.#closing ??= this.#close().catch((failure) => {
+      this.#closing = undefined
+      throw failure
+    })
+    return this.#closing
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close()
+  }
+
+  async #close(): Promise<void> {
+    const machine = this.#machine
+    if (machine.userPins > 0) {
+      throw new SpillwayError(
+        'EBUSY',
+        `pool ${this.name} cannot be closed; pinned: ${machine.describePins()}`,
+      )
+    }
+    await machine.close()
+    this.#ownProvider?.close?.()
+  }
+
+  async #provider(): Promise<PageProvider> {
+    this.#ready ??= this.#selectProvider().catch((failure) => {
+      this.#ready = undefined
+      throw failure
+    })
+    return this.#ready
+  }
+
+  async #selectProvider(): Promise<PageProvider> {
+    const choice = this.#choice
+    let provider: PageProvider
+    if (choice === undefined) {
+      const selected = await this.#registry.select()
+      provider = selected.provider
+      if (selected.made) this.#ownProvider = provider
+    } else {
+      provider = typeof choice === 'string' ? builtInProvider(choice) : choice
+      if (typeof choice === 'string') this.#ownProvider = provider
+      if (!(await provider.probe())) {
+        throw new SpillwayError('ENOSYS', `page provider ${provider.name} does not work here`)
+      }
+    }
+    this.#machine.useProvider(provider)
+    return provider
+  }
+
+  #assertBackup(backup: Backup): void {
+    const found = backup.capabilities?.pageSizeBytes
+    if (found === this.pageSizeBytes) return
+    throw new RangeError(
+      `backup ${backup.name} has pages of ${found} bytes; the pool's have ${this.pageSizeBytes}`,
+    )
+  }
+
+  #assertOpen(): void {
+    if (this.#closing !== undefined) throw new SpillwayError('EBADF', `pool ${this.name} is closed`)
+  }
+}
+
+/** The page columns hold 32-bit numbers. */
+const maxPages = 2 ** 32
+
+/** Chunks of at most 1 GiB, whatever the page size. */
+function maxOrderOf(pageSizeBytes: number): number {
+  return Math.log2(1024 ** 3 / pageSizeBytes)
+}
+
+function assertOrder(order: number, highest: number): void {
+  if (Number.isInteger(order) && order >= 0 && order <= highest) return
+  throw new RangeError(`maxOrder is ${order}; it must be an integer from 0 to ${highest}`)
+}
+
+function assertLimit(limitBytes: number, pageSizeBytes: number, maxOrder: number): void {
+  const chunkBytes = pageSizeBytes * 2 ** maxOrder
+  if (limitBytes >= chunkBytes) return
+  throw new RangeError(
+    `limitBytes is ${limitBytes}; it must be at least one chunk of ${chunkBytes} bytes (2^maxOrder pages; lower maxOrder)`,
+  )
+}
+
+function assertOneOf(value: string, allowed: readonly string[], name: string): void {
+  if (!allowed.includes(value)) throw new TypeError(`${name} is ${value}; it can be ${allowed.join(', ')}`)
+}

@@ -1,0 +1,309 @@
+import { abortError, SpillwayError, type TransferOptions } from '@spillway/core'
+import { busy, dirty, filling, notReady, partial, writeback, zeroed } from '../table/chunks.ts'
+import type { Fill } from './fill.ts'
+import type { BufferState, Residents } from './residents.ts'
+
+/** What the holder is going to do. */
+export interface HoldOptions extends TransferOptions {
+  readonly write: boolean
+  /**
+   * Pages from here to there will be overwritten whole: chunks that lie inside and are not resident come back `filling`
+   * and with any content, and the holder must call `overwritten` for each once its bytes are in.
+   */
+  readonly overwriteFrom?: number | undefined
+  readonly overwriteEnd?: number | undefined
+}
+
+/**
+ * Makes ranges of buffers resident and keeps them so until they are released: what every access goes through (T86).
+ *
+ *   look ─▶ all ready: held
+ *     └─▶ missing pages: charge them all at once ─▶ install chunks ─▶ fill ─▶ wait for what others fill ─▶ look again
+ *
+ * After each wait the range is looked at afresh (B9). Chunks that are held cannot be evicted, split or freed.
+ */
+export class Holder {
+  readonly #residents: Residents
+  readonly #fill: Fill
+  /** Operations that hold chunks, or are about to, and let go by themselves: waiting for them makes sense. */
+  running = 0
+  /** Told when the last running operation ended. */
+  onIdle: () => void = () => {}
+
+  constructor(residents: Residents, fill: Fill) {
+    this.#residents = residents
+    this.#fill = fill
+  }
+
+  /** Holds a range when all of it is ready now; otherwise undefined, and nothing changed. */
+  tryHold(buffer: BufferState, first: number, end: number, write: boolean): number[] | undefined {
+    const { chunks } = this.#residents
+    const { table } = buffer
+    const blocked = write ? busy | partial : notReady
+    const held: number[] = []
+    for (let page = first; page < end; ) {
+      const chunk = table.chunkAt(page)
+      if (chunk === 0 || (chunks.flags[chunk]! & blocked) !== 0) return undefined
+      held.push(chunk)
+      page = chunks.firstPage[chunk]! + (1 << chunks.order[chunk]!)
+    }
+    for (let index = 0; index < held.length; index++) {
+      const chunk = held[index]!
+      this.#residents.pin(chunk)
+      this.#residents.touch(buffer, chunk)
+      if (write) this.#residents.markDirty(buffer, chunk)
+    }
+    this.running++
+    return held
+  }
+
+  /**
+   * Holds a range, whatever it takes. Rejects with `EINTR` (aborted), `ENOMEM` (no room within the limit) or what the
+   * backup said; then nothing is held, and what was restored so far stays for the next call (T43).
+   */
+  async hold(buffer: BufferState, first: number, end: number, options: HoldOptions): Promise<number[]> {
+    const held: number[] = []
+    this.running++
+    try {
+      for (;;) {
+        if (options.signal?.aborted) throw abortError(options.signal, { buffer: buffer.label })
+        if (this.#collect(buffer, first, end, held) > 0)
+          await this.#bringIn(buffer, first, end, held, options.signal)
+        const error = await this.#fillHeld(buffer, held, options)
+        if (error !== undefined) throw error
+        const other = this.#firstBlocked(held, options)
+        if (other === 0) break
+        if (other < 0) continue
+        await settledOrAborted(this.#residents.chunks.whenSettled(other), options.signal, buffer.label)
+      }
+      this.#finish(buffer, held, options)
+      const { firstPage } = this.#residents.chunks
+      return held.sort((one, other) => firstPage[one]! - firstPage[other]!)
+    } catch (failure) {
+      this.letGo(held)
+      throw failure
+    }
+  }
+
+  /** Ends what `hold` or `tryHold` began. */
+  letGo(held: number[]): void {
+    this.#release(held)
+    this.endRun()
+  }
+
+  /** The operation ends, its chunks stay held: they are the application's now, until `release`. */
+  endRun(): void {
+    if (--this.running === 0) this.onIdle()
+  }
+
+  /** Releases chunks that the application held. */
+  release(held: number[]): void {
+    this.#release(held)
+  }
+
+  #release(held: number[]): void {
+    for (let index = 0; index < held.length; index++) this.#residents.unpin(held[index]!)
+    held.length = 0
+  }
+
+  /** All bytes of a chunk that `hold` gave for overwriting are in. */
+  overwritten(buffer: BufferState, chunk: number): void {
+    const { chunks } = this.#residents
+    chunks.flags[chunk]! &= ~notReady
+    chunks.restored[chunk] = 0
+    this.#residents.markDirty(buffer, chunk)
+    chunks.wake(chunk)
+  }
+
+  /** A chunk that `hold` gave for overwriting was not written to the end: what it held before is brought in again. */
+  notOverwritten(chunk: number): void {
+    const { chunks } = this.#residents
+    chunks.flags[chunk] = (chunks.flags[chunk]! & ~(filling | zeroed)) | partial
+    chunks.restored[chunk] = 0
+    chunks.wake(chunk)
+  }
+
+  /** Pins what is resident in the range and says how many pages are missing around the rest. */
+  #collect(buffer: BufferState, first: number, end: number, held: number[]): number {
+    const { chunks } = this.#residents
+    const { table } = buffer
+    this.#release(held)
+    let missing = 0
+    for (let page = first; page < end; ) {
+      const chunk = table.chunkAt(page)
+      if (chunk !== 0) {
+        this.#residents.pin(chunk)
+        held.push(chunk)
+        page = chunks.firstPage[chunk]! + (1 << chunks.order[chunk]!)
+        continue
+      }
+      const order = naturalOrder(buffer, page, first, end)
+      missing += 1 << order
+      page = alignedStart(buffer, page, order) + (1 << order)
+    }
+    return missing
+  }
+
+  /** Charges and installs the missing chunks of the range. */
+  async #bringIn(
+    buffer: BufferState,
+    first: number,
+    end: number,
+    held: number[],
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
+    const { limit, counters } = this.#residents
+    let missing = this.#collect(buffer, first, end, held)
+    if (!limit.tryClaim(missing)) {
+      this.#fitting(buffer, held, missing)
+      // Who waits holds nothing until it is the first of the queue.
+      this.#release(held)
+      counters.waits++
+      this.endRun()
+      try {
+        const need = () => this.#fitting(buffer, held, this.#collect(buffer, first, end, held))
+        missing = await limit.claim(missing, need, signal, buffer)
+      } finally {
+        this.running++
+      }
+    }
+    this.#install(buffer, first, end, held, missing)
+  }
+
+  /** Throws `ENOMEM` when a range could not be resident even if nothing else were. */
+  #fitting(buffer: BufferState, held: readonly number[], missing: number): number {
+    const { chunks, limit } = this.#residents
+    let pages = missing
+    for (const chunk of held) pages += 1 << chunks.order[chunk]!
+    if (pages <= limit.limitPages) return missing
+    throw new SpillwayError(
+      'ENOMEM',
+      `a range of buffer ${buffer.label} needs ${pages} pages at once; the limit is ${limit.limitPages}`,
+      { buffer: buffer.label, retryable: false },
+    )
+  }
+
+  #install(buffer: BufferState, first: number, end: number, held: number[], charged: number): void {
+    const residents = this.#residents
+    const { chunks, limit } = residents
+    let left = charged
+    // Others may have brought in some of it since the charge, never taken away: all that was resident is held.
+    this.#collect(buffer, first, end, held)
+    for (let page = first; page < end && left > 0; ) {
+      let chunk = buffer.table.chunkAt(page)
+      if (chunk === 0) {
+        chunk = residents.install(buffer, page, naturalOrder(buffer, page, first, end))
+        if (chunk === 0) {
+          limit.uncharge(left)
+          throw new SpillwayError('ENOMEM', `the page provider has no memory for buffer ${buffer.label}`, {
+            buffer: buffer.label,
+            page,
+          })
+        }
+        left -= 1 << chunks.order[chunk]!
+        held.push(chunk)
+      }
+      page = chunks.firstPage[chunk]! + (1 << chunks.order[chunk]!)
+    }
+    if (left > 0) limit.uncharge(left)
+  }
+
+  /** Fills what is held, not ready, and not being filled by another. */
+  async #fillHeld(
+    buffer: BufferState,
+    held: readonly number[],
+    options: HoldOptions,
+  ): Promise<Error | undefined> {
+    const { chunks } = this.#residents
+    let jobs: number[] | undefined
+    for (const chunk of held) {
+      if ((chunks.flags[chunk]! & notReady) === partial && !this.#willOverwrite(chunk, options)) {
+        if (jobs === undefined) jobs = []
+        jobs.push(chunk)
+      }
+    }
+    return jobs === undefined ? undefined : this.#fill.fill(buffer, jobs, options)
+  }
+
+  /** A chunk to wait for; 0 when all are ready, −1 when one waits for nobody but has to be filled. */
+  #firstBlocked(held: readonly number[], options: HoldOptions): number {
+    const { chunks } = this.#residents
+    const blocked = options.write ? filling | writeback : filling
+    for (const chunk of held) {
+      const flags = chunks.flags[chunk]!
+      if ((flags & blocked) !== 0) return chunk
+      if ((flags & partial) !== 0 && !this.#willOverwrite(chunk, options)) return -1
+    }
+    return 0
+  }
+
+  #willOverwrite(chunk: number, options: HoldOptions): boolean {
+    const { overwriteFrom, overwriteEnd } = options
+    if (overwriteFrom === undefined || overwriteEnd === undefined) return false
+    const { chunks } = this.#residents
+    const firstPage = chunks.firstPage[chunk]!
+    return firstPage >= overwriteFrom && firstPage + (1 << chunks.order[chunk]!) <= overwriteEnd
+  }
+
+  #finish(buffer: BufferState, held: readonly number[], options: HoldOptions): void {
+    const { chunks } = this.#residents
+    for (const chunk of held) {
+      if ((chunks.flags[chunk]! & partial) !== 0) {
+        chunks.flags[chunk] = (chunks.flags[chunk]! & ~partial) | filling
+        continue
+      }
+      this.#residents.touch(buffer, chunk)
+      if (options.write && (chunks.flags[chunk]! & dirty) === 0) this.#residents.markDirty(buffer, chunk)
+    }
+  }
+}
+
+/**
+ * The order of the chunk to make for a page that is not resident: the highest whose aligned range lies in its block and
+ * has no resident page (T20). With `advise('random')` no larger than what the access covers.
+ */
+function naturalOrder(buffer: BufferState, page: number, first: number, end: number): number {
+  const { table } = buffer
+  const start = page - (page % table.blockPages)
+  const blockEnd = table.blockEnd(page)
+  let order = Math.min(buffer.maxOrder, 31 - Math.clz32(blockEnd - start))
+  if (buffer.random) order = Math.min(order, 32 - Math.clz32(Math.min(end - first, table.blockPages) - 1))
+  for (; order > 0; order--) {
+    const from = alignedStart(buffer, page, order)
+    const to = from + (1 << order)
+    if (to <= blockEnd && !hasResident(buffer, from, to)) break
+  }
+  return order
+}
+
+function alignedStart(buffer: BufferState, page: number, order: number): number {
+  const start = page - (page % buffer.table.blockPages)
+  return start + ((page - start) & ~((1 << order) - 1))
+}
+
+function hasResident(buffer: BufferState, from: number, to: number): boolean {
+  const { table } = buffer
+  for (let page = from; page < to; page += table.foundPages) {
+    table.look(page, to)
+    if (table.found === 'chunk') return true
+  }
+  return false
+}
+
+/** Waits for a promise that never rejects, or for the signal. */
+export async function settledOrAborted(
+  settled: Promise<void>,
+  signal: AbortSignal | undefined,
+  buffer: string,
+): Promise<void> {
+  if (signal === undefined) return settled
+  if (signal.aborted) throw abortError(signal, { buffer })
+  const { promise, reject } = Promise.withResolvers<never>()
+  const abort = () => reject(abortError(signal, { buffer }))
+  signal.addEventListener('abort', abort, { once: true })
+  try {
+    await Promise.race([settled, promise])
+  } finally {
+    signal.removeEventListener('abort', abort)
+  }
+}

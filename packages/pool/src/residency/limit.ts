@@ -1,0 +1,153 @@
+import { abortError, type SpillwayError } from '@spillway/core'
+
+/**
+ * The hard limit (T57–T59): a page is charged before its memory is taken, and uncharged after it was given up. So the
+ * charged pages are an upper bound of the pages in use at every moment.
+ *
+ *   claim ─▶ enough room and nobody waits: charged at once
+ *        └─▶ else last in a queue; only the first claim is served
+ *
+ * A claim asks for all it needs at once, and holds nothing while it waits, except when it is the first of the queue: then
+ * `need` may hold on to what is resident already. One claim at most holds and waits, so claims cannot wait for each other.
+ */
+export class Limit {
+  limitPages: number
+  chargedPages = 0
+  /** Told that somebody waits, or that the first claim could not be served. */
+  onShort: () => void = () => {}
+  readonly #queue: Waiting[] = []
+  #serving = false
+
+  constructor(limitPages: number) {
+    this.limitPages = limitPages
+  }
+
+  get waiters(): number {
+    return this.#queue.length
+  }
+
+  get availablePages(): number {
+    return this.limitPages - this.chargedPages
+  }
+
+  /** Pages that all waiting claims want beyond what is available. */
+  get shortPages(): number {
+    if (this.#queue.length === 0) return 0
+    let wanted = 0
+    for (const waiting of this.#queue) wanted += waiting.pages
+    return Math.max(0, wanted - this.availablePages)
+  }
+
+  /** Pages that the first claim wants beyond what is available. */
+  get firstShortPages(): number {
+    const first = this.#queue[0]
+    return first === undefined ? 0 : Math.max(0, first.pages - this.availablePages)
+  }
+
+  /** Charges at once, or says false: nobody overtakes a claim that waits. */
+  tryClaim(pages: number): boolean {
+    if (this.#queue.length > 0 || pages > this.availablePages) return false
+    this.chargedPages += pages
+    return true
+  }
+
+  /**
+   * Waits for its turn and for room, and resolves to the pages charged, which is what `need` said last; what
+   * `need` throws is the claim's end. Rejects with
+   * `EINTR` when aborted, with `ENOMEM` when the room cannot be had; then nothing is charged.
+   */
+  claim(
+    pages: number,
+    need: () => number,
+    signal: AbortSignal | undefined,
+    claimant?: Claimant,
+  ): Promise<number> {
+    const fields = { buffer: claimant?.label }
+    if (signal?.aborted) return Promise.reject(abortError(signal, fields))
+    const { promise, resolve, reject } = Promise.withResolvers<number>()
+    const waiting: Waiting = { claimant, pages, need, resolve, reject, signal, abort: undefined }
+    if (signal !== undefined) {
+      waiting.abort = () => this.#leave(waiting, abortError(signal, fields))
+      signal.addEventListener('abort', waiting.abort, { once: true })
+    }
+    this.#queue.push(waiting)
+    this.serveSoon()
+    return promise
+  }
+
+  uncharge(pages: number): void {
+    this.chargedPages -= pages
+    if (this.#queue.length > 0) this.serveSoon()
+  }
+
+  /** Refuses the first claim: its room cannot be had. */
+  refuseFirst(error: SpillwayError): void {
+    const first = this.#queue[0]
+    if (first !== undefined) this.#leave(first, error)
+  }
+
+  /** Refuses all claims of a buffer, or of all buffers: it closes. */
+  refuse(error: SpillwayError, claimant?: Claimant): void {
+    for (const waiting of [...this.#queue]) {
+      if (claimant === undefined || waiting.claimant === claimant) this.#leave(waiting, error)
+    }
+  }
+
+  #leave(waiting: Waiting, error: SpillwayError): void {
+    const index = this.#queue.indexOf(waiting)
+    if (index < 0) return
+    this.#queue.splice(index, 1)
+    this.#forget(waiting)
+    waiting.reject(error)
+    if (this.#queue.length > 0) this.serveSoon()
+  }
+
+  #forget(waiting: Waiting): void {
+    if (waiting.abort !== undefined) waiting.signal?.removeEventListener('abort', waiting.abort)
+  }
+
+  /** Serves who can be served, in a microtask of its own, so that nobody's half-finished step is seen. */
+  serveSoon(): void {
+    if (this.#serving) return
+    this.#serving = true
+    queueMicrotask(() => {
+      this.#serving = false
+      this.#serve()
+    })
+  }
+
+  #serve(): void {
+    while (this.#queue.length > 0) {
+      const first = this.#queue[0]!
+      try {
+        first.pages = first.need()
+      } catch (failure) {
+        this.#leave(first, failure as SpillwayError)
+        continue
+      }
+      if (first.pages > this.availablePages) {
+        this.onShort()
+        return
+      }
+      this.#queue.shift()
+      this.#forget(first)
+      this.chargedPages += first.pages
+      first.resolve(first.pages)
+    }
+  }
+}
+
+/** Who claims: a buffer. */
+export interface Claimant {
+  readonly label: string
+}
+
+interface Waiting {
+  readonly claimant: Claimant | undefined
+  pages: number
+  readonly need: () => number
+  readonly resolve: (pages: number) => void
+  readonly reject: (error: SpillwayError) => void
+  readonly signal: AbortSignal | undefined
+  abort: (() => void) | undefined
+}

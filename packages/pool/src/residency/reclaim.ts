@@ -1,0 +1,254 @@
+import { SpillwayError } from '@spillway/core'
+import { busy, cleanList, dirtyList, purgeableList, referenced } from '../table/chunks.ts'
+import type { Holder } from './hold.ts'
+import type { Destination, Residents } from './residents.ts'
+import type { Store } from './store.ts'
+import type { Writeback } from './writeback.ts'
+
+/** What waits when nothing can be evicted right now. */
+export type WhenFull = 'wait' | 'fail'
+
+/**
+ * Makes room (T60–T62, T71–T77): purgeable chunks first, then clean ones, then cold dirty ones, which are stored in
+ * batches that go across buffers, several in flight.
+ *
+ *   short? ─▶ purge ─▶ evict clean ─▶ start batches ─▶ … a batch comes back ─▶ short? …
+ *                                        └─ nothing to start, nothing in flight: refuse, or wait for a pin
+ *
+ * A pass walks each list once and looks at no chunk twice; a chunk that was used since the last pass gets a second chance.
+ * After a failure the backup is left alone for a while and its chunks keep their places (B12): reclaim neither spins nor
+ * loses pages, and is back when the backup is.
+ */
+export class Reclaim {
+  readonly #residents: Residents
+  readonly #writeback: Writeback
+  readonly #holder: Holder
+  readonly whenFull: WhenFull
+  readonly splitAlways: boolean
+  /** Application pins, counted by the pool. */
+  userPins: () => number = () => 0
+  describePins: () => string = () => ''
+  #pagesInFlight = 0
+  readonly #batches = new Set<Promise<void>>()
+  #retry: ReturnType<typeof setTimeout> | undefined
+
+  constructor(
+    residents: Residents,
+    writeback: Writeback,
+    holder: Holder,
+    whenFull: WhenFull,
+    splitAlways: boolean,
+  ) {
+    this.#residents = residents
+    this.#writeback = writeback
+    this.#holder = holder
+    this.whenFull = whenFull
+    this.splitAlways = splitAlways
+  }
+
+  get batchesInFlight(): number {
+    return this.#batches.size
+  }
+
+  /** Makes room for the claims that wait: as much as they want and, to fill a batch, a little more (T75). */
+  pump(): void {
+    const { limit } = this.#residents
+    for (let pass = 0; pass < 2; pass++) {
+      const short = limit.shortPages - this.#pagesInFlight
+      if (short <= 0) break
+      const freed = this.freeWithoutStoring(short, 'reuse')
+      if (freed >= short) return
+      this.#startBatches(short - freed)
+    }
+    if (limit.firstShortPages > 0 && this.#batches.size === 0) this.#stalled()
+  }
+
+  /**
+   * Gives at least `wanted` pages to the system if it can: idle memory, then what needs no I/O, then cold dirty chunks.
+   * Resolves to the pages given.
+   */
+  async shrink(wanted: number): Promise<number> {
+    const { pages } = this.#residents
+    let given = pages.trim(Math.max(0, pages.idlePages - wanted))
+    for (let pass = 0; pass < 2 && given < wanted; pass++) {
+      given += this.freeWithoutStoring(wanted - given, 'system')
+      while (given < wanted) {
+        const batch = this.pickBatch(wanted - given)
+        if (batch === undefined) break
+        const { splitAlways } = this
+        const result = await this.#writeback.run(batch.store, batch.chunks, {
+          destination: 'system',
+          splitAlways,
+        })
+        given += result.evictedPages
+        if (result.error === undefined) batch.store.noteSuccess()
+        else batch.store.noteFailure(result.error)
+      }
+    }
+    return given
+  }
+
+  /** Resolves when no batch is in flight. */
+  async settled(): Promise<void> {
+    while (this.#batches.size > 0) await Promise.race(this.#batches)
+  }
+
+  /** Tries no more on its own. */
+  stop(): void {
+    clearTimeout(this.#retry)
+  }
+
+  /** Evicts what needs no I/O, coldest first, until `wanted` pages are free; returns the pages freed. */
+  freeWithoutStoring(wanted: number, destination: Destination): number {
+    let freed = 0
+    this.#walk(purgeableList, true, (chunk) => {
+      freed += this.#purge(chunk, destination)
+      return freed < wanted
+    })
+    if (freed >= wanted) return freed
+    const { chunks, counters } = this.#residents
+    this.#walk(cleanList, false, (chunk) => {
+      const pages = chunks.pageCount(chunk)
+      this.#residents.evict(chunk, destination)
+      counters.evictedCleanPages += pages
+      freed += pages
+      return freed < wanted
+    })
+    return freed
+  }
+
+  /** The coldest dirty chunks of one backup that is not in disgrace, up to a batch; marks nothing. */
+  pickBatch(wantedPages: number): { store: Store; chunks: number[]; pages: number } | undefined {
+    const { chunks } = this.#residents
+    let store: Store | undefined
+    let pages = 0
+    const picked: number[] = []
+    this.#walk(dirtyList, false, (chunk) => {
+      const candidate = this.#residents.bufferOf(chunk).store!
+      if (store === undefined) {
+        if (!this.#mayCall(candidate)) return true
+        store = candidate
+      }
+      if (candidate !== store) return true
+      const count = chunks.pageCount(chunk)
+      if (pages > 0 && pages + count > store.batchPages) return false
+      picked.push(chunk)
+      pages += count
+      return pages < Math.min(store.batchPages, wantedPages)
+    })
+    return store === undefined || pages === 0 ? undefined : { store, chunks: picked, pages }
+  }
+
+  #mayCall(store: Store): boolean {
+    return store.backoffMs === 0 && store.reclaimCalls < store.callsInFlight
+  }
+
+  #startBatches(short: number): void {
+    const { limit } = this.#residents
+    let left = short
+    while (left > 0) {
+      // A batch is worth filling, but not at the price of evicting an eighth of what fits.
+      const wanted = Math.max(left, Math.floor(limit.limitPages / 8))
+      const batch = this.pickBatch(wanted)
+      if (batch === undefined) return
+      left -= batch.pages
+      const running = this.#runBatch(batch.store, batch.chunks, batch.pages).then(() => {
+        this.#batches.delete(running)
+        // Claims that can be served now are served first; only what is still short then is pumped for.
+        queueMicrotask(() => this.pump())
+      })
+      this.#batches.add(running)
+    }
+  }
+
+  async #runBatch(store: Store, chunks: number[], pages: number): Promise<void> {
+    this.#pagesInFlight += pages
+    store.reclaimCalls++
+    const { splitAlways } = this
+    const { error } = await this.#writeback.run(store, chunks, { destination: 'reuse', splitAlways })
+    store.reclaimCalls--
+    this.#pagesInFlight -= pages
+    if (error === undefined) store.noteSuccess()
+    else store.noteFailure(error)
+  }
+
+  /** Nothing is in flight and nothing can be started: what a claim waits for must come from others, or never comes. */
+  #stalled(): void {
+    const { limit, counters, chunks } = this.#residents
+    if (this.#holder.running > 0) return
+    const failing = this.#failingStore()
+    const failure = failing?.failure
+    if (failing?.worthRetrying) {
+      this.#pumpAfter(failing.backoffMs)
+      return
+    }
+    const pins = this.userPins()
+    if (failure === undefined && pins > 0 && this.whenFull === 'wait') return
+    counters.refusals++
+    const reason =
+      failure !== undefined
+        ? `its backup failed: ${failure.message}`
+        : pins > 0
+          ? `pinned: ${this.describePins()}`
+          : `${chunks.listPages[0]} pages are in buffers that have no backup`
+    limit.refuseFirst(
+      new SpillwayError('ENOMEM', `no room within the limit of ${limit.limitPages} pages; ${reason}`, {
+        cause: failure,
+        retryable: true,
+      }),
+    )
+  }
+
+  /** The backup that is in disgrace and holds up the most patient of the dirty chunks. */
+  #failingStore(): Store | undefined {
+    let failing: Store | undefined
+    this.#walk(dirtyList, true, (chunk) => {
+      const store = this.#residents.bufferOf(chunk).store!
+      if (store.failure !== undefined) failing = store
+      return failing === undefined
+    })
+    return failing
+  }
+
+  #pumpAfter(delayMs: number): void {
+    if (this.#retry !== undefined) return
+    this.#retry = setTimeout(() => {
+      this.#retry = undefined
+      this.pump()
+    }, delayMs + 1)
+  }
+
+  #purge(chunk: number, destination: Destination): number {
+    const { chunks, counters } = this.#residents
+    const pages = chunks.pageCount(chunk)
+    this.#residents.bufferOf(chunk).purged = true
+    this.#residents.discard(chunk, destination)
+    counters.purgedPages += pages
+    return pages
+  }
+
+  /**
+   * Goes through a list once, coldest first, skipping what is busy; a chunk that was used gets its second chance unless
+   * `all`. `visit` may take the chunk off the list; it says whether to go on.
+   */
+  #walk(list: number, all: boolean, visit: (chunk: number) => boolean): void {
+    const { chunks } = this.#residents
+    const last = chunks.previous[list]!
+    if (last === list) return
+    for (let chunk = chunks.next[list]!; ; ) {
+      const next = chunks.next[chunk]!
+      const isLast = chunk === last
+      const flags = chunks.flags[chunk]!
+      if ((flags & busy) === 0) {
+        if (!all && (flags & referenced) !== 0) {
+          chunks.flags[chunk]! &= ~referenced
+          chunks.moveTo(chunk, list)
+        } else if (!visit(chunk)) {
+          return
+        }
+      }
+      if (isLast) return
+      chunk = next
+    }
+  }
+}

@@ -1,0 +1,294 @@
+import type { Pages } from '../memory/pages.ts'
+import type { Caching } from '../providers/provider.ts'
+import { cachings } from '../providers/provider.ts'
+import {
+  busy,
+  Chunks,
+  cleanList,
+  dirty,
+  dirtyList,
+  partial,
+  purgeableList,
+  referenced,
+  scattered,
+  unevictable,
+  zeroed,
+} from '../table/chunks.ts'
+import { PageTable } from '../table/page-table.ts'
+import { Counters } from './counters.ts'
+import type { Limit } from './limit.ts'
+import type { Store } from './store.ts'
+
+/** A buffer as the machinery sees it. */
+export class BufferState {
+  readonly id: number
+  readonly label: string
+  readonly sizeBytes: number
+  readonly table: PageTable
+  readonly maxOrder: number
+  readonly store: Store | undefined
+  readonly caching: number
+  /** Pins that the application holds, and operations that are under way. */
+  userPins = 0
+  operations = 0
+  /** Nothing new begins; set by `free` and `close`. */
+  closing = false
+  purgeable = false
+  /** Content was given up since the application was last told. */
+  purged = false
+  /** Chunks are no larger than an access: `advise('random')`. */
+  random = false
+  /** The chunk of the last access: touching it again at once is not a second use. */
+  lastChunk = 0
+  /** Resolved when `operations` falls to 0. */
+  idle: PromiseWithResolvers<void> | undefined
+
+  constructor(
+    id: number,
+    label: string,
+    sizeBytes: number,
+    pageCount: number,
+    maxOrder: number,
+    store: Store | undefined,
+    caching: Caching,
+  ) {
+    this.id = id
+    this.label = label
+    this.sizeBytes = sizeBytes
+    this.table = new PageTable(pageCount, 1 << maxOrder)
+    this.maxOrder = maxOrder
+    this.store = store
+    this.caching = cachings.indexOf(caching)
+  }
+}
+
+/** Where the memory of an evicted chunk goes. */
+export type Destination = 'reuse' | 'idle' | 'system'
+
+/**
+ * The resident chunks of all buffers: the steps that chunks make, each synchronous and complete in itself, so that nobody
+ * ever sees half of one. Tables, lists, memory, charges and counters change together here and nowhere else (I2, I10, I11).
+ */
+export class Residents {
+  readonly pages: Pages
+  readonly chunks = new Chunks()
+  readonly limit: Limit
+  readonly counters = new Counters()
+  readonly buffers = new Map<number, BufferState>()
+  /** Whether the provider lets pages leave for a backup (T34, T82). */
+  swappable = true
+  /** Pages in chunks that somebody holds: pins and running operations. */
+  pinnedPages = 0
+  /** Pages in chunks that were written to since they were stored. */
+  dirtyPages = 0
+  /** Told when a chunk became evictable. */
+  onUnpin: () => void = () => {}
+
+  constructor(pages: Pages, limit: Limit) {
+    this.pages = pages
+    this.limit = limit
+  }
+
+  bufferOf(chunk: number): BufferState {
+    return this.buffers.get(this.chunks.owner[chunk]!)!
+  }
+
+  /** The memory of a chunk. */
+  bytes(chunk: number): Uint8Array {
+    return this.pages.slabs.bytes(this.chunks.frame[chunk]!, 1 << this.chunks.order[chunk]!)
+  }
+
+  /** Holds a chunk in memory. */
+  pin(chunk: number): void {
+    const { chunks } = this
+    if (chunks.pins[chunk]!++ > 0) return
+    chunks.moveTo(chunk, unevictable)
+    this.pinnedPages += 1 << chunks.order[chunk]!
+  }
+
+  /** Lets go of a chunk; the last to do so puts it at the warm end of its list (T66). */
+  unpin(chunk: number): void {
+    const { chunks } = this
+    if (--chunks.pins[chunk]! > 0) return
+    this.pinnedPages -= 1 << chunks.order[chunk]!
+    chunks.moveTo(chunk, this.#listFor(chunk))
+    this.onUnpin()
+  }
+
+  /** Notes a use of a chunk, for the second chance. */
+  touch(buffer: BufferState, chunk: number): void {
+    if (buffer.lastChunk === chunk) return
+    buffer.lastChunk = chunk
+    this.chunks.flags[chunk]! |= referenced
+  }
+
+  /** Moves a chunk that nobody holds to the list it now belongs to; where it is right already its age stays. */
+  relist(chunk: number): void {
+    const { chunks } = this
+    if (chunks.pins[chunk]! > 0) return
+    const list = this.#listFor(chunk)
+    if (chunks.list[chunk] !== list) chunks.moveTo(chunk, list)
+  }
+
+  /** Says that a pinned chunk is being written to: what is stored of it is out of date and is released. */
+  markDirty(buffer: BufferState, chunk: number): void {
+    const { chunks } = this
+    if ((chunks.flags[chunk]! & dirty) !== 0) return
+    this.dropKept(buffer, chunk)
+    chunks.flags[chunk] = (chunks.flags[chunk]! | dirty) & ~zeroed
+    this.dirtyPages += 1 << chunks.order[chunk]!
+  }
+
+  /** Says that what is in memory is stored, under the handles that are kept. */
+  markClean(chunk: number): void {
+    const { chunks } = this
+    if ((chunks.flags[chunk]! & dirty) === 0) return
+    chunks.flags[chunk]! &= ~dirty
+    this.dirtyPages -= 1 << chunks.order[chunk]!
+  }
+
+  /** Releases what is stored of a chunk whose memory has it too, or that is given up. */
+  dropKept(buffer: BufferState, chunk: number): void {
+    const { chunks } = this
+    const first = chunks.kept[chunk]!
+    if (first === 0) return
+    if (first === scattered) {
+      for (const handle of chunks.keptPages.get(chunk)!) if (handle !== 0) buffer.store!.drop(handle, 1)
+      chunks.keptPages.delete(chunk)
+    } else {
+      buffer.store!.drop(first, 1 << chunks.order[chunk]!)
+    }
+    chunks.kept[chunk] = 0
+  }
+
+  /**
+   * Makes a chunk for `page` and the non-resident pages around it, of at most 2^order pages; its pages are charged
+   * already. The chunk is pinned, and partial with nothing restored: its stored pages, if any, are its kept ones, so that
+   * giving up is the same as evicting it. Returns 0 when there is no memory (T25: then nothing changed).
+   */
+  install(buffer: BufferState, page: number, order: number): number {
+    const { pages, chunks } = this
+    const { table } = buffer
+    const frame = pages.allocate(order, buffer.caching)
+    if (frame < 0) return 0
+    const taken = pages.takenOrder
+    const count = 1 << taken
+    this.pinnedPages += count
+    const start = page - (page % table.blockPages)
+    const first = start + ((page - start) & ~(count - 1))
+    const chunk = chunks.add(buffer.id, first, taken, frame, pages.takenZero ? partial | zeroed : partial)
+    table.look(first, first + count)
+    if (table.foundPages === count) chunks.kept[chunk] = table.found === 'handle' ? table.foundHandle : 0
+    else this.#keepScattered(table, chunk, first, count)
+    table.setChunk(first, count, chunk)
+    return chunk
+  }
+
+  /**
+   * Takes a chunk that nobody holds out of memory; its pages are again where they were stored, and empty where they never
+   * were. The caller knows that it is not dirty, or that `kept` is up to date.
+   */
+  evict(chunk: number, destination: Destination): void {
+    const { chunks } = this
+    const { table } = this.bufferOf(chunk)
+    const first = chunks.firstPage[chunk]!
+    const count = 1 << chunks.order[chunk]!
+    const kept = chunks.kept[chunk]!
+    if (kept === 0) {
+      table.setEmpty(first, count)
+    } else if (kept !== scattered) {
+      table.setHandles(first, count, kept)
+    } else {
+      const handles = chunks.keptPages.get(chunk)!
+      for (let index = 0; index < count; ) {
+        const length = runLength(handles, index)
+        if (handles[index] === 0) table.setEmpty(first + index, length)
+        else table.setHandles(first + index, length, handles[index]!)
+        index += length
+      }
+    }
+    this.#giveUp(chunk, destination)
+  }
+
+  /** Gives up the content of a chunk that nobody holds, and its memory (T36, T49). */
+  discard(chunk: number, destination: Destination): void {
+    const { chunks } = this
+    const buffer = this.bufferOf(chunk)
+    const count = 1 << chunks.order[chunk]!
+    this.dropKept(buffer, chunk)
+    buffer.table.setEmpty(chunks.firstPage[chunk]!, count)
+    this.#giveUp(chunk, destination)
+  }
+
+  /**
+   * Splits a chunk that nobody holds after its backup stopped inside it: the first `storedCount` pages leave memory page
+   * by page, the rest stays as smaller chunks in the place that the whole had in its list (T33, T38).
+   */
+  split(chunk: number, storedCount: number): void {
+    const { chunks, pages, limit } = this
+    const { table } = this.bufferOf(chunk)
+    const count = 1 << chunks.order[chunk]!
+    const first = chunks.firstPage[chunk]!
+    const frame = chunks.frame[chunk]!
+    const owner = chunks.owner[chunk]!
+    const flags = chunks.flags[chunk]! & ~(busy | zeroed)
+    for (let index = 0; index < storedCount; index++) pages.release(frame + index, 0)
+    for (let index = storedCount; index < count; ) {
+      // The largest aligned piece that begins here: the lowest bit of the index that is set.
+      const size = index & -index
+      const piece = chunks.add(owner, first + index, 31 - Math.clz32(size), frame + index, flags)
+      chunks.pins[piece] = 0
+      chunks.moveBefore(piece, chunk)
+      table.setChunk(first + index, size, piece)
+      index += size
+    }
+    chunks.remove(chunk)
+    if ((flags & dirty) !== 0) this.dirtyPages -= storedCount
+    this.counters.splitChunks++
+    limit.uncharge(storedCount)
+  }
+
+  #giveUp(chunk: number, destination: Destination): void {
+    const { chunks, pages } = this
+    const order = chunks.order[chunk]!
+    const frame = chunks.frame[chunk]!
+    const caching = this.bufferOf(chunk).caching
+    const zero = (chunks.flags[chunk]! & zeroed) !== 0
+    this.markClean(chunk)
+    chunks.remove(chunk)
+    if (destination === 'reuse') pages.keep(frame, order, zero, caching)
+    else if (destination === 'idle') pages.free(frame, order, zero, caching)
+    else pages.release(frame, order)
+    this.limit.uncharge(1 << order)
+  }
+
+  #keepScattered(table: PageTable, chunk: number, first: number, count: number): void {
+    const handles = new Float64Array(count)
+    const end = first + count
+    for (let page = first; page < end; page += table.foundPages) {
+      table.look(page, end)
+      if (table.found !== 'handle') continue
+      for (let index = 0; index < table.foundPages; index++)
+        handles[page - first + index] = table.foundHandle + index
+    }
+    this.chunks.kept[chunk] = scattered
+    this.chunks.keptPages.set(chunk, handles)
+  }
+
+  #listFor(chunk: number): number {
+    const buffer = this.bufferOf(chunk)
+    if (this.chunks.pins[chunk]! > 0) return unevictable
+    if (buffer.purgeable) return purgeableList
+    if ((this.chunks.flags[chunk]! & dirty) === 0) return cleanList
+    return buffer.store !== undefined && this.swappable ? dirtyList : unevictable
+  }
+}
+
+/** How many entries from `index` on are adjacent handles, or all 0. */
+export function runLength(handles: Float64Array, index: number): number {
+  const first = handles[index]!
+  const step = first === 0 ? 0 : 1
+  let length = 1
+  while (index + length < handles.length && handles[index + length] === first + length * step) length++
+  return length
+}

@@ -1,0 +1,156 @@
+import type {
+  Backup,
+  BackupPagesOptions,
+  BackupResult,
+  CopyResult,
+  HandleRun,
+  TransferOptions,
+} from '@spillway/core'
+import { countHandles, isSpillwayError, SpillwayError } from '@spillway/core'
+
+/**
+ * One backup as the pool uses it: results are checked before they are believed, drops are gathered into few calls, and a
+ * backup that fails is left alone for a while, longer each time (10 ms to 1 s).
+ */
+export class Store {
+  readonly backup: Backup
+  readonly name: string
+  /** Pages a call handles best, and calls worth having in flight. */
+  readonly batchPages: number
+  readonly callsInFlight: number
+  /** Buffers that use it. */
+  users = 0
+  /** Reclaim's calls that are under way, and the last failure of one. */
+  reclaimCalls = 0
+  failure: Error | undefined
+  /** Pages that could not be released, and why the last of them could not. */
+  dropFailures = 0
+  dropFailure: Error | undefined
+  #failures = 0
+  #retryAtMs = 0
+  #pending: { first: number; count: number }[] = []
+  #dropping: Promise<void> | undefined
+
+  constructor(backup: Backup) {
+    this.backup = backup
+    this.name = backup.name
+    this.batchPages = Math.max(1, backup.capabilities.preferredBatchPages)
+    this.callsInFlight = Math.max(1, backup.capabilities.preferredCallsInFlight)
+  }
+
+  /** Milliseconds until reclaim should try this backup again; 0 when it may now. */
+  get backoffMs(): number {
+    return this.failure === undefined ? 0 : Math.max(0, this.#retryAtMs - performance.now())
+  }
+
+  /** Whether the last failure may pass by itself, and has not been tried too often. */
+  get worthRetrying(): boolean {
+    return isSpillwayError(this.failure) && passing.has(this.failure.code) && this.#failures <= 5
+  }
+
+  noteSuccess(): void {
+    this.failure = undefined
+    this.#failures = 0
+  }
+
+  noteFailure(error: Error): void {
+    this.failure = error
+    this.#retryAtMs = performance.now() + Math.min(1000, 10 * 2 ** Math.min(this.#failures, 10))
+    this.#failures++
+  }
+
+  /** Stores pages. Never rejects: what a backup throws is a result without handles. */
+  async backupPages(
+    spans: Uint8Array[],
+    pageCount: number,
+    options: BackupPagesOptions,
+  ): Promise<BackupResult> {
+    // Space that was given up is space that this call may need.
+    if (this.#dropping !== undefined || this.#pending.length > 0) await this.settled()
+    try {
+      const result = await this.backup.backupPages(spans, options)
+      const stored = countHandles(result.handles)
+      if (stored > pageCount) return broken(this, `${stored} handles for ${pageCount} pages`)
+      if (stored < pageCount && result.error === undefined) {
+        return { handles: result.handles, error: brokenError(this, 'a short result without an error') }
+      }
+      return result
+    } catch (failure) {
+      return { handles: [], error: asError(failure) }
+    }
+  }
+
+  /** Fills memory. Never rejects. */
+  async copyPages(
+    handles: HandleRun[],
+    spans: Uint8Array[],
+    pageCount: number,
+    options: TransferOptions,
+  ): Promise<CopyResult> {
+    try {
+      const result = await this.backup.copyPages(handles, spans, options)
+      const { copied } = result
+      if (!Number.isInteger(copied) || copied < 0 || copied > pageCount) {
+        return { copied: 0, error: brokenError(this, `${copied} pages copied of ${pageCount}`) }
+      }
+      if (copied < pageCount && result.error === undefined) {
+        return { copied, error: brokenError(this, 'a short result without an error') }
+      }
+      return result
+    } catch (failure) {
+      return { copied: 0, error: asError(failure) }
+    }
+  }
+
+  /** Releases stored pages, soon. */
+  drop(first: number, count: number): void {
+    const last = this.#pending.at(-1)
+    if (last !== undefined && last.first + last.count === first) {
+      last.count += count
+      return
+    }
+    this.#pending.push({ first, count })
+    this.#dropping ??= this.#dropPending()
+  }
+
+  dropRuns(runs: readonly HandleRun[]): void {
+    for (const run of runs) this.drop(run.first, run.count)
+  }
+
+  /** Resolves when every stored page that was given up is released. */
+  async settled(): Promise<void> {
+    while (this.#dropping !== undefined) await this.#dropping
+  }
+
+  async #dropPending(): Promise<void> {
+    // Let the caller finish: what it gives up in one go is one call.
+    await undefined
+    while (this.#pending.length > 0) {
+      const runs = this.#pending
+      this.#pending = []
+      try {
+        await this.backup.drop(runs)
+      } catch (failure) {
+        // The pages stay stored and are counted as leaked when the backup is closed; no byte of a buffer depends on it.
+        this.dropFailures += countHandles(runs)
+        this.dropFailure = asError(failure)
+      }
+    }
+    this.#dropping = undefined
+  }
+}
+
+/** Codes of failures that pass without anybody doing anything. */
+const passing: ReadonlySet<string> = new Set(['EAGAIN', 'EBUSY', 'EINTR', 'ETIMEDOUT'])
+
+function broken(store: Store, what: string): BackupResult {
+  return { handles: [], error: brokenError(store, what) }
+}
+
+function brokenError(store: Store, what: string): SpillwayError {
+  return new SpillwayError('EIO', `backup ${store.name} broke its contract: ${what}`, { backup: store.name })
+}
+
+export function asError(failure: unknown): Error {
+  return failure instanceof Error ? failure : new Error(String(failure), { cause: failure })
+}

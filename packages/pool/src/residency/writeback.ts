@@ -1,0 +1,212 @@
+import type { BackupPagesOptions, HandleRun } from '@spillway/core'
+import { scattered, writeback } from '../table/chunks.ts'
+import { located } from './failures.ts'
+import type { BufferState, Destination, Residents } from './residents.ts'
+import type { Store } from './store.ts'
+
+/** How a batch of chunks leaves memory. */
+export interface WritebackOptions extends BackupPagesOptions {
+  readonly destination: Destination
+  /** Hand pages over one by one instead of whole chunks. */
+  readonly splitAlways?: boolean | undefined
+}
+
+/** What became of a batch. */
+export interface WritebackResult {
+  /** Pages that left memory. */
+  readonly evictedPages: number
+  /** Pages that were stored; more than left when somebody pinned a chunk meanwhile. */
+  readonly storedPages: number
+  readonly error: Error | undefined
+}
+
+/** Chunks that are stored but not yet taken out of memory. */
+export interface StoredBatch {
+  readonly store: Store
+  readonly chunks: readonly number[]
+  readonly handles: readonly HandleRun[]
+  readonly storedPages: number
+  readonly error: Error | undefined
+}
+
+/**
+ * Stores dirty chunks and takes them out of memory: the one way in which bytes leave (T32–T38).
+ *
+ *   begin: mark writeback ─▶ backupPages(whole chunks) ─▶ commit: handles of a prefix of the pages
+ *                                                          │
+ *        chunk wholly stored ── pinned meanwhile ──▶ stays, clean, with its handles
+ *                            └─ else ─────────────▶ evicted
+ *        stopped inside a chunk ─────────────────▶ split; the stored pages leave, the others stay (T38)
+ *        not reached ────────────────────────────▶ stays where it is in its list (B12)
+ */
+export class Writeback {
+  readonly #residents: Residents
+
+  constructor(residents: Residents) {
+    this.#residents = residents
+  }
+
+  /** Stores chunks that are dirty, idle and not pinned, and evicts them. All belong to buffers of this store. */
+  async run(store: Store, chunks: readonly number[], options: WritebackOptions): Promise<WritebackResult> {
+    return this.commit(await this.store(store, chunks, options), options.destination)
+  }
+
+  /** The first half: the chunks are stored and stay marked until `commit` or `undo`. */
+  async store(store: Store, chunks: readonly number[], options: WritebackOptions): Promise<StoredBatch> {
+    const residents = this.#residents
+    const spans: Uint8Array[] = []
+    let pageCount = 0
+    for (const chunk of chunks) {
+      residents.chunks.flags[chunk]! |= writeback
+      const bytes = residents.bytes(chunk)
+      const pages = residents.chunks.pageCount(chunk)
+      pageCount += pages
+      if (options.splitAlways !== true) spans.push(bytes)
+      else splitInto(spans, bytes, bytes.byteLength / pages)
+    }
+    const { signal, retryMayFail, writeback: durable } = options
+    residents.counters.backupCalls++
+    const result = await store.backupPages(spans, pageCount, { signal, retryMayFail, writeback: durable })
+    let storedPages = 0
+    for (const run of result.handles) storedPages += run.count
+    residents.counters.backedUpPages += storedPages
+    if (result.error !== undefined) residents.counters.backupFailures++
+    const error =
+      result.error === undefined ? undefined : this.#locate(store, chunks, storedPages, result.error)
+    return { store, chunks, handles: result.handles, storedPages, error }
+  }
+
+  /** The second half: what is stored leaves memory. Synchronous. */
+  commit(batch: StoredBatch, destination: Destination): WritebackResult {
+    const { chunks, counters } = this.#residents
+    const handles = new HandleCursor(batch.handles)
+    let left = batch.storedPages
+    let evictedPages = 0
+    for (const chunk of batch.chunks) {
+      const count = chunks.pageCount(chunk)
+      const stored = Math.min(left, count)
+      left -= stored
+      if (stored === count) {
+        this.#keep(chunk, count, handles)
+        if (this.#leave(chunk, destination)) evictedPages += count
+      } else if (stored > 0) {
+        evictedPages += this.#leavePartly(batch.store, chunk, stored, handles)
+      } else {
+        this.#settle(chunk)
+      }
+    }
+    counters.evictedDirtyPages += evictedPages
+    return { evictedPages, storedPages: batch.storedPages, error: batch.error }
+  }
+
+  /** Instead of `commit`: what was stored is dropped, the chunks are as they were (T63). */
+  undo(batch: StoredBatch): void {
+    batch.store.dropRuns(batch.handles)
+    for (const chunk of batch.chunks) this.#settle(chunk)
+  }
+
+  #settle(chunk: number): void {
+    const { chunks } = this.#residents
+    chunks.flags[chunk]! &= ~writeback
+    chunks.wake(chunk)
+  }
+
+  /** The chunk is clean: its pages have these handles. */
+  #keep(chunk: number, count: number, handles: HandleCursor): void {
+    const { chunks } = this.#residents
+    this.#residents.markClean(chunk)
+    chunks.kept[chunk] = handles.takeAdjacent(count)
+    if (chunks.kept[chunk] !== scattered) return
+    const pages = new Float64Array(count)
+    for (let index = 0; index < count; index++) pages[index] = handles.takeOne()
+    chunks.keptPages.set(chunk, pages)
+  }
+
+  #leave(chunk: number, destination: Destination): boolean {
+    const { chunks } = this.#residents
+    this.#settle(chunk)
+    if (chunks.pins[chunk]! > 0) return false
+    this.#residents.evict(chunk, destination)
+    return true
+  }
+
+  #leavePartly(store: Store, chunk: number, stored: number, handles: HandleCursor): number {
+    const residents = this.#residents
+    const { chunks } = residents
+    if (chunks.pins[chunk]! > 0) {
+      // Somebody holds all of it: nothing may move, so the part that was stored is given up.
+      for (let index = 0; index < stored; index++) store.drop(handles.takeOne(), 1)
+      this.#settle(chunk)
+      return 0
+    }
+    const { table } = residents.bufferOf(chunk)
+    const first = chunks.firstPage[chunk]!
+    for (let index = 0; index < stored; index++) table.setHandles(first + index, 1, handles.takeOne())
+    residents.split(chunk, stored)
+    return stored
+  }
+
+  #locate(store: Store, chunks: readonly number[], storedPages: number, failure: Error): Error {
+    let left = storedPages
+    for (const chunk of chunks) {
+      const count = this.#residents.chunks.pageCount(chunk)
+      if (left < count) {
+        const buffer: BufferState = this.#residents.bufferOf(chunk)
+        const page = this.#residents.chunks.firstPage[chunk]! + left
+        return located(failure, 'backing up', { buffer: buffer.label, page, backup: store.name })
+      }
+      left -= count
+    }
+    return located(failure, 'backing up', { backup: store.name })
+  }
+}
+
+/** Goes through runs of handles one page after the other. */
+class HandleCursor {
+  readonly #runs: readonly HandleRun[]
+  #run = 0
+  #index = 0
+
+  constructor(runs: readonly HandleRun[]) {
+    this.#runs = runs
+  }
+
+  takeOne(): number {
+    const run = this.#runs[this.#run]!
+    const handle = run.first + this.#index++
+    if (this.#index === run.count) {
+      this.#run++
+      this.#index = 0
+    }
+    return handle
+  }
+
+  /** The first of `count` adjacent handles, or `scattered` and nothing taken. */
+  takeAdjacent(count: number): number {
+    const first = this.#runs[this.#run]!.first + this.#index
+    let have = this.#runs[this.#run]!.count - this.#index
+    for (let run = this.#run; have < count; run++) {
+      const next = this.#runs[run + 1]
+      const current = this.#runs[run]!
+      if (next === undefined || next.first !== current.first + current.count) return scattered
+      have += next.count
+    }
+    for (let left = count; left > 0; ) {
+      const run = this.#runs[this.#run]!
+      const step = Math.min(left, run.count - this.#index)
+      left -= step
+      this.#index += step
+      if (this.#index === run.count) {
+        this.#run++
+        this.#index = 0
+      }
+    }
+    return first
+  }
+}
+
+function splitInto(spans: Uint8Array[], bytes: Uint8Array, pageSizeBytes: number): void {
+  for (let offset = 0; offset < bytes.byteLength; offset += pageSizeBytes) {
+    spans.push(bytes.subarray(offset, offset + pageSizeBytes))
+  }
+}

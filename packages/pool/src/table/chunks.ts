@@ -1,0 +1,201 @@
+/**
+ * The state of every chunk, in columns: no object per chunk, and one place that knows it.
+ *
+ *   install ─▶ filling ─▶ clean ─▶ dirty ─▶ writeback ─▶ evicted (or clean, when pinned meanwhile)
+ *                 │  ▲       └────────────────────────▶ evicted: no I/O, its pages are stored already
+ *                 ▼  │
+ *               partial            bytes arrived for the first `restored` pages; the next fill goes on from there
+ *
+ * A chunk is on exactly one list (I10): unevictable while it is pinned, else purgeable, clean or dirty, each in the
+ * order of last use. Being busy does not take it off its list, so a failed eviction leaves the order as it was (B12).
+ */
+
+/** Written to since its pages were last stored. */
+export const dirty = 1
+/** Used since reclaim last looked (second chance). */
+export const referenced = 2
+/** Bytes are on their way in; nobody may look. */
+export const filling = 4
+/** Bytes are on their way out; nobody may write. */
+export const writeback = 8
+/** Only the first `restored` pages hold their bytes. */
+export const partial = 16
+/** The memory held only zeros when the chunk was taken. */
+export const zeroed = 32
+/** Evicting it failed; its backup is given time. */
+export const busy = filling | writeback
+/** Bits that keep every reader out. */
+export const notReady = filling | partial
+
+export const unevictable = 0
+export const dirtyList = 1
+export const cleanList = 2
+export const purgeableList = 3
+const listCount = 4
+
+/** `kept` of a chunk whose stored pages have handles that are not adjacent: they are in `keptPages`. */
+export const scattered = -1
+
+export class Chunks {
+  frame = new Int32Array(0)
+  order = new Uint8Array(0)
+  flags = new Uint8Array(0)
+  /** How many pins and running operations hold the chunk. */
+  pins = new Int32Array(0)
+  /** Id of the buffer it belongs to. */
+  owner = new Int32Array(0)
+  /** First page within the buffer. */
+  firstPage = new Uint32Array(0)
+  /** First handle of the stored pages of a chunk that is not dirty; 0 when none is stored, or `scattered`. */
+  kept = new Float64Array(0)
+  /** Pages that hold their bytes already, of a chunk that is filling or partial. */
+  restored = new Int32Array(0)
+  list = new Uint8Array(0)
+  previous = new Int32Array(0)
+  next = new Int32Array(0)
+  /** By chunk: the handle of each page, 0 for a page of zeros that was never stored. */
+  readonly keptPages = new Map<number, Float64Array>()
+  /** Pages on each list. */
+  readonly listPages = new Float64Array(listCount)
+  /** Chunks that exist. */
+  count = 0
+  #used = listCount
+  #free: number[] = []
+  readonly #waiting = new Map<number, Wake>()
+
+  constructor() {
+    this.#grow(64)
+    for (let head = 0; head < listCount; head++) {
+      this.previous[head] = head
+      this.next[head] = head
+    }
+  }
+
+  /** Bytes of the columns, for the statistics. */
+  get metadataBytes(): number {
+    return this.frame.length * bytesPerChunk
+  }
+
+  /** Stored pages of resident chunks. */
+  countKept(): number {
+    let pages = 0
+    for (let chunk = listCount; chunk < this.#used; chunk++) {
+      if (this.kept[chunk]! > 0) pages += 1 << this.order[chunk]!
+    }
+    for (const handles of this.keptPages.values()) for (const handle of handles) if (handle !== 0) pages++
+    return pages
+  }
+
+  /** A new chunk, pinned once by whoever installs it, so on the unevictable list. */
+  add(owner: number, firstPage: number, order: number, frame: number, flags: number): number {
+    let chunk = this.#free.pop()
+    if (chunk === undefined) {
+      if (this.#used === this.frame.length) this.#grow(this.#used * 2)
+      chunk = this.#used++
+    }
+    this.frame[chunk] = frame
+    this.order[chunk] = order
+    this.flags[chunk] = flags
+    this.pins[chunk] = 1
+    this.owner[chunk] = owner
+    this.firstPage[chunk] = firstPage
+    this.kept[chunk] = 0
+    this.restored[chunk] = 0
+    this.count++
+    this.#link(chunk, unevictable, unevictable)
+    return chunk
+  }
+
+  /** Forgets a chunk; its memory and its pages are the caller's business. */
+  remove(chunk: number): void {
+    this.#unlink(chunk)
+    if (this.kept[chunk] === scattered) this.keptPages.delete(chunk)
+    this.kept[chunk] = 0
+    this.count--
+    this.#free.push(chunk)
+    this.wake(chunk)
+  }
+
+  /** Moves a chunk to the warm end of a list. */
+  moveTo(chunk: number, list: number): void {
+    this.#unlink(chunk)
+    this.#link(chunk, list, list)
+  }
+
+  /** Moves a chunk just before another, on the other's list: its share of the other's age. */
+  moveBefore(chunk: number, other: number): void {
+    this.#unlink(chunk)
+    this.#link(chunk, this.list[other]!, other)
+  }
+
+  pageCount(chunk: number): number {
+    return 1 << this.order[chunk]!
+  }
+
+  /** The handle that page `index` of a chunk is stored under, 0 when it is not stored. */
+  keptHandle(chunk: number, index: number): number {
+    const first = this.kept[chunk]!
+    if (first === scattered) return this.keptPages.get(chunk)![index]!
+    return first === 0 ? 0 : first + index
+  }
+
+  /** Resolves when the chunk's I/O settled or the chunk is gone; look its page up again then (B9). */
+  whenSettled(chunk: number): Promise<void> {
+    let wake = this.#waiting.get(chunk)
+    if (wake === undefined) {
+      wake = Promise.withResolvers<void>()
+      this.#waiting.set(chunk, wake)
+    }
+    return wake.promise
+  }
+
+  wake(chunk: number): void {
+    const wake = this.#waiting.get(chunk)
+    if (wake === undefined) return
+    this.#waiting.delete(chunk)
+    wake.resolve()
+  }
+
+  #link(chunk: number, list: number, before: number): void {
+    const { previous, next } = this
+    const last = previous[before]!
+    previous[chunk] = last
+    next[chunk] = before
+    next[last] = chunk
+    previous[before] = chunk
+    this.list[chunk] = list
+    this.listPages[list]! += 1 << this.order[chunk]!
+  }
+
+  #unlink(chunk: number): void {
+    const { previous, next } = this
+    const before = previous[chunk]!
+    const after = next[chunk]!
+    next[before] = after
+    previous[after] = before
+    this.listPages[this.list[chunk]!]! -= 1 << this.order[chunk]!
+  }
+
+  #grow(length: number): void {
+    this.frame = grown(this.frame, new Int32Array(length))
+    this.order = grown(this.order, new Uint8Array(length))
+    this.flags = grown(this.flags, new Uint8Array(length))
+    this.pins = grown(this.pins, new Int32Array(length))
+    this.owner = grown(this.owner, new Int32Array(length))
+    this.firstPage = grown(this.firstPage, new Uint32Array(length))
+    this.kept = grown(this.kept, new Float64Array(length))
+    this.restored = grown(this.restored, new Int32Array(length))
+    this.list = grown(this.list, new Uint8Array(length))
+    this.previous = grown(this.previous, new Int32Array(length))
+    this.next = grown(this.next, new Int32Array(length))
+  }
+}
+
+const bytesPerChunk = 4 + 1 + 1 + 4 + 4 + 4 + 8 + 4 + 1 + 4 + 4
+
+type Wake = PromiseWithResolvers<void>
+
+function grown<Column extends { set(values: Column): void }>(from: Column, to: Column): Column {
+  to.set(from)
+  return to
+}

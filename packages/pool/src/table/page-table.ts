@@ -1,0 +1,215 @@
+import { emptyEntry, handleEntry, isPageEntry, pageEntry } from '@spillway/core'
+
+/**
+ * Where each page of a buffer is, in two levels like a processor's page table:
+ *
+ *   block entry (one per 2^maxOrder pages)
+ *     0            all pages empty
+ *     even         one chunk holds all pages of the block            (a huge entry)
+ *     odd          all pages are stored, with adjacent handles       (a huge entry)
+ *     negative     −1 − leaf: each page has an entry of its own, in a leaf
+ *
+ * Block entries lie in segments that come into being when they are first written: a buffer of 1 TiB costs nothing until
+ * it is used, and 4 MiB when all of it is backed up in whole chunks.
+ */
+export class PageTable {
+  readonly pageCount: number
+  /** Pages of a block: 2^maxOrder of the buffer. The last block may be shorter. */
+  readonly blockPages: number
+  /** Pages that a chunk holds. */
+  residentPages = 0
+  /** Pages that only a backup holds. */
+  storedPages = 0
+
+  /** What `look` found. */
+  found: 'empty' | 'chunk' | 'handle' = 'empty'
+  /** How many pages, from the one looked at, `found` is true for: to the chunk's end, the run's end or the limit. */
+  foundPages = 0
+  /** The chunk, or the handle of the page looked at. */
+  foundChunk = 0
+  foundHandle = 0
+
+  readonly #segments: (Float64Array | undefined)[]
+  readonly #leaves: (Float64Array | undefined)[] = []
+  readonly #leafResident: number[] = []
+  readonly #freeLeaves: number[] = []
+
+  constructor(pageCount: number, blockPages: number) {
+    this.pageCount = pageCount
+    this.blockPages = blockPages
+    this.#segments = new Array(Math.ceil(Math.ceil(pageCount / blockPages) / segmentBlocks)).fill(undefined)
+  }
+
+  /** Bytes of segments and leaves, for the statistics. */
+  get metadataBytes(): number {
+    let bytes = 0
+    for (const segment of this.#segments) bytes += segment?.byteLength ?? 0
+    for (const leaf of this.#leaves) bytes += leaf?.byteLength ?? 0
+    return bytes
+  }
+
+  /** Pages of the block that `page` lies in. */
+  blockLength(page: number): number {
+    const first = this.#blockStart(page)
+    return Math.min(this.blockPages, this.pageCount - first)
+  }
+
+  /** First page after the block that `page` lies in. */
+  blockEnd(page: number): number {
+    return Math.min(this.#blockStart(page) + this.blockPages, this.pageCount)
+  }
+
+  /** The chunk that holds `page`, or 0. Allocates nothing: this is the path of every access. */
+  chunkAt(page: number): number {
+    const block = Math.floor(page / this.blockPages)
+    let entry = this.#entry(block)
+    if (entry < 0) entry = this.#leaves[-1 - entry]![page - block * this.blockPages]!
+    return entry !== emptyEntry && isPageEntry(entry) ? entry / 2 - 1 : 0
+  }
+
+  /** Finds out about `page` and the pages after it, up to `end`; the answer is in `found…`. */
+  look(page: number, end: number): void {
+    const block = Math.floor(page / this.blockPages)
+    const start = block * this.blockPages
+    const stop = Math.min(end, start + this.blockPages, this.pageCount)
+    const entry = this.#entry(block)
+    if (entry >= 0) {
+      this.#take(entry, page - start)
+      this.foundPages = stop - page
+      return
+    }
+    const leaf = this.#leaves[-1 - entry]!
+    const first = leaf[page - start]!
+    this.#take(first, 0)
+    const step = this.found === 'handle' ? 2 : 0
+    let index = page - start + 1
+    for (let expected = first + step; index < stop - start && leaf[index] === expected; index++)
+      expected += step
+    this.foundPages = start + index - page
+  }
+
+  /** Enters a chunk for its pages. */
+  setChunk(firstPage: number, pages: number, chunk: number): void {
+    this.#set(firstPage, pages, pageEntry(chunk + 1), 0)
+  }
+
+  /** Enters adjacent handles for pages. */
+  setHandles(firstPage: number, pages: number, handle: number): void {
+    this.#set(firstPage, pages, handleEntry(handle), 2)
+  }
+
+  setEmpty(firstPage: number, pages: number): void {
+    this.#set(firstPage, pages, emptyEntry, 0)
+  }
+
+  #take(entry: number, index: number): void {
+    if (entry === emptyEntry) {
+      this.found = 'empty'
+    } else if (isPageEntry(entry)) {
+      this.found = 'chunk'
+      this.foundChunk = entry / 2 - 1
+    } else {
+      this.found = 'handle'
+      this.foundHandle = (entry - 1) / 2 + index
+    }
+  }
+
+  /** All pages lie in one block. */
+  #set(firstPage: number, pages: number, entry: number, step: number): void {
+    const block = Math.floor(firstPage / this.blockPages)
+    const start = block * this.blockPages
+    this.#count(firstPage, pages, -1)
+    if (pages === this.blockLength(firstPage)) {
+      this.#dropLeaf(block)
+      this.#setEntry(block, entry)
+      this.#countEntry(entry, pages)
+      return
+    }
+    const id = this.#leafOf(block, pages)
+    const leaf = this.#leaves[id]!
+    let value = entry
+    for (let index = firstPage - start; index < firstPage - start + pages; index++) {
+      leaf[index] = value
+      value += step
+    }
+    this.#countEntry(entry, pages)
+    if (entry !== emptyEntry && isPageEntry(entry)) this.#leafResident[id]! += pages
+    else if (this.#leafResident[id] === 0) this.#collapse(block, id)
+  }
+
+  /** Takes the pages' old entries out of the counters. */
+  #count(firstPage: number, pages: number, sign: -1): void {
+    const end = firstPage + pages
+    for (let page = firstPage; page < end; page += this.foundPages) {
+      this.look(page, end)
+      if (this.found === 'chunk') {
+        this.residentPages += sign * this.foundPages
+        const entry = this.#entry(Math.floor(page / this.blockPages))
+        if (entry < 0) this.#leafResident[-1 - entry]! += sign * this.foundPages
+      } else if (this.found === 'handle') {
+        this.storedPages += sign * this.foundPages
+      }
+    }
+  }
+
+  #countEntry(entry: number, pages: number): void {
+    if (entry === emptyEntry) return
+    if (isPageEntry(entry)) this.residentPages += pages
+    else this.storedPages += pages
+  }
+
+  /** The block's leaf, made from its huge entry when there is none yet. */
+  #leafOf(block: number, pagesBeingSet: number): number {
+    const entry = this.#entry(block)
+    if (entry < 0) return -1 - entry
+    const start = block * this.blockPages
+    const leaf = new Float64Array(this.blockLength(start))
+    const step = entry !== emptyEntry && !isPageEntry(entry) ? 2 : 0
+    for (let index = 0; index < leaf.length; index++) leaf[index] = entry + index * step
+    const id = this.#freeLeaves.pop() ?? this.#leaves.length
+    this.#leaves[id] = leaf
+    this.#leafResident[id] = isPageEntry(entry) ? leaf.length - pagesBeingSet : 0
+    this.#setEntry(block, -1 - id)
+    return id
+  }
+
+  /** Turns a leaf without chunks back into a huge entry where all its pages are alike. */
+  #collapse(block: number, id: number): void {
+    const leaf = this.#leaves[id]!
+    const first = leaf[0]!
+    const step = first === emptyEntry ? 0 : 2
+    for (let index = 1; index < leaf.length; index++) if (leaf[index] !== first + index * step) return
+    this.#dropLeaf(block)
+    this.#setEntry(block, first)
+  }
+
+  #dropLeaf(block: number): void {
+    const entry = this.#entry(block)
+    if (entry >= 0) return
+    this.#leaves[-1 - entry] = undefined
+    this.#freeLeaves.push(-1 - entry)
+  }
+
+  #entry(block: number): number {
+    const segment = this.#segments[Math.floor(block / segmentBlocks)]
+    return segment === undefined ? emptyEntry : segment[block % segmentBlocks]!
+  }
+
+  #setEntry(block: number, entry: number): void {
+    const index = Math.floor(block / segmentBlocks)
+    let segment = this.#segments[index]
+    if (segment === undefined) {
+      if (entry === emptyEntry) return
+      const blocks = Math.ceil(this.pageCount / this.blockPages)
+      segment = new Float64Array(Math.min(segmentBlocks, blocks - index * segmentBlocks))
+      this.#segments[index] = segment
+    }
+    segment[block % segmentBlocks] = entry
+  }
+
+  #blockStart(page: number): number {
+    return page - (page % this.blockPages)
+  }
+}
+
+const segmentBlocks = 1024
