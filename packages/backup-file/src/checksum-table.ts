@@ -6,9 +6,9 @@ const blockSlots = 2 ** 16
 /**
  * The CRC-32 of each stored page, in memory, 4 bytes a slot in blocks that come with the first slot used in them.
  *
- * Each sum starts from a number that is made of the backup's salt and the page's handle, which has slot and
- * generation in it. A CRC that starts elsewhere ends elsewhere: so a page that was read from another slot, left from an
- * earlier use of the slot, or written by another backup does not match, whatever it holds.
+ * Each sum starts from a number made of the backup's salt and the page's handle, which has slot and generation in it. A
+ * CRC that starts elsewhere ends elsewhere, so a sum vouches for one page under one handle: what another slot holds, an
+ * earlier use of this one left, or another backup wrote does not match, nor do zeros.
  */
 export class ChecksumTable {
   readonly #salt = randomBytes(4).readUInt32LE()

@@ -96,8 +96,7 @@ export class PageMover {
     // What goes wrong is a value of `written`, so it may be left alone while the sums are made.
     const { checksums, pageSizeBytes, slotOf } = this.#parts
     if (checksums !== undefined) {
-      const turn = workSlices.enter(memory.byteLength)
-      if (turn !== undefined) await turn
+      await workSlices.enterLater(memory.byteLength)
       const slot = slotOf(piece.handle)
       for (let page = 0; page < piece.pageCount; page++) {
         checksums.record(piece.handle + page, slot + page, pageOf(memory, page, pageSizeBytes))

@@ -1,11 +1,6 @@
+import type { Ring } from '@spillway/native'
 import type { Engine } from './engine.ts'
 import type { NativeModule } from './native.ts'
-
-interface Ring {
-  read(fileDescriptor: number, into: Uint8Array, offsetBytes: number): Promise<number>
-  write(fileDescriptor: number, from: Uint8Array, offsetBytes: number): Promise<number>
-  close(): Promise<void>
-}
 
 const ringEntries = 128
 
@@ -27,8 +22,7 @@ export class UringEngine implements Engine {
     if (!ioUring) {
       throw Object.assign(new Error(ioUringReason ?? 'io_uring is not available here'), { code: 'ENOSYS' })
     }
-    const { Ring } = native as unknown as { Ring: { open(options: { entries: number }): Ring } }
-    shared ??= { ring: Ring.open({ entries: ringEntries }), users: 0 }
+    shared ??= { ring: native.Ring.open({ entries: ringEntries }), users: 0 }
     shared.users++
     this.#native = native
     this.#ring = shared.ring

@@ -23,6 +23,12 @@ export class WorkSlices {
     return new Promise((start) => this.#waiting.push({ bytes, start }))
   }
 
+  /** As `enter`, but never at once: what was asked of the ring before gets on its way first. */
+  enterLater(bytes: number): Promise<void> {
+    this.#schedule()
+    return new Promise((start) => this.#waiting.push({ bytes, start }))
+  }
+
   #fits(bytes: number): boolean {
     return this.#spentBytes === 0 || this.#spentBytes + bytes <= this.#budgetBytes
   }

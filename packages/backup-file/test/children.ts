@@ -1,0 +1,46 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { fileURLToPath } from 'node:url'
+
+export interface Child {
+  /** Ends it as nothing can prevent. */
+  kill(): Promise<void>
+  /** All it printed, once it has ended. */
+  readonly output: Promise<string>
+}
+
+interface ChildOptions {
+  /** Run it as a user who may do nothing, when this process is root. */
+  readonly unprivileged?: boolean
+  /** Run it through this shell line, which ends in `"$@"`. */
+  readonly shell?: string
+}
+
+/** Starts a script of `children/` on this Node, and resolves when it printed its first line. */
+export async function runChild(script: string, argv: string[], options: ChildOptions = {}): Promise<Child> {
+  const file = (name: string) => fileURLToPath(new URL(name, import.meta.url))
+  const command = [
+    process.execPath,
+    '--import',
+    file('resolve-sources.mjs'),
+    file(`children/${script}`),
+    ...argv,
+  ]
+  const [program, ...rest] =
+    options.shell === undefined ? command : ['/bin/sh', '-c', options.shell, 'sh', ...command]
+  const user = options.unprivileged && process.getuid?.() === 0 ? { uid: 65534, gid: 65534 } : {}
+  const child = spawn(program, rest, { stdio: ['ignore', 'pipe', 'inherit'], ...user })
+  let text = ''
+  child.stdout.on('data', (data: Buffer) => {
+    text += data.toString()
+  })
+  const ended = once(child, 'close')
+  await Promise.race([once(child.stdout, 'data'), ended])
+  return {
+    kill: async () => {
+      child.kill('SIGKILL')
+      await ended
+    },
+    output: ended.then(() => text),
+  }
+}

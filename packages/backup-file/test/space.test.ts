@@ -1,0 +1,166 @@
+import { statfsSync } from 'node:fs'
+import { expect, it } from 'vitest'
+import { openFileBackup } from '../src/index.ts'
+import { faulty } from './faulty-file-system.ts'
+import { memoryFileSystem, scratchDirectory } from './kinds.ts'
+import { count, expectHeld, pageBytes, pattern, singles, store } from './pages.ts'
+
+const directory = scratchDirectory()
+const settled = async (condition: () => boolean): Promise<void> => {
+  while (!condition()) await new Promise((resolve) => setTimeout(resolve, 2))
+}
+
+it('T8: says the least of its capacity and what the file system has beyond keepFreeBytes', async () => {
+  await using small = await openFileBackup({ directory, capacityBytes: 10 * pageBytes + 5, keepFreeBytes: 0 })
+  expect(await small.bytesAvailable()).toBe(10 * pageBytes)
+  await store(small, pattern(3, 1))
+  expect(await small.bytesAvailable()).toBe(7 * pageBytes)
+
+  const { bsize, blocks } = statfsSync(directory)
+  await using greedy = await openFileBackup({ directory, keepFreeBytes: bsize * blocks })
+  expect(await greedy.bytesAvailable()).toBe(0)
+  const { handles, error } = await greedy.backupPages([pattern(2, 1)])
+  expect(handles).toEqual([])
+  expect(error).toMatchObject({ code: 'ENOSPC', message: expect.stringContaining('keepFreeBytes') })
+})
+
+it('keeps 5 % of the file system free by default', async () => {
+  const { bsize, blocks } = statfsSync(directory)
+  await using backup = await openFileBackup({ directory })
+  expect(backup.stats().keepFreeBytes).toBe(Math.floor(bsize * blocks * 0.05))
+})
+
+it('never grants the same free space twice, however many calls ask for it', async () => {
+  const inner = memoryFileSystem()
+  let freePages = 100
+  const fileSystem = faulty(inner, {
+    statfs: (_path, done) =>
+      setImmediate(() => done(null, { bsize: pageBytes, blocks: 1000, bavail: freePages })),
+  })
+  await using backup = await openFileBackup({
+    directory: '/spill',
+    fs: fileSystem,
+    keepFreeBytes: 10 * pageBytes,
+  })
+  const results = await Promise.all(
+    Array.from({ length: 20 }, (_, seed) => backup.backupPages([pattern(7, seed)])),
+  )
+  const stored = results.reduce((pages, { handles }) => pages + count(handles), 0)
+  expect(stored).toBe(90)
+  for (const { error } of results.filter(({ handles }) => count(handles) < 7)) {
+    expect(error).toMatchObject({ code: 'ENOSPC' })
+  }
+  // Slots that have their space already need none of what is left.
+  freePages = 0
+  await backup.drop(results.flatMap(({ handles }) => handles))
+  await store(backup, pattern(90, 99))
+  expect((await backup.backupPages([pattern(1, 1)])).error).toMatchObject({ code: 'ENOSPC' })
+})
+
+it('gives the space of dropped pages back beyond warmBytes, in holes, and uses it again', async () => {
+  await using backup = await openFileBackup({
+    directory,
+    warmBytes: 2 ** 20,
+    keepFreeBytes: 0,
+    io: 'threads',
+  })
+  expect(backup.stats().holes).toMatchObject({ used: true })
+  const bytes = pattern(8192, 1)
+  const handles = singles(await store(backup, bytes))
+  const full = backup.stats().mediumBytes
+  expect(full).toBeGreaterThanOrEqual(8192 * pageBytes)
+  // Keep the first and the last page: what lies between must go without them.
+  await backup.drop(handles.slice(1, -1))
+  await settled(() => backup.stats().holes.punchedBytes >= 8190 * pageBytes - 2 ** 20 - 2 ** 21)
+  await settled(() => backup.stats().mediumBytes <= 4 * 2 ** 20)
+  await expectHeld(backup, [handles[0]], bytes.subarray(0, pageBytes))
+  await expectHeld(backup, [handles[8191]], bytes.subarray(8191 * pageBytes))
+  const again = pattern(8190, 2)
+  await expectHeld(backup, await store(backup, again), again)
+})
+
+it('T4: dropping single pages punches none of their neighbours', async () => {
+  await using backup = await openFileBackup({ directory, warmBytes: 0, keepFreeBytes: 0, io: 'threads' })
+  const bytes = pattern(512, 1)
+  const handles = singles(await store(backup, bytes))
+  const page = (index: number) => bytes.subarray(index * pageBytes, (index + 1) * pageBytes)
+  const kept = handles.flatMap((_, index) => (index % 64 < 20 ? [index] : []))
+  await backup.drop(handles.filter((_, index) => index % 64 >= 20))
+  await settled(() => backup.stats().holes.punchedBytes === 8 * 44 * pageBytes)
+  for (const index of kept) await expectHeld(backup, [handles[index]], page(index))
+})
+
+it('takes slots that wait to be punched when there are no others', async () => {
+  await using backup = await openFileBackup({
+    directory,
+    capacityBytes: 4096 * pageBytes,
+    warmBytes: 0,
+    keepFreeBytes: 0,
+    io: 'threads',
+  })
+  for (let round = 0; round < 3; round++) {
+    const bytes = pattern(4096, round)
+    const handles = await store(backup, bytes)
+    await expectHeld(backup, handles, bytes)
+    await backup.drop(handles)
+    expect(await backup.bytesAvailable()).toBe(4096 * pageBytes)
+  }
+})
+
+it('cuts the file off when its last page is dropped and there are no holes', async () => {
+  const fileSystem = memoryFileSystem()
+  await using backup = await openFileBackup({ path: '/spill/pages', fs: fileSystem, warmBytes: 0 })
+  const size = () =>
+    (fileSystem as unknown as typeof import('node:fs')).statSync('/spill/pages').size - 2 * 2 ** 20
+  expect(backup.stats().holes).toMatchObject({ used: false, reason: expect.stringContaining('injected') })
+  const one = await store(backup, pattern(3, 1))
+  const two = await store(backup, pattern(3, 2))
+  await backup.drop(one)
+  expect(size()).toBe(6 * pageBytes)
+  await backup.drop(two)
+  // What comes now must wait for the cut and not be cut off itself.
+  const bytes = pattern(2, 3)
+  await expectHeld(backup, await store(backup, bytes), bytes)
+  expect(size()).toBe(2 * pageBytes)
+})
+
+it('reserves space that the file really has', async () => {
+  await using backup = await openFileBackup({ directory, keepFreeBytes: 0, io: 'threads' })
+  const before = backup.stats().mediumBytes
+  const reservation = await backup.reserve(1000 * pageBytes)
+  expect(backup.stats().mediumBytes).toBeGreaterThanOrEqual(before + 1000 * pageBytes)
+  const bytes = pattern(1500, 1)
+  const { handles, error } = await backup.backupPages([bytes], { reservation })
+  expect(error).toBeUndefined()
+  expect(reservation.bytes).toBe(0)
+  await expectHeld(backup, handles, bytes)
+  const unused = await backup.reserve(10 * pageBytes)
+  const [{ first }] = handles
+  await expect(backup.drop([{ first: first + 2 ** 30, count: 1 }])).rejects.toMatchObject({ code: 'ESTALE' })
+  await unused.release()
+  expect(unused.bytes).toBe(0)
+})
+
+it('tells what moves the bytes and why, for each choice', async () => {
+  await using automatic = await openFileBackup({ directory, keepFreeBytes: 0 })
+  const { io, direct } = automatic.stats()
+  expect(io.reason).not.toBe('')
+  expect(direct).toEqual({ used: true, reason: 'tried on this file' })
+  await using buffered = await openFileBackup({ directory, keepFreeBytes: 0, io: 'threads', direct: false })
+  expect(buffered.stats()).toMatchObject({
+    io: { engine: 'threads', reason: "io: 'threads'" },
+    direct: { used: false, reason: 'direct: false' },
+  })
+  await using injected = await openFileBackup({ directory: '/spill', fs: memoryFileSystem() })
+  expect(injected.stats()).toMatchObject({
+    io: { engine: 'threads', reason: 'the file system is injected' },
+    direct: { used: false, reason: 'the file system is injected' },
+  })
+})
+
+it('T10: counts the pages that nobody dropped', async () => {
+  const backup = await openFileBackup({ directory, keepFreeBytes: 0 })
+  await store(backup, pattern(5, 1))
+  await backup.close()
+  expect(backup.stats()).toMatchObject({ leakedPages: 5, mediumBytes: 0 })
+})
