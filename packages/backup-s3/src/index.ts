@@ -1,3 +1,8 @@
+export {
+  type ClientRequestHandler,
+  type PageHttpHandlerOptions,
+  pageHttpHandler,
+} from './http/page-http-handler.ts'
 export type { CostReport, RequestVerb, VerbCosts } from './ledger.ts'
 export type {
   CompactionOptions,

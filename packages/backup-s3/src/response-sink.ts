@@ -29,4 +29,6 @@ export const responseSink = Symbol.for('spillway.s3.response-sink')
 export interface PageRequestOptions {
   readonly [responseSink]?: ResponseSink
   readonly connectTimeoutMs?: number
+  /** Longest silence within the body. */
+  readonly bodyTimeoutMs?: number
 }

@@ -29,6 +29,7 @@ interface Part extends RangePart {
   readonly object: SegmentObject
   /** Number of its first page in the call. */
   readonly firstPage: number
+  readonly firstHandle: number
   group: Group | undefined
   error: Error | undefined
 }
@@ -126,6 +127,7 @@ export class Restores {
     const size = this.#settings.pageSizeBytes
     let page = 0
     for (const run of handles) {
+      const pageOfRun = page
       this.#table.forEachExtent(run, ({ object, slot, pages }) => {
         const last = call.parts.at(-1)
         if (last?.error !== undefined) return
@@ -133,13 +135,15 @@ export class Restores {
         const good = bad === undefined ? pages : bad - slot
         const base = { call, object, group: undefined, arrived: 0, badPages: [] as number[] }
         if (good > 0) {
-          const part = { ...base, slot, pages: good, firstPage: page, error: undefined }
+          const firstHandle = run.first + page - pageOfRun
+          const part = { ...base, slot, pages: good, firstPage: page, firstHandle, error: undefined }
           call.parts.push({ ...part, badPages: [], memory: memory.take(good * size) })
         }
         page += good
         if (bad !== undefined) {
-          const error = this.#damaged(object, bad, page)
-          call.parts.push({ ...base, slot: bad, pages: 1, firstPage: page, memory: [], error })
+          const firstHandle = run.first + page - pageOfRun
+          const error = this.#damaged(object, bad, page, firstHandle)
+          call.parts.push({ ...base, slot: bad, pages: 1, firstPage: page, firstHandle, memory: [], error })
         }
       })
     }
@@ -274,7 +278,7 @@ export class Restores {
       if (again.badPages.length > 0) {
         part.object.quarantined ??= new Set()
         part.object.quarantined.add(slot)
-        part.error = this.#damaged(part.object, slot, part.firstPage + page)
+        part.error = this.#damaged(part.object, slot, part.firstPage + page, part.firstHandle + page)
         return
       }
       part.badPages.shift()
@@ -298,11 +302,12 @@ export class Restores {
     if (--call.left === 0) call.settle()
   }
 
-  #damaged(object: SegmentObject, slot: number, page: number): SpillwayError {
+  #damaged(object: SegmentObject, slot: number, page: number, handle: number): SpillwayError {
     const key = this.#keys.segment(object.epoch, object.number)
     return new SpillwayError('EBADMSG', `page ${slot} of ${key} does not match its checksum`, {
       backup: this.#settings.name,
       page,
+      handle,
       offsetBytes: slot * this.#settings.pageSizeBytes,
     })
   }

@@ -155,6 +155,9 @@ export class S3Backup implements Backup {
 
   async backupPages(spans: readonly Uint8Array[], options: BackupPagesOptions = {}): Promise<BackupResult> {
     assertBackupPagesOptions(options)
+    if (options.reservation !== undefined) {
+      throw new TypeError('reservation is of another backup; this one gives out none')
+    }
     const pages = countPages(spans, this.#settings.pageSizeBytes)
     return this.#gate.run(async () => {
       if (pages === 0) return { handles: [] }

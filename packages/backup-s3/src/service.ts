@@ -362,7 +362,7 @@ export class S3Service {
     command: object & { readonly middlewareStack: unknown; resolveMiddleware: (...args: never[]) => unknown },
     attempt: Attempt,
   ): Promise<Out & ServiceAnswer> {
-    const { client, name, firstByteTimeoutMs, connectTimeoutMs } = this.#settings
+    const { client, name, firstByteTimeoutMs, connectTimeoutMs, bodyTimeoutMs } = this.#settings
     const { what, signal, bytesSent = 0, timeoutMs = firstByteTimeoutMs } = attempt
     signal?.throwIfAborted()
     if (!attempt.free) this.#ledger.assertBudget(verb, attempt.bytesExpected ?? bytesSent)
@@ -401,6 +401,7 @@ export class S3Service {
     const options: PageRequestOptions & { abortSignal: AbortSignal } = {
       abortSignal: controller.signal,
       connectTimeoutMs,
+      bodyTimeoutMs,
       ...(attempt.sink === undefined ? {} : { [responseSink]: timerStopping(attempt.sink, timer) }),
     }
     const aborted = new Promise<never>((_, reject) => {

@@ -1,0 +1,225 @@
+import { connect, type Socket } from 'node:net'
+import { type ConnectionOptions, connect as connectTls } from 'node:tls'
+import { SpillwayError } from '@spillway/core'
+import type { ResponseSink } from '../response-sink.ts'
+import { type ParsedHead, ResponseParser } from './response-parser.ts'
+
+/** What is read when the bytes have no place of their own yet. */
+const stagingBytes = 256 * 1024
+/** Bodies of refusals are short. */
+const maxRefusalBytes = 1024 * 1024
+
+export interface Origin {
+  readonly secure: boolean
+  readonly host: string
+  readonly port: number
+}
+
+export interface RawResponse extends ParsedHead {
+  /** The body, unless it went into the sink. */
+  readonly body: Buffer
+}
+
+/** One request and its response. */
+interface Exchange {
+  readonly parser: ResponseParser
+  readonly sink: ResponseSink
+  readonly finish: (response: RawResponse | undefined, error?: Error) => void
+  streamsIntoSink: boolean
+  lent: Uint8Array | undefined
+}
+
+/**
+ * A connection that reads bodies straight into the memory of the sink: before each read the socket asks where to put
+ * the bytes, and gets the pages themselves where they are large enough, else a buffer that is copied from.
+ *
+ *   connecting ─▶ idle ─▶ request ─▶ idle ─▶ …
+ *                   └──── closed ◀────┘ (on error, abort, `connection: close`)
+ */
+export class Connection {
+  readonly #socket: Socket
+  readonly #staging = Buffer.allocUnsafeSlow(stagingBytes)
+  #exchange: Exchange | undefined
+  #timer: NodeJS.Timeout | undefined
+  /** Whether it has carried a response before. */
+  wasUsed = false
+  /** Whether any byte of the current response has come. */
+  hasAnswered = false
+  isClosed = false
+  onClosed: () => void = () => {}
+
+  private constructor(origin: Origin, options: ConnectionOptions) {
+    const { host, port } = origin
+    const onread = { buffer: () => this.#nextBuffer(), callback: (bytes: number) => this.#received(bytes) }
+    this.#socket = origin.secure
+      ? connectTls({
+          servername: host,
+          ALPNProtocols: ['http/1.1'],
+          ...options,
+          host,
+          port,
+          onread,
+        } as ConnectionOptions)
+      : connect({ host, port, onread })
+    this.#socket.setNoDelay(true)
+    this.#socket.on('error', (error) => this.#close(error))
+    this.#socket.on('close', () => this.#close(undefined))
+  }
+
+  /** Connects. Rejects with `ETIMEDOUT`, the system's error, or the signal's reason. */
+  static open(
+    origin: Origin,
+    options: ConnectionOptions,
+    timeoutMs: number,
+    signal: AbortSignal | undefined,
+  ): Promise<Connection> {
+    return new Promise((resolve, reject) => {
+      const connection = new Connection(origin, options)
+      const socket = connection.#socket
+      const settle = (error?: unknown) => {
+        clearTimeout(timer)
+        signal?.removeEventListener('abort', onAbort)
+        socket.removeListener('error', settle)
+        if (error === undefined) return resolve(connection)
+        connection.destroy()
+        reject(error)
+      }
+      const onAbort = () => settle(signal!.reason)
+      const timer = setTimeout(() => {
+        const where = `${origin.host}:${origin.port}`
+        settle(new SpillwayError('ETIMEDOUT', `no connection to ${where} within ${timeoutMs} ms`))
+      }, timeoutMs)
+      socket.once(origin.secure ? 'secureConnect' : 'connect', () => settle())
+      socket.once('error', settle)
+      signal?.addEventListener('abort', onAbort, { once: true })
+      if (signal?.aborted) onAbort()
+    })
+  }
+
+  /** Sends the head of a request without a body and reads the response. */
+  exchange(
+    head: string,
+    sink: ResponseSink,
+    silenceMs: number,
+    signal: AbortSignal | undefined,
+  ): Promise<RawResponse> {
+    return new Promise((resolve, reject) => {
+      const finish = (response: RawResponse | undefined, error?: Error) => {
+        clearTimeout(this.#timer)
+        this.#timer = undefined
+        signal?.removeEventListener('abort', onAbort)
+        this.#exchange = undefined
+        if (response === undefined) {
+          this.destroy()
+          return reject(error)
+        }
+        this.wasUsed = true
+        if (!parser.keepAlive) this.destroy()
+        resolve(response)
+      }
+      const onAbort = () => finish(undefined, signal!.reason as Error)
+      const parser = new ResponseParser(this.#events(sink, silenceMs))
+      this.hasAnswered = false
+      this.#exchange = { parser, sink, finish, streamsIntoSink: false, lent: undefined }
+      if (signal?.aborted) return onAbort()
+      signal?.addEventListener('abort', onAbort, { once: true })
+      this.#socket.write(head, 'latin1')
+    })
+  }
+
+  /** An idle connection does not keep the process alive. */
+  setIdle(idle: boolean): void {
+    if (idle) this.#socket.unref()
+    else this.#socket.ref()
+  }
+
+  /** Ends at once: nothing is written into anybody's memory afterwards. */
+  destroy(): void {
+    this.#socket.destroy()
+    this.#close(undefined)
+  }
+
+  #events(sink: ResponseSink, silenceMs: number) {
+    let head: ParsedHead | undefined
+    const body: Uint8Array[] = []
+    let bodyBytes = 0
+    return {
+      onHead: (parsed: ParsedHead) => {
+        head = parsed
+        const exchange = this.#exchange!
+        const { status, headers } = parsed
+        if (status >= 200 && status < 300) {
+          const length = headers['content-length']
+          exchange.streamsIntoSink = sink.begin({
+            status,
+            contentRange: headers['content-range'],
+            contentLength: length === undefined ? undefined : Number(length),
+            etag: headers['etag'],
+          })
+          if (!exchange.streamsIntoSink)
+            throw new SpillwayError('EINTR', 'another request for the same bytes was faster')
+        }
+        this.#timer = setTimeout(() => {
+          const text = `the body of the answer fell silent for ${silenceMs} ms`
+          this.#exchange?.finish(undefined, new SpillwayError('ETIMEDOUT', text))
+        }, silenceMs)
+      },
+      onBody: (chunk: Uint8Array) => {
+        if (this.#exchange!.streamsIntoSink) return sink.write(chunk)
+        bodyBytes += chunk.byteLength
+        if (bodyBytes > maxRefusalBytes) throw new Error('the body of the refusal is too long')
+        body.push(Uint8Array.from(chunk))
+      },
+      onDone: () => this.#exchange!.finish({ ...head!, body: Buffer.concat(body) }),
+    }
+  }
+
+  #nextBuffer(): Uint8Array {
+    const exchange = this.#exchange
+    if (exchange === undefined) return this.#staging
+    exchange.lent = undefined
+    const ahead = exchange.streamsIntoSink ? exchange.parser.bodyBytesAhead : 0
+    const memory = ahead > 0 ? exchange.sink.memory() : undefined
+    if (memory === undefined) return this.#staging
+    exchange.lent = memory.byteLength > ahead ? memory.subarray(0, ahead) : memory
+    return exchange.lent
+  }
+
+  #received(bytes: number): boolean {
+    const exchange = this.#exchange
+    if (exchange === undefined) {
+      // Nobody asked for anything.
+      this.destroy()
+      return false
+    }
+    this.hasAnswered = true
+    this.#timer?.refresh()
+    try {
+      if (exchange.lent !== undefined) {
+        exchange.sink.filled(bytes)
+        exchange.parser.filled(bytes)
+      } else {
+        exchange.parser.push(this.#staging.subarray(0, bytes))
+      }
+    } catch (error) {
+      exchange.finish(undefined, protocolError(error))
+    }
+    return !this.isClosed
+  }
+
+  #close(error: Error | undefined): void {
+    if (this.isClosed) return
+    this.isClosed = true
+    const exchange = this.#exchange
+    if (exchange !== undefined && !exchange.parser.closed()) {
+      const text = 'the connection closed before the answer was whole'
+      exchange.finish(undefined, error ?? Object.assign(new Error(text), { code: 'ECONNRESET' }))
+    }
+    this.onClosed()
+  }
+}
+
+function protocolError(error: unknown): Error {
+  if (error instanceof SpillwayError) return error
+  return new SpillwayError('EIO', 'the answer is not what HTTP allows', { cause: error, retryable: true })
+}

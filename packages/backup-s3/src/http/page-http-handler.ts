@@ -1,0 +1,198 @@
+import { Readable } from 'node:stream'
+import type { ConnectionOptions } from 'node:tls'
+import { S3Client, type S3ClientConfig } from '@aws-sdk/client-s3'
+import { assertKnownOptions, SpillwayError } from '@spillway/core'
+import { type PageRequestOptions, responseSink } from '../response-sink.ts'
+import { Connection, type Origin } from './connection.ts'
+
+export interface PageHttpHandlerOptions {
+  /** Takes every request that is not a restore of pages. @default the SDK's own handler for Node */
+  readonly fallback?: ClientRequestHandler
+  /** @default 3,000; `connectTimeoutMs` of the backup goes before */
+  readonly connectTimeoutMs?: number
+  /** Longest silence within a body. @default 5,000; `bodyTimeoutMs` of the backup goes before */
+  readonly bodyTimeoutMs?: number
+  /** Connections that are kept for the next request. @default 64 */
+  readonly maxIdleConnections?: number
+  /** Options for https, as `ca`, `cert`, `key`, `rejectUnauthorized`. */
+  readonly tls?: ConnectionOptions
+}
+
+/** What an `S3Client` takes as its request handler. */
+export type ClientRequestHandler = Extract<
+  NonNullable<S3ClientConfig['requestHandler']>,
+  { handle: (...args: never[]) => unknown }
+>
+
+/** The parts of the SDK's request that are needed. */
+interface OutgoingRequest {
+  readonly method: string
+  readonly protocol: string
+  readonly hostname: string
+  readonly port?: number
+  readonly path: string
+  readonly query?: Record<string, string | string[] | null>
+  readonly headers: Record<string, string>
+  readonly body?: unknown
+}
+
+type HandlerOptions = PageRequestOptions & { readonly abortSignal?: AbortSignal }
+/** The parts of a handler that the SDK asks for beside `handle`. */
+interface HandlerConfiguration {
+  updateHttpClientConfig?(key: never, value: never): void
+  httpHandlerConfigs?(): object
+  destroy?(): void
+}
+type Handle = (request: OutgoingRequest, options?: HandlerOptions) => Promise<{ response: unknown }>
+
+/**
+ * A request handler for `S3Client` that is made for page traffic: a restore's body is read from the socket straight
+ * into the pages, at a third of the client's CPU time. Everything else goes to the SDK's own handler.
+ *
+ *   new S3Client({ requestHandler: pageHttpHandler(), … })
+ */
+export function pageHttpHandler(options: PageHttpHandlerOptions = {}): ClientRequestHandler {
+  const known = ['fallback', 'connectTimeoutMs', 'bodyTimeoutMs', 'maxIdleConnections', 'tls']
+  assertKnownOptions(options, known, 'pageHttpHandler')
+  return new PageHttpHandler(options) as unknown as ClientRequestHandler
+}
+
+class PageHttpHandler {
+  readonly metadata = { handlerProtocol: 'http/1.1' }
+  readonly #options: PageHttpHandlerOptions
+  readonly #idle = new Map<string, Connection[]>()
+  readonly #busy = new Set<Connection>()
+  #fallback: (ClientRequestHandler & HandlerConfiguration) | undefined
+
+  constructor(options: PageHttpHandlerOptions) {
+    this.#options = options
+    this.#fallback = options.fallback
+  }
+
+  async handle(request: OutgoingRequest, options: HandlerOptions = {}): Promise<{ response: unknown }> {
+    const sink = options[responseSink]
+    const isPlain = request.method === 'GET' && request.body === undefined
+    if (sink === undefined || !isPlain) {
+      const handler = this.#other()
+      return (handler.handle as unknown as Handle).call(handler, request, options)
+    }
+    const { abortSignal } = options
+    const silenceMs = options.bodyTimeoutMs ?? this.#options.bodyTimeoutMs ?? 5_000
+    const origin = originOf(request)
+    for (;;) {
+      const connection = await this.#connection(origin, options)
+      try {
+        const { status, headers, body } = await connection.exchange(
+          headOf(request),
+          sink,
+          silenceMs,
+          abortSignal,
+        )
+        this.#release(origin, connection)
+        // The bytes are checked by their own sums; of a body that the SDK does not see it must not want to check any.
+        for (const name of Object.keys(headers)) if (name.startsWith('x-amz-checksum-')) delete headers[name]
+        return {
+          response: { statusCode: status, headers, body: Readable.from(body.length === 0 ? [] : [body]) },
+        }
+      } catch (error) {
+        this.#busy.delete(connection)
+        // A kept connection may have been closed by the service at the moment the request went out.
+        const wasStale = connection.wasUsed && !connection.hasAnswered && !abortSignal?.aborted
+        if (!wasStale) throw error
+      }
+    }
+  }
+
+  destroy(): void {
+    for (const connections of this.#idle.values()) for (const connection of connections) connection.destroy()
+    for (const connection of this.#busy) connection.destroy()
+    this.#idle.clear()
+    this.#fallback?.destroy?.()
+  }
+
+  updateHttpClientConfig(key: never, value: never): void {
+    this.#other().updateHttpClientConfig?.(key, value)
+  }
+
+  httpHandlerConfigs(): object {
+    return this.#other().httpHandlerConfigs?.() ?? {}
+  }
+
+  #other(): ClientRequestHandler & HandlerConfiguration {
+    // The handler's own package is not a dependency of this one: a client that is never used lends its handler.
+    this.#fallback ??= new S3Client({
+      region: 'us-east-1',
+      credentials: { accessKeyId: 'none', secretAccessKey: 'none' },
+    }).config.requestHandler as unknown as ClientRequestHandler
+    return this.#fallback
+  }
+
+  async #connection(origin: Origin, options: HandlerOptions): Promise<Connection> {
+    const name = nameOf(origin)
+    const kept = this.#idle.get(name)?.pop()
+    const timeoutMs = options.connectTimeoutMs ?? this.#options.connectTimeoutMs ?? 3_000
+    const connection =
+      kept ?? (await Connection.open(origin, this.#options.tls ?? {}, timeoutMs, options.abortSignal))
+    connection.onClosed = () => this.#busy.delete(connection)
+    connection.setIdle(false)
+    this.#busy.add(connection)
+    return connection
+  }
+
+  #release(origin: Origin, connection: Connection): void {
+    this.#busy.delete(connection)
+    if (connection.isClosed) return
+    const name = nameOf(origin)
+    const idle = this.#idle.get(name) ?? []
+    this.#idle.set(name, idle)
+    if (idle.length >= (this.#options.maxIdleConnections ?? 64)) {
+      connection.destroy()
+      return
+    }
+    connection.onClosed = () => {
+      const at = idle.indexOf(connection)
+      if (at >= 0) idle.splice(at, 1)
+    }
+    connection.setIdle(true)
+    idle.push(connection)
+  }
+}
+
+function originOf({ protocol, hostname, port }: OutgoingRequest): Origin {
+  const secure = protocol === 'https:'
+  if (!secure && protocol !== 'http:') {
+    throw new SpillwayError('EINVAL', `pageHttpHandler() speaks http and https, not ${protocol}`)
+  }
+  return { secure, host: hostname.replace(/^\[|\]$/g, ''), port: port ?? (secure ? 443 : 80) }
+}
+
+function nameOf({ secure, host, port }: Origin): string {
+  return `${secure ? 'https' : 'http'}://${host}:${port}`
+}
+
+function headOf(request: OutgoingRequest): string {
+  const query = queryOf(request.query ?? {})
+  let head = `GET ${request.path}${query === '' ? '' : `?${query}`} HTTP/1.1\r\n`
+  const { headers } = request
+  if (headers['host'] === undefined) head += `host: ${request.hostname}\r\n`
+  for (const name of Object.keys(headers)) head += `${name}: ${headers[name]}\r\n`
+  return `${head}\r\n`
+}
+
+/** In the order and with the escapes that the signature was made for. */
+function queryOf(query: Record<string, string | string[] | null>): string {
+  const parts: string[] = []
+  for (const key of Object.keys(query).sort()) {
+    const values = query[key]
+    if (Array.isArray(values)) for (const value of values) parts.push(`${escapeUri(key)}=${escapeUri(value)}`)
+    else parts.push(values ? `${escapeUri(key)}=${escapeUri(values)}` : escapeUri(key))
+  }
+  return parts.join('&')
+}
+
+function escapeUri(text: string): string {
+  return encodeURIComponent(text).replace(
+    /[!'()*]/g,
+    (char) => `%${char.charCodeAt(0).toString(16).toUpperCase()}`,
+  )
+}
