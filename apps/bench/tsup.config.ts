@@ -1,4 +1,8 @@
 import { defineConfig } from 'tsup'
 import { base } from '../../tsup.base.ts'
 
-export default defineConfig({ ...base, entry: ['src/cli.ts'], dts: false })
+export default defineConfig({
+  ...base,
+  entry: ['src/cli.ts', 'src/case-process.ts', 'src/ceilings-process.ts'],
+  dts: false,
+})

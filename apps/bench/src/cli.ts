@@ -1,1 +1,108 @@
-export {}
+#!/usr/bin/env node
+import { Command, CommanderError } from 'commander'
+import { backendNames } from './backends.ts'
+import { compareCommand } from './compare-command.ts'
+import { runCommand } from './run-command.ts'
+import { parseRunOptions, quickDefaults, type RunArguments } from './run-options.ts'
+import { selfTestCommand } from './self-test-command.ts'
+import { failureLine, UsageError } from './usage-error.ts'
+
+/*
+ * Exit status: 0 all right, 1 a byte was wrong or a case failed or something became slower, 2 bad usage, 130 interrupted.
+ */
+
+const stop = new AbortController()
+let interrupted = false
+for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+  process.on(signal, () => {
+    interrupted = true
+    stop.abort(new Error('interrupted'))
+  })
+}
+
+function buildProgram(): Command {
+  const program = new Command('spillway-bench')
+    .description(
+      'Runs pools on every backend with real files, proves that no byte was lost, and compares them with the physical limits.',
+    )
+    .exitOverride()
+    .configureOutput({ outputError: (text, write) => write(text) })
+
+  program
+    .command('run')
+    .description('measure backends with real files under a memory limit')
+    .option('--backend <names>', `comma-separated: ${backendNames().join(', ')}`, 'shmem,file')
+    .option(
+      '--input <paths...>',
+      'files and directories to load (default: node_modules and the node executable)',
+    )
+    .option('--limit <size>', 'memory limit of the pool', '256MiB')
+    .option('--overcommit <factor>', 'how many times the limit the data is', '4')
+    .option('--workload <names>', 'comma-separated: sweep, random, zipf', 'sweep,random,zipf')
+    .option('--page-size <size>', 'size of a page: a power of two from 4KiB to 2MiB', '4KiB')
+    .option('--buffer-size <size>', 'size of a buffer (default: 8MiB, less with a small limit)')
+    .option('--rounds <count>', 'measured rounds; one more warms up', '5')
+    .option('--concurrency <count>', 'touches in flight', '4')
+    .option(
+      '--directory <path>',
+      'where the file backend and the raw file measurements work (default: a temporary directory on a disk)',
+    )
+    .option('--io <engine>', 'file backend: auto, uring or threads', 'auto')
+    .option('--checksums <on|off>', 'file backend: a checksum for every page', 'on')
+    .option('--seed <number>', 'of salts and draws: the same seed gives the same run', '1')
+    .option(
+      '--peers',
+      'also measure what one writes by hand with node:fs, under the same memory control group',
+    )
+    .option('--no-ceilings', 'do not measure what the machine can do at most')
+    .option(
+      '--quick',
+      `small: limit ${quickDefaults.limit}, overcommit ${quickDefaults.overcommit}, ${quickDefaults.rounds} rounds, unless given`,
+    )
+    .option('--json <file>', 'result as JSON', 'bench-results/run.json')
+    .option('--no-json', 'no JSON')
+    .option('--report <file>', 'result as a self-contained HTML page', 'bench-results/run.html')
+    .option('--no-report', 'no HTML page')
+    .action(async (given: RunArguments, command: Command) => {
+      process.exitCode = await runCommand(parseRunOptions(withQuick(given, command)), stop.signal)
+    })
+
+  program
+    .command('compare')
+    .description('compare the JSON of two runs; exit status 1 when the second is slower')
+    .argument('<first>', 'JSON of the first run')
+    .argument('<second>', 'JSON of the second run')
+    .option('--threshold <percent>', 'how much slower is a regression', '10')
+    .action((first: string, second: string, { threshold }: { threshold: string }) => {
+      process.exitCode = compareCommand(first, second, threshold)
+    })
+
+  program
+    .command('self-test')
+    .description('spoil a backend on purpose and check that the bench notices every time')
+    .action(async () => {
+      process.exitCode = await selfTestCommand(stop.signal)
+    })
+
+  return program
+}
+
+/** `--quick` changes defaults only: what was said on the command line stays. */
+function withQuick(given: RunArguments, command: Command): RunArguments {
+  if (!given.quick) return given
+  const names = Object.keys(quickDefaults) as (keyof typeof quickDefaults)[]
+  const changed = names.filter((name) => command.getOptionValueSource(name) === 'default')
+  return { ...given, ...Object.fromEntries(changed.map((name) => [name, quickDefaults[name]])) }
+}
+
+try {
+  await buildProgram().parseAsync()
+} catch (failure) {
+  if (interrupted) process.exitCode = 130
+  else if (failure instanceof CommanderError) process.exitCode = failure.exitCode === 0 ? 0 : 2
+  else {
+    console.error(`spillway-bench: ${failureLine(failure)}`)
+    if (process.env['SPILLWAY_BENCH_STACKS']) console.error(failure)
+    process.exitCode = failure instanceof UsageError ? 2 : 1
+  }
+}

@@ -1,0 +1,126 @@
+import type { Backup } from '@spillway/core'
+import { UsageError } from './usage-error.ts'
+
+/** What a backend is opened with. */
+export interface BackendSettings {
+  readonly capacityBytes: number
+  readonly pageSizeBytes: number
+  /** Where the file backend keeps its file. */
+  readonly directory: string
+  readonly io: 'auto' | 'uring' | 'threads'
+  readonly checksums: boolean
+}
+
+/** One place where pages can go, as the bench knows it. */
+export interface BackendDescription {
+  readonly name: string
+  readonly title: string
+  /** Whether the stored bytes are memory of this machine: then there must be enough of it. */
+  readonly usesMemory: boolean
+  /** Whether they are ordinary memory of the process, which its resident size then cannot tell from the pool's. */
+  readonly storesInProcess: boolean
+  /** The ceilings that its whole-buffer figures are held against, the first that was measured. */
+  readonly backupCeilings: readonly string[]
+  readonly restoreCeilings: readonly string[]
+  /** `name:variant` changes settings. */
+  readonly variants: Readonly<Record<string, Partial<BackendSettings>>>
+  open(settings: BackendSettings): Promise<Backup>
+}
+
+const fileWriteCeilings = ['fioBestWrite', 'nodeDirectWrite', 'nodeBufferedWrite']
+const fileReadCeilings = ['fioBestRead', 'nodeDirectRead', 'nodeBufferedRead']
+const memoryCeilings = ['memcpy', 'typedArraySet']
+
+/** Every backend of the bench. A new one is added here and nowhere else. */
+export const backends: readonly BackendDescription[] = [
+  {
+    name: 'memory',
+    title: 'memory (reference)',
+    usesMemory: true,
+    storesInProcess: true,
+    backupCeilings: memoryCeilings,
+    restoreCeilings: memoryCeilings,
+    variants: {},
+    async open({ capacityBytes, pageSizeBytes }) {
+      const { memoryBackup } = await import('@spillway/core')
+      return memoryBackup({ capacityBytes, pageSizeBytes })
+    },
+  },
+  {
+    name: 'shmem',
+    title: 'shared memory',
+    usesMemory: true,
+    storesInProcess: false,
+    backupCeilings: memoryCeilings,
+    restoreCeilings: memoryCeilings,
+    variants: {},
+    async open({ capacityBytes, pageSizeBytes }) {
+      const { openShmemBackup } = await import('@spillway/backup-shmem')
+      return openShmemBackup({ capacityBytes, pageSizeBytes })
+    },
+  },
+  {
+    name: 'file',
+    title: 'file',
+    usesMemory: false,
+    storesInProcess: false,
+    backupCeilings: fileWriteCeilings,
+    restoreCeilings: fileReadCeilings,
+    variants: {
+      uring: { io: 'uring' },
+      threads: { io: 'threads' },
+      unchecked: { checksums: false },
+    },
+    async open({ capacityBytes, pageSizeBytes, directory, io, checksums }) {
+      const { openFileBackup } = await import('@spillway/backup-file')
+      return openFileBackup({ directory, capacityBytes, pageSizeBytes, io, checksums })
+    },
+  },
+]
+
+/** Ways to spoil a backend on purpose, to prove that the bench notices: `name+flip`, `name+lose`. */
+export const spoilers = ['flip', 'lose'] as const
+export type Spoiler = (typeof spoilers)[number]
+
+/** A backend as named on the command line: `file:uring:unchecked`, `memory+flip`. */
+export interface BackendChoice {
+  readonly name: string
+  readonly description: BackendDescription
+  readonly settings: Partial<BackendSettings>
+  readonly spoiler: Spoiler | undefined
+}
+
+/** Understands the name of a backend; throws `UsageError` with what there is. */
+export function chooseBackend(name: string): BackendChoice {
+  const [path, spoilerName, ...rest] = name.split('+')
+  const [baseName, ...variantNames] = path.split(':')
+  const description = backends.find((backend) => backend.name === baseName)
+  if (description === undefined) {
+    throw new UsageError(`--backend '${name}' is not known; there are ${backendNames().join(', ')}`)
+  }
+  let settings: Partial<BackendSettings> = {}
+  for (const variantName of variantNames) {
+    const variant = description.variants[variantName]
+    if (variant === undefined) {
+      const known = Object.keys(description.variants)
+      const hint = known.length === 0 ? 'it has no variants' : `there are ${known.join(', ')}`
+      throw new UsageError(`--backend '${name}': ${baseName} has no variant '${variantName}'; ${hint}`)
+    }
+    settings = { ...settings, ...variant }
+  }
+  const spoiler = spoilers.find((known) => known === spoilerName)
+  if (rest.length > 0 || (spoilerName !== undefined && spoiler === undefined)) {
+    throw new UsageError(
+      `--backend '${name}': after '+' comes one of ${spoilers.join(', ')}, which spoil it on purpose`,
+    )
+  }
+  return { name, description, settings, spoiler }
+}
+
+/** All names, variants included. */
+export function backendNames(): string[] {
+  return backends.flatMap((backend) => [
+    backend.name,
+    ...Object.keys(backend.variants).map((variant) => `${backend.name}:${variant}`),
+  ])
+}

@@ -1,0 +1,72 @@
+import type { LatencySummary } from '../statistics.ts'
+
+/** What the process of a case is told to do. */
+export interface CaseOrder {
+  /** A backend by its name, or `peer:` and the name of a peer. */
+  readonly subject: string
+  readonly workload: string
+  readonly limitBytes: number
+  readonly pageSizeBytes: number
+  readonly rounds: number
+  readonly concurrency: number
+  readonly directory: string
+  readonly io: 'auto' | 'uring' | 'threads'
+  readonly checksums: boolean
+  /** File with the input plan. */
+  readonly planPath: string
+}
+
+/** Figures of every round, in the order measured. */
+export interface CaseRounds {
+  readonly backupBytesPerSecond: readonly number[]
+  readonly restoreBytesPerSecond: readonly number[]
+  readonly touchedBytesPerSecond: readonly number[]
+  /** Single pages restored per second, through pins of one page, at a depth of 4 and of 32. */
+  readonly pageRestoresPerSecondDepth4: readonly number[]
+  readonly pageRestoresPerSecondDepth32: readonly number[]
+}
+
+export interface CaseLatencies {
+  /** From asking for the pin of a touch to having its memory. */
+  readonly touch: LatencySummary | undefined
+  readonly pageRestoreDepth4: LatencySummary | undefined
+  readonly pageRestoreDepth32: LatencySummary | undefined
+  /** The touch latencies as [share, milliseconds]. */
+  readonly touchCurve: readonly (readonly [number, number])[]
+}
+
+/** What the process of a case found out. The parent adds what is better seen from outside: memory. */
+export interface CaseFindings {
+  readonly rounds: CaseRounds
+  readonly latencies: CaseLatencies
+  readonly eventLoopDelayP99Ms: number
+  readonly eventLoopDelayMaxMs: number
+  /** User and system time of the measured rounds of the workload. */
+  readonly cpuSeconds: number
+  readonly cpuSecondsPerTouchedGiB: number
+  readonly verifiedBytes: number
+  readonly wrongBytes: number
+  readonly lostPages: number
+  /** Blocks that a touch saw with the wrong sum, and touches that failed, while the workload ran. */
+  readonly mismatchedBlocks: number
+  readonly failedTouches: number
+  readonly wrongFiles: readonly string[]
+  readonly errors: readonly string[]
+  /** Milliseconds until the memory of a backed-up set was back with the system, and the share that came back. */
+  readonly memoryReturn: { readonly ms: number; readonly share: number } | undefined
+  readonly medium: string
+  readonly backendStats: unknown
+  readonly storeStats: unknown
+}
+
+/** Phases of a case, in order. */
+export const casePhases = ['start', 'whole buffers', 'load', 'warm-up', 'rounds', 'verify', 'end'] as const
+export type CasePhase = (typeof casePhases)[number]
+
+/** What the process of a case tells its parent. */
+export type CaseMessage =
+  | { readonly type: 'phase'; readonly phase: CasePhase; readonly detail?: string }
+  | { readonly type: 'baseline'; readonly residentBytes: number }
+  | { readonly type: 'progress'; readonly doneBytes: number; readonly totalBytes: number }
+  | { readonly type: 'findings'; readonly findings: CaseFindings }
+  | { readonly type: 'failure'; readonly message: string; readonly stack: string | undefined }

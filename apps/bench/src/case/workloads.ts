@@ -1,0 +1,88 @@
+import { Random, shuffledIndexes, ZipfRanks } from '../random.ts'
+import type { Touch } from './store.ts'
+
+/** Share of the touches that rewrite what they touch. */
+export const rewrittenShare = 0.1
+/** Bytes of a touch in the zipf workload. */
+export const rangeBytes = 64 * 1024
+/** Skew of the zipf workload: 0.99 is what key-value benchmarks use. */
+export const zipfSkew = 0.99
+
+export interface WorkloadShape {
+  readonly bufferCount: number
+  readonly bufferBytes: number
+  readonly seed: number
+}
+
+export interface Workload {
+  readonly name: string
+  readonly title: string
+  /** What one touch is, in words. */
+  readonly description: string
+  /** Bytes of the chunks that buffers should be made of; without it the pool decides. */
+  readonly chunkBytes?: number
+  /** The touches of one round; every round differs, every run of one seed is the same. */
+  touches(shape: WorkloadShape, round: number): Iterable<Touch>
+}
+
+function roundRandom(shape: WorkloadShape, round: number): Random {
+  return new Random(shape.seed * 1000 + round)
+}
+
+function wholeBuffer(buffer: number, shape: WorkloadShape, write: boolean): Touch {
+  return { buffer, offsetBytes: 0, lengthBytes: shape.bufferBytes, write }
+}
+
+const sweep: Workload = {
+  name: 'sweep',
+  title: 'Sweep',
+  description: 'whole buffers in order, each once a round, 10 % rewritten',
+  *touches(shape, round) {
+    const random = roundRandom(shape, round)
+    for (let buffer = 0; buffer < shape.bufferCount; buffer++) {
+      yield wholeBuffer(buffer, shape, random.next() < rewrittenShare)
+    }
+  },
+}
+
+const random: Workload = {
+  name: 'random',
+  title: 'Random',
+  description: 'whole buffers drawn at random, as many a round as there are, 10 % rewritten',
+  *touches(shape, round) {
+    const random = roundRandom(shape, round)
+    for (let count = 0; count < shape.bufferCount; count++) {
+      yield wholeBuffer(random.below(shape.bufferCount), shape, random.next() < rewrittenShare)
+    }
+  },
+}
+
+const zipf: Workload = {
+  name: 'zipf',
+  title: 'Zipf',
+  description: `ranges of 64 KiB, popularity zipf(${zipfSkew}) over all ranges, a quarter of the data a round, 10 % rewritten`,
+  chunkBytes: rangeBytes,
+  *touches(shape, round) {
+    const random = roundRandom(shape, round)
+    const rangesPerBuffer = shape.bufferBytes / rangeBytes
+    const rangeCount = shape.bufferCount * rangesPerBuffer
+    const ranks = new ZipfRanks(rangeCount, zipfSkew)
+    // The same ranges are popular in every round, and they are scattered over all buffers.
+    const popular = shuffledIndexes(rangeCount, new Random(shape.seed))
+    for (let count = 0; count < rangeCount / 4; count++) {
+      const range = popular[ranks.draw(random)]
+      yield {
+        buffer: Math.floor(range / rangesPerBuffer),
+        offsetBytes: (range % rangesPerBuffer) * rangeBytes,
+        lengthBytes: rangeBytes,
+        write: random.next() < rewrittenShare,
+      }
+    }
+  },
+}
+
+export const workloads: readonly Workload[] = [sweep, random, zipf]
+
+export function workloadNamed(name: string): Workload | undefined {
+  return workloads.find((workload) => workload.name === name)
+}

@@ -1,0 +1,240 @@
+import { existsSync, mkdirSync, mkdtempSync, rmSync, statfsSync, writeFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { openMemoryGroup } from './case/memory-group.ts'
+import type { CaseOrder } from './case/protocol.ts'
+import { isFailedCase, startCase } from './case/start-case.ts'
+import type { CeilingFindings } from './ceilings/measure.ts'
+import { startCeilings } from './ceilings/start-ceilings.ts'
+import { defaultInputPaths, listInputFiles } from './input/files.ts'
+import { type InputPlan, planInput, savePlan } from './input/plan.ts'
+import { currentCommit, describeMachine } from './machine.ts'
+import { peers } from './peers/registry.ts'
+import { ProgressView } from './progress.ts'
+import { type CaseResult, type FailedCase, isClean, type RunResult, resultVersion } from './results.ts'
+import type { RunOptions } from './run-options.ts'
+import { formatByteSize, mebibyte } from './sizes.ts'
+import { type Spread, spreadOf } from './statistics.ts'
+import { caseLine, renderTables } from './table.ts'
+import { UsageError } from './usage-error.ts'
+
+/** What a process needs besides the pool when it runs in a memory group: Node, its code, the staging memory. */
+const processAllowanceBytes = 128 * mebibyte
+
+interface PlannedCase {
+  readonly order: CaseOrder
+  /** Whether the case runs in a memory group, to be comparable with the peers. */
+  readonly grouped: boolean
+}
+
+/** The command `run`. Resolves to the exit status: 0 when every byte was right, else 1. */
+export async function runCommand(options: RunOptions, signal: AbortSignal): Promise<number> {
+  const startMs = performance.now()
+  const plan = makePlan(options)
+  const scratch = makeScratchDirectory(options.directory)
+  try {
+    assertRoom(options, plan)
+    const planPath = join(scratch, 'plan.json')
+    savePlan(planPath, plan)
+    console.log(introduction(options, plan))
+    const view = new ProgressView()
+    const ceilings = await measureCeilings(options, scratch, view, signal)
+    const outcomes: (CaseResult | FailedCase)[] = []
+    const planned = planCases(options, planPath, scratch)
+    for (const [index, { order, grouped }] of planned.entries()) {
+      const title = `[${index + 1}/${planned.length}] ${order.subject} · ${order.workload}`
+      view.begin(title, 'start')
+      try {
+        using group = grouped ? openGroup(options, ceilings.notes) : undefined
+        const outcome = await startCase({
+          order,
+          plan,
+          ceilings: ceilings.medians,
+          memoryGroup: group,
+          signal,
+          onPhase: (phase) => view.phase(phase),
+          onProgress: (done, total) => view.progress(done, total),
+        })
+        outcomes.push(outcome)
+        view.end(caseLine(outcome))
+      } finally {
+        view.end()
+      }
+    }
+    const run = assembleRun(options, plan, ceilings, outcomes, (performance.now() - startMs) / 1000)
+    await writeResults(options, run)
+    return isClean(run) ? 0 : 1
+  } finally {
+    rmSync(scratch, { recursive: true, force: true })
+  }
+}
+
+function makePlan(options: RunOptions): InputPlan {
+  const inputs = options.inputs ?? defaultInputPaths(dirname(fileURLToPath(import.meta.url)))
+  return planInput({
+    files: listInputFiles(inputs, options.inputs === undefined),
+    wantedBytes: options.limitBytes * options.overcommit,
+    bufferBytes: options.bufferBytes,
+    seed: options.seed,
+  })
+}
+
+/** Refuses what cannot end well, before anything is measured. */
+function assertRoom(options: RunOptions, plan: InputPlan): void {
+  const neededBytes = plan.dataBytes + 2 * options.limitBytes + processAllowanceBytes
+  const inMemory = options.backends.find(({ description }) => description.usesMemory)
+  if (inMemory !== undefined && process.availableMemory() < neededBytes) {
+    throw new UsageError(
+      `--limit ${formatByteSize(options.limitBytes)} with --overcommit ${options.overcommit} takes ${formatByteSize(neededBytes)} ` +
+        `of memory with backend ${inMemory.name}, ${formatByteSize(process.availableMemory())} are free; give a smaller --limit`,
+    )
+  }
+  const { bavail, bsize } = statfsSync(options.directory)
+  const onDisk = options.backends.some(({ description }) => !description.usesMemory) || options.peers
+  if (onDisk && bavail * bsize < neededBytes) {
+    throw new UsageError(
+      `--directory '${options.directory}' has ${formatByteSize(bavail * bsize)} free, this run takes ${formatByteSize(neededBytes)}; ` +
+        'give another one or a smaller --limit',
+    )
+  }
+}
+
+function makeScratchDirectory(directory: string): string {
+  try {
+    return mkdtempSync(join(directory, 'spillway-bench-'))
+  } catch (failure) {
+    const { code } = failure as NodeJS.ErrnoException
+    throw new UsageError(`--directory '${directory}' cannot be written (${code}); give one that can`)
+  }
+}
+
+function planCases(options: RunOptions, planPath: string, scratch: string): PlannedCase[] {
+  const order = (subject: string, workload: string): CaseOrder => ({
+    subject,
+    workload,
+    limitBytes: options.limitBytes,
+    pageSizeBytes: options.pageSizeBytes,
+    rounds: options.rounds,
+    concurrency: options.concurrency,
+    directory: scratch,
+    io: options.io,
+    checksums: options.checksums,
+    planPath,
+  })
+  const cases = options.backends.flatMap(({ name, description }) =>
+    options.workloads.map((workload) => ({
+      order: order(name, workload.name),
+      grouped: options.peers && !description.usesMemory,
+    })),
+  )
+  const peerCases = options.peers
+    ? peers.map((peer) => ({ order: order(`peer:${peer.name}`, 'random'), grouped: true }))
+    : []
+  return [...cases, ...peerCases]
+}
+
+interface MeasuredCeilings {
+  readonly medians: Readonly<Record<string, number>>
+  readonly spreads: Readonly<Record<string, Spread>>
+  readonly notes: string[]
+}
+
+async function measureCeilings(
+  options: RunOptions,
+  scratch: string,
+  view: ProgressView,
+  signal: AbortSignal,
+): Promise<MeasuredCeilings> {
+  if (!options.ceilings)
+    return { medians: {}, spreads: {}, notes: ['the ceilings were not measured (--no-ceilings)'] }
+  view.begin('ceilings', 'start')
+  let findings: CeilingFindings
+  try {
+    findings = await startCeilings(
+      {
+        directory: scratch,
+        rounds: options.rounds,
+        setBytes: Math.max(8 * mebibyte, Math.min(128 * mebibyte, options.limitBytes / 2)),
+        requestBytes: 2 * mebibyte,
+        depth: 4,
+        memory: true,
+        files: options.peers || options.backends.some(({ description }) => !description.usesMemory),
+      },
+      signal,
+      (step) => view.phase(step),
+    )
+  } finally {
+    view.end()
+  }
+  const spreads: Record<string, Spread> = {}
+  for (const [name, rounds] of Object.entries(findings.rounds)) {
+    const spread = spreadOf(rounds)
+    if (spread !== undefined) spreads[name] = spread
+  }
+  const medians = Object.fromEntries(Object.entries(spreads).map(([name, { median }]) => [name, median]))
+  return { medians, spreads, notes: [...findings.notes] }
+}
+
+function openGroup(options: RunOptions, notes: string[]) {
+  const group = openMemoryGroup(options.limitBytes + processAllowanceBytes)
+  if ('add' in group) return group
+  const note = `no memory control group, so the page cache of the peers is not limited: ${group.reason}`
+  if (!notes.includes(note)) notes.push(note)
+  return undefined
+}
+
+function assembleRun(
+  options: RunOptions,
+  plan: InputPlan,
+  ceilings: MeasuredCeilings,
+  outcomes: readonly (CaseResult | FailedCase)[],
+  seconds: number,
+): RunResult {
+  return {
+    resultVersion,
+    date: new Date().toISOString(),
+    node: process.version,
+    commit: currentCommit(),
+    machine: describeMachine(options.directory),
+    settings: {
+      seed: options.seed,
+      rounds: options.rounds,
+      overcommit: options.overcommit,
+      inputs: options.inputs ?? ['installed node_modules and the node executable'],
+      inputFiles: plan.files.length,
+      inputBytes: plan.distinctBytes,
+      io: options.io,
+      checksums: options.checksums,
+    },
+    ceilings: ceilings.medians,
+    ceilingSpreads: ceilings.spreads,
+    ceilingNotes: ceilings.notes,
+    cases: outcomes.filter((outcome): outcome is CaseResult => !isFailedCase(outcome)),
+    failedCases: outcomes.filter(isFailedCase),
+    seconds,
+  }
+}
+
+function introduction(options: RunOptions, plan: InputPlan): string {
+  const copies = plan.dataBytes / plan.distinctBytes
+  return (
+    `${formatByteSize(plan.dataBytes)} of ${plan.files.length} real files ` +
+    `(${formatByteSize(plan.distinctBytes)}${copies > 1 ? `, repeated ${copies.toFixed(1)} times with another salt each` : ''}) ` +
+    `through a pool with a limit of ${formatByteSize(options.limitBytes)}`
+  )
+}
+
+async function writeResults(options: RunOptions, run: RunResult): Promise<void> {
+  console.log(renderTables(run))
+  const written: string[] = []
+  for (const [path, content] of [
+    [options.jsonPath, () => `${JSON.stringify(run, undefined, 1)}\n`],
+    [options.reportPath, async () => (await import('./report/page.ts')).renderReport(run)],
+  ] as const) {
+    if (path === undefined) continue
+    if (!existsSync(dirname(path))) mkdirSync(dirname(path))
+    writeFileSync(path, await content())
+    written.push(path)
+  }
+  if (written.length > 0) console.log(`written: ${written.join(', ')}`)
+}

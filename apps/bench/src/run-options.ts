@@ -1,0 +1,197 @@
+import { closeSync, existsSync, mkdirSync, openSync, rmdirSync, statSync, unlinkSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { dirname, resolve } from 'node:path'
+import { type BackendChoice, chooseBackend } from './backends.ts'
+import { type Workload, workloadNamed, workloads } from './case/workloads.ts'
+import { fileSystemOf } from './machine.ts'
+import { formatByteSize, kibibyte, mebibyte, parseByteSize } from './sizes.ts'
+import { UsageError } from './usage-error.ts'
+
+/** The options of `run` as they stand on the command line. */
+export interface RunArguments {
+  readonly backend: string
+  readonly input?: readonly string[]
+  readonly limit: string
+  readonly overcommit: string
+  readonly workload: string
+  readonly pageSize: string
+  readonly bufferSize?: string
+  readonly rounds: string
+  readonly concurrency: string
+  readonly directory?: string
+  readonly io: string
+  readonly checksums: string
+  readonly seed: string
+  readonly peers?: boolean
+  readonly ceilings: boolean
+  readonly quick?: boolean
+  /** A path, or false when it is not wanted. */
+  readonly json: string | boolean
+  readonly report: string | boolean
+}
+
+/** The options of `run`, checked. */
+export interface RunOptions {
+  readonly backends: readonly BackendChoice[]
+  readonly workloads: readonly Workload[]
+  readonly inputs: readonly string[] | undefined
+  readonly limitBytes: number
+  readonly overcommit: number
+  readonly pageSizeBytes: number
+  readonly bufferBytes: number
+  readonly rounds: number
+  readonly concurrency: number
+  readonly directory: string
+  readonly io: 'auto' | 'uring' | 'threads'
+  readonly checksums: boolean
+  readonly seed: number
+  readonly peers: boolean
+  readonly ceilings: boolean
+  readonly jsonPath: string | undefined
+  readonly reportPath: string | undefined
+}
+
+/** Below this, a limit holds too few chunks of 2 MiB for anything to be measured. */
+export const smallestLimitBytes = 8 * mebibyte
+const largestPageSizeBytes = 2 * mebibyte
+const smallestPageSizeBytes = 4 * kibibyte
+const largestBufferBytes = 8 * mebibyte
+const smallestBufferBytes = 256 * kibibyte
+
+/** What `--quick` stands for where nothing else is said: small enough for CI. */
+export const quickDefaults = { limit: '32MiB', overcommit: '3', rounds: '2' } as const
+
+/** Checks the options of `run`. Throws `UsageError` with one line that names the value and says what would be right. */
+export function parseRunOptions(given: RunArguments): RunOptions {
+  const limitBytes = parseByteSize(given.limit, '--limit')
+  if (limitBytes < smallestLimitBytes) {
+    throw new UsageError(
+      `--limit '${given.limit}' is too small; it takes at least ${formatByteSize(smallestLimitBytes)}`,
+    )
+  }
+  const pageSizeBytes = parsePageSize(given.pageSize)
+  const bufferBytes = parseBufferSize(given.bufferSize, limitBytes, pageSizeBytes)
+  const concurrency = parseCount(given.concurrency, '--concurrency', 1, 64)
+  return {
+    backends: parseList(given.backend, '--backend').map(chooseBackend),
+    workloads: parseList(given.workload, '--workload').map(chooseWorkload),
+    inputs: given.input,
+    limitBytes,
+    overcommit: parseOvercommit(given.overcommit),
+    pageSizeBytes,
+    bufferBytes,
+    rounds: parseCount(given.rounds, '--rounds', 1, 100),
+    // All pins together may take half of the limit, or nothing would be left to evict.
+    concurrency: Math.max(1, Math.min(concurrency, Math.floor(limitBytes / 2 / bufferBytes))),
+    directory: parseDirectory(given.directory),
+    io: parseChoice(given.io, '--io', ['auto', 'uring', 'threads']),
+    checksums: parseChoice(given.checksums, '--checksums', ['on', 'off']) === 'on',
+    seed: parseCount(given.seed, '--seed', 0, 2 ** 31),
+    peers: given.peers ?? false,
+    ceilings: given.ceilings,
+    jsonPath: parseOutput(given.json, '--json'),
+    reportPath: parseOutput(given.report, '--report'),
+  }
+}
+
+function parseList(text: string, option: string): string[] {
+  const names = text.split(',').map((name) => name.trim())
+  if (names.some((name) => name === '')) {
+    throw new UsageError(`${option} '${text}' has an empty name in it; write for example a,b`)
+  }
+  return [...new Set(names)]
+}
+
+function chooseWorkload(name: string): Workload {
+  const workload = workloadNamed(name)
+  if (workload !== undefined) return workload
+  const known = workloads.map((each) => each.name).join(', ')
+  throw new UsageError(`--workload '${name}' is not known; there are ${known}`)
+}
+
+function parsePageSize(text: string): number {
+  const size = parseByteSize(text, '--page-size')
+  const isPowerOfTwo = Number.isInteger(Math.log2(size))
+  if (isPowerOfTwo && size >= smallestPageSizeBytes && size <= largestPageSizeBytes) return size
+  throw new UsageError(`--page-size '${text}' is not a power of two from 4KiB to 2MiB`)
+}
+
+function parseBufferSize(text: string | undefined, limitBytes: number, pageSizeBytes: number): number {
+  const largest = Math.min(largestBufferBytes, 2 ** Math.floor(Math.log2(limitBytes / 8)))
+  if (text === undefined) return Math.max(largest, pageSizeBytes)
+  const size = parseByteSize(text, '--buffer-size')
+  if (
+    Number.isInteger(Math.log2(size)) &&
+    size >= smallestBufferBytes &&
+    size >= pageSizeBytes &&
+    size <= limitBytes / 8
+  ) {
+    return size
+  }
+  throw new UsageError(
+    `--buffer-size '${text}' is not a power of two from 256KiB (and a page) to an eighth of the limit, ${formatByteSize(limitBytes / 8)}`,
+  )
+}
+
+function parseOvercommit(text: string): number {
+  const factor = Number(text)
+  if (text.trim() !== '' && factor >= 1 && factor <= 1000) return factor
+  throw new UsageError(`--overcommit '${text}' is not a number from 1 to 1000; 4 means four times the limit`)
+}
+
+function parseCount(text: string, option: string, least: number, most: number): number {
+  const count = Number(text)
+  if (/^\d+$/.test(text) && count >= least && count <= most) return count
+  throw new UsageError(`${option} '${text}' is not a whole number from ${least} to ${most}`)
+}
+
+function parseChoice<Choice extends string>(
+  text: string,
+  option: string,
+  choices: readonly Choice[],
+): Choice {
+  const choice = choices.find((each) => each === text)
+  if (choice !== undefined) return choice
+  throw new UsageError(`${option} '${text}' is not known; there are ${choices.join(', ')}`)
+}
+
+function parseDirectory(path: string | undefined): string {
+  if (path === undefined) return defaultDirectory()
+  if (!existsSync(path)) throw new UsageError(`--directory '${path}' does not exist; make it first`)
+  if (!statSync(path).isDirectory()) {
+    throw new UsageError(`--directory '${path}' is not a directory; give one on the disk to be measured`)
+  }
+  return resolve(path)
+}
+
+/** A directory on a disk: memory that pretends to be one would make the file backend look good. */
+function defaultDirectory(): string {
+  const candidates = [tmpdir(), '/var/tmp', process.cwd()].filter((path) => existsSync(path))
+  return candidates.find((path) => fileSystemOf(path) !== 'tmpfs') ?? candidates[0]
+}
+
+/** Tries to write, and leaves nothing: better found out now than after minutes of measuring. */
+function parseOutput(path: string | boolean, option: string): string | undefined {
+  if (typeof path === 'boolean') return undefined
+  const target = resolve(path)
+  const existed = existsSync(target)
+  if (existed && statSync(target).isDirectory()) {
+    throw new UsageError(`${option} '${path}' is a directory; give the name of a file`)
+  }
+  const parent = dirname(target)
+  const parentExisted = existsSync(parent)
+  try {
+    // Not recursive: Node loops for ever when /proc is part of the path.
+    if (!parentExisted) mkdirSync(parent)
+    closeSync(openSync(target, 'a'))
+    if (!existed) unlinkSync(target)
+  } catch (failure) {
+    const { code } = failure as NodeJS.ErrnoException
+    throw new UsageError(
+      `${option} '${path}' cannot be written (${code}); give a file in a directory that can`,
+    )
+  } finally {
+    if (!parentExisted && existsSync(parent)) rmdirSync(parent)
+  }
+  return target
+}

@@ -1,0 +1,179 @@
+import { styleText } from 'node:util'
+import Table from 'cli-table3'
+import { isFailedCase } from './case/start-case.ts'
+import { backendMedian, ceilingOf, ceilingTitle, judgeGoals, subjectsOf } from './goals.ts'
+import { type CaseResult, type FailedCase, isClean, isCleanCase, type RunResult } from './results.ts'
+import { formatByteSize, formatMilliseconds, formatRate } from './sizes.ts'
+
+const plainStyle = { head: [], border: [], compact: true }
+
+/** One line for a case that just ended. */
+export function caseLine(outcome: CaseResult | FailedCase): string {
+  const name = `${outcome.backend} · ${outcome.workload}`
+  if (isFailedCase(outcome)) return `${bad('✗')} ${name}: ${outcome.message}`
+  const figures = [
+    outcome.touchedBytesPerSecond === null
+      ? 'not measured'
+      : `${formatRate(outcome.touchedBytesPerSecond)} touched`,
+    ...(outcome.backupBytesPerSecond === null ? [] : [`backup ${formatRate(outcome.backupBytesPerSecond)}`]),
+    ...(outcome.restoreBytesPerSecond === null
+      ? []
+      : [`restore ${formatRate(outcome.restoreBytesPerSecond)}`]),
+    `peak +${formatByteSize(outcome.peakRssBytes - outcome.baselineRssBytes)}`,
+    `${outcome.wrongBytes} wrong bytes, ${outcome.lostPages} lost pages`,
+    `${outcome.seconds.toFixed(1)} s`,
+  ]
+  return `${isCleanCase(outcome) ? good('✓') : bad('✗')} ${name}: ${figures.join(', ')}`
+}
+
+/** Everything that a run has to say at the terminal. */
+export function renderTables(run: RunResult): string {
+  const parts = [
+    '',
+    wholeBufferTable(run),
+    workloadTable(run),
+    goalTable(run),
+    ...run.ceilingNotes.map(asNote),
+  ]
+  for (const failed of run.failedCases)
+    parts.push(bad(`${failed.backend} · ${failed.workload} failed: ${failed.message}`))
+  for (const result of run.cases) {
+    for (const error of result.errors.slice(0, 3))
+      parts.push(bad(`${result.backend} · ${result.workload}: ${error}`))
+    for (const file of result.wrongFiles.slice(0, 3))
+      parts.push(bad(`${result.backend} · ${result.workload}: wrong SHA-256: ${file}`))
+  }
+  parts.push(verdict(run))
+  return parts.filter((part) => part !== undefined).join('\n')
+}
+
+function wholeBufferTable(run: RunResult): string | undefined {
+  const rows = subjectsOf(run).flatMap((backend) => {
+    const backup = backendMedian(run, backend, 'backupBytesPerSecond')
+    const restore = backendMedian(run, backend, 'restoreBytesPerSecond')
+    if (backup === undefined || restore === undefined) return []
+    const single = ([4, 32] as const).map((depth) => {
+      const rate = backendMedian(run, backend, `pageRestoresPerSecondDepth${depth}`)
+      return rate === undefined ? '–' : `${(rate / 1000).toFixed(1)} k/s`
+    })
+    return [
+      [
+        backend,
+        formatRate(backup),
+        share(backup, ceilingOf(run, backend, 'backup')),
+        formatRate(restore),
+        share(restore, ceilingOf(run, backend, 'restore')),
+        ...single,
+      ],
+    ]
+  })
+  if (rows.length === 0) return undefined
+  const head = ['whole buffers', 'backup', 'of ceiling', 'restore', 'of ceiling', 'pages, 4 deep', '32 deep']
+  return table(head, rows, 1)
+}
+
+function workloadTable(run: RunResult): string | undefined {
+  if (run.cases.length === 0) return undefined
+  const head = [
+    'workload',
+    'touched (least – most)',
+    'wait p50 / p99',
+    'loop p99 / max',
+    'peak memory',
+    'CPU s/GiB',
+    'wrong',
+    'lost',
+  ]
+  const rows = run.cases.map((each) => {
+    const spread = each.spread.touchedBytesPerSecond
+    const wait = each.latencies.touch
+    return [
+      `${each.backend} · ${each.workload}`,
+      spread === undefined
+        ? 'not measured'
+        : `${formatRate(spread.median)} (${gigabytes(spread.min)} – ${gigabytes(spread.max)})`,
+      wait === undefined ? '–' : `${formatMilliseconds(wait.p50Ms)} / ${formatMilliseconds(wait.p99Ms)}`,
+      `${formatMilliseconds(each.eventLoopDelayP99Ms)} / ${formatMilliseconds(each.eventLoopDelayMaxMs)}`,
+      memoryCell(each),
+      each.cpuSecondsPerTouchedGiB.toFixed(2),
+      count(each.wrongBytes),
+      count(each.lostPages),
+    ]
+  })
+  return table(head, rows, 1)
+}
+
+function goalTable(run: RunResult): string | undefined {
+  const outcomes = judgeGoals(run)
+  if (outcomes.length === 0) return undefined
+  const rows = outcomes.map((each) => [
+    each.subject,
+    each.what,
+    each.against,
+    each.goal,
+    each.met ? good(each.measured) : warn(each.measured),
+  ])
+  return table(['backend', 'what', 'against', 'goal', 'measured'], rows, 3)
+}
+
+function memoryCell(each: CaseResult): string {
+  const above = each.peakRssBytes - each.baselineRssBytes
+  const text = `${formatByteSize(above)} of ${formatByteSize(each.limitBytes)}`
+  return each.memory.peakSharedBytes > 0
+    ? `${text} + ${formatByteSize(each.memory.peakSharedBytes)} shared`
+    : text
+}
+
+/** A table whose columns from `firstRight` on are aligned to the right. */
+export function table(
+  head: readonly string[],
+  rows: readonly (readonly string[])[],
+  firstRight: number,
+): string {
+  const rendered = new Table({
+    head: head.map((title) => styleText('bold', title)),
+    style: plainStyle,
+    colAligns: head.map((_, column) => (column >= firstRight ? 'right' : 'left')),
+  })
+  for (const row of rows) rendered.push([...row])
+  return rendered.toString()
+}
+
+function verdict(run: RunResult): string {
+  const verified = run.cases.reduce((sum, each) => sum + each.verifiedBytes, 0)
+  const wrong = run.cases.reduce((sum, each) => sum + each.wrongBytes, 0)
+  const lost = run.cases.reduce((sum, each) => sum + each.lostPages, 0)
+  const figures = `wrongBytes ${wrong}, lostPages ${lost}, ${formatByteSize(verified)} verified by SHA-256, ${run.seconds.toFixed(0)} s`
+  return isClean(run)
+    ? good(`every byte came back: ${figures}`)
+    : bad(`NOT every byte came back, or a case failed: ${figures}`)
+}
+
+function share(rate: number, ceiling: { name: string; bytesPerSecond: number } | undefined): string {
+  if (ceiling === undefined) return '–'
+  return `${Math.round((rate / ceiling.bytesPerSecond) * 100)} % of ${ceilingTitle(ceiling.name)}`
+}
+
+function gigabytes(bytesPerSecond: number): string {
+  return (bytesPerSecond / 1e9).toFixed(2)
+}
+
+function count(value: number): string {
+  return value === 0 ? '0' : bad(String(value))
+}
+
+function asNote(note: string): string {
+  return styleText('dim', `note: ${note}`)
+}
+
+function good(text: string): string {
+  return styleText('green', text)
+}
+
+function warn(text: string): string {
+  return styleText('yellow', text)
+}
+
+function bad(text: string): string {
+  return styleText('red', text)
+}

@@ -1,0 +1,10 @@
+/** What the person at the command line got wrong: one line that names the value and says what would be right. */
+export class UsageError extends Error {
+  override readonly name = 'UsageError'
+}
+
+/** The one line for any failure: its message, without a stack. */
+export function failureLine(failure: unknown): string {
+  const message = failure instanceof Error ? failure.message : String(failure)
+  return message.split('\n')[0]
+}
