@@ -37,9 +37,9 @@ export class Capacity {
   async reserve(bytes: number): Promise<ShmemReservation> {
     const { slots, memory, pageSizeBytes, sliceSlots } = this.#options
     const reservation = new ShmemReservation(this, pageSizeBytes)
+    const left = Math.min(this.freeBytes, memory.obtainableBytes)
     let missing = Math.ceil(bytes / pageSizeBytes)
-    if (missing > slots.freeSlots)
-      throw this.#full(`cannot reserve ${bytes} bytes, ${this.freeBytes} are left`)
+    if (missing * pageSizeBytes > left) throw this.#full(`cannot reserve ${bytes} bytes, ${left} are left`)
     try {
       enterTurn()
       while (missing > 0) {

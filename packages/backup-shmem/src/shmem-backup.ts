@@ -58,6 +58,8 @@ export interface ShmemParts {
   readonly mediumReason: string
   readonly headroom: Headroom
   readonly slots: SlotAllocator
+  /** Copied in one synchronous step. @default 1 MiB */
+  readonly sliceBytes?: number | undefined
   /** Tells attached processes which handles are live. */
   readonly handleTable?: HandleTable | undefined
 }
@@ -87,7 +89,6 @@ export class ShmemBackup implements Backup {
   readonly #medium: Medium
   readonly #mediumReason: string
   readonly #capacityBytes: number
-  readonly #headroom: Headroom
   readonly #slots: SlotAllocator
   readonly #memory: SlotMemory
   readonly #capacity: Capacity
@@ -106,11 +107,10 @@ export class ShmemBackup implements Backup {
     const { name, pageSizeBytes, medium, headroom, slots } = parts
     this.name = name
     this.#pageSizeBytes = pageSizeBytes
-    this.#sliceSlots = Math.max(1, sliceBytes / pageSizeBytes)
+    this.#sliceSlots = Math.max(1, (parts.sliceBytes ?? sliceBytes) / pageSizeBytes)
     this.#medium = medium
     this.#mediumReason = parts.mediumReason
     this.#capacityBytes = parts.capacityBytes
-    this.#headroom = headroom
     this.#handleTable = parts.handleTable
     this.#slots = slots
     this.#memory = new SlotMemory({ medium, headroom, pageSizeBytes, warmBytes: parts.warmBytes })
@@ -282,7 +282,7 @@ export class ShmemBackup implements Backup {
 
   async bytesAvailable(): Promise<number> {
     this.#gate.assertOpen()
-    return Math.min(this.#capacity.freeBytes, this.#memory.warmBytes + this.#headroom.bytes())
+    return Math.min(this.#capacity.freeBytes, this.#memory.obtainableBytes)
   }
 
   async reserve(bytes: number): Promise<Reservation> {

@@ -40,6 +40,8 @@ export class SlotMemory {
   #endSlot = 0
   readonly #inUseOfUnit: number[] = []
   #cooling: Promise<void> | undefined
+  // Slots were released since the last pass began: it may have gone past them.
+  #hasNewSurplus = false
   #stopped = false
   #givenBackSlots = 0
   #failures = 0
@@ -54,6 +56,11 @@ export class SlotMemory {
 
   get warmBytes(): number {
     return this.#warmSlots * this.#pageSizeBytes
+  }
+
+  /** Bytes that could be put in use: what is warm and what the system could give. */
+  get obtainableBytes(): number {
+    return this.warmBytes + this.#headroom.bytes()
   }
 
   get givenBackBytes(): number {
@@ -119,23 +126,27 @@ export class SlotMemory {
   }
 
   #cool(): void {
-    if (this.#cooling !== undefined || this.#stopped) return
-    this.#cooling = this.#giveBackSurplus().finally(() => {
-      this.#cooling = undefined
-    })
+    this.#hasNewSurplus = true
+    if (this.#stopped) return
+    this.#cooling ??= this.#giveBackSurplus()
   }
 
   async #giveBackSurplus(): Promise<void> {
     enterTurn()
     await nextTurn()
     const passes = this.#unitSlots > 1 ? [1] : [Math.ceil(longRunBytes / this.#pageSizeBytes), 1]
-    for (const shortestRun of passes) {
-      let end = this.#endSlot
-      while (end > 0 && !this.#stopped && this.#warmSlots > this.#warmLimitSlots) {
-        end = this.#unitSlots > 1 ? this.#giveBackUnit(end) : this.#giveBackRun(end, shortestRun)
-        if (turnIsOver()) await nextTurn()
+    while (this.#hasNewSurplus) {
+      this.#hasNewSurplus = false
+      for (const shortestRun of passes) {
+        let end = this.#endSlot
+        while (end > 0 && !this.#stopped && this.#warmSlots > this.#warmLimitSlots) {
+          end = this.#unitSlots > 1 ? this.#giveBackUnit(end) : this.#giveBackRun(end, shortestRun)
+          if (turnIsOver()) await nextTurn()
+        }
       }
     }
+    // In the same step as the last look at the flag: a release in between would wait for ever.
+    this.#cooling = undefined
   }
 
   /** Gives back (part of) the last warm run below `end`; returns where to go on. */

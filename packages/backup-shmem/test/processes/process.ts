@@ -1,15 +1,34 @@
-import { type ChildProcess, fork } from 'node:child_process'
+import { type ChildProcess, fork, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
 import type { Calls } from './worker.ts'
+
+/** Runs Node in mounts of its own, where `SMALL_TMPFS` is a tmpfs of 6 MiB. Mounts go with the process. */
+export const inSmallTmpfs = fileURLToPath(new URL('in-small-tmpfs.sh', import.meta.url))
+
+/** Whether this user may make such mounts: root may, others where the system has user namespaces. */
+export function canMountTmpfs(directory: string): boolean {
+  return spawnSync(inSmallTmpfs, ['--version'], { env: mountEnvironment(directory) }).status === 0
+}
+
+export function mountEnvironment(directory: string): Record<string, string> {
+  return { PATH: process.env['PATH'] ?? '', NODE: process.execPath, SMALL_TMPFS: directory }
+}
 
 const path = (name: string) => fileURLToPath(new URL(name, import.meta.url))
 
 /** A process of its own with a backup, or attached to one. */
 export class TestProcess implements AsyncDisposable {
-  readonly #child: ChildProcess = fork(path('worker.ts'), {
-    execArgv: ['--disable-warning=ExperimentalWarning', '--import', path('sources.ts')],
-  })
+  readonly #child: ChildProcess
+
+  /** `command`: what to run Node with, for example in other mounts. */
+  constructor(command: string = process.execPath, environment: Record<string, string> = {}) {
+    this.#child = fork(path('worker.ts'), {
+      execPath: command,
+      execArgv: ['--disable-warning=ExperimentalWarning', '--import', path('sources.ts')],
+      env: { ...process.env, ...environment },
+    })
+  }
 
   get pid(): number {
     return this.#child.pid!

@@ -1,3 +1,4 @@
+import { closeSync, openSync, unlinkSync, writeSync } from 'node:fs'
 import type { HandleRun } from '@spillway/core'
 import {
   type AttachedShmemBackup,
@@ -24,6 +25,18 @@ const calls = {
   },
   async drop(handles: HandleRun[]) {
     await owned!.drop(handles)
+  },
+  /** Lets another file take all of the file system between the look at its room and the use of it. */
+  async storeWhileOthersFill(path: string, pages: number) {
+    await owned!.bytesAvailable()
+    const fd = openSync(path, 'w')
+    try {
+      for (;;) writeSync(fd, new Uint8Array(65536))
+    } catch {}
+    const { handles, error } = await owned!.backupPages([new Uint8Array(pages * 4096).fill(3)])
+    closeSync(fd)
+    unlinkSync(path)
+    return { handles, code: (error as { code?: string } | undefined)?.code }
   },
   async close() {
     await owned?.close()
