@@ -3,6 +3,8 @@
  * program use it there on every Node that is supported. So a missing file, a forgotten dependency or an import that
  * only works inside this repository is found before a user finds it.
  *
+ * One more project, `together`, has all of them.
+ *
  *   check-install.ts [package …]     default: all
  */
 import { execFileSync } from 'node:child_process'
@@ -21,6 +23,7 @@ import { join } from 'node:path'
 
 const root = join(import.meta.dirname, '..')
 const nodeMajors = ['22', '24', '26']
+const together = 'together'
 const scratch = mkdtempSync(join(tmpdir(), 'spillway-install-'))
 
 function run(command: string, args: readonly string[], cwd: string): string {
@@ -64,21 +67,24 @@ function packAll(): Map<string, string> {
   return tarballs
 }
 
-function installAlone(name: string, tarballs: Map<string, string>): string {
+function installInto(name: string, tarballs: Map<string, string>): string {
   const project = join(scratch, `project-${name}`)
   mkdirSync(project)
   writeFileSync(
     join(project, 'package.json'),
     JSON.stringify({ private: true, type: 'module', allowScripts: { koffi: true } }),
   )
-  const wanted = [...requiredPackages(name)].map((required) => tarballs.get(required)!)
+  const wanted =
+    name === together
+      ? [...tarballs.values()]
+      : [...requiredPackages(name)].map((required) => tarballs.get(required)!)
   run('npm', ['install', '--no-audit', '--no-fund', ...wanted], project)
   cpSync(join(root, 'scripts/install-checks', `${name}.mjs`), join(project, 'check.mjs'))
   return project
 }
 
 const asked = process.argv.slice(2)
-const names = asked.length > 0 ? asked : readdirSync(join(root, 'packages')).sort()
+const names = asked.length > 0 ? asked : [...readdirSync(join(root, 'packages')).sort(), together]
 let failures = 0
 try {
   const nodes = new Map(nodeMajors.map((major) => [major, installNode(major)]))
@@ -89,7 +95,7 @@ try {
       failures++
       continue
     }
-    const project = installAlone(name, tarballs)
+    const project = installInto(name, tarballs)
     for (const [major, node] of nodes) {
       try {
         const said = run(node, ['check.mjs'], project).trim()

@@ -1,0 +1,12 @@
+import { deepEqual, equal } from 'node:assert/strict'
+import { openShmemBackup } from '@spillway/backup-shmem'
+
+const backup = await openShmemBackup({ capacityBytes: 1 << 20 })
+const { handles, error } = await backup.backupPages([new Uint8Array(8192).fill(7)])
+equal(error, undefined)
+const restored = new Uint8Array(8192)
+deepEqual(await backup.copyPages(handles, [restored]), { copied: 2 })
+equal(restored[8191], 7)
+await backup.drop(handles)
+await backup.close()
+console.log(`two pages there and back through ${backup.capabilities.medium}`)
