@@ -1,7 +1,17 @@
-export { type AccessOptions, type Advice, PagedBuffer, type PinOptions } from './buffer/paged-buffer.ts'
+export {
+  type AccessOptions,
+  type Advice,
+  type CopyOptions,
+  PagedBuffer,
+  type PiecesOptions,
+  type PinOptions,
+  type RangeOptions,
+} from './buffer/paged-buffer.ts'
 export { Pin } from './buffer/pin.ts'
 export type { BackupOptions, Progress, RestoreOptions, TransferResult } from './buffer/transfers.ts'
+export type { BufferDump, FreeListDump, PoolDump, StoreDump } from './introspection/dump.ts'
 export type { PoolStats } from './introspection/stats.ts'
+export type { TraceEvent } from './introspection/trace.ts'
 export { type AllocateOptions, Pool, type PoolOptions } from './pool.ts'
 export type {
   Caching,

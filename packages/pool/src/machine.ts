@@ -1,6 +1,7 @@
 import { type Backup, SpillwayError } from '@spillway/core'
 import { Access } from './buffer/access.ts'
 import { closedBuffer } from './buffer/closed.ts'
+import { unwatch } from './buffer/debug.ts'
 import { Transfers } from './buffer/transfers.ts'
 import { Pages } from './memory/pages.ts'
 import type { Caching, PageProvider } from './providers/provider.ts'
@@ -20,12 +21,15 @@ export interface MachineOptions {
   readonly idlePages: number
   readonly whenFull: WhenFull
   readonly splitAlways: boolean
+  readonly debug: boolean
+  readonly name: string
 }
 
 /** The parts of a pool, put together. What the application sees is `Pool` and `PagedBuffer`. */
 export class Machine {
   readonly pageSizeBytes: number
   readonly maxOrder: number
+  readonly debug: boolean
   readonly pages: Pages
   readonly limit: Limit
   readonly residents: Residents
@@ -43,9 +47,10 @@ export class Machine {
     const { pageSizeBytes, maxOrder, limitPages, idlePages, whenFull, splitAlways } = options
     this.pageSizeBytes = pageSizeBytes
     this.maxOrder = maxOrder
+    this.debug = options.debug
     this.pages = new Pages(pageSizeBytes, maxOrder, limitPages, idlePages)
     this.limit = new Limit(limitPages)
-    this.residents = new Residents(this.pages, this.limit)
+    this.residents = new Residents(options.name, this.pages, this.limit)
     this.holder = new Holder(this.residents, new Fill(this.residents))
     this.writeback = new Writeback(this.residents)
     this.reclaim = new Reclaim(this.residents, this.writeback, this.holder, whenFull, splitAlways)
@@ -77,6 +82,7 @@ export class Machine {
   /** Ends a buffer that has no pins of the application: waits for what runs, then gives everything up (T49). */
   async freeBuffer(state: BufferState): Promise<void> {
     state.closing = true
+    if (state.watch !== undefined) unwatch(state.watch)
     this.limit.refuse(closedBuffer(state), state)
     if (state.operations > 0) {
       state.idle = Promise.withResolvers<void>()

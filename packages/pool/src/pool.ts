@@ -6,6 +6,7 @@ import {
   SpillwayError,
 } from '@spillway/core'
 import { PagedBuffer } from './buffer/paged-buffer.ts'
+import { type PoolDump, poolDump } from './introspection/dump.ts'
 import { type PoolStats, poolStats } from './introspection/stats.ts'
 import { verify } from './introspection/verify.ts'
 import { Machine } from './machine.ts'
@@ -36,6 +37,8 @@ export interface PoolOptions {
   readonly idleBytes?: number | undefined
   /** Hand chunks to the backup whole (`'native'`), or page by page (`'always'`; T33). Default `'native'`. */
   readonly split?: 'native' | 'always' | undefined
+  /** Hand out views that are detached at release, and remember who made pins and buffers (`debug.ts`). Default false. */
+  readonly debug?: boolean | undefined
   /** Names this pool in dumps and traces. */
   readonly name?: string | undefined
 }
@@ -61,6 +64,7 @@ const poolOptions = [
   'whenFull',
   'idleBytes',
   'split',
+  'debug',
   'name',
 ]
 const mebibyte = 1024 ** 2
@@ -117,6 +121,8 @@ export class Pool implements AsyncDisposable {
       idlePages: Math.floor(idleBytes / this.pageSizeBytes),
       whenFull,
       splitAlways: split === 'always',
+      debug: options.debug === true,
+      name: this.name,
     })
     if (backup !== undefined) this.#assertBackup(backup)
   }
@@ -180,6 +186,11 @@ export class Pool implements AsyncDisposable {
   /** A snapshot of the gauges and counters; exact at every moment (I11). */
   stats(): PoolStats {
     return poolStats(this.#machine)
+  }
+
+  /** All that the pool knows of itself, as data and, with `String(dump)`, as text (T80). */
+  dump(): PoolDump {
+    return poolDump(this.name, this.#machine)
   }
 
   /** Resolves when nothing is being written back or dropped behind the scenes. */

@@ -6,6 +6,20 @@ import type { BufferState, Residents } from '../residency/residents.ts'
 import { filling, notReady } from '../table/chunks.ts'
 import { closedBuffer } from './closed.ts'
 
+/** Puts the bytes from `position` on into `target`, all of it; called in order, from 0 to the end. */
+export type ByteSource = (target: Uint8Array, position: number) => void
+
+/** The bytes of the caller, which may be detached or resized while the write waits: then nothing passes for written. */
+export function bytesOf(bytes: Uint8Array): ByteSource {
+  const total = bytes.byteLength
+  return (target, position) => {
+    if (bytes.byteLength !== total) {
+      throw new TypeError('the bytes to write were detached or resized during the write')
+    }
+    target.set(target.byteLength === total ? bytes : bytes.subarray(position, position + target.byteLength))
+  }
+}
+
 /**
  * Copies between a buffer and the caller's memory, any offset and length, any size: range by range through windows that
  * fit under the limit, so that reading a buffer of 10 GiB needs no more memory than reading a small one.
@@ -64,13 +78,14 @@ export class Access {
     }
   }
 
+  /** Writes `total` bytes, which `source` puts into place piece by piece. */
   async write(
     buffer: BufferState,
     offsetBytes: number,
-    bytes: Uint8Array,
+    total: number,
+    source: ByteSource,
     options: TransferOptions,
   ): Promise<void> {
-    const total = bytes.byteLength
     const pageSizeBytes = this.#pageSizeBytes
     const endBytes = offsetBytes + total
     const { pageCount } = buffer.table
@@ -92,7 +107,7 @@ export class Access {
       let next = 0
       try {
         for (; next < held.length; next++) {
-          done = await this.#copyIn(buffer, held[next]!, offsetBytes, bytes, total, done)
+          done = await this.#copyIn(buffer, held[next]!, offsetBytes, source, total, done)
         }
       } finally {
         for (; next < held.length; next++) {
@@ -190,7 +205,7 @@ export class Access {
     buffer: BufferState,
     chunk: number,
     offsetBytes: number,
-    from: Uint8Array,
+    source: ByteSource,
     total: number,
     begin: number,
   ): Promise<number> {
@@ -200,11 +215,8 @@ export class Access {
     const stop = Math.min(total, base + bytes.byteLength)
     let done = begin
     while (done < stop) {
-      // The caller's memory may be detached or shrink while we wait; then nothing must pass for written.
-      if (from.byteLength !== total)
-        throw new TypeError('the bytes to write were detached or resized during the write')
       const step = Math.min(sliceBytes, stop - done)
-      bytes.set(from.subarray(done, done + step), done - base)
+      source(bytes.subarray(done - base, done - base + step), done)
       done += step
       if (step === sliceBytes) {
         const turn = pace()

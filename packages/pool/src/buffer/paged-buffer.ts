@@ -1,8 +1,11 @@
-import { assertKnownOptions, SpillwayError, type TransferOptions } from '@spillway/core'
+import { assertKnownOptions, SpillwayError } from '@spillway/core'
 import type { Machine } from '../machine.ts'
 import type { BufferState } from '../residency/residents.ts'
+import { bytesOf } from './access.ts'
 import { closedBuffer } from './closed.ts'
+import { watch } from './debug.ts'
 import { Pin, type PinOwner } from './pin.ts'
+import { copyBetween, readableOf, readPieces, writableOf } from './streams.ts'
 import type { BackupOptions, RestoreOptions, TransferResult } from './transfers.ts'
 
 export interface AccessOptions {
@@ -10,11 +13,24 @@ export interface AccessOptions {
   readonly signal?: AbortSignal | undefined
 }
 
-export interface PinOptions extends AccessOptions {
+export interface RangeOptions extends AccessOptions {
   /** First byte. Default 0. */
   readonly offset?: number | undefined
   /** Number of bytes. Default: up to the buffer's end. */
   readonly length?: number | undefined
+}
+
+export interface CopyOptions extends RangeOptions {
+  /** Where the first byte goes in the target. Default 0. */
+  readonly targetOffset?: number | undefined
+}
+
+export interface PiecesOptions extends RangeOptions {
+  /** Size of each piece but the last. Default 1 MiB. */
+  readonly pieceBytes?: number | undefined
+}
+
+export interface PinOptions extends RangeOptions {
   /** The memory will be written to. Default false: pages that are only read keep their stored copy. */
   readonly write?: boolean | undefined
 }
@@ -37,8 +53,10 @@ export class PagedBuffer implements AsyncDisposable {
   constructor(machine: Machine, state: BufferState) {
     this.#machine = machine
     this.#state = state
+    state.watch = watch(this, 'buffer', state.label, machine.debug)
     this.#owner = {
       label: state.label,
+      debug: machine.debug,
       spans: (chunks, offsetBytes, length) => machine.spans(chunks, offsetBytes, length),
       unpin: (pin) => {
         state.userPins--
@@ -93,8 +111,56 @@ export class PagedBuffer implements AsyncDisposable {
       assertKnownOptions(options, ['signal'], 'write')
       this.#assertBytes(bytes, 'bytes')
       this.#assertRange(offsetBytes, bytes.byteLength)
-      return this.#machine.access.write(this.#state, offsetBytes, bytes, options)
+      return this.#machine.access.write(this.#state, offsetBytes, bytes.byteLength, bytesOf(bytes), options)
     })
+  }
+
+  /** Writes one byte value over a range. */
+  fill(value: number, options: RangeOptions = {}): Promise<void> {
+    return this.#run(() => {
+      if (!Number.isInteger(value) || value < 0 || value > 255) {
+        throw new RangeError(`value is ${value}; it must be a byte, an integer from 0 to 255`)
+      }
+      const { offset, length } = this.#range(options, 'fill')
+      return this.#machine.access.write(this.#state, offset, length, (target) => target.fill(value), options)
+    })
+  }
+
+  /**
+   * Copies a range into another buffer of any pool, or to another place of this one, ranges that overlap included. Takes
+   * the range in pieces and holds no memory of one buffer while it waits for memory of the other.
+   */
+  copyTo(target: PagedBuffer, options: CopyOptions = {}): Promise<void> {
+    return this.#run(() => {
+      if (!(target instanceof PagedBuffer)) throw new TypeError('the target is not a PagedBuffer')
+      const { offset, length } = this.#range(options, 'copyTo', ['targetOffset'])
+      return copyBetween(this, offset, target, options.targetOffset ?? 0, length, options.signal)
+    })
+  }
+
+  /** The bytes of a range, one copy after the other: `for await (const bytes of buffer.pieces())`. */
+  pieces(options: PiecesOptions = {}): AsyncGenerator<Uint8Array<ArrayBuffer>, void, undefined> {
+    const { pieceBytes = 1024 ** 2 } = options
+    const { offset, length } = this.#range(options, 'pieces', ['pieceBytes'])
+    if (!Number.isSafeInteger(pieceBytes) || pieceBytes < 1) {
+      throw new RangeError(`pieceBytes is ${pieceBytes}; it must be a whole number of bytes, 1 or more`)
+    }
+    return readPieces(this, offset, length, pieceBytes, options.signal)
+  }
+
+  [Symbol.asyncIterator](): AsyncGenerator<Uint8Array<ArrayBuffer>, void, undefined> {
+    return this.pieces()
+  }
+
+  /** A range as a stream of bytes. */
+  readable(options: PiecesOptions = {}): ReadableStream<Uint8Array<ArrayBuffer>> {
+    return readableOf(this.pieces(options))
+  }
+
+  /** A stream whose bytes are written from `offset` on, and which fails with `RangeError` when there are more than fit. */
+  writable(options: RangeOptions = {}): WritableStream<Uint8Array> {
+    const { offset, length } = this.#range(options, 'writable')
+    return writableOf(this, offset, length, options.signal)
   }
 
   /**
@@ -229,6 +295,13 @@ export class PagedBuffer implements AsyncDisposable {
     throw new SpillwayError('EBUSY', `buffer ${label} has ${userPins} pins`, { buffer: label })
   }
 
+  #range(options: RangeOptions, caller: string, more: string[] = []): { offset: number; length: number } {
+    assertKnownOptions(options, ['offset', 'length', 'signal', ...more], caller)
+    const { offset = 0, length = this.#state.sizeBytes - offset } = options
+    this.#assertRange(offset, length)
+    return { offset, length }
+  }
+
   #assertBytes(bytes: Uint8Array, name: string): void {
     if (!(bytes instanceof Uint8Array)) throw new TypeError(`${name} is not a Uint8Array`)
   }
@@ -252,5 +325,3 @@ export class PagedBuffer implements AsyncDisposable {
 
 const advices: readonly Advice[] = ['normal', 'random', 'purgeable']
 const pinOptions: ReadonlySet<string> = new Set(['offset', 'length', 'write', 'signal'])
-
-export type { TransferOptions }

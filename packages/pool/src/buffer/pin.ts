@@ -1,8 +1,10 @@
 import { SpillwayError } from '@spillway/core'
+import { DebugSpans, unwatch, watch } from './debug.ts'
 
 /** What a pin needs of its pool; one object for all pins of a buffer. */
 export interface PinOwner {
   readonly label: string
+  readonly debug: boolean
   spans(chunks: readonly number[], offsetBytes: number, length: number): Uint8Array[]
   unpin(pin: Pin): void
 }
@@ -19,6 +21,8 @@ export class Pin implements Disposable {
   readonly chunks: number[]
   readonly #owner: PinOwner
   #spans: readonly Uint8Array[] | undefined
+  #debugSpans: DebugSpans | undefined
+  #watch: object | undefined
   #released = false
 
   /** @internal */
@@ -28,12 +32,13 @@ export class Pin implements Disposable {
     this.offsetBytes = offsetBytes
     this.length = length
     this.write = write
+    if (owner.debug) this.#watch = watch(this, 'pin', owner.label, true)
   }
 
   /** The memory of the range in order, one view for each chunk. Throws `EBADF` after the release. */
   get spans(): readonly Uint8Array[] {
     this.#assertHeld()
-    this.#spans ??= this.#owner.spans(this.chunks, this.offsetBytes, this.length)
+    this.#spans ??= this.#makeSpans()
     return this.#spans
   }
 
@@ -54,17 +59,32 @@ export class Pin implements Disposable {
     return this.#released
   }
 
-  /** Lets the range go. Throws `EBADF` when it was released before. */
+  /**
+   * Lets the range go. Throws `EBADF` when it was released before. In debug mode the views are detached, and `EINVAL` is
+   * thrown when a read-only pin was written through.
+   */
   release(): void {
     this.#assertHeld()
     this.#released = true
     this.#spans = undefined
-    this.#owner.unpin(this)
+    try {
+      this.#debugSpans?.end(this.write, this.#owner.label)
+    } finally {
+      if (this.#watch !== undefined) unwatch(this.#watch)
+      this.#owner.unpin(this)
+    }
   }
 
   /** Lets the range go; after `release` it does nothing. */
   [Symbol.dispose](): void {
     if (!this.#released) this.release()
+  }
+
+  #makeSpans(): readonly Uint8Array[] {
+    const spans = this.#owner.spans(this.chunks, this.offsetBytes, this.length)
+    if (!this.#owner.debug) return spans
+    this.#debugSpans = new DebugSpans(spans)
+    return this.#debugSpans.spans
   }
 
   #assertHeld(): void {

@@ -281,7 +281,9 @@ export class Transfers {
         fields,
       )
     }
-    if (this.#hasDirty(buffer) && (await store.backup.bytesAvailable()) <= 0) {
+    await store.settled()
+    const mustStore = this.#hasDirty(buffer) && !this.#writeback.hasRedundant(store)
+    if (mustStore && (await store.backup.bytesAvailable()) <= 0) {
       throw new SpillwayError('EBUSY', `backup ${store.name} has no room`, fields)
     }
     return store

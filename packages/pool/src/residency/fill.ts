@@ -1,4 +1,5 @@
 import type { HandleRun, TransferOptions } from '@spillway/core'
+import { trace } from '../introspection/trace.ts'
 import { pace, sliceBytes } from '../pace.ts'
 import { filling, notReady, partial, scattered, zeroed } from '../table/chunks.ts'
 import { located } from './failures.ts'
@@ -162,6 +163,10 @@ export class Fill {
       retryMayFail,
     })
     counters.restoredPages += copied
+    if (trace.restore.hasSubscribers) {
+      const { poolName: pool } = this.#residents
+      trace.restore.publish({ pool, buffer: buffer.label, backup: store.name, pages: copied, error })
+    }
     let left = copied
     let failedPage: number | undefined
     for (let index = 0; index < call.chunks.length; index++) {

@@ -1,4 +1,5 @@
 import { abortError, SpillwayError, type TransferOptions } from '@spillway/core'
+import { trace } from '../introspection/trace.ts'
 import { busy, dirty, filling, notReady, partial, writeback, zeroed } from '../table/chunks.ts'
 import type { Fill } from './fill.ts'
 import type { BufferState, Residents } from './residents.ts'
@@ -159,6 +160,9 @@ export class Holder {
       // Who waits holds nothing until it is the first of the queue.
       this.#release(held)
       counters.waits++
+      if (trace.wait.hasSubscribers) {
+        trace.wait.publish({ pool: this.#residents.poolName, buffer: buffer.label, pages: missing })
+      }
       this.endRun()
       try {
         const need = () => this.#fitting(buffer, held, this.#collect(buffer, first, end, held))

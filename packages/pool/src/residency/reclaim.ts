@@ -1,4 +1,5 @@
 import { SpillwayError } from '@spillway/core'
+import { trace, warn } from '../introspection/trace.ts'
 import { busy, cleanList, dirtyList, purgeableList, referenced } from '../table/chunks.ts'
 import type { Holder } from './hold.ts'
 import type { Destination, Residents } from './residents.ts'
@@ -58,6 +59,9 @@ export class Reclaim {
       if (short <= 0) break
       const freed = this.freeWithoutStoring(short, 'reuse')
       if (freed >= short) return
+      if (trace.reclaim.hasSubscribers) {
+        trace.reclaim.publish({ pool: this.#residents.poolName, pages: short - freed })
+      }
       this.#startBatches(short - freed)
     }
     if (limit.firstShortPages > 0 && this.#batches.size === 0) this.#stalled()
@@ -81,8 +85,7 @@ export class Reclaim {
           splitAlways,
         })
         given += result.evictedPages
-        if (result.error === undefined) batch.store.noteSuccess()
-        else batch.store.noteFailure(result.error)
+        this.#note(batch.store, result.error)
       }
     }
     return given
@@ -168,8 +171,19 @@ export class Reclaim {
     const { error } = await this.#writeback.run(store, chunks, { destination: 'reuse', splitAlways })
     store.reclaimCalls--
     this.#pagesInFlight -= pages
-    if (error === undefined) store.noteSuccess()
-    else store.noteFailure(error)
+    this.#note(store, error)
+  }
+
+  #note(store: Store, error: Error | undefined): void {
+    if (error === undefined) {
+      store.noteSuccess()
+      return
+    }
+    if (store.failure === undefined) {
+      const message = `backup ${store.name} fails; reclaim leaves it alone for a while`
+      warn('SPILLWAY_BACKUP_FAILING', message, error.message)
+    }
+    store.noteFailure(error)
   }
 
   /** Nothing is in flight and nothing can be started: what a claim waits for must come from others, or never comes. */
@@ -191,12 +205,18 @@ export class Reclaim {
         : pins > 0
           ? `pinned: ${this.describePins()}`
           : `${chunks.listPages[0]} pages are in buffers that have no backup`
-    limit.refuseFirst(
-      new SpillwayError('ENOMEM', `no room within the limit of ${limit.limitPages} pages; ${reason}`, {
+    const error = new SpillwayError(
+      'ENOMEM',
+      `no room within the limit of ${limit.limitPages} pages; ${reason}`,
+      {
         cause: failure,
         retryable: true,
-      }),
+      },
     )
+    if (trace.refuse.hasSubscribers) {
+      trace.refuse.publish({ pool: this.#residents.poolName, pages: limit.firstShortPages, error })
+    }
+    limit.refuseFirst(error)
   }
 
   /** The backup that is in disgrace and holds up the most patient of the dirty chunks. */

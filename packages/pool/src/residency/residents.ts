@@ -40,6 +40,8 @@ export class BufferState {
   random = false
   /** The chunk of the last access: touching it again at once is not a second use. */
   lastChunk = 0
+  /** Ends the watch for a buffer that is never freed. */
+  watch: object | undefined
   /** Resolved when `operations` falls to 0. */
   idle: PromiseWithResolvers<void> | undefined
 
@@ -70,6 +72,7 @@ export type Destination = 'reuse' | 'idle' | 'system'
  * ever sees half of one. Tables, lists, memory, charges and counters change together here and nowhere else (I2, I10, I11).
  */
 export class Residents {
+  readonly poolName: string
   readonly pages: Pages
   readonly chunks = new Chunks()
   readonly limit: Limit
@@ -84,7 +87,8 @@ export class Residents {
   /** Told when a chunk became evictable. */
   onUnpin: () => void = () => {}
 
-  constructor(pages: Pages, limit: Limit) {
+  constructor(poolName: string, pages: Pages, limit: Limit) {
+    this.poolName = poolName
     this.pages = pages
     this.limit = limit
   }

@@ -7,6 +7,7 @@ import type {
   TransferOptions,
 } from '@spillway/core'
 import { countHandles, isSpillwayError, SpillwayError } from '@spillway/core'
+import { warn } from '../introspection/trace.ts'
 
 /**
  * One backup as the pool uses it: results are checked before they are believed, drops are gathered into few calls, and a
@@ -132,6 +133,9 @@ export class Store {
         await this.backup.drop(runs)
       } catch (failure) {
         // The pages stay stored and are counted as leaked when the backup is closed; no byte of a buffer depends on it.
+        if (this.dropFailures === 0) {
+          warn('SPILLWAY_DROP_FAILED', `backup ${this.name} did not drop pages`, String(failure))
+        }
         this.dropFailures += countHandles(runs)
         this.dropFailure = asError(failure)
       }

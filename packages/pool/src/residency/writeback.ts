@@ -1,5 +1,6 @@
-import type { BackupPagesOptions, HandleRun } from '@spillway/core'
-import { scattered, writeback } from '../table/chunks.ts'
+import { type BackupPagesOptions, type HandleRun, isSpillwayError } from '@spillway/core'
+import { trace } from '../introspection/trace.ts'
+import { busy, cleanList, partial, scattered, unevictable, writeback } from '../table/chunks.ts'
 import { located } from './failures.ts'
 import type { BufferState, Destination, Residents } from './residents.ts'
 import type { Store } from './store.ts'
@@ -53,27 +54,34 @@ export class Writeback {
 
   /** The first half: the chunks are stored and stay marked until `commit` or `undo`. */
   async store(store: Store, chunks: readonly number[], options: WritebackOptions): Promise<StoredBatch> {
-    const residents = this.#residents
-    const spans: Uint8Array[] = []
+    const { chunks: table, counters } = this.#residents
     let pageCount = 0
     for (const chunk of chunks) {
-      residents.chunks.flags[chunk]! |= writeback
-      const bytes = residents.bytes(chunk)
-      const pages = residents.chunks.pageCount(chunk)
-      pageCount += pages
-      if (options.splitAlways !== true) spans.push(bytes)
-      else splitInto(spans, bytes, bytes.byteLength / pages)
+      table.flags[chunk]! |= writeback
+      pageCount += table.pageCount(chunk)
     }
-    const { signal, retryMayFail, writeback: durable } = options
-    residents.counters.backupCalls++
-    const result = await store.backupPages(spans, pageCount, { signal, retryMayFail, writeback: durable })
+    const { signal, retryMayFail, writeback: durable, splitAlways = false } = options
+    const handles: HandleRun[] = []
     let storedPages = 0
-    for (const run of result.handles) storedPages += run.count
-    residents.counters.backedUpPages += storedPages
-    if (result.error !== undefined) residents.counters.backupFailures++
-    const error =
-      result.error === undefined ? undefined : this.#locate(store, chunks, storedPages, result.error)
-    return { store, chunks, handles: result.handles, storedPages, error }
+    let error: Error | undefined
+    do {
+      counters.backupCalls++
+      const spans = this.#spans(chunks, storedPages, splitAlways)
+      const left = pageCount - storedPages
+      const result = await store.backupPages(spans, left, { signal, retryMayFail, writeback: durable })
+      for (const run of result.handles) {
+        handles.push(run)
+        storedPages += run.count
+        counters.backedUpPages += run.count
+      }
+      error = result.error
+      if (error !== undefined) counters.backupFailures++
+    } while (isFull(error) && this.#dropRedundant(store, pageCount - storedPages) > 0)
+    if (error !== undefined) error = this.#locate(store, chunks, storedPages, error)
+    if (trace.backup.hasSubscribers) {
+      trace.backup.publish({ pool: this.#residents.poolName, backup: store.name, pages: storedPages, error })
+    }
+    return { store, chunks, handles, storedPages, error }
   }
 
   /** The second half: what is stored leaves memory. Synchronous. */
@@ -103,6 +111,61 @@ export class Writeback {
   undo(batch: StoredBatch): void {
     batch.store.dropRuns(batch.handles)
     for (const chunk of batch.chunks) this.#settle(chunk)
+  }
+
+  /** Whether memory has pages that are stored too, so that a full backup could be made room in. */
+  hasRedundant(store: Store): boolean {
+    return this.#eachRedundant(store, () => false)
+  }
+
+  /**
+   * A full backup: copies of what is in memory anyway, unchanged, are given up until `wanted` pages are (what was used
+   * last first, since it will leave last). Those chunks are dirty then. Returns the pages given up.
+   */
+  #dropRedundant(store: Store, wanted: number): number {
+    const residents = this.#residents
+    let dropped = 0
+    this.#eachRedundant(store, (chunk) => {
+      dropped += residents.chunks.pageCount(chunk)
+      residents.markDirty(residents.bufferOf(chunk), chunk)
+      residents.relist(chunk)
+      return dropped < wanted
+    })
+    return dropped
+  }
+
+  #eachRedundant(store: Store, visit: (chunk: number) => boolean): boolean {
+    const { chunks } = this.#residents
+    for (const list of [unevictable, cleanList]) {
+      for (let chunk = chunks.previous[list]!; chunk !== list; ) {
+        const colder = chunks.previous[chunk]!
+        const ready = (chunks.flags[chunk]! & (busy | partial)) === 0
+        if (ready && chunks.kept[chunk] !== 0 && this.#residents.bufferOf(chunk).store === store) {
+          if (!visit(chunk)) return true
+        }
+        chunk = colder
+      }
+    }
+    return false
+  }
+
+  /** The memory of the pages of chunks from page `from` of all of them on. */
+  #spans(chunks: readonly number[], from: number, pageByPage: boolean): Uint8Array[] {
+    const { chunks: table, pages } = this.#residents
+    const spans: Uint8Array[] = []
+    let skip = from
+    for (const chunk of chunks) {
+      const count = table.pageCount(chunk)
+      const first = Math.min(skip, count)
+      skip -= first
+      const frame = table.frame[chunk]!
+      if (!pageByPage) {
+        if (first < count) spans.push(pages.slabs.bytes(frame + first, count - first))
+        continue
+      }
+      for (let index = first; index < count; index++) spans.push(pages.slabs.bytes(frame + index, 1))
+    }
+    return spans
   }
 
   #settle(chunk: number): void {
@@ -205,8 +268,6 @@ class HandleCursor {
   }
 }
 
-function splitInto(spans: Uint8Array[], bytes: Uint8Array, pageSizeBytes: number): void {
-  for (let offset = 0; offset < bytes.byteLength; offset += pageSizeBytes) {
-    spans.push(bytes.subarray(offset, offset + pageSizeBytes))
-  }
+function isFull(error: Error | undefined): boolean {
+  return isSpillwayError(error) && (error.code === 'ENOSPC' || error.code === 'EDQUOT')
 }

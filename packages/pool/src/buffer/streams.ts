@@ -1,0 +1,86 @@
+import type { PagedBuffer } from './paged-buffer.ts'
+
+/** Staging memory of a copy between buffers. */
+const stageBytes = 1024 ** 2
+
+/** Copies through a stage of its own, so that no pin of one buffer is held while the other waits for memory. */
+export async function copyBetween(
+  source: PagedBuffer,
+  sourceOffset: number,
+  target: PagedBuffer,
+  targetOffset: number,
+  length: number,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  if (!Number.isSafeInteger(targetOffset) || targetOffset < 0 || targetOffset + length > target.sizeBytes) {
+    throw new RangeError(
+      `bytes ${targetOffset} to ${targetOffset + length} are outside of buffer ${target.label}, which has ${target.sizeBytes}`,
+    )
+  }
+  const stage = new Uint8Array(Math.min(stageBytes, length))
+  // When the target begins inside the source's range, going forward would overwrite what is still to be read.
+  const backward = source === target && targetOffset > sourceOffset && targetOffset < sourceOffset + length
+  for (let done = 0; done < length; ) {
+    const step = Math.min(stage.byteLength, length - done)
+    const position = backward ? length - done - step : done
+    const piece = stage.subarray(0, step)
+    await source.read(sourceOffset + position, piece, { signal })
+    await target.write(targetOffset + position, piece, { signal })
+    done += step
+  }
+}
+
+/** The bytes of a range in pieces of their own. */
+export async function* readPieces(
+  buffer: PagedBuffer,
+  offset: number,
+  length: number,
+  pieceBytes: number,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<Uint8Array<ArrayBuffer>, void, undefined> {
+  for (let done = 0; done < length; ) {
+    const piece = new Uint8Array(Math.min(pieceBytes, length - done))
+    await buffer.read(offset + done, piece, { signal })
+    yield piece
+    done += piece.byteLength
+  }
+}
+
+export function readableOf(
+  pieces: AsyncGenerator<Uint8Array<ArrayBuffer>, void, undefined>,
+): ReadableStream<Uint8Array<ArrayBuffer>> {
+  return new ReadableStream(
+    {
+      async pull(controller) {
+        const { value, done } = await pieces.next()
+        if (done === true) controller.close()
+        else controller.enqueue(value)
+      },
+      async cancel() {
+        await pieces.return()
+      },
+    },
+    // Nothing is read before somebody asks for it.
+    { highWaterMark: 0 },
+  )
+}
+
+export function writableOf(
+  buffer: PagedBuffer,
+  offset: number,
+  length: number,
+  signal: AbortSignal | undefined,
+): WritableStream<Uint8Array> {
+  let done = 0
+  return new WritableStream({
+    async write(bytes) {
+      if (done + bytes.byteLength > length) {
+        throw new RangeError(
+          `the stream has more than the ${length} bytes that fit into buffer ${buffer.label}`,
+        )
+      }
+      await buffer.write(offset + done, bytes, { signal })
+      done += bytes.byteLength
+    },
+  })
+}

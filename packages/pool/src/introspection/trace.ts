@@ -1,0 +1,64 @@
+import { nodeModule } from '../providers/resizable.ts'
+
+/**
+ * What a pool does, for whoever listens: channels of `node:diagnostics_channel`, where there is Node.
+ *
+ * ```ts
+ * import { subscribe } from 'node:diagnostics_channel'
+ * subscribe('spillway:pool:backup', (event) => console.log(event))
+ * ```
+ *
+ * An event is only made when somebody listens. A listener that throws is its own problem: Node reports it, and the pool
+ * goes on.
+ */
+export interface TraceEvent {
+  /** Name of the pool. */
+  readonly pool: string
+  /** Label of the buffer, when there is one. */
+  readonly buffer?: string | undefined
+  /** Name of the backup, when there is one. */
+  readonly backup?: string | undefined
+  /** Pages that moved, or are wanted. */
+  readonly pages: number
+  readonly error?: Error | undefined
+}
+
+interface Channel {
+  readonly hasSubscribers: boolean
+  publish(event: TraceEvent): void
+}
+
+const silent: Channel = { hasSubscribers: false, publish: () => {} }
+const makeChannel = nodeModule('node:diagnostics_channel')?.['channel'] as
+  | ((name: string) => Channel)
+  | undefined
+
+function channel(name: string): Channel {
+  return makeChannel?.(`spillway:pool:${name}`) ?? silent
+}
+
+export const trace = {
+  /** A call that stored pages came back. */
+  backup: channel('backup'),
+  /** A call that copied pages in came back. */
+  restore: channel('restore'),
+  /** Reclaim was asked for pages. */
+  reclaim: channel('reclaim'),
+  /** A claim has to wait. */
+  wait: channel('wait'),
+  /** A claim was refused. */
+  refuse: channel('refuse'),
+} as const
+
+/** Warns once per event through `process.emitWarning`, where there is a process. */
+export function warn(code: string, message: string, detail?: string): void {
+  const host = (
+    globalThis as {
+      process?: {
+        emitWarning?: (message: string, options: { type: string; code: string; detail?: string }) => void
+      }
+    }
+  ).process
+  const options = { type: 'SpillwayWarning', code }
+  host?.emitWarning?.(message, detail === undefined ? options : { ...options, detail })
+}
