@@ -26,8 +26,8 @@ export interface Libc {
   ioUringSetup(entries: number, params: Uint8Array): number
   ioUringEnter(fd: number, submit: number, complete: number, flags: number): number
   ioUringRegister(fd: number, operation: number, argument: Uint8Array | null, count: number): number
-  /** Waits in another thread until the ring has a result, or is gone, and calls `done` on this one. */
-  ioUringWait(fd: number, done: () => void): void
+  /** Waits in another thread for a result, at most as long as the struct at `argument` says; then calls `done` here. */
+  ioUringWait(fd: number, argument: number, done: () => void): void
   /** The same memory as an ArrayBuffer. Costs some 100 µs. */
   view(address: number, lengthBytes: number): ArrayBuffer
   /** Calls `ready` on the event loop whenever `fd` can be read; undefined where koffi lacks it. */
@@ -45,6 +45,7 @@ export interface PollHandle {
 
 /** Flag of io_uring_enter: wait for results. */
 export const ioUringGetEvents = 1
+const extendedArgument = 8
 
 interface SystemCall {
   (...values: unknown[]): number
@@ -115,7 +116,8 @@ function bind(koffi: Koffi): Libc {
     ioUringEnter: (fd, submit, complete, flags) => ioUringEnter(enter, fd, submit, complete, flags, 0, 0),
     ioUringRegister: (fd, operation, argument, count) =>
       ioUringRegister(register, fd, operation, argument, count),
-    ioUringWait: (fd, done) => ioUringEnter.async(enter, fd, 0, 1, ioUringGetEvents, 0, 0, done),
+    ioUringWait: (fd, argument, done) =>
+      ioUringEnter.async(enter, fd, 0, 1, ioUringGetEvents | extendedArgument, argument, 24, done),
     view: (address, lengthBytes) => koffi.view(BigInt(address), lengthBytes),
     poll: typeof poll === 'function' ? (fd, ready) => poll(fd, ready) : undefined,
     errno: () => koffi.errno(),

@@ -79,20 +79,23 @@ const mapNoReserve = 0x4000
 const adviceDontNeed = 4
 const adviceHugePage = 14
 const hugePageBytes = 2 * 1024 * 1024
+const largeBytes = 1024 * 1024 * 1024
 
-/** Maps `lengthBytes` (whole pages) of `fd` from `offsetBytes`, or of private memory where `fd` is −1. */
-export function mapRegion(fd: number, offsetBytes: number, lengthBytes: number, hugePages: boolean): Region {
+/** Maps `wantedBytes` (whole pages) of `fd` from `offsetBytes`, or of private memory where `fd` is −1. */
+export function mapRegion(fd: number, offsetBytes: number, wantedBytes: number, hugePages: boolean): Region {
   const libc = libcFor('mmap')
   const shared = fd >= 0
   const kind = shared ? mapShared : mapPrivate | mapAnonymous | mapNoReserve
-  const aligned = hugePages && lengthBytes >= hugePageBytes
+  const aligned = hugePages && wantedBytes >= hugePageBytes
+  const lengthBytes = aligned ? Math.ceil(wantedBytes / hugePageBytes) * hugePageBytes : wantedBytes
   const detail = `${lengthBytes} bytes`
   let base: number
   if (aligned) {
-    // Huge pages need address and file offset to agree modulo their size, which older kernels do not see to.
+    // Huge pages need address and file offset to agree modulo their size, which older kernels do not see to. The
+    // highest such address leaves no gap to the mapping before.
     const reserved = reserve(libc, lengthBytes + hugePageBytes, detail)
-    const skew = (offsetBytes - reserved) % hugePageBytes
-    base = reserved + (skew < 0 ? skew + hugePageBytes : skew)
+    const skew = (reserved - offsetBytes) % hugePageBytes
+    base = reserved + hugePageBytes - (skew < 0 ? skew + hugePageBytes : skew)
     const mapped = libc.mmap(base, lengthBytes, protectionReadWrite, kind | mapFixed, fd, offsetBytes)
     const error = mapped < 0 ? libc.lastError('mmap', detail) : undefined
     const end = reserved + lengthBytes + hugePageBytes
@@ -124,10 +127,13 @@ export function retire(region: Region, strict = isOvercommitStrict()): void {
   if (viewedFrom >= viewedTo) {
     if (libc.munmap(base, lengthBytes) < 0) throw libc.lastError('munmap')
   } else {
-    replaceByZeros(libc, region, base + viewedFrom, viewedTo - viewedFrom, strict)
+    // Only large parts without views are unmapped: small holes would keep retired neighbours from merging.
+    const from = viewedFrom < largeBytes ? 0 : viewedFrom
+    const to = lengthBytes - viewedTo < largeBytes ? lengthBytes : viewedTo
+    replaceByZeros(libc, region, base + from, to - from, strict)
     // Failing here would leave untouched address space behind, nothing more.
-    if (viewedFrom > 0) libc.munmap(base, viewedFrom)
-    if (viewedTo < lengthBytes) libc.munmap(base + viewedTo, lengthBytes - viewedTo)
+    if (from > 0) libc.munmap(base, from)
+    if (to < lengthBytes) libc.munmap(base + to, lengthBytes - to)
   }
   region.state = 'closed'
 }

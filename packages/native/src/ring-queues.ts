@@ -50,8 +50,8 @@ export const syncDataOnly = 1
 const maxEntries = 4096
 const offsetSubmissionQueue = 0
 const offsetSubmissionEntries = 0x10000000
-// Single mapping, no dropped results, and READ/WRITE (which came with this last one, in 5.6).
-const neededFeatures = 1 | 2 | 8
+// Single mapping, no dropped results, and waiting with a timeout (which came last, in 5.11).
+const neededFeatures = 0x1 | 0x2 | 0x100
 const interrupted = 4
 
 /** Opens the queues. Throws `ENOSYS`, `EPERM`, `ENOMEM`, `EMFILE` as the kernel says. */
@@ -87,7 +87,7 @@ function mapQueues(libc: Libc, fd: number, params: DataView, regions: Region[]):
   const resultEntries = field(4)
   const features = field(20)
   if ((features & neededFeatures) !== neededFeatures)
-    throw missing('io_uring_setup', 'needs Linux 5.6 or later')
+    throw missing('io_uring_setup', 'needs Linux 5.11 or later')
   const submission = { tail: field(44), mask: field(48), array: field(64) }
   const completion = { head: field(80), tail: field(84), mask: field(88), results: field(100) }
 

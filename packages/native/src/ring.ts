@@ -3,13 +3,14 @@ import { systemError } from './errors.ts'
 import { busyChecks, placementOf, type Region, requestDone } from './region.ts'
 import {
   openQueues,
+  operationNoop,
   operationRead,
   operationSync,
   operationWrite,
   type Queues,
   syncDataOnly,
 } from './ring-queues.ts'
-import { type Waiter, waitInThread, watchDescriptor } from './waiter.ts'
+import { openWaiter, type Waiter, waitInThread } from './waiter.ts'
 
 /*
  * A request goes through these states; `inFlight` counts all but the last:
@@ -26,6 +27,7 @@ const interrupted = 4
 const again = 11
 const busy = 16
 const badDescriptor = 9
+const noSlot = -1
 const maxRetries = 100
 const leastPerStep = 4
 /** After this long the event loop gets a turn, whatever is left. */
@@ -68,11 +70,14 @@ export class Ring implements AsyncDisposable {
   #closed: Promise<void> | undefined
   #finishClose: (() => void) | undefined
 
-  private constructor(entries: number, watch: typeof watchDescriptor) {
+  private constructor(entries: number, open: typeof openWaiter) {
     this.#queues = openQueues(entries)
-    const onReady = () => this.#ready()
     try {
-      this.#waiter = watch(this.#queues.fd, onReady) ?? waitInThread(this.#queues.fd, onReady)
+      this.#waiter = open(
+        this.#queues.fd,
+        () => this.#ready(),
+        () => this.#wake(),
+      )
     } catch (error) {
       this.#queues.close()
       throw error
@@ -92,12 +97,12 @@ export class Ring implements AsyncDisposable {
    */
   static open(options: { readonly entries: number }): Ring {
     assertKnownOptions(options, ['entries'], 'Ring.open')
-    return new Ring(options.entries, watchDescriptor)
+    return new Ring(options.entries, openWaiter)
   }
 
   /** @internal A ring that waits in a thread, as where the descriptor cannot be watched. */
   static openWithThread(options: { readonly entries: number }): Ring {
-    return new Ring(options.entries, () => undefined)
+    return new Ring(options.entries, waitInThread)
   }
 
   /** Requests that have not been settled yet. */
@@ -135,9 +140,10 @@ export class Ring implements AsyncDisposable {
       this.#finishClose = () => {
         this.#finishClose = undefined
         busyChecks.delete(this.#isBusy)
-        this.#waiter.close()
-        this.#queues.close(this.#lost)
-        resolve()
+        this.#waiter.close(() => {
+          this.#queues.close(this.#lost)
+          resolve()
+        })
       }
       if (this.#inFlight === 0) this.#finishClose()
     })
@@ -238,7 +244,7 @@ export class Ring implements AsyncDisposable {
   #step(): void {
     this.#submit()
     const most = Math.max(leastPerStep, this.#inFlight >> 3)
-    if (this.#inFlight > 0) this.#queues.drain(most, this.#settle)
+    this.#queues.drain(most, this.#settle)
     if (this.#inFlight === 0) {
       this.#waiter.rest()
       this.#finishClose?.()
@@ -247,6 +253,13 @@ export class Ring implements AsyncDisposable {
     } else {
       this.#waiter.wait()
     }
+  }
+
+  /** Lets a request that does nothing come back; there is room, since nothing else is in flight. */
+  #wake(): void {
+    if (this.#failure !== undefined) return
+    this.#queues.push(operationNoop, -1, 0, 0, 0, 0, noSlot)
+    this.#queues.submit()
   }
 
   #inKernel(): number {
