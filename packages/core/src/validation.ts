@@ -42,7 +42,7 @@ export function countPages(spans: readonly Uint8Array[], pageSizeBytes: number):
   let bytes = 0
   for (let index = 0; index < spans.length; index++) {
     const span = spans[index]
-    if (!(span instanceof Uint8Array)) throw new TypeError(`span ${index} is not a Uint8Array`)
+    if (!isUint8Array(span)) throw new TypeError(`span ${index} is not a Uint8Array`)
     if (span.byteLength === 0 || span.byteLength % pageSizeBytes !== 0) {
       throw new RangeError(
         `span ${index} has ${span.byteLength} bytes; it must be one or more whole pages of ${pageSizeBytes}`,
@@ -51,6 +51,11 @@ export function countPages(spans: readonly Uint8Array[], pageSizeBytes: number):
     bytes += span.byteLength
   }
   return bytes / pageSizeBytes
+}
+
+/** Whether it is a Uint8Array or a subclass of it, of this realm or of another (a vm context, a test runner's). */
+function isUint8Array(value: unknown): value is Uint8Array {
+  return ArrayBuffer.isView(value) && (value as Uint8Array)[Symbol.toStringTag] === 'Uint8Array'
 }
 
 /** Number of handles in the runs; `TypeError` or `RangeError` when a run could not have come from any backup. */

@@ -1,3 +1,4 @@
+import { runInNewContext } from 'node:vm'
 import { describe, expect, it } from 'vitest'
 import {
   assertByteCount,
@@ -52,6 +53,19 @@ describe('validation', () => {
       expect(() => open({ capacityBytes: -1 }), name).toThrow(RangeError)
     }
     expect(() => memoryBackup({ capacityBytes: 4095 })).toThrow(/4095.*4096/)
+  })
+
+  it('takes a Uint8Array of any realm, Buffer included, and no other view', () => {
+    const foreign: Uint8Array = runInNewContext('new Uint8Array(4096)')
+    expect(foreign instanceof Uint8Array).toBe(false)
+    expect(countPages([foreign, Buffer.alloc(8192)], 4096)).toBe(3)
+    for (const view of [
+      new Uint8ClampedArray(4096),
+      new Int8Array(4096),
+      new DataView(new ArrayBuffer(4096)),
+    ]) {
+      expect(() => countPages([view as never], 4096)).toThrow(/span 0 is not a Uint8Array/)
+    }
   })
 
   it('counts pages and handles', () => {

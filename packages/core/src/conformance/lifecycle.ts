@@ -56,6 +56,23 @@ export function lifecycle({ options, test }: Suite): void {
     assert.equal(countOf(result.handles) === 512, result.error === undefined)
   }, 512)
 
+  test('close waits for copies and drops too', async (subject) => {
+    const bytes = subject.pattern(60, 113)
+    const handles = await subject.store(bytes)
+    const spare = await subject.store(subject.pattern(4, 114))
+    const into = subject.dirty(60)
+    const copy = subject.backup.copyPages(handles, [into])
+    const drop = subject.backup.drop(spare)
+    await subject.backup.close()
+    // Settled means that nobody writes into the caller's memory any more.
+    const { copied, error } = await copy
+    await drop
+    assert.equal(error === undefined, copied === 60)
+    const end = copied * subject.pageSizeBytes
+    subject.assertBytes(into.subarray(0, end), bytes.subarray(0, end))
+    assert.equal(subject.backup.stats().droppedPages, 4)
+  })
+
   test('T10, B19: counts the handles that are still live at close as leaked', async (subject) => {
     const handles = await subject.store(subject.pattern(5, 111))
     await subject.backup.drop([{ first: handles[0].first, count: 1 }])
