@@ -53,8 +53,8 @@ export interface EmbeddedServer extends AsyncDisposable {
   /** Process id of the server. */
   readonly pid: number
   readonly faults: ServerFaults
-  /** The requests so far, oldest first, of one operation or of all. */
-  log(operation?: Operation): Promise<readonly RequestRecord[]>
+  /** The requests so far, oldest first, of one operation or of all; those after request number `after`. */
+  log(operation?: Operation, after?: number): Promise<readonly RequestRecord[]>
   /** Forgets the log and sets the counters to 0. */
   clearLog(): Promise<void>
   counters(): Promise<ServerCounters>
@@ -107,7 +107,10 @@ class Channel {
       const id = ++this.#lastId
       this.#waiting.set(id, { resolve: resolve as (result: unknown) => void, reject })
       this.#child.channel?.ref()
-      this.#child.send({ ...command, id })
+      this.#child.send({ ...command, id }, (error) => {
+        if (error === null || !this.#waiting.delete(id)) return
+        reject(new Error('the S3 test server has ended', { cause: error }))
+      })
     })
   }
 }
@@ -152,7 +155,8 @@ export async function startServer(options: ServerOptions = {}): Promise<Embedded
       if (child.exitCode !== null || child.signalCode !== null) return resolve()
       child.ref()
       child.once('exit', () => resolve())
-      child.disconnect()
+      // It has nothing to tidy up.
+      child.kill('SIGKILL')
     })
     return closing
   }
@@ -170,10 +174,7 @@ export async function startServer(options: ServerOptions = {}): Promise<Embedded
       clear: () => channel.send({ command: 'clearFaults' }),
       fired: () => channel.send({ command: 'fired' }),
     },
-    async log(operation) {
-      const records = await channel.send<RequestRecord[]>({ command: 'log' })
-      return operation === undefined ? records : records.filter((record) => record.operation === operation)
-    },
+    log: (operation, after = 0) => channel.send({ command: 'log', operation, after }),
     clearLog: () => channel.send({ command: 'clearLog' }),
     counters: () => channel.send({ command: 'counters' }),
     setCredentials: (credentials) => channel.send({ command: 'setCredentials', credentials }),

@@ -214,7 +214,7 @@ export type Command =
   | { readonly command: 'clearFaults' }
   /** How often each rule came true, by rule id. */
   | { readonly command: 'fired' }
-  | { readonly command: 'log' }
+  | { readonly command: 'log'; readonly operation?: Operation | undefined; readonly after: number }
   | { readonly command: 'clearLog' }
   | { readonly command: 'counters' }
   | { readonly command: 'setCredentials'; readonly credentials: readonly AcceptedCredentials[] }

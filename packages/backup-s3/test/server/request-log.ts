@@ -96,8 +96,12 @@ export class RequestLog {
     this.#bytesOut += record.bytesOut
   }
 
-  records(): readonly RequestRecord[] {
-    return this.#records.slice(-this.#limit)
+  records(operation: Operation | undefined, after: number): readonly RequestRecord[] {
+    return this.#records
+      .slice(-this.#limit)
+      .filter(
+        (record) => record.serial > after && (operation === undefined || record.operation === operation),
+      )
   }
 
   /** Forgets the requests and the counters; what is under way stays counted as such. */

@@ -77,7 +77,7 @@ async function obey(
     case 'fired':
       return state.faults.fired()
     case 'log':
-      return state.log.records()
+      return state.log.records(command.operation, command.after)
     case 'clearLog':
       return state.log.clear()
     case 'counters':

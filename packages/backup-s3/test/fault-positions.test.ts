@@ -1,0 +1,190 @@
+/**
+ * Every kind of fault at every request that a small history makes: opening, backing up, restoring, dropping, closing. Faults
+ * that pass are not seen at all; faults that stay end the call that met them with a code of its own, and nothing else.
+ */
+import { type HandleRun, isSpillwayError } from '@spillway/core'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { S3Backup } from '../src/index.ts'
+import { type Fault, faults, type Operation, type S3Target, s3Target } from './harness/index.ts'
+import { assertPages, handlesOf, pageBytes, pagesOf, runsOf } from './workload.ts'
+
+let target: S3Target
+beforeAll(async () => {
+  target = await s3Target({ embedded: true })
+})
+afterAll(() => target.close())
+
+interface Trouble {
+  readonly step: string
+  readonly code: string
+}
+
+const codeOf = (error: unknown) => (isSpillwayError(error) ? error.code : String((error as Error)?.stack))
+
+/** A small history; returns what went wrong in it. Throws when bytes are wrong or counts do not add up. */
+async function history(prefix: string): Promise<Trouble[]> {
+  const troubles: Trouble[] = []
+  const trouble = (step: string, error: unknown) => troubles.push({ step, code: codeOf(error) })
+  let backup: S3Backup
+  try {
+    backup = await S3Backup.open({
+      client: target.client(),
+      bucket: target.bucket,
+      prefix,
+      segmentBytes: 16 * pageBytes,
+      lingerMs: 0,
+      deleteDelayMs: 0,
+      retryBaseMs: 1,
+      retryForMs: 5000,
+      firstByteTimeoutMs: 150,
+      bodyTimeoutMs: 100,
+      compaction: false,
+    })
+  } catch (error) {
+    trouble('open', error)
+    return troubles
+  }
+  const kept = new Map<number, number>()
+  const backUp = async (ids: number[]) => {
+    const { handles, error } = await backup.backupPages([pagesOf(ids)])
+    const known = handlesOf(handles)
+    if (error !== undefined) trouble('backup', error)
+    else expect(known.length).toBe(ids.length)
+    known.forEach((handle, index) => {
+      kept.set(ids[index]!, handle)
+    })
+  }
+  const copy = async (ids: number[]) => {
+    const there = ids.filter((id) => kept.has(id))
+    if (there.length === 0) return
+    const memory = new Uint8Array(there.length * pageBytes)
+    const runs: HandleRun[] = runsOf(there.map((id) => kept.get(id)!))
+    const { copied, error } = await backup.copyPages(runs, [memory])
+    if (error !== undefined) trouble('copy', error)
+    else expect(copied).toBe(there.length)
+    assertPages(memory, there.slice(0, copied), 'copy')
+  }
+  const drop = async (ids: number[]) => {
+    const there = ids.filter((id) => kept.has(id))
+    const runs = runsOf(there.map((id) => kept.get(id)!))
+    for (const id of there) kept.delete(id)
+    await backup.drop(runs).catch((error) => trouble('drop', error))
+  }
+  const range = (first: number, count: number) => Array.from({ length: count }, (_, index) => first + index)
+
+  await backUp(range(0, 40))
+  await copy(range(0, 40))
+  await copy(range(5, 16))
+  await drop(range(0, 16))
+  await backUp(range(100, 10))
+  await copy([...range(30, 10), ...range(100, 10)])
+  await drop(range(0, 40))
+  await copy(range(100, 10))
+  await drop(range(100, 10))
+  expect(backup.stats().livePages).toBe(0)
+  await backup.close().catch((error) => trouble('close', error))
+  return troubles
+}
+
+/** How many requests a history makes when nothing goes wrong. */
+async function countRequests(operation: Operation | 'any'): Promise<number> {
+  await target.server!.clearLog()
+  expect(await history(target.prefix())).toEqual([])
+  return (await target.server!.log(operation === 'any' ? undefined : operation)).length
+}
+
+/** Runs the history once for each request, which meets the fault. */
+async function atEveryPosition(
+  fault: Fault,
+  scope: { times: number; operation?: Operation },
+  check: (troubles: Trouble[], prefix: string, at: number) => Promise<void>,
+): Promise<void> {
+  const { operation = 'any', times } = scope
+  const requests = await countRequests(operation)
+  expect(requests).toBeGreaterThan(2)
+  let fired = 0
+  for (let at = 1; at <= requests; at++) {
+    const prefix = target.prefix()
+    const rule = await target.server!.faults.always(operation, fault, { times, from: at })
+    const troubles = await history(prefix)
+    const befell = (await target.server!.faults.fired())[rule]! > 0
+    await target.server!.faults.clear()
+    // How many deletions there are depends on when they happen: the last request may not have come.
+    if (befell) await check(troubles, prefix, at)
+    if (befell) fired++
+    await target.clear(prefix)
+  }
+  expect(fired).toBeGreaterThan(requests / 2)
+}
+
+describe('a fault that passes, at every request', () => {
+  it.each<[string, Fault]>([
+    ['500', faults.internalError],
+    ['503', faults.slowDown],
+    ['429', faults.tooManyRequests()],
+    ['409', faults.conditionalConflict],
+    ['dropped connection', faults.dropped],
+    ['lost answer', faults.lostAnswer],
+    ['cut answer', faults.cut()],
+    ['stalled body', faults.stalled()],
+    ['no answer', faults.hung],
+    ['no answer after it was done', faults.silentAfterDone],
+  ])('%s: no call fails, every byte is right, nothing is left', async (_, fault) => {
+    await atEveryPosition(fault, { times: 1 }, async (troubles, prefix, at) => {
+      expect(troubles, `at request ${at}`).toEqual([])
+      expect(await target.list(prefix), `left behind, at request ${at}`).toEqual([])
+    })
+  })
+
+  it('flipped bit in what is read: it is read again', async () => {
+    await atEveryPosition(
+      faults.flipped(),
+      { times: 1, operation: 'GetObject' },
+      async (troubles, prefix, at) => {
+        // What was written to try the service out at opening has to come back as it was.
+        if (troubles[0]?.step === 'open') expect(troubles).toEqual([{ step: 'open', code: 'EINVAL' }])
+        else expect(troubles, `at read ${at}`).toEqual([])
+        if (troubles.length === 0) expect(await target.list(prefix)).toEqual([])
+      },
+    )
+  })
+
+  it.each<[string, Fault]>([
+    ['one byte short', faults.truncated(1)],
+    ['the whole object', faults.rangeIgnored],
+  ])('an answer that is %s: never taken for the pages', async (_, fault) => {
+    await atEveryPosition(fault, { times: 1, operation: 'GetObject' }, async (troubles, _prefix, at) => {
+      for (const { step, code } of troubles) {
+        expect(['open', 'copy'], `at read ${at}`).toContain(step)
+        expect(['EIO', 'EBADMSG', 'EINVAL'], `at read ${at}`).toContain(code)
+      }
+    })
+  })
+
+  it('lost answer: no segment is written twice', async () => {
+    await atEveryPosition(faults.lostAnswer, { times: 1 }, async (_, prefix, at) => {
+      const written = (await target.server!.log('PutObject')).filter(
+        ({ key, status, faults: befell }) =>
+          key.startsWith(prefix) && !key.includes('leases/') && (status === 200 || befell.includes('drop')),
+      )
+      expect(new Set(written.map(({ key }) => key)).size, `at request ${at}`).toBe(written.length)
+    })
+  })
+})
+
+describe('a fault that stays, from every request on', () => {
+  it.each<[string, Fault, string[]]>([
+    ['AccessDenied', faults.accessDenied, ['EACCES', 'EPERM']],
+    ['ExpiredToken', faults.expiredToken, ['EACCES', 'EPERM']],
+    ['InvalidAccessKeyId', faults.invalidAccessKeyId, ['EACCES', 'EPERM']],
+    ['QuotaExceeded', faults.quotaExceeded, ['EDQUOT']],
+    ['NoSuchBucket', faults.noSuchBucket, ['ENOENT']],
+    ['RequestTimeTooSkewed', faults.requestTimeTooSkewed, ['EINVAL']],
+    ['moved to another region', faults.movedTo('eu-west-1'), ['EINVAL']],
+  ])('%s: each call that needs the service says so', async (_, fault, codes) => {
+    await atEveryPosition(fault, { times: 1000 }, async (troubles, _prefix, at) => {
+      expect(troubles.length, `at request ${at}`).toBeGreaterThan(0)
+      for (const { step, code } of troubles) expect(codes, `${step} at request ${at}`).toContain(code)
+    })
+  })
+})
