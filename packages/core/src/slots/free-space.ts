@@ -157,12 +157,11 @@ export class FreeSpace {
     const region = this.#regions[number]!
     const shelf = shelfOf(region.longestAtMost)
     region.markFree(slot, count)
-    const size = this.#regionSize(number)
-    if (region.freeCount === size) {
+    if (region.freeCount === this.#regionSize(number)) {
       this.#regions[number] = undefined
       this.#spare = region
     }
-    this.#shelves.move(number, shelf, shelfOf(region.freeCount === size ? size : region.longestAtMost))
+    this.#shelves.move(number, shelf, shelfOf(region.longestAtMost))
   }
 
   #regionSize(number: number): number {

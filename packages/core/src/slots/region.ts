@@ -124,7 +124,6 @@ export class Region {
           found.count = length
           if (length >= enough) return word - firstWord + 1
         }
-        if (position < 32) length = 0
       }
     }
     if (!sawFree) this.#firstFreeWord = regionWords
