@@ -20,7 +20,8 @@ export class Deletions {
   lastError: Error | undefined
   readonly #settings: Settings
   readonly #service: S3Service
-  readonly #waiting = new Set<string>()
+  /** Keys and their bytes. */
+  readonly #waiting = new Map<string, number>()
   readonly #expected = new Set<string>()
   readonly #uncertain = new Set<string>()
   #timer: NodeJS.Timeout | undefined
@@ -37,9 +38,16 @@ export class Deletions {
     return this.#waiting.size
   }
 
+  /** Bytes of objects that are dropped and not yet gone. */
+  get pendingBytes(): number {
+    let bytes = 0
+    for (const objectBytes of this.#waiting.values()) bytes += objectBytes
+    return bytes
+  }
+
   /** Deletes an object some time soon. */
-  add(key: string): void {
-    this.#waiting.add(key)
+  add(key: string, bytes = 0): void {
+    this.#waiting.set(key, bytes)
     if (this.#waiting.size >= keysPerRequest) this.#start()
     else this.#schedule(this.#settings.deleteDelayMs)
   }
@@ -116,7 +124,7 @@ export class Deletions {
 
   /** Goes once through what waits now. */
   async #run(): Promise<void> {
-    const keys = [...this.#waiting]
+    const keys = [...this.#waiting.keys()]
     for (let start = 0; start < keys.length; start += keysPerRequest) {
       const batch = keys.slice(start, start + keysPerRequest)
       try {

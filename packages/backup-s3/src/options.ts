@@ -94,7 +94,7 @@ export interface S3BackupOptions {
   readonly retryMaxMs?: number
   /** Retries per second that are always allowed; beyond, one for every five successes. @default 20 */
   readonly retriesPerSecond?: number
-  /** Share of restores that may be asked for a second time when they are slow. 0 switches hedging off. @default 0.02 */
+  /** Share of restores that may be asked for a second time when they are slow. 0 switches hedging off. @default 0.015 */
   readonly hedgeShare?: number
 
   /** How long an owner that has gone silent keeps its pages. @default 120,000 */
@@ -216,7 +216,7 @@ export function resolveOptions(options: S3BackupOptions): Settings {
     retryBaseMs: atLeast('retryBaseMs', given.retryBaseMs ?? 20, 0),
     retryMaxMs: atLeast('retryMaxMs', given.retryMaxMs ?? 2_000, 0),
     retriesPerSecond: atLeast('retriesPerSecond', given.retriesPerSecond ?? 20, 0),
-    hedgeShare: between('hedgeShare', given.hedgeShare ?? 0.02, 0, 1),
+    hedgeShare: between('hedgeShare', given.hedgeShare ?? 0.015, 0, 1),
     leaseMs: atLeast('leaseMs', given.leaseMs ?? 120_000, 100),
     persistent: flag('persistent', given.persistent ?? false),
     ownerWaitMs: atLeast('ownerWaitMs', given.ownerWaitMs ?? 0, 0),

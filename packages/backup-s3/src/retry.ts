@@ -40,7 +40,7 @@ export class RetryPolicy {
     if (scope.retryMayFail || !isRetryable(error)) throw error
     const { retryBaseMs, retryMaxMs } = this.#settings
     const ceiling = Math.min(retryMaxMs, retryBaseMs * 2 ** (failures - 1))
-    const wait = Math.max(Math.random() * ceiling, this.#budget.take())
+    const wait = Math.max(Math.random() * ceiling, this.#budget.take(), askedForMs(error))
     if (performance.now() + wait > deadline) throw error
     this.retries++
     await delay(wait, scope.signal)
@@ -63,4 +63,11 @@ export class RetryPolicy {
 
 export function isRetryable(error: unknown): boolean {
   return isSpillwayError(error) && error.retryable && error.code !== 'EINTR'
+}
+
+/** What the service says in `Retry-After`, where it says it in seconds. */
+function askedForMs(error: unknown): number {
+  const { cause } = error as { cause?: { $response?: { headers?: Record<string, string> } } }
+  const seconds = Number(cause?.$response?.headers?.['retry-after'])
+  return Number.isFinite(seconds) && seconds > 0 ? seconds * 1000 : 0
 }

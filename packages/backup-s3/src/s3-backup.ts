@@ -83,7 +83,9 @@ export class S3Backup implements Backup {
     const service = new S3Service(settings, ledger)
     const deletions = new Deletions(settings, service)
     const remove = (key: string) => deletions.add(key)
-    const table = new SegmentTable(({ epoch, number }) => remove(keys.segment(epoch, number)))
+    const table = new SegmentTable(({ epoch, number, bytes }) => {
+      deletions.add(keys.segment(epoch, number), bytes)
+    })
     const { lease, obsolete } = await openEpoch(settings, service, keys, table, remove)
     const backup = new S3Backup({ settings, keys, ledger, service, deletions, table, lease })
     if (backup.#manifests !== undefined) {
@@ -237,21 +239,25 @@ export class S3Backup implements Backup {
   stats(): S3BackupStats {
     const { pageSizeBytes } = this.#settings
     const { livePages, storedBytes } = this.#table
+    const mediumBytes = storedBytes + this.#deletions.pendingBytes
     const { backedUpPages } = this.#writer
-    const liveBytes = livePages * pageSizeBytes
+    const costs = this.#ledger.report(backedUpPages * pageSizeBytes, this.#copiedPages * pageSizeBytes)
     return {
       livePages,
       backedUpPages,
       copiedPages: this.#copiedPages,
       droppedPages: this.#droppedPages,
-      mediumBytes: storedBytes,
+      mediumBytes,
       writebackErrors: 0,
       leakedPages: this.#leakedPages,
       epoch: this.#lease.epoch,
       objects: this.#table.objects.size,
-      spaceAmplification:
-        liveBytes === 0 ? (storedBytes === 0 ? 1 : Number.POSITIVE_INFINITY) : storedBytes / liveBytes,
-      costs: this.#ledger.report(backedUpPages * pageSizeBytes, this.#copiedPages * pageSizeBytes),
+      spaceAmplification: ratio(mediumBytes, livePages * pageSizeBytes),
+      requestAmplification: ratio(
+        costs.verbs.put.requests + costs.verbs.get.requests,
+        (backedUpPages + this.#copiedPages) / this.#settings.pagesPerSegment,
+      ),
+      costs,
       retries: this.#service.retry.retries,
       throttles: this.#service.retry.throttles,
       hedges: this.#restores.hedging.hedges,
@@ -324,4 +330,10 @@ export class S3Backup implements Backup {
       handle: notLive,
     })
   }
+}
+
+/** 1 when there is nothing of either, Infinity when there is something for nothing. */
+function ratio(amount: number, ideal: number): number {
+  if (ideal > 0) return amount / ideal
+  return amount === 0 ? 1 : Number.POSITIVE_INFINITY
 }

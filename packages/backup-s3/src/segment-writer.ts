@@ -270,7 +270,12 @@ export class SegmentWriter {
       if (isSpillwayError(failure) && (failure.code === 'EDQUOT' || failure.code === 'ENOSPC')) {
         this.fullAt = performance.now()
       }
-      this.#deletions.removeUncertain(key)
+      // A budget that is used up has no cause: nothing was sent, nothing can be there.
+      if (failure.cause === undefined && isSpillwayError(failure) && failure.code === 'EDQUOT') {
+        this.#deletions.certain(key)
+      } else {
+        this.#deletions.removeUncertain(key)
+      }
     } finally {
       this.#buffers.give(builder.buffer)
       this.#owner.settled(builder.number)

@@ -5,8 +5,10 @@ export interface S3BackupStats extends BackupStats {
   /** The folder under the prefix that this instance writes to. */
   readonly epoch: string
   readonly objects: number
-  /** Bytes stored per live byte. */
+  /** Bytes stored per live byte; garbage that is being deleted counts. */
   readonly spaceAmplification: number
+  /** PUT and GET requests for each segment's worth of pages that was moved. 1 is the least for whole segments. */
+  readonly requestAmplification: number
   /** Requests and dollars. */
   readonly costs: CostReport
   readonly retries: number

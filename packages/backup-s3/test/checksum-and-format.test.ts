@@ -1,0 +1,156 @@
+import { randomFillSync } from 'node:crypto'
+import { crc32 } from 'node:zlib'
+import fc from 'fast-check'
+import { describe, expect, it } from 'vitest'
+import { appendPage, pageChecksum, pageSeed, segmentSeed, ZeroAdvance } from '../src/checksum.ts'
+import { decodeManifest, encodeManifest } from '../src/manifest.ts'
+import { PageBits } from '../src/page-bits.ts'
+import { footerBytes, maxFooterBytes, readFooter, writeFooter } from '../src/segment-format.ts'
+import { SegmentTable, segmentObject } from '../src/segment-table.ts'
+
+describe('checksums', () => {
+  it('the CRC-32 of a whole object follows from the seeded ones of its pages', () => {
+    for (const size of [4096, 16384]) {
+      const zeros = new ZeroAdvance(size)
+      const body = randomFillSync(Buffer.alloc(size * 9))
+      let running = 0
+      for (let slot = 0; slot < 9; slot++) {
+        const checksum = pageChecksum(body.subarray(slot * size, (slot + 1) * size), 12345, slot)
+        running = appendPage(running, checksum, pageSeed(12345, slot), zeros)
+      }
+      expect(running).toBe(crc32(body))
+    }
+  })
+
+  it('binds a page to key, slot and generation: the same bytes elsewhere do not match', () => {
+    const page = randomFillSync(Buffer.alloc(4096))
+    const here = pageChecksum(page, segmentSeed('s-1', 7, 1), 3)
+    expect(pageChecksum(page, segmentSeed('s-1', 7, 1), 3)).toBe(here)
+    expect(pageChecksum(page, segmentSeed('s-1', 7, 1), 4)).not.toBe(here)
+    expect(pageChecksum(page, segmentSeed('s-1', 8, 1), 3)).not.toBe(here)
+    expect(pageChecksum(page, segmentSeed('s-2', 7, 1), 3)).not.toBe(here)
+    expect(pageChecksum(page, segmentSeed('s-1', 7, 2), 3)).not.toBe(here)
+    expect(pageChecksum(Buffer.alloc(4096), segmentSeed('s-1', 7, 1), 3)).not.toBe(here)
+  })
+})
+
+describe('segment footers', () => {
+  const footer = {
+    number: 2 ** 30 + 5,
+    generation: 0xdeadbeef,
+    pageSizeBytes: 4096,
+    checksums: Uint32Array.from([1, 2, 0xffffffff, 4, 5]),
+    roots: [
+      { number: 9, pages: 2, places: Uint32Array.from([3, 8]) },
+      { number: 2 ** 30 + 1, pages: 3, places: Uint32Array.from([0, 1, 2047]) },
+    ],
+  }
+
+  function written(): Buffer {
+    const target = Buffer.alloc(footerBytes(5, footer.roots))
+    expect(writeFooter(target, 's-abc', footer)).toBe(target.length)
+    expect(target.length).toBeLessThanOrEqual(maxFooterBytes(5))
+    return target
+  }
+
+  it('come back as they were, from the end of whatever was read', () => {
+    const tail = Buffer.concat([randomFillSync(Buffer.alloc(100)), written()])
+    expect(readFooter(tail, 's-abc', footer.number)).toEqual(footer)
+  })
+
+  it('are EBADMSG with any bit flipped, and under another epoch or number', () => {
+    const good = written()
+    for (let bit = 0; bit < good.length * 8; bit++) {
+      const bad = Buffer.from(good)
+      bad[bit >> 3] ^= 1 << (bit & 7)
+      // The last four bytes are padding behind the checksum.
+      if (bit >= (good.length - 4) * 8) continue
+      expect(() => readFooter(bad, 's-abc', footer.number), `bit ${bit}`).toThrow('EBADMSG')
+    }
+    expect(() => readFooter(good, 's-abd', footer.number)).toThrow('EBADMSG')
+    expect(() => readFooter(good, 's-abc', footer.number + 1)).toThrow('EBADMSG')
+    expect(() => readFooter(good.subarray(1), 's-abc', footer.number)).toThrow('EBADMSG')
+    expect(() => readFooter(Buffer.alloc(0), 's-abc', 1)).toThrow('EBADMSG')
+  })
+})
+
+describe('manifests', () => {
+  const about = { epoch: 'p-00000001', pageSizeBytes: 4096, nextNumber: 103, underway: [102] }
+
+  function table(): SegmentTable {
+    const filled = new SegmentTable(() => {})
+    filled.addWritten(segmentObject('p-00000001', 100, 1, 40, 40 * 4096, new Uint32Array(40)))
+    filled.addWritten(segmentObject('p-00000001', 101, 1, 33, 33 * 4096, new Uint32Array(33)))
+    filled.drop([{ first: 100 * 2 ** 21 + 3, count: 30 }])
+    const root = filled.roots.get(100)!
+    const moved = segmentObject('p-00000001', 102, 1, 10, 10 * 4096, new Uint32Array(10))
+    filled.addObject(moved)
+    filled.moveRoot(root, moved, 0, root.live.copy())
+    return filled
+  }
+
+  it('bring a table back', () => {
+    const before = table()
+    const { roots, objects, nextNumber, underway } = decodeManifest(encodeManifest(before, about), 'm')
+    expect(nextNumber).toBe(103)
+    expect([...underway]).toEqual([102])
+    const after = new SegmentTable(() => {})
+    for (const object of objects) after.addObject(object)
+    for (const root of roots) after.addRoot(root)
+    expect(after.allBut([])).toEqual(before.allBut([]))
+    const extents = (of: SegmentTable) => {
+      const found: unknown[] = []
+      for (const run of of.allBut([])) {
+        of.forEachExtent(run, ({ object, slot, pages }) => found.push([object.number, slot, pages]))
+      }
+      return found
+    }
+    expect(extents(after)).toEqual(extents(before))
+  })
+
+  it('are EBADMSG when cut or changed', () => {
+    const good = encodeManifest(table(), about)
+    for (let length = 0; length < good.length; length += 7) {
+      expect(() => decodeManifest(good.subarray(0, length), 'm')).toThrow('EBADMSG')
+    }
+    for (let byte = 0; byte < good.length; byte += 5) {
+      const bad = Buffer.from(good)
+      bad[byte] ^= 16
+      expect(() => decodeManifest(bad, 'm')).toThrow('EBADMSG')
+    }
+  })
+})
+
+describe('sets of pages', () => {
+  it('do what a plain set does, whatever the runs', () => {
+    const run = fc.record({ set: fc.boolean(), first: fc.nat(199), count: fc.integer({ min: 1, max: 120 }) })
+    fc.assert(
+      fc.property(fc.array(run, { maxLength: 30 }), (runs) => {
+        const bits = new PageBits(320)
+        const model = new Set<number>()
+        for (const { set, first, count } of runs) {
+          if (set) bits.setRun(first, count)
+          else bits.clearRun(first, count)
+          for (let page = first; page < first + count; page++) {
+            if (set) model.add(page)
+            else model.delete(page)
+          }
+        }
+        const pages = [...model].sort((left, right) => left - right)
+        expect(bits.count()).toBe(model.size)
+        const found: number[] = []
+        bits.forEachRun((first, count) => {
+          for (let page = first; page < first + count; page++) found.push(page)
+        })
+        expect(found).toEqual(pages)
+        for (const page of [0, 31, 32, 63, 64, 150, 319]) {
+          expect(bits.rank(page)).toBe(pages.filter((other) => other < page).length)
+          expect(bits.has(page)).toBe(model.has(page))
+        }
+        let missing = 10
+        while (model.has(missing)) missing++
+        expect(bits.firstMissing(10, 400)).toBe(missing)
+      }),
+    )
+  })
+})
