@@ -7,7 +7,6 @@ import {
   type BackupCapabilities,
   type BackupPagesOptions,
   type BackupResult,
-  type BackupStats,
   CallGate,
   type CopyResult,
   countCopy,
@@ -22,31 +21,13 @@ import {
 } from '@spillway/core'
 import { Capacity, type ShmemReservation } from './capacity.ts'
 import type { Headroom } from './headroom.ts'
+import { LiveHandles } from './live-handles.ts'
 import type { Medium } from './media/medium.ts'
 import type { HandleTable } from './shared/handle-table.ts'
-import { SlotBits } from './slot-bits.ts'
 import { SlotMemory } from './slot-memory.ts'
 import { SpanReader } from './span-reader.ts'
+import type { ShmemBackupStats } from './stats.ts'
 import { enterTurn, nextTurn, turnIsOver } from './turn.ts'
-
-/** Counters of a shared-memory backup. */
-export interface ShmemBackupStats extends BackupStats {
-  readonly medium: 'memfd' | 'tmpfs'
-  /** Whether bytes are copied through a mapping or by system calls. */
-  readonly access: 'mapped' | 'calls'
-  /** Why this medium and access. */
-  readonly mediumReason: string
-  readonly capacityBytes: number
-  /** Memory of dropped pages that is kept for the next ones. */
-  readonly warmBytes: number
-  readonly reservedBytes: number
-  /** Memory of dropped pages that went back to the system. */
-  readonly givenBackBytes: number
-  /** Times that the system refused to take memory back; it stayed warm. */
-  readonly giveBackErrors: number
-  /** Bookkeeping in this process. */
-  readonly metadataBytes: number
-}
 
 /** What a backup is made of; see `open.ts`. */
 export interface ShmemParts {
@@ -92,11 +73,8 @@ export class ShmemBackup implements Backup {
   readonly #slots: SlotAllocator
   readonly #memory: SlotMemory
   readonly #capacity: Capacity
-  readonly #handleTable: HandleTable | undefined
+  readonly #live: LiveHandles
   readonly #gate: CallGate
-  // Slots whose handle was given out: those of a reservation or a call under way are live in the allocator as well.
-  readonly #published = new SlotBits()
-  #livePages = 0
   #backedUpPages = 0
   #copiedPages = 0
   #droppedPages = 0
@@ -111,7 +89,7 @@ export class ShmemBackup implements Backup {
     this.#medium = medium
     this.#mediumReason = parts.mediumReason
     this.#capacityBytes = parts.capacityBytes
-    this.#handleTable = parts.handleTable
+    this.#live = new LiveHandles({ backup: name, slots, table: parts.handleTable })
     this.#slots = slots
     this.#memory = new SlotMemory({ medium, headroom, pageSizeBytes, warmBytes: parts.warmBytes })
     this.#capacity = new Capacity({
@@ -197,13 +175,11 @@ export class ShmemBackup implements Backup {
       if (!isReserved) this.#memory.claim(slot, count)
       isClaimed = true
       source.write(this.#medium, slot * this.#pageSizeBytes, count * this.#pageSizeBytes)
-      this.#handleTable?.publish(firstHandle, slot, count)
+      this.#live.publish(firstHandle, count)
     } catch (failure) {
       if (isClaimed && !isReserved) this.#memory.release(slot, count)
       return systemError(failure, `cannot store pages in ${this.#medium.kind}`, this.#at(page))
     }
-    this.#published.set(slot, count)
-    this.#livePages += count
     this.#backedUpPages += count
     return undefined
   }
@@ -216,7 +192,7 @@ export class ShmemBackup implements Backup {
     assertTransferOptions(options)
     countCopy(handles, spans, this.#pageSizeBytes)
     this.#gate.assertOpen()
-    this.#assertLive(handles)
+    this.#live.assertLive(handles)
     return this.#gate.run(() => this.#copyPages(handles, new SpanReader(spans), options.signal))
   }
 
@@ -235,8 +211,8 @@ export class ShmemBackup implements Backup {
         if (signal?.aborted) return { copied, error: abortError(signal, this.#at(copied)) }
         sliceSlots = Math.min(this.#sliceSlots, count - offset)
         // Others had their turn: the handles may have been dropped, and their slots be somebody else's.
-        const stale = this.#firstStale([{ first: first + offset, count: sliceSlots }])
-        if (stale !== undefined) return { copied, error: this.#staleError(stale) }
+        const stale = this.#live.firstStale([{ first: first + offset, count: sliceSlots }])
+        if (stale !== undefined) return { copied, error: this.#live.staleError(stale) }
         const slot = this.#slots.slotOf(first + offset)
         try {
           target.read(this.#medium, slot * this.#pageSizeBytes, sliceSlots * this.#pageSizeBytes)
@@ -254,11 +230,7 @@ export class ShmemBackup implements Backup {
   async drop(handles: readonly HandleRun[]): Promise<void> {
     const count = countHandles(handles)
     this.#gate.assertOpen()
-    this.#assertLive(handles)
-    const stale = this.#slots.retire(handles)
-    // Live one by one, but not all of them: one is named twice.
-    if (stale !== undefined) throw this.#staleError(stale)
-    this.#livePages -= count
+    this.#live.retire(handles)
     this.#droppedPages += count
     await this.#gate.run(() => this.#releaseSlots(handles))
   }
@@ -271,10 +243,7 @@ export class ShmemBackup implements Backup {
       for (let done = 0; done < count; done += releasedSlots) {
         if (turnIsOver()) await nextTurn()
         const part = Math.min(releasedSlots, count - done)
-        // Attached processes must see that a page is gone before its slot can be anybody else's.
-        this.#handleTable?.withdraw(slot + done, part)
-        this.#published.clear(slot + done, part)
-        this.#slots.release(slot + done, part)
+        this.#live.release(slot + done, part)
         this.#memory.release(slot + done, part)
       }
     }
@@ -299,9 +268,8 @@ export class ShmemBackup implements Backup {
   }
 
   stats(): ShmemBackupStats {
-    const table = this.#handleTable?.metadataBytes ?? 0
     return {
-      livePages: this.#livePages,
+      livePages: this.#live.count - this.#leakedPages,
       backedUpPages: this.#backedUpPages,
       copiedPages: this.#copiedPages,
       droppedPages: this.#droppedPages,
@@ -316,45 +284,20 @@ export class ShmemBackup implements Backup {
       reservedBytes: this.#capacity.reservedBytes,
       givenBackBytes: this.#memory.givenBackBytes,
       giveBackErrors: this.#memory.giveBackErrors,
-      metadataBytes:
-        this.#slots.metadataBytes + this.#published.metadataBytes + this.#memory.metadataBytes + table,
+      metadataBytes: this.#slots.metadataBytes + this.#live.metadataBytes + this.#memory.metadataBytes,
     }
   }
 
   close(): Promise<void> {
     return this.#gate.close(async () => {
       await this.#memory.stop()
-      this.#leakedPages = this.#livePages
-      this.#livePages = 0
+      this.#leakedPages = this.#live.count
       this.#medium.close()
     })
   }
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close()
-  }
-
-  #assertLive(handles: readonly HandleRun[]): void {
-    const stale = this.#firstStale(handles)
-    if (stale !== undefined) throw this.#staleError(stale)
-  }
-
-  #firstStale(handles: readonly HandleRun[]): number | undefined {
-    const stale = this.#slots.firstNotLive(handles)
-    if (stale !== undefined) return stale
-    for (const { first, count } of handles) {
-      const slot = this.#slots.slotOf(first)
-      const end = this.#published.endOfSet(slot, slot + count)
-      if (end < slot + count) return first + (end - slot)
-    }
-    return undefined
-  }
-
-  #staleError(handle: number): SpillwayError {
-    return new SpillwayError('ESTALE', `handle ${handle} is not live in backup ${this.name}`, {
-      backup: this.name,
-      handle,
-    })
   }
 
   #at(page: number): { backup: string; page: number } {

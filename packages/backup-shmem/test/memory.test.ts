@@ -6,7 +6,7 @@ import { TestProcess } from './processes/process.ts'
 
 const MiB = 2 ** 20
 
-/** Shared memory of the whole machine and of this process, in bytes. */
+/** Shared memory that is mapped into this process. */
 function processSharedBytes(): number {
   return Number(/RssShmem:\s+(\d+)/.exec(readFileSync('/proc/self/status', 'latin1'))![1]) * 1024
 }
