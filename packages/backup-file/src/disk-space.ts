@@ -86,8 +86,10 @@ export class DiskSpace {
     try {
       const { bavail, bsize } = await this.#files.statfs(path)
       this.#freeBytes = bavail * bsize
-      this.#sampledAtMs = sampledAtMs
+    } catch {
+      // The last figure has to do; a file system that is full says so itself.
     } finally {
+      this.#sampledAtMs = sampledAtMs
       this.#sampling = undefined
     }
   }

@@ -19,6 +19,8 @@ import { StagingPool } from './staging.ts'
 const mebibyte = 1024 * 1024
 const requestBytes = mebibyte
 const smallStagingBytes = 64 * 1024
+/** Pieces whose sums are being made while the engine has all the requests it takes. */
+const piecesAhead = 2
 const largestDefaultCapacityBytes = 2 ** 40
 
 /**
@@ -89,9 +91,9 @@ async function assemble(
   const largeBytes = Math.max(requestBytes, pageSizeBytes)
   const smallBytes = Math.min(Math.max(smallStagingBytes, pageSizeBytes), largeBytes)
   const mapped = engine.name === 'uring' ? loaded.native : undefined
-  const largeStaging = new StagingPool(engine.largeRequests, largeBytes, mapped)
+  const largeStaging = new StagingPool(engine.largeRequests + piecesAhead, largeBytes, mapped)
   const smallStaging = new StagingPool(
-    Math.min(engine.smallRequests, (4 * mebibyte) / smallBytes),
+    Math.max(1, Math.min(engine.smallRequests + piecesAhead, (4 * mebibyte) / smallBytes)),
     smallBytes,
     mapped,
   )
@@ -125,7 +127,11 @@ async function assemble(
       directBytes: Math.max(128 * 1024, pageSizeBytes),
       takes: (memory) => engine.takes(memory),
     },
-    flight: { pageSizeBytes, bytes: engine.largeRequests * largeBytes, requests: engine.smallRequests },
+    flight: {
+      pageSizeBytes,
+      bytes: (engine.largeRequests + piecesAhead) * largeBytes,
+      requests: engine.smallRequests + piecesAhead,
+    },
     space,
     mover,
     sync: () => files.fdatasync(fileDescriptor),
@@ -140,9 +146,18 @@ async function assemble(
       },
       keepFreeBytes: disk.keepFreeBytes,
       stagingBytes: largeStaging.heldBytes + smallStaging.heldBytes,
-      mediumBytes: files.fileSystem.fstatSync(fileDescriptor).blocks * 512,
+      mediumBytes: bytesOnMedium(files, fileDescriptor),
     }),
   })
+}
+
+/** What the file takes, 0 when its descriptor was closed by its owner. */
+function bytesOnMedium(files: Files, fileDescriptor: number): number {
+  try {
+    return files.fileSystem.fstatSync(fileDescriptor).blocks * 512
+  } catch {
+    return 0
+  }
 }
 
 function capabilitiesOf(

@@ -11,7 +11,10 @@ export interface FileBackupOptions {
   readonly path?: string | undefined
   /** A directory for a file without a name, which cannot be left behind. */
   readonly directory?: string | undefined
-  /** A regular file that is open for reading and writing. It stays yours: it is not closed here. */
+  /**
+   * A regular file that is open for reading and writing. It stays yours: it is not closed here. What it holds beyond
+   * its first 2 MiB is overwritten, and at close it is cut back to the length it had.
+   */
   readonly fd?: number | FileHandle | undefined
   /** Most bytes of pages it holds. @default the size of the file system, 1 TiB at most */
   readonly capacityBytes?: number | undefined

@@ -47,52 +47,49 @@ export class PageMover {
 
   async write(piece: Piece, retryMayFail: boolean): Promise<Progress> {
     const bytes = piece.pageCount * this.#parts.pageSizeBytes
-    const offset = this.#offsetOf(piece)
     if (!piece.staged) {
       this.directBytes += bytes
-      return this.#send(piece, piece.parts[0], offset, retryMayFail)
+      const progress = await this.#send(piece, piece.parts[0], retryMayFail)
+      if (!wasRefused(progress)) return progress
     }
-    this.stagedBytes += bytes
-    const pool = this.#stagingFor(bytes)
-    const buffer = await pool.take()
-    try {
-      const memory = buffer.subarray(0, bytes)
+    return this.#staged(bytes, async (memory) => {
       const turn = workSlices.enter(bytes)
       if (turn !== undefined) await turn
-      let at = 0
-      for (const part of piece.parts) {
-        memory.set(part, at)
-        at += part.byteLength
-      }
-      return await this.#send(piece, memory, offset, retryMayFail)
-    } finally {
-      pool.give(buffer)
-    }
+      gather(memory, piece.parts)
+      return this.#send(piece, memory, retryMayFail)
+    })
   }
 
   async read(piece: Piece, retryMayFail: boolean): Promise<Progress> {
     const bytes = piece.pageCount * this.#parts.pageSizeBytes
     if (!piece.staged) {
       this.directBytes += bytes
-      return this.#receive(piece, piece.parts[0], retryMayFail)
+      const progress = await this.#receive(piece, piece.parts[0], retryMayFail)
+      if (!wasRefused(progress)) return progress
     }
-    this.stagedBytes += bytes
-    const pool = this.#stagingFor(bytes)
-    const buffer = await pool.take()
-    try {
-      const memory = buffer.subarray(0, bytes)
+    return this.#staged(bytes, async (memory) => {
       const progress = await this.#receive(piece, memory, retryMayFail)
       const turn = workSlices.enter(bytes)
       if (turn !== undefined) await turn
       scatter(memory, piece.parts, progress.pages * this.#parts.pageSizeBytes)
       return progress
+    })
+  }
+
+  async #staged(bytes: number, move: (memory: Uint8Array) => Promise<Progress>): Promise<Progress> {
+    this.stagedBytes += bytes
+    const { smallStaging, largeStaging } = this.#parts
+    const pool = bytes <= smallStaging.bufferBytes ? smallStaging : largeStaging
+    const buffer = await pool.take()
+    try {
+      return await move(buffer.byteLength === bytes ? buffer : buffer.subarray(0, bytes))
     } finally {
       pool.give(buffer)
     }
   }
 
-  async #send(piece: Piece, memory: Uint8Array, offset: number, retryMayFail: boolean): Promise<Progress> {
-    const written = this.#moveAll('write', memory, offset, retryMayFail)
+  async #send(piece: Piece, memory: Uint8Array, retryMayFail: boolean): Promise<Progress> {
+    const written = this.#moveAll('write', memory, this.#offsetOf(piece), retryMayFail)
     // What goes wrong is a value of `written`, so it may be left alone while the sums are made.
     const { checksums, pageSizeBytes, slotOf } = this.#parts
     if (checksums !== undefined) {
@@ -187,11 +184,6 @@ export class PageMover {
     }
   }
 
-  #stagingFor(bytes: number): StagingPool {
-    const { smallStaging, largeStaging } = this.#parts
-    return bytes <= smallStaging.bufferBytes ? smallStaging : largeStaging
-  }
-
   #offsetOf(piece: Piece): number {
     return this.#parts.dataOffsetBytes + this.#parts.slotOf(piece.handle) * this.#parts.pageSizeBytes
   }
@@ -219,6 +211,19 @@ export class PageMover {
 function pageOf(memory: Uint8Array, page: number, pageSizeBytes: number): Uint8Array {
   if (memory.byteLength === pageSizeBytes) return memory
   return memory.subarray(page * pageSizeBytes, (page + 1) * pageSizeBytes)
+}
+
+/** The kernel would not take this memory after all, though it looked aligned: staging memory it takes. */
+function wasRefused({ pages, error }: Progress): boolean {
+  return pages === 0 && codeOf(error) === 'EINVAL'
+}
+
+function gather(memory: Uint8Array, parts: readonly Uint8Array[]): void {
+  let at = 0
+  for (const part of parts) {
+    memory.set(part, at)
+    at += part.byteLength
+  }
 }
 
 function scatter(memory: Uint8Array, parts: readonly Uint8Array[], bytes: number): void {

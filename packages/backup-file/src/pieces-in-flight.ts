@@ -1,4 +1,4 @@
-import { abortError } from '@spillway/core'
+import { abortError, systemError } from '@spillway/core'
 import type { Piece, PiecePlan } from './piece-plan.ts'
 
 /** How far a call came: all pages before `pages`, and what stopped it there. */
@@ -15,8 +15,8 @@ export interface FlightLimits {
 
 /**
  * Carries the pieces of a plan, several at once, and says how long a prefix of the pages made it. After the first
- * failure, or an abort, no further piece starts; it settles when those under way have. `carry` does not reject: it resolves to
- * how many pages of its piece are done and why not all.
+ * failure, or an abort, no further piece starts; it settles when those under way have. `carry` resolves to how many pages of its
+ * piece are done and why not all.
  */
 export async function carryPieces(
   plan: PiecePlan,
@@ -36,8 +36,12 @@ export async function carryPieces(
     error = reason
   }
   const start = async (piece: Piece, bytes: number): Promise<void> => {
-    const progress = await carry(piece)
-    if (progress.error !== undefined) stop(piece.page + progress.pages, progress.error)
+    try {
+      const progress = await carry(piece)
+      if (progress.error !== undefined) stop(piece.page + progress.pages, progress.error)
+    } catch (thrown) {
+      stop(piece.page, systemError(thrown, `page ${piece.page} could not be moved`, { page: piece.page }))
+    }
     bytesInFlight -= bytes
     requestsInFlight--
     wake?.()

@@ -28,8 +28,9 @@ export class StagingPool {
     const buffer = this.#idle.pop()
     if (buffer !== undefined) return buffer
     if (this.#made < this.#count) {
+      const made = this.#make()
       this.#made++
-      return this.#make()
+      return made
     }
     return new Promise((resolve) => this.#waiting.push(resolve))
   }

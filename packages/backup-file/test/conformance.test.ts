@@ -1,6 +1,7 @@
 import { backupSuites } from '@spillway/core/conformance'
 import { describe, it } from 'vitest'
-import { kinds, scratchDirectory } from './kinds.ts'
+import { kinds } from './kinds.ts'
+import { scratchDirectory } from './places.ts'
 
 for (const kind of kinds(scratchDirectory())) {
   let capacity = 0

@@ -4,8 +4,8 @@ import { expect, it } from 'vitest'
 import { type FileBackupOptions, type FileSystem, openFileBackup } from '../src/index.ts'
 import { dataOffsetBytes } from '../src/layout.ts'
 import { failure, faulty } from './faulty-file-system.ts'
-import { memoryFileSystem } from './kinds.ts'
 import { count, expectHeld, pageBytes, pattern, singles, store } from './pages.ts'
+import { memoryFileSystem } from './places.ts'
 
 const open = (fs: FileSystem, options: Partial<FileBackupOptions> = {}) =>
   openFileBackup({ path: '/spill/pages', fs, ...options })

@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest'
 import { runChild } from './children.ts'
-import { scratchDirectory } from './kinds.ts'
+import { scratchDirectory } from './places.ts'
 
 // Each child has a mount name space of its own, so that nothing stays mounted whatever happens to it.
 const directory = scratchDirectory()

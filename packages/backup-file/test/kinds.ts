@@ -1,26 +1,9 @@
 import * as nodeFileSystem from 'node:fs'
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { available } from '@spillway/native'
-import { createFsFromVolume, Volume } from 'memfs'
-import { afterAll } from 'vitest'
-import { type FileBackup, type FileBackupOptions, type FileSystem, openFileBackup } from '../src/index.ts'
+import { type FileBackup, type FileBackupOptions, openFileBackup } from '../src/index.ts'
 import { dataOffsetBytes } from '../src/layout.ts'
-
-/** A directory on the real file system that is gone when the file's tests are over. */
-export function scratchDirectory(): string {
-  const directory = mkdtempSync(join(tmpdir(), 'spillway-file-'))
-  afterAll(() => rmSync(directory, { recursive: true, force: true }))
-  return directory
-}
-
-/** A file system in memory, as tests inject it. */
-export function memoryFileSystem(): FileSystem {
-  const fileSystem = createFsFromVolume(new Volume())
-  fileSystem.mkdirSync('/spill')
-  return fileSystem as unknown as FileSystem
-}
+import { memoryFileSystem } from './places.ts'
 
 /** A way of keeping pages in a file: what the conformance suite and the fault tests run on. */
 export interface Kind {

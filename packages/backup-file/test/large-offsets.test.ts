@@ -1,7 +1,8 @@
 import { expect, it } from 'vitest'
 import { openAt } from '../src/open-file-backup.ts'
-import { kinds, scratchDirectory } from './kinds.ts'
+import { kinds } from './kinds.ts'
 import { expectHeld, pageBytes, pattern, singles, store } from './pages.ts'
+import { scratchDirectory } from './places.ts'
 
 const directory = scratchDirectory()
 const engines = kinds(directory).filter(({ name }) => name !== 'memfs')

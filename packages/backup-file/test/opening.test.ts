@@ -19,8 +19,8 @@ import { decodeHeader, encodeHeader } from '../src/layout.ts'
 import { ownIdentity } from '../src/owner-identity.ts'
 import { runChild } from './children.ts'
 import { faulty } from './faulty-file-system.ts'
-import { memoryFileSystem, scratchDirectory } from './kinds.ts'
 import { expectHeld, pattern, store } from './pages.ts'
+import { memoryFileSystem, scratchDirectory } from './places.ts'
 
 const directory = scratchDirectory()
 let names = 0

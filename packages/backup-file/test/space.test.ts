@@ -2,8 +2,8 @@ import { statfsSync } from 'node:fs'
 import { expect, it } from 'vitest'
 import { openFileBackup } from '../src/index.ts'
 import { faulty } from './faulty-file-system.ts'
-import { memoryFileSystem, scratchDirectory } from './kinds.ts'
 import { count, expectHeld, pageBytes, pattern, singles, store } from './pages.ts'
+import { memoryFileSystem, scratchDirectory } from './places.ts'
 
 const directory = scratchDirectory()
 const settled = async (condition: () => boolean): Promise<void> => {
