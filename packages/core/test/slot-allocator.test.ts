@@ -262,6 +262,38 @@ describe('SlotAllocator', () => {
     expect(slots.allocateRun(256)!.count).toBe(256)
   })
 
+  it('T84: prefers unused space to a run that is too short', () => {
+    const slots = new SlotAllocator({ capacitySlots: 3 * 4096 })
+    const { first } = slots.allocateRun(4096)!
+    slots.freeRun({ first: first + 10, count: 65 })
+    expect(slots.allocateRun(70)!.count).toBe(70)
+    expect(slots.slotOf(slots.allocateRun(64)!.first)).toBe(10)
+  })
+
+  it('T84: takes the best it saw when looking on would take too long', () => {
+    const slots = new SlotAllocator({ capacitySlots: 12 * 4096 })
+    const { first } = slots.allocateRun(12 * 4096)!
+    for (let region = 0; region < 12; region++) {
+      for (let slot = 0; slot < 1200; slot += 2)
+        slots.freeRun({ first: first + region * 4096 + slot, count: 1 })
+    }
+    slots.freeRun({ first: first + 3 * 4096 + 2000, count: 50 })
+    const run = slots.allocateRun(512)!
+    expect([slots.slotOf(run.first), run.count]).toEqual([3 * 4096 + 2000, 50])
+  })
+
+  it('T84: regions that were given back and taken again share nothing', () => {
+    const slots = new SlotAllocator({ capacitySlots: 2 * 4096 })
+    for (let round = 0; round < 3; round++) {
+      const first = slots.allocateRun(4096)!
+      const second = slots.allocateRun(4096)!
+      expect(slots.firstNotLive([first, second])).toBeUndefined()
+      expect(slots.free([first])).toBeUndefined()
+      expect(slots.firstNotLive([second])).toBeUndefined()
+      expect(slots.free([second])).toBeUndefined()
+    }
+  })
+
   it('T84: serves 2^28 slots, at a bounded number of words for each run', () => {
     const slots = new SlotAllocator({ capacitySlots: 2 ** 28 })
     const runSlots = 2048

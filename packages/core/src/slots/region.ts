@@ -114,8 +114,9 @@ export class Region {
         }
         const gap = lowestBit(rest)
         if (gap > 0) length = 0
-        const ones = ~(rest >>> gap)
-        const run = Math.min(ones === 0 ? 32 : lowestBit(ones), 32 - position - gap)
+        // Zeros were shifted in from above, so that the run ends with the word unless it is all of it.
+        const used = ~(rest >>> gap)
+        const run = used === 0 ? 32 : lowestBit(used)
         if (length === 0) start = word * 32 + position + gap
         length += run
         position += gap + run
@@ -126,7 +127,6 @@ export class Region {
         }
       }
     }
-    if (!sawFree) this.#firstFreeWord = regionWords
     this.longestAtMost = found.count
     return regionWords - firstWord
   }
