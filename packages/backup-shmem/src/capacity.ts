@@ -1,6 +1,6 @@
 import { type HandleRun, type Reservation, type SlotAllocator, SpillwayError } from '@spillway/core'
 import type { SlotMemory } from './slot-memory.ts'
-import { enterTurn, nextTurn, turnIsOver } from './turn.ts'
+import { mayWork, nextTurn } from './turn.ts'
 
 export interface CapacityOptions {
   /** Names the backup in errors. */
@@ -41,8 +41,8 @@ export class Capacity {
     let missing = Math.ceil(bytes / pageSizeBytes)
     if (missing * pageSizeBytes > left) throw this.#full(`cannot reserve ${bytes} bytes, ${left} are left`)
     try {
-      enterTurn()
       while (missing > 0) {
+        for (let again = false; !mayWork(); again = true) await nextTurn(again)
         const run = slots.allocateRun(Math.min(missing, sliceSlots))
         if (run === undefined) throw this.#full(`cannot reserve ${bytes} bytes, others took the space`)
         try {
@@ -54,7 +54,6 @@ export class Capacity {
         this.#reservedSlots += run.count
         reservation.put(run)
         missing -= run.count
-        if (missing > 0 && turnIsOver()) await nextTurn()
       }
     } catch (failure) {
       this.release(reservation)

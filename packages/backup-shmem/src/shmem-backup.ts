@@ -27,7 +27,7 @@ import type { HandleTable } from './shared/handle-table.ts'
 import { SlotMemory } from './slot-memory.ts'
 import { SpanReader } from './span-reader.ts'
 import type { ShmemBackupStats } from './stats.ts'
-import { enterTurn, nextTurn, turnIsOver } from './turn.ts'
+import { mayWork, nextTurn } from './turn.ts'
 
 /** What a backup is made of; see `open.ts`. */
 export interface ShmemParts {
@@ -130,7 +130,6 @@ export class ShmemBackup implements Backup {
   ): Promise<BackupResult> {
     const handles: HandleRun[] = []
     let done = 0
-    enterTurn()
     while (done < pageCount) {
       if (signal?.aborted) return { handles, error: abortError(signal, this.#at(done)) }
       const taken = this.#capacity.take(pageCount - done, reservation)
@@ -141,7 +140,7 @@ export class ShmemBackup implements Backup {
       let stored = 0
       let error: Error | undefined
       while (stored < run.count && error === undefined) {
-        if (turnIsOver()) await nextTurn()
+        for (let again = false; !mayWork(); again = true) await nextTurn(again)
         if (signal?.aborted) {
           error = abortError(signal, this.#at(done + stored))
           break
@@ -202,12 +201,10 @@ export class ShmemBackup implements Backup {
     signal: AbortSignal | undefined,
   ): Promise<CopyResult> {
     let copied = 0
-    enterTurn()
     for (const { first, count } of handles) {
       let sliceSlots = 0
       for (let offset = 0; offset < count; offset += sliceSlots) {
-        const paused = turnIsOver()
-        if (paused) await nextTurn()
+        for (let again = false; !mayWork(); again = true) await nextTurn(again)
         if (signal?.aborted) return { copied, error: abortError(signal, this.#at(copied)) }
         sliceSlots = Math.min(this.#sliceSlots, count - offset)
         // Others had their turn: the handles may have been dropped, and their slots be somebody else's.
@@ -237,11 +234,10 @@ export class ShmemBackup implements Backup {
 
   /** Frees slots whose handles are stale already. */
   async #releaseSlots(handles: readonly HandleRun[]): Promise<void> {
-    enterTurn()
     for (const { first, count } of handles) {
       const slot = this.#slots.slotOf(first)
       for (let done = 0; done < count; done += releasedSlots) {
-        if (turnIsOver()) await nextTurn()
+        for (let again = false; !mayWork(); again = true) await nextTurn(again)
         const part = Math.min(releasedSlots, count - done)
         this.#live.release(slot + done, part)
         this.#memory.release(slot + done, part)

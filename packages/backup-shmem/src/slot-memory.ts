@@ -1,7 +1,7 @@
 import type { Headroom } from './headroom.ts'
 import type { Medium } from './media/medium.ts'
 import { SlotBits } from './slot-bits.ts'
-import { enterTurn, nextTurn, turnIsOver } from './turn.ts'
+import { mayWork, nextTurn } from './turn.ts'
 
 /**
  * Which slots have memory, and when it goes back to the system.
@@ -132,16 +132,15 @@ export class SlotMemory {
   }
 
   async #giveBackSurplus(): Promise<void> {
-    enterTurn()
-    await nextTurn()
+    await nextTurn(false)
     const passes = this.#unitSlots > 1 ? [1] : [Math.ceil(longRunBytes / this.#pageSizeBytes), 1]
     while (this.#hasNewSurplus) {
       this.#hasNewSurplus = false
       for (const shortestRun of passes) {
         let end = this.#endSlot
         while (end > 0 && !this.#stopped && this.#warmSlots > this.#warmLimitSlots) {
+          for (let again = false; !mayWork(); again = true) await nextTurn(again)
           end = this.#unitSlots > 1 ? this.#giveBackUnit(end) : this.#giveBackRun(end, shortestRun)
-          if (turnIsOver()) await nextTurn()
         }
       }
     }

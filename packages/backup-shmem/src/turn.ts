@@ -1,40 +1,57 @@
 /**
- * Lets the event loop breathe. All copies of this process share one clock, so that ten calls in flight together stop
- * as early as one alone:
+ * Lets the event loop breathe. All copies of this process share one clock, so that a hundred calls in flight together
+ * hold the loop no longer than one alone:
  *
- *   first work of a turn ──▶ clock starts ──▶ slice, slice, slice ──▶ time is up ──▶ wait for the turn's end
- *                               │                                                        ▲
- *                               └── setImmediate: the loop has polled, the turn is over ─┘
+ *   mayWork() ── yes ──▶ a slice ──▶ mayWork() ── … ── no: half a millisecond is over ──▶ await nextTurn()
+ *       ▲                                                                                     │
+ *       └──────────── setImmediate: the loop has polled for I/O, a new turn begins ◀──────────┘
  *
- * Small calls pay for one `setImmediate` per turn and never wait, unless they are so many that together they would
- * hold the loop.
+ * Whoever gets nothing in a turn goes first in the next, so that a small call does not wait for the end of a large one.
+ * Small calls pay for one `setImmediate` per turn, and wait only when together they would hold the loop.
  */
 
-/** Longest stretch of copying in one turn. A slice more may follow: its length bounds the rest. */
+/** Longest stretch of work in one turn. A slice more may follow: its length bounds the rest. */
 const maxStretchMs = 0.5
 
+let isRunning = false
+let hasWorked = false
 let startedAtMs = 0
-let turn: Promise<void> | undefined
+let missedOut: (() => void)[] = []
+let hadTheirShare: (() => void)[] = []
 
-/** Marks the beginning of synchronous work. */
-export function enterTurn(): void {
-  if (turn !== undefined) return
-  startedAtMs = performance.now()
-  turn = new Promise((resolve) => {
-    setImmediate(() => {
-      turn = undefined
-      resolve()
-    })
+/** Whether a slice may be done now. True at least once in every turn: ask directly before each slice. */
+export function mayWork(): boolean {
+  if (!isRunning) begin()
+  if (hasWorked) return performance.now() - startedAtMs <= maxStretchMs
+  hasWorked = true
+  return true
+}
+
+/**
+ * Resolves in the next turn, after the loop has polled for I/O; ask `mayWork` again then. `again`: this caller waited
+ * for the turn that now ends, and got nothing.
+ */
+export function nextTurn(again: boolean): Promise<void> {
+  if (!isRunning) begin()
+  return new Promise((resolve) => {
+    if (again) missedOut.push(resolve)
+    else hadTheirShare.push(resolve)
   })
 }
 
-/** Whether this turn of the event loop has worked long enough. */
-export function turnIsOver(): boolean {
-  return turn !== undefined && performance.now() - startedAtMs > maxStretchMs
+function begin(): void {
+  isRunning = true
+  hasWorked = false
+  startedAtMs = performance.now()
+  setImmediate(end)
 }
 
-/** Resolves in the next turn, after the loop has polled for I/O. */
-export async function nextTurn(): Promise<void> {
-  await turn
-  enterTurn()
+function end(): void {
+  isRunning = false
+  if (missedOut.length === 0 && hadTheirShare.length === 0) return
+  const waiting = missedOut.concat(hadTheirShare)
+  missedOut = []
+  hadTheirShare = []
+  begin()
+  for (const resolve of waiting) resolve()
 }

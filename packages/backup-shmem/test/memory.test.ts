@@ -33,7 +33,7 @@ for (const [medium, options] of Object.entries(media)) {
   }
 
   describe(`memory (${medium})`, () => {
-    it('is taken as pages are stored, and given back at close', async () => {
+    it('T10: is taken as pages are stored, and given back at close', async () => {
       const before = processSharedBytes()
       const backup = await open()
       // A shared file begins with its header.
@@ -63,7 +63,7 @@ for (const [medium, options] of Object.entries(media)) {
       expect(Buffer.compare(into, bytes)).toBe(0)
     })
 
-    it('goes back around pages that are live, and leaves them alone', async () => {
+    it('T4: goes back around pages that are live, and leaves them alone', async () => {
       await using backup = await open({ warmBytes: 0 })
       const bytes = patterned(40 * MiB)
       const [run] = await store(backup, bytes)
@@ -98,7 +98,7 @@ for (const [medium, options] of Object.entries(media)) {
       expect(backup.stats()).toMatchObject({ mediumBytes: 0, leakedPages: 0 })
     })
 
-    it('of a reservation is really there, and nobody reads it', async () => {
+    it('T8, T84: of a reservation is really there, and nobody reads it', async () => {
       await using backup = await open()
       const secret = await store(backup, patterned(MiB))
       await backup.drop(secret)

@@ -15,7 +15,7 @@ import {
 import type { Medium } from '../media/medium.ts'
 import { assertDirectory, assertObject } from '../options.ts'
 import { SpanReader } from '../span-reader.ts'
-import { enterTurn, nextTurn, turnIsOver } from '../turn.ts'
+import { mayWork, nextTurn } from '../turn.ts'
 import { decodeHeader, headerBytes, layoutOf, type SharedHeader, tableEntryBytes } from './layout.ts'
 import { assertSharedName } from './names.ts'
 import { isDead } from './owner.ts'
@@ -130,10 +130,9 @@ export class AttachedShmemBackup implements AsyncDisposable {
     countCopy(handles, spans, this.pageSizeBytes)
     return this.#gate.run(async () => {
       const slice = Math.max(1, sliceBytes / this.pageSizeBytes)
-      enterTurn()
       for (const { first, count } of handles) {
         for (let done = 0; done < count; done += slice) {
-          if (turnIsOver()) await nextTurn()
+          for (let again = false; !mayWork(); again = true) await nextTurn(again)
           this.#assertLive(first + done, Math.min(slice, count - done))
         }
       }
@@ -150,7 +149,7 @@ export class AttachedShmemBackup implements AsyncDisposable {
     let copied = 0
     for (const { first, count } of handles) {
       for (let done = 0; done < count; done += slice) {
-        if (turnIsOver()) await nextTurn()
+        for (let again = false; !mayWork(); again = true) await nextTurn(again)
         if (signal?.aborted) return { copied, error: abortError(signal, { backup: this.name, page: copied }) }
         const pages = Math.min(slice, count - done)
         try {

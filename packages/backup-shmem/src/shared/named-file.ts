@@ -16,7 +16,7 @@ import {
 } from 'node:fs'
 import { join } from 'node:path'
 import { SpillwayError, systemError } from '@spillway/core'
-import { enterTurn, nextTurn, turnIsOver } from '../turn.ts'
+import { mayWork, nextTurn } from '../turn.ts'
 import { decodeHeader, encodeHeader, headerBytes, layoutOf, type SharedHeader } from './layout.ts'
 import { currentOwner, isDead, type Owner } from './owner.ts'
 
@@ -93,9 +93,8 @@ export function removeNamedFile(file: NamedFile): void {
 /** Removes the files of owners that died. Touches nothing of another user, nor what does not say whose it was. */
 export async function sweepDeadOwners(directory: string): Promise<void> {
   const user = process.geteuid?.()
-  enterTurn()
   for (const name of readdirSync(directory)) {
-    if (turnIsOver()) await nextTurn()
+    for (let again = false; !mayWork(); again = true) await nextTurn(again)
     const path = join(directory, name)
     const found = statOf(path)
     if (found === undefined || !found.isFile() || found.uid !== user || (found.mode & 0o077) !== 0) continue
