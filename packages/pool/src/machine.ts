@@ -69,12 +69,22 @@ export class Machine {
     maxOrder: number,
     backup: Backup | undefined,
     caching: Caching,
+    deviceMapped: boolean,
   ): BufferState {
     const id = this.#nextBuffer++
     const store = backup === undefined ? undefined : this.#storeOf(backup)
     if (store !== undefined) store.users++
     const pageCount = Math.ceil(sizeBytes / this.pageSizeBytes)
-    const state = new BufferState(id, label ?? `#${id}`, sizeBytes, pageCount, maxOrder, store, caching)
+    const state = new BufferState(
+      id,
+      label ?? `#${id}`,
+      sizeBytes,
+      pageCount,
+      maxOrder,
+      store,
+      caching,
+      deviceMapped,
+    )
     this.residents.buffers.set(id, state)
     return state
   }
@@ -157,6 +167,15 @@ export class Machine {
       spans.push(from === 0 && to === bytes.byteLength ? bytes : bytes.subarray(from, to))
     }
     return spans
+  }
+
+  /** Where the device sees a held range, one address for each chunk (T26). */
+  deviceAddresses(chunks: readonly number[], offsetBytes: number): number[] {
+    const { residents, pageSizeBytes } = this
+    return chunks.map((chunk) => {
+      const from = Math.max(0, offsetBytes - residents.chunks.firstPage[chunk]! * pageSizeBytes)
+      return residents.deviceAddresses.get(chunk)! + from
+    })
   }
 
   /** Who holds memory that cannot be evicted, for error messages. */

@@ -52,6 +52,8 @@ export interface AllocateOptions {
   readonly maxOrder?: number | undefined
   /** How the processor caches the memory; anything but `'cached'` needs a provider that can do it. */
   readonly caching?: Caching | undefined
+  /** Map the memory for a device while it is pinned; needs a provider with `map` (T26). Default false. */
+  readonly deviceMapped?: boolean | undefined
 }
 
 const poolOptions = [
@@ -137,7 +139,7 @@ export class Pool implements AsyncDisposable {
    */
   async allocate(sizeBytes: number, options: AllocateOptions = {}): Promise<PagedBuffer> {
     this.#assertOpen()
-    assertKnownOptions(options, ['label', 'backup', 'maxOrder', 'caching'], 'allocate')
+    assertKnownOptions(options, ['label', 'backup', 'maxOrder', 'caching', 'deviceMapped'], 'allocate')
     assertByteCount(sizeBytes, 'sizeBytes')
     if (sizeBytes / this.pageSizeBytes > maxPages) {
       throw new RangeError(
@@ -148,12 +150,17 @@ export class Pool implements AsyncDisposable {
     assertOrder(maxOrder, this.#machine.maxOrder)
     assertOneOf(caching, cachings, 'caching')
     if (backup !== undefined) this.#assertBackup(backup)
-    await this.#provider()
+    const { deviceMapped = false } = options
+    const provider = await this.#provider()
     this.#assertOpen()
-    return new PagedBuffer(
-      this.#machine,
-      this.#machine.addBuffer(label, sizeBytes, maxOrder, backup, caching),
-    )
+    if (caching !== 'cached' && provider.setCaching === undefined) {
+      throw cannot(provider, 'change the caching of memory')
+    }
+    if (deviceMapped && (provider.map === undefined || provider.unmap === undefined)) {
+      throw cannot(provider, 'map memory for a device')
+    }
+    const state = this.#machine.addBuffer(label, sizeBytes, maxOrder, backup, caching, deviceMapped)
+    return new PagedBuffer(this.#machine, state)
   }
 
   /**
@@ -268,6 +275,10 @@ export class Pool implements AsyncDisposable {
   #assertOpen(): void {
     if (this.#closing !== undefined) throw new SpillwayError('EBADF', `pool ${this.name} is closed`)
   }
+}
+
+function cannot(provider: PageProvider, what: string): SpillwayError {
+  return new SpillwayError('ENOSYS', `page provider ${provider.name} cannot ${what}`)
 }
 
 /** The page columns hold 32-bit numbers. */

@@ -58,6 +58,7 @@ export class PagedBuffer implements AsyncDisposable {
       label: state.label,
       debug: machine.debug,
       spans: (chunks, offsetBytes, length) => machine.spans(chunks, offsetBytes, length),
+      deviceAddresses: (chunks, offsetBytes) => machine.deviceAddresses(chunks, offsetBytes),
       unpin: (pin) => {
         state.userPins--
         machine.userPins--

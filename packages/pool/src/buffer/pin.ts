@@ -6,6 +6,7 @@ export interface PinOwner {
   readonly label: string
   readonly debug: boolean
   spans(chunks: readonly number[], offsetBytes: number, length: number): Uint8Array[]
+  deviceAddresses(chunks: readonly number[], offsetBytes: number): number[]
   unpin(pin: Pin): void
 }
 
@@ -53,6 +54,15 @@ export class Pin implements Disposable {
       )
     }
     return spans[0] ?? new Uint8Array(0)
+  }
+
+  /**
+   * Where the device sees the memory, one address for each span; page `i` of a span is at its address plus `i` pages
+   * (T26). Only for buffers allocated with `deviceMapped`. Throws `EBADF` after the release.
+   */
+  get deviceAddresses(): readonly number[] {
+    this.#assertHeld()
+    return this.#owner.deviceAddresses(this.chunks, this.offsetBytes)
   }
 
   get released(): boolean {

@@ -28,6 +28,8 @@ export class Pages {
   /** What the last `allocate` gave. */
   takenOrder = 0
   takenZero = false
+  /** Whether the chunk has the caching asked for already, because it was idle; else it is `cached` (T24). */
+  takenConverted = false
   /** By caching × order: frame × 2 + 1 when the chunk is known to be all zeros. */
   readonly #lists: number[][]
   #rotation = 0
@@ -56,12 +58,14 @@ export class Pages {
         this.inUsePages += 1 << wanted
         this.takenOrder = wanted
         this.takenZero = (entry & 1) === 1
+        this.takenConverted = true
         return entry >> 1
       }
       const frame = this.#takeFromSystem(wanted)
       if (frame >= 0) {
         this.inUsePages += 1 << wanted
         this.takenOrder = wanted
+        this.takenConverted = caching === 0
         return frame
       }
     }
@@ -71,7 +75,7 @@ export class Pages {
   /** Takes a chunk back into its free list (T16), or gives it to the system when enough pages are idle. */
   free(frame: number, order: number, zero: boolean, caching = 0): void {
     if (this.idlePages + (1 << order) > this.idleLimitPages) {
-      this.release(frame, order)
+      this.release(frame, order, caching)
       return
     }
     this.keep(frame, order, zero, caching)
@@ -84,10 +88,10 @@ export class Pages {
     this.#list(caching, order).push(frame * 2 + (zero ? 1 : 0))
   }
 
-  /** Gives a chunk to the system at once (T33, T36). */
-  release(frame: number, order: number): void {
+  /** Gives a chunk to the system at once (T33, T36), with its caching set back (T82, I5). */
+  release(frame: number, order: number, caching = 0): void {
     this.inUsePages -= 1 << order
-    this.slabs.give(frame, order)
+    this.#give(frame, order, caching)
   }
 
   /**
@@ -102,7 +106,7 @@ export class Pages {
       if (entry === undefined) continue
       const order = index % (this.slabs.maxOrder + 1)
       this.idlePages -= 1 << order
-      this.slabs.give(entry >> 1, order)
+      this.#give(entry >> 1, order, Math.floor(index / (this.slabs.maxOrder + 1)))
       return 1 << order
     }
     return 0
@@ -123,6 +127,12 @@ export class Pages {
   /** Chunks in one free list. */
   listLength(caching: number, order: number): number {
     return this.#list(caching, order).length
+  }
+
+  #give(frame: number, order: number, caching: number): void {
+    const { slabs } = this
+    if (caching !== 0) slabs.providerOf(frame).setCaching!([slabs.run(frame, 1 << order)], 'cached')
+    slabs.give(frame, order)
   }
 
   #list(caching: number, order: number): number[] {

@@ -1,4 +1,4 @@
-import type { MemoryBlock, MemoryRequest, PageProvider } from '../providers/provider.ts'
+import type { MemoryBlock, MemoryRequest, MemoryRun, PageProvider } from '../providers/provider.ts'
 
 /**
  * The "system" below the pool's free lists: blocks of a provider, carved by halves (a buddy scheme).
@@ -74,16 +74,8 @@ export class Slabs {
       this.#close(slab)
       return
     }
-    if (slab.exact) {
-      const { pageSizeBytes } = this
-      slab.provider.release!({
-        block: slab.block,
-        offsetBytes: this.#offset(frame) * pageSizeBytes,
-        lengthBytes: pages * pageSizeBytes,
-      })
-    } else {
-      this.strandedPages += pages
-    }
+    if (slab.exact) slab.provider.release!(this.run(frame, pages))
+    else this.strandedPages += pages
     slab.freePages += pages
     this.#merge(slab, frame, order)
   }
@@ -94,6 +86,20 @@ export class Slabs {
     const offset = this.#offset(frame)
     if (offset === 0 && pageCount === 1 << slab.order) return slab.bytes
     return slab.bytes.subarray(offset * this.pageSizeBytes, (offset + pageCount) * this.pageSizeBytes)
+  }
+
+  /** The memory of pages as their provider knows it. */
+  run(frame: number, pageCount: number): MemoryRun {
+    return {
+      block: this.slabOf(frame).block,
+      offsetBytes: this.#offset(frame) * this.pageSizeBytes,
+      lengthBytes: pageCount * this.pageSizeBytes,
+    }
+  }
+
+  /** The provider that pages came from, and go back to (T81). */
+  providerOf(frame: number): PageProvider {
+    return this.slabOf(frame).provider
   }
 
   /** Whether memory behind free pieces of this frame's slab goes to the system page by page. */

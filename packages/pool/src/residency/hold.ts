@@ -1,6 +1,7 @@
 import { abortError, SpillwayError, type TransferOptions } from '@spillway/core'
 import { trace } from '../introspection/trace.ts'
 import { busy, dirty, filling, notReady, partial, writeback, zeroed } from '../table/chunks.ts'
+import { CachingConversion } from './caching-conversion.ts'
 import type { Fill } from './fill.ts'
 import type { BufferState, Residents } from './residents.ts'
 
@@ -45,6 +46,7 @@ export class Holder {
     for (let page = first; page < end; ) {
       const chunk = table.chunkAt(page)
       if (chunk === 0 || (chunks.flags[chunk]! & blocked) !== 0) return undefined
+      if (buffer.deviceMapped && !this.#residents.deviceAddresses.has(chunk)) return undefined
       held.push(chunk)
       page = chunks.firstPage[chunk]! + (1 << chunks.order[chunk]!)
     }
@@ -189,27 +191,33 @@ export class Holder {
 
   #install(buffer: BufferState, first: number, end: number, held: number[], charged: number): void {
     const residents = this.#residents
-    const { chunks, limit } = residents
+    const { chunks, limit, pages } = residents
+    const conversion = buffer.caching === 0 ? undefined : new CachingConversion(residents, buffer)
     let left = charged
     // Others may have brought in some of it since the charge, never taken away: all that was resident is held.
     this.#collect(buffer, first, end, held)
-    for (let page = first; page < end && left > 0; ) {
-      let chunk = buffer.table.chunkAt(page)
-      if (chunk === 0) {
-        chunk = residents.install(buffer, page, naturalOrder(buffer, page, first, end))
+    const before = held.length
+    try {
+      for (let page = first; page < end && left > 0; ) {
+        let chunk = buffer.table.chunkAt(page)
         if (chunk === 0) {
-          limit.uncharge(left)
-          throw new SpillwayError('ENOMEM', `the page provider has no memory for buffer ${buffer.label}`, {
-            buffer: buffer.label,
-            page,
-          })
+          chunk = residents.install(buffer, page, naturalOrder(buffer, page, first, end))
+          if (chunk === 0) throw noMemory(buffer, page)
+          left -= 1 << chunks.order[chunk]!
+          held.push(chunk)
+          conversion?.add(chunk, pages.takenConverted)
         }
-        left -= 1 << chunks.order[chunk]!
-        held.push(chunk)
+        page = chunks.firstPage[chunk]! + (1 << chunks.order[chunk]!)
       }
-      page = chunks.firstPage[chunk]! + (1 << chunks.order[chunk]!)
+      conversion?.flush()
+    } catch (failure) {
+      // Back to how it was before the call (T25); evicting gives each chunk's charge back.
+      for (const chunk of held.splice(before))
+        residents.uninstall(chunk, conversion?.isConverted(chunk) ?? true)
+      throw failure
+    } finally {
+      if (left > 0) limit.uncharge(left)
     }
-    if (left > 0) limit.uncharge(left)
   }
 
   /** Fills what is held, not ready, and not being filled by another. */
@@ -251,6 +259,7 @@ export class Holder {
 
   #finish(buffer: BufferState, held: readonly number[], options: HoldOptions): void {
     const { chunks } = this.#residents
+    if (buffer.deviceMapped) for (const chunk of held) this.#residents.map(buffer, chunk)
     for (const chunk of held) {
       if ((chunks.flags[chunk]! & partial) !== 0) {
         chunks.flags[chunk] = (chunks.flags[chunk]! & ~partial) | filling
@@ -260,6 +269,11 @@ export class Holder {
       if (options.write && (chunks.flags[chunk]! & dirty) === 0) this.#residents.markDirty(buffer, chunk)
     }
   }
+}
+
+function noMemory(buffer: BufferState, page: number): SpillwayError {
+  const fields = { buffer: buffer.label, page }
+  return new SpillwayError('ENOMEM', `the page provider has no memory for buffer ${buffer.label}`, fields)
 }
 
 /**

@@ -1,3 +1,4 @@
+import { SpillwayError } from '@spillway/core'
 import type { Pages } from '../memory/pages.ts'
 import type { Caching } from '../providers/provider.ts'
 import { cachings } from '../providers/provider.ts'
@@ -27,7 +28,9 @@ export class BufferState {
   readonly table: PageTable
   readonly maxOrder: number
   readonly store: Store | undefined
-  readonly caching: number
+  caching: number
+  /** Its chunks are mapped for a device while they are held. */
+  readonly deviceMapped: boolean
   /** Pins that the application holds, and operations that are under way. */
   userPins = 0
   operations = 0
@@ -53,6 +56,7 @@ export class BufferState {
     maxOrder: number,
     store: Store | undefined,
     caching: Caching,
+    deviceMapped: boolean,
   ) {
     this.id = id
     this.label = label
@@ -61,6 +65,7 @@ export class BufferState {
     this.maxOrder = maxOrder
     this.store = store
     this.caching = cachings.indexOf(caching)
+    this.deviceMapped = deviceMapped
   }
 }
 
@@ -77,6 +82,8 @@ export class Residents {
   readonly chunks = new Chunks()
   readonly limit: Limit
   readonly counters = new Counters()
+  /** By chunk: where the device sees it. Only chunks of buffers that ask for it are here. */
+  readonly deviceAddresses = new Map<number, number>()
   readonly buffers = new Map<number, BufferState>()
   /** Whether the provider lets pages leave for a backup (T34, T82). */
   swappable = true
@@ -230,13 +237,14 @@ export class Residents {
    */
   split(chunk: number, storedCount: number): void {
     const { chunks, pages, limit } = this
-    const { table } = this.bufferOf(chunk)
+    const { table, caching } = this.bufferOf(chunk)
     const count = 1 << chunks.order[chunk]!
     const first = chunks.firstPage[chunk]!
     const frame = chunks.frame[chunk]!
     const owner = chunks.owner[chunk]!
     const flags = chunks.flags[chunk]! & ~(busy | zeroed)
-    for (let index = 0; index < storedCount; index++) pages.release(frame + index, 0)
+    this.unmap(chunk)
+    for (let index = 0; index < storedCount; index++) pages.release(frame + index, 0, caching)
     for (let index = storedCount; index < count; ) {
       // The largest aligned piece that begins here: the lowest bit of the index that is set.
       const size = index & -index
@@ -252,6 +260,57 @@ export class Residents {
     limit.uncharge(storedCount)
   }
 
+  /**
+   * Undoes `install` for a chunk that nobody else has seen: its pages are again what they were. `converted` says whether
+   * its memory has the buffer's caching already (T25).
+   */
+  uninstall(chunk: number, converted: boolean): void {
+    const buffer = this.bufferOf(chunk)
+    const { caching } = buffer
+    this.unpin(chunk)
+    if (converted) {
+      this.evict(chunk, 'idle')
+      return
+    }
+    // Memory that was never converted goes back as what it is.
+    buffer.caching = 0
+    this.evict(chunk, 'system')
+    buffer.caching = caching
+  }
+
+  /** Maps a held chunk for the device, once (T26). Throws `EFAULT` when the provider cannot. */
+  map(buffer: BufferState, chunk: number): void {
+    if (this.deviceAddresses.has(chunk)) return
+    const { slabs } = this.pages
+    const frame = this.chunks.frame[chunk]!
+    try {
+      this.deviceAddresses.set(
+        chunk,
+        slabs.providerOf(frame).map!(slabs.run(frame, 1 << this.chunks.order[chunk]!)),
+      )
+    } catch (failure) {
+      throw new SpillwayError(
+        'EFAULT',
+        `memory of buffer ${buffer.label} could not be mapped for the device`,
+        {
+          buffer: buffer.label,
+          page: this.chunks.firstPage[chunk]!,
+          cause: failure,
+        },
+      )
+    }
+  }
+
+  /** Ends the mapping of a chunk, if it has one (I4). */
+  unmap(chunk: number): void {
+    const address = this.deviceAddresses.get(chunk)
+    if (address === undefined) return
+    this.deviceAddresses.delete(chunk)
+    const { slabs } = this.pages
+    const frame = this.chunks.frame[chunk]!
+    slabs.providerOf(frame).unmap!(slabs.run(frame, 1 << this.chunks.order[chunk]!), address)
+  }
+
   #giveUp(chunk: number, destination: Destination): void {
     const { chunks, pages } = this
     const order = chunks.order[chunk]!
@@ -259,10 +318,11 @@ export class Residents {
     const caching = this.bufferOf(chunk).caching
     const zero = (chunks.flags[chunk]! & zeroed) !== 0
     this.markClean(chunk)
+    this.unmap(chunk)
     chunks.remove(chunk)
     if (destination === 'reuse') pages.keep(frame, order, zero, caching)
     else if (destination === 'idle') pages.free(frame, order, zero, caching)
-    else pages.release(frame, order)
+    else pages.release(frame, order, caching)
     this.limit.uncharge(1 << order)
   }
 

@@ -1,0 +1,42 @@
+import { cachings } from '../providers/provider.ts'
+import type { BufferState, Residents } from './residents.ts'
+
+/**
+ * Gives new chunks the caching of their buffer (T24). Chunks from the system are gathered, and converted in one call when
+ * an idle chunk that has the caching already comes in between, or at the end: as many calls as there are runs.
+ */
+export class CachingConversion {
+  readonly #residents: Residents
+  readonly #buffer: BufferState
+  readonly #converted = new Set<number>()
+  #pending: number[] = []
+
+  constructor(residents: Residents, buffer: BufferState) {
+    this.#residents = residents
+    this.#buffer = buffer
+  }
+
+  add(chunk: number, converted: boolean): void {
+    if (!converted) {
+      this.#pending.push(chunk)
+      return
+    }
+    this.#converted.add(chunk)
+    this.flush()
+  }
+
+  /** Converts what was gathered. Throws what the provider throws; then `isConverted` tells the two kinds apart (T25). */
+  flush(): void {
+    if (this.#pending.length === 0) return
+    const { chunks, pages } = this.#residents
+    const { slabs } = pages
+    const runs = this.#pending.map((chunk) => slabs.run(chunks.frame[chunk]!, chunks.pageCount(chunk)))
+    slabs.providerOf(chunks.frame[this.#pending[0]!]!).setCaching!(runs, cachings[this.#buffer.caching]!)
+    for (const chunk of this.#pending) this.#converted.add(chunk)
+    this.#pending = []
+  }
+
+  isConverted(chunk: number): boolean {
+    return this.#converted.has(chunk)
+  }
+}

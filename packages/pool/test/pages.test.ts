@@ -1,0 +1,166 @@
+import { describe, expect, it } from 'vitest'
+import { Pages } from '../src/memory/pages.ts'
+import { page } from './support/bytes.ts'
+import { FakeProvider } from './support/fake-provider.ts'
+
+const cached = 0
+const writeCombined = 1
+
+function pagesOn(
+  provider: FakeProvider,
+  options: { maxOrder?: number; limit?: number; idle?: number } = {},
+): Pages {
+  const pages = new Pages(page, options.maxOrder ?? 3, options.limit ?? 64, options.idle ?? 64)
+  pages.slabs.provider = provider
+  return pages
+}
+
+describe('the free lists', () => {
+  it('T14, T17: takes exactly the caching and order asked for, and leaves the others alone', () => {
+    const provider = new FakeProvider()
+    const pages = pagesOn(provider)
+    const two = pages.allocate(2)
+    pages.free(two, 2, false, cached)
+    expect(pages.listLength(cached, 2)).toBe(1)
+    // KUnit ttm_pool_alloc_order_mismatch: an order-2 entry is not used for an order-0 request.
+    const zero = pages.allocate(0)
+    expect(pages.listLength(cached, 2)).toBe(1)
+    pages.free(zero, 0, false, cached)
+    expect([pages.listLength(cached, 0), pages.listLength(cached, 2)]).toEqual([1, 1])
+    // KUnit ttm_pool_alloc_caching_mismatch.
+    const other = pages.allocate(2, writeCombined)
+    expect(pages.listLength(cached, 2)).toBe(1)
+    provider.setCaching([pages.slabs.run(other, 4)], 'write-combined')
+    pages.free(other, 2, false, writeCombined)
+    expect([pages.listLength(cached, 2), pages.listLength(writeCombined, 2)]).toEqual([1, 1])
+    // KUnit ttm_pool_alloc_order_caching_match.
+    expect(pages.allocate(2, cached)).toBe(two)
+    expect(pages.listLength(cached, 2)).toBe(0)
+  })
+
+  it('T16, T18: counts pages and not chunks, and comes back to zero', () => {
+    const provider = new FakeProvider()
+    const pages = pagesOn(provider)
+    const frames = [3, 2, 0].map((order) => ({ order, frame: pages.allocate(order) }))
+    expect([pages.inUsePages, pages.idlePages]).toEqual([13, 0])
+    for (const { frame, order } of frames) pages.free(frame, order, false)
+    expect([pages.inUsePages, pages.idlePages]).toEqual([0, 13])
+    expect(pages.residentPages).toBe(13)
+    pages.trim(0)
+    expect(pages.residentPages).toBe(0)
+    expect(provider.blocks.size).toBe(0)
+  })
+
+  it('T16, I6: says which chunks hold old bytes, and which are known to be zeros', () => {
+    const pages = pagesOn(new FakeProvider())
+    const fresh = pages.allocate(3)
+    expect(pages.takenZero).toBe(true)
+    pages.free(fresh, 3, false)
+    expect(pages.allocate(3)).toBe(fresh)
+    expect(pages.takenZero).toBe(false)
+    pages.free(fresh, 3, true)
+    pages.allocate(3)
+    expect(pages.takenZero).toBe(true)
+  })
+
+  it('T19: an empty pool trims to nothing, again and again', () => {
+    const pages = pagesOn(new FakeProvider())
+    expect([pages.trim(0), pages.trim(0), pages.shrinkStep()]).toEqual([0, 0, 0])
+  })
+
+  it('T28: keeps no more idle pages than it was told, and none with a cap of 0', () => {
+    const provider = new FakeProvider()
+    const pages = pagesOn(provider, { idle: 8 })
+    const frames = [pages.allocate(3), pages.allocate(3)]
+    for (const frame of frames) pages.free(frame, 3, false)
+    expect(pages.idlePages).toBe(8)
+    const none = pagesOn(new FakeProvider(), { idle: 0 })
+    none.free(none.allocate(0), 0, false)
+    expect(none.residentPages).toBe(0)
+  })
+
+  it('T29, T30: shrinks by turns, one chunk a step, and ends when nothing is left (I9, B17)', () => {
+    const pages = pagesOn(new FakeProvider())
+    const orders = [0, 0, 2, 2, 3]
+    const frames = orders.map((order) => pages.allocate(order))
+    frames.forEach((frame, index) => {
+      pages.free(frame, orders[index]!, false)
+    })
+    const steps: number[] = []
+    for (let given = pages.shrinkStep(); given > 0; given = pages.shrinkStep()) steps.push(given)
+    expect(steps).toEqual([1, 4, 8, 1, 4])
+    expect(pages.idlePages).toBe(0)
+  })
+})
+
+describe('allocation', () => {
+  it('T21: goes one order down when the system has nothing, and gives up at order 0', () => {
+    const provider = new FakeProvider()
+    provider.refuse = (order) => order > 1
+    const pages = pagesOn(provider)
+    expect(pages.allocate(3)).toBeGreaterThanOrEqual(0)
+    expect(pages.takenOrder).toBe(1)
+    provider.refuse = () => true
+    pages.allocate(0)
+    pages.allocate(0)
+    expect(pages.allocate(3)).toBe(-1)
+    expect(pages.inUsePages).toBeLessThanOrEqual(4)
+  })
+
+  it('T22, T23, B10: asks for high orders without effort, except for the beneficial one', () => {
+    for (const [beneficial, expected] of [
+      [0, [true, false]],
+      [3, [false, false]],
+    ] as const) {
+      const provider = new FakeProvider()
+      const pages = pagesOn(provider)
+      pages.beneficialOrder = beneficial
+      pages.allocate(3)
+      pages.allocate(0)
+      expect(provider.requests.map((request) => request.retryMayFail)).toEqual(expected)
+    }
+  })
+
+  it('T57: never goes past the limit, and gives idle memory back first', () => {
+    const provider = new FakeProvider()
+    const pages = pagesOn(provider, { limit: 16 })
+    const frames = [pages.allocate(3), pages.allocate(0)]
+    pages.free(frames[0]!, 3, false)
+    expect(pages.residentPages).toBe(9)
+    pages.allocate(2)
+    pages.allocate(2)
+    expect(pages.residentPages).toBeLessThanOrEqual(16)
+    pages.allocate(3)
+    expect(pages.takenOrder).toBeLessThan(3)
+    while (pages.allocate(0) >= 0);
+    expect(pages.residentPages).toBe(16)
+    expect(pages.inUsePages).toBe(16)
+  })
+
+  it('I2: without page-exact release, what is free inside a slab counts until the slab is free', () => {
+    const provider = new FakeProvider({ capabilities: { pageExactRelease: false } })
+    const pages = pagesOn(provider, { idle: 0 })
+    const one = pages.allocate(0)
+    expect(pages.residentPages).toBe(8)
+    const two = pages.allocate(1)
+    expect(pages.residentPages).toBe(8)
+    pages.free(one, 0, false)
+    expect(pages.residentPages).toBe(8)
+    pages.free(two, 1, false)
+    expect(pages.residentPages).toBe(0)
+    expect(provider.released).toEqual([])
+  })
+
+  it('I2: with page-exact release, every page that is given up leaves at once', () => {
+    const provider = new FakeProvider()
+    const pages = pagesOn(provider, { idle: 0 })
+    const whole = pages.allocate(3)
+    for (let index = 0; index < 3; index++) pages.release(whole + index, 0)
+    expect(provider.released).toEqual([1, 1, 1])
+    expect(pages.residentPages).toBe(5)
+    pages.release(whole + 3, 0)
+    pages.release(whole + 4, 2)
+    expect(provider.blocks.size).toBe(0)
+    expect(pages.residentPages).toBe(0)
+  })
+})
