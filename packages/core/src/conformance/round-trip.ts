@@ -47,6 +47,12 @@ export function roundTrip({ test }: Suite): void {
     }
   })
 
+  test('T1, B4: handles are plain numbers that can be written down and read again', async (subject) => {
+    const bytes = subject.pattern(3, 11)
+    const written = JSON.stringify(await subject.store(bytes))
+    await subject.assertHolds(JSON.parse(written), bytes)
+  })
+
   test('T3: a copy keeps the stored copy', async (subject) => {
     const bytes = subject.pattern(4, 4)
     const handles = await subject.store(bytes)
