@@ -1,4 +1,4 @@
-import { createHash, type Hash } from 'node:crypto'
+import { createHash, type Hash, hash } from 'node:crypto'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { type InputPlan, ItemLayout } from '../input/plan.ts'
 import { sectorBytes } from '../input/salt.ts'
@@ -32,12 +32,15 @@ export class ItemHashes {
   }
 }
 
-/** Cuts a stream of data into items and hands out the SHA-256 of each as it ends. */
+/**
+ * Cuts a stream of data into items and hands out the SHA-256 of each as it ends. An item that lies whole in one piece is
+ * hashed in one call: thousands of hash objects for small files would be garbage in the memory that is being measured.
+ */
 class ItemHasher {
   readonly #layout: ItemLayout
   #item: number
   #remaining: number
-  #hash: Hash = createHash('sha256')
+  #hash: Hash | undefined
 
   constructor(layout: ItemLayout, firstItem = 0) {
     this.#layout = layout
@@ -48,14 +51,18 @@ class ItemHasher {
   update(memory: Uint8Array, finished: (item: number, hash: Uint8Array) => void): void {
     for (let start = 0; start < memory.byteLength; ) {
       const length = Math.min(this.#remaining, memory.byteLength - start)
-      this.#hash.update(memory.subarray(start, start + length))
+      const piece = memory.subarray(start, start + length)
       start += length
       this.#remaining -= length
-      if (this.#remaining > 0) continue
-      finished(this.#item, this.#hash.digest())
+      if (this.#remaining > 0) {
+        this.#hash ??= createHash('sha256')
+        this.#hash.update(piece)
+        continue
+      }
+      finished(this.#item, this.#hash?.update(piece).digest() ?? hash('sha256', piece, 'buffer'))
+      this.#hash = undefined
       this.#item++
       if (this.#item === this.#layout.itemCount) return
-      this.#hash = createHash('sha256')
       this.#remaining = this.#layout.lengthOf(this.#item)
     }
   }
@@ -77,7 +84,7 @@ export async function loadData(
     const memory = staging.subarray(0, Math.min(staging.byteLength, dataBytes - position))
     input.read(position, memory)
     ledger.record(position, memory)
-    hasher.update(memory, (item, hash) => hashes.set(item, hash))
+    hasher.update(memory, (item, digest) => hashes.set(item, digest))
     for (let start = 0; start < memory.byteLength; ) {
       const offset = (position + start) % bufferBytes
       const length = Math.min(bufferBytes - offset, memory.byteLength - start)
@@ -143,8 +150,8 @@ export async function verifyData(
   const { dataBytes } = ledger.plan
   for (let position = 0; position < dataBytes; position += staging.byteLength) {
     const memory = await reader.read(position, Math.min(staging.byteLength, dataBytes - position))
-    hasher.update(memory, (item, hash) => {
-      if (hashes.equals(item, hash)) verifiedBytes += layout.lengthOf(item)
+    hasher.update(memory, (item, digest) => {
+      if (hashes.equals(item, digest)) verifiedBytes += layout.lengthOf(item)
       else wrongItems.push(item)
     })
     progress(position + memory.byteLength, dataBytes)
@@ -178,7 +185,7 @@ async function refreshHashes(ledger: DataLedger, hashes: ItemHashes, staging: Ui
       const memory = staging.subarray(0, Math.min(staging.byteLength, roundUp(end - position)))
       input.read(position, memory)
       const skipped = Math.max(0, start - position)
-      hasher.update(memory.subarray(skipped, end - position), (item, hash) => hashes.set(item, hash))
+      hasher.update(memory.subarray(skipped, end - position), (item, digest) => hashes.set(item, digest))
       await nextTurn()
     }
     first = last
