@@ -1,6 +1,10 @@
 import { type HandleRun, type SlotAllocator, SpillwayError } from '@spillway/core'
 import type { HandleTable } from './shared/handle-table.ts'
 import { SlotBits } from './slot-bits.ts'
+import { mayWork, nextTurn } from './turn.ts'
+
+/** Looked at in one synchronous step. */
+const inspectedHandles = 2 ** 15
 
 export interface LiveHandlesOptions {
   /** Names the backup in errors. */
@@ -47,26 +51,27 @@ export class LiveHandles {
 
   /** The first handle that is not live, or `undefined`. */
   firstStale(handles: readonly HandleRun[]): number | undefined {
-    const stale = this.#slots.firstNotLive(handles)
-    if (stale !== undefined) return stale
+    return this.#slots.firstNotLive(handles) ?? this.#firstUnpublished(handles)
+  }
+
+  /** Throws `ESTALE` when one of the handles is not live. Looks at them in slices. */
+  async assertLive(handles: readonly HandleRun[]): Promise<void> {
     for (const { first, count } of handles) {
-      const slot = this.#slots.slotOf(first)
-      const end = this.#published.endOfSet(slot, slot + count)
-      if (end < slot + count) return first + (end - slot)
+      for (let done = 0; done < count; done += inspectedHandles) {
+        for (let again = false; !mayWork(); again = true) await nextTurn(again)
+        const part = { first: first + done, count: Math.min(inspectedHandles, count - done) }
+        const stale = this.firstStale([part])
+        if (stale !== undefined) throw this.staleError(stale)
+      }
     }
-    return undefined
   }
 
-  /** Throws `ESTALE` when one of the handles is not live. */
-  assertLive(handles: readonly HandleRun[]): void {
-    const stale = this.firstStale(handles)
-    if (stale !== undefined) throw this.staleError(stale)
-  }
-
-  /** Makes handles stale: all of them, or throws `ESTALE` and none. A handle that is named twice is not live twice. */
+  /**
+   * Makes handles stale: all of them, or throws `ESTALE` and none. A handle that is named twice is not live twice. All
+   * or none takes one step: 2 ms for some 200,000 handles.
+   */
   retire(handles: readonly HandleRun[]): void {
-    this.assertLive(handles)
-    const stale = this.#slots.retire(handles)
+    const stale = this.#firstUnpublished(handles) ?? this.#slots.retire(handles)
     if (stale !== undefined) throw this.staleError(stale)
     for (const { count } of handles) this.#count -= count
   }
@@ -84,5 +89,14 @@ export class LiveHandles {
       backup: this.#backup,
       handle,
     })
+  }
+
+  #firstUnpublished(handles: readonly HandleRun[]): number | undefined {
+    for (const { first, count } of handles) {
+      const slot = this.#slots.slotOf(first)
+      const end = this.#published.endOfSet(slot, slot + count)
+      if (end < slot + count) return first + (end - slot)
+    }
+    return undefined
   }
 }

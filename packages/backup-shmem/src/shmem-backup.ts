@@ -190,9 +190,10 @@ export class ShmemBackup implements Backup {
   ): Promise<CopyResult> {
     assertTransferOptions(options)
     countCopy(handles, spans, this.#pageSizeBytes)
-    this.#gate.assertOpen()
-    this.#live.assertLive(handles)
-    return this.#gate.run(() => this.#copyPages(handles, new SpanReader(spans), options.signal))
+    return this.#gate.run(async () => {
+      await this.#live.assertLive(handles)
+      return this.#copyPages(handles, new SpanReader(spans), options.signal)
+    })
   }
 
   async #copyPages(

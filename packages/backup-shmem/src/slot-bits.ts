@@ -52,20 +52,9 @@ export class SlotBits {
    */
   lastRun(floor: number, end: number): SlotRun | undefined {
     const words = this.#words
-    let last = Math.min(end, words.length * 32) - 1
-    while (last >= floor) {
-      const bits = words[last >>> 5] & (0xffffffff >>> (31 - (last & 31)))
-      last = (last & ~31) + 31 - Math.clz32(bits)
-      if (bits !== 0) break
-    }
+    const last = lastBit(words, 0, floor, Math.min(end, words.length * 32) - 1)
     if (last < floor) return undefined
-    let first = last
-    while (first >= floor) {
-      const clear = ~words[first >>> 5] & (0xffffffff >>> (31 - (first & 31)))
-      first = (first & ~31) + 31 - Math.clz32(clear)
-      if (clear !== 0) break
-    }
-    first = Math.max(first + 1, floor)
+    const first = Math.max(floor, lastBit(words, 0xffffffff, floor, last) + 1)
     return { first, count: last - first + 1 }
   }
 
@@ -102,4 +91,17 @@ export class SlotBits {
       slot += length
     }
   }
+}
+
+/** The last slot from `last` down whose bit differs from those of `same`; less than `floor` when there is none. */
+function lastBit(words: Uint32Array, same: number, floor: number, last: number): number {
+  let slot = last
+  while (slot >= floor) {
+    // No bitwise arithmetic on slots: there may be more than 2^31 of them.
+    const index = Math.floor(slot / 32)
+    const different = (words[index] ^ same) & (0xffffffff >>> (31 - (slot % 32)))
+    if (different !== 0) return index * 32 + 31 - Math.clz32(different)
+    slot = index * 32 - 1
+  }
+  return slot
 }

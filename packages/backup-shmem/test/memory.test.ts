@@ -49,17 +49,17 @@ for (const [medium, options] of Object.entries(media)) {
     it('of dropped pages stays warm up to warmBytes; the rest goes back', async () => {
       const unit = medium === 'tmpfs' ? 16 * MiB : medium === 'shared, by calls' ? 256 * MiB : 4096
       await using backup = await open({ warmBytes: 8 * MiB })
-      const handles = await store(backup, patterned(64 * MiB))
+      const handles = await store(backup, patterned(32 * MiB))
       await backup.drop(handles)
       await until(() => backup.stats().warmBytes <= 8 * MiB)
       const { mediumBytes, warmBytes, givenBackBytes } = backup.stats()
       expect(warmBytes).toBeGreaterThanOrEqual(unit > 8 * MiB ? 0 : 8 * MiB)
-      expect(warmBytes + givenBackBytes).toBe(64 * MiB)
+      expect(warmBytes + givenBackBytes).toBe(32 * MiB)
       expect(mediumBytes).toBeLessThan(9 * MiB)
-      const bytes = patterned(64 * MiB)
+      const bytes = patterned(32 * MiB)
       const again = await store(backup, bytes)
-      const into = new Uint8Array(64 * MiB)
-      expect(await backup.copyPages(again, [into])).toEqual({ copied: 16384 })
+      const into = new Uint8Array(32 * MiB)
+      expect(await backup.copyPages(again, [into])).toEqual({ copied: 8192 })
       expect(Buffer.compare(into, bytes)).toBe(0)
     })
 
@@ -92,7 +92,7 @@ for (const [medium, options] of Object.entries(media)) {
 
     it('is given back by close while some is still going back', async () => {
       const backup = await open({ warmBytes: 0 })
-      const handles = await store(backup, patterned(64 * MiB))
+      const handles = await store(backup, patterned(32 * MiB))
       await backup.drop(handles)
       await backup.close()
       expect(backup.stats()).toMatchObject({ mediumBytes: 0, leakedPages: 0 })
