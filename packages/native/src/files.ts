@@ -55,16 +55,55 @@ export function punchHole(fd: number, offsetBytes: number, lengthBytes: number):
   changeStorage(fd, fallocatePunchHole | fallocateKeepSize, offsetBytes, lengthBytes)
 }
 
-function changeStorage(fd: number, mode: number, offsetBytes: number, lengthBytes: number): void {
+/**
+ * `allocate` in a thread of libuv's pool: a file system may have to wait for its disk. The descriptor must stay open until
+ * the promise settles.
+ */
+export function allocateInThread(fd: number, offsetBytes: number, lengthBytes: number): Promise<void> {
+  return changeStorageInThread(fd, 0, offsetBytes, lengthBytes)
+}
+
+/** `punchHole` in a thread of libuv's pool; otherwise as `allocateInThread`. */
+export function punchHoleInThread(fd: number, offsetBytes: number, lengthBytes: number): Promise<void> {
+  return changeStorageInThread(fd, fallocatePunchHole | fallocateKeepSize, offsetBytes, lengthBytes)
+}
+
+async function changeStorageInThread(
+  fd: number,
+  mode: number,
+  offsetBytes: number,
+  lengthBytes: number,
+): Promise<void> {
+  assertRange(fd, offsetBytes, lengthBytes)
+  const libc: Libc = libcFor('fallocate')
+  const errnoOf = () =>
+    new Promise<number>((resolve, reject) => {
+      libc.fallocateInThread(fd, mode, offsetBytes, lengthBytes, (failure, result) => {
+        if (failure) reject(failure)
+        else resolve(result < 0 ? libc.errno() : 0)
+      })
+    })
+  for (let errno = await errnoOf(); errno !== 0; errno = await errnoOf()) {
+    if (errno !== interrupted) throw storageError(errno, offsetBytes, lengthBytes)
+  }
+}
+
+function storageError(errno: number, offsetBytes: number, lengthBytes: number): Error {
+  return systemError(errno, 'fallocate', `${lengthBytes} bytes from offset ${offsetBytes}`)
+}
+
+function assertRange(fd: number, offsetBytes: number, lengthBytes: number): void {
   assertFd(fd)
   assertBytes(offsetBytes, 'offsetBytes')
   assertBytes(lengthBytes, 'lengthBytes', 1)
   assertBytes(offsetBytes + lengthBytes, 'offsetBytes + lengthBytes')
+}
+
+function changeStorage(fd: number, mode: number, offsetBytes: number, lengthBytes: number): void {
+  assertRange(fd, offsetBytes, lengthBytes)
   const libc: Libc = libcFor('fallocate')
   while (libc.fallocate(fd, mode, offsetBytes, lengthBytes) < 0) {
     const errno = libc.errno()
-    if (errno !== interrupted) {
-      throw systemError(errno, 'fallocate', `${lengthBytes} bytes from offset ${offsetBytes}`)
-    }
+    if (errno !== interrupted) throw storageError(errno, offsetBytes, lengthBytes)
   }
 }

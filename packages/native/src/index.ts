@@ -1,5 +1,5 @@
 export { available, type NativeAvailability } from './available.ts'
 export type { NativeError } from './errors.ts'
-export { allocate, createMemfd, punchHole } from './files.ts'
+export { allocate, allocateInThread, createMemfd, punchHole, punchHoleInThread } from './files.ts'
 export { Mapping, mappedAddress, systemPageBytes } from './mapping.ts'
 export { Ring } from './ring.ts'

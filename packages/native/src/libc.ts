@@ -20,12 +20,19 @@ export interface Libc {
   memfd_create(name: string, flags: number): number
   fcntl(fd: number, command: number, argument: number): number
   fallocate(fd: number, mode: number, offsetBytes: number, lengthBytes: number): number
+  /** The same in another thread; then calls `done` here with the result, and with the errno of that thread. */
+  fallocateInThread(
+    fd: number,
+    mode: number,
+    offsetBytes: number,
+    lengthBytes: number,
+    done: (failure: unknown, result: number) => void,
+  ): void
   ftruncate(fd: number, lengthBytes: number): number
   getpagesize(): number
   close(fd: number): number
   ioUringSetup(entries: number, params: Uint8Array): number
   ioUringEnter(fd: number, submit: number, complete: number, flags: number): number
-  ioUringRegister(fd: number, operation: number, argument: Uint8Array | null, count: number): number
   /** Waits in another thread for a result, at most as long as the struct at `argument` says; then calls `done` here. */
   ioUringWait(fd: number, argument: number, done: () => void): void
   /** The same memory as an ArrayBuffer. Costs some 100 µs. */
@@ -94,13 +101,13 @@ function bind(koffi: Koffi): Libc {
   // The symbols of the running program include those of its C library, whichever it is (glibc or musl).
   const library = koffi.load(null)
   const bound = <Call>(definition: string) => library.func(definition) as unknown as Call
-  // The same numbers on every architecture that came after 2019; glibc has no wrappers for these three.
-  const [setup, enter, register] = [425, 426, 427]
+  // The same numbers on every architecture that came after 2019; the C libraries have no wrappers for these.
+  const [setup, enter] = [425, 426]
   const systemCall = (parameters: string[]) =>
     library.func('syscall', 'long', ['long', ...parameters]) as unknown as SystemCall
   const ioUringSetup = systemCall(['uint32_t', 'uint8_t*'])
   const ioUringEnter = systemCall(['int', 'uint32_t', 'uint32_t', 'uint32_t', 'uintptr_t', 'size_t'])
-  const ioUringRegister = systemCall(['int', 'uint32_t', 'uint8_t*', 'uint32_t'])
+  const fallocate = library.func('int fallocate(int, int, int64_t, int64_t)') as unknown as SystemCall
   const poll = koffi.node?.poll
   return {
     mmap: bound('intptr_t mmap(uintptr_t, size_t, int, int, int, int64_t)'),
@@ -108,14 +115,14 @@ function bind(koffi: Koffi): Libc {
     madvise: bound('int madvise(uintptr_t, size_t, int)'),
     memfd_create: bound('int memfd_create(const char*, unsigned int)'),
     fcntl: bound('int fcntl(int, int, int)'),
-    fallocate: bound('int fallocate(int, int, int64_t, int64_t)'),
+    fallocate,
+    fallocateInThread: (fd, mode, offsetBytes, lengthBytes, done) =>
+      fallocate.async(fd, mode, offsetBytes, lengthBytes, done),
     ftruncate: bound('int ftruncate(int, int64_t)'),
     getpagesize: bound('int getpagesize()'),
     close: bound('int close(int)'),
     ioUringSetup: (entries, params) => ioUringSetup(setup, entries, params),
     ioUringEnter: (fd, submit, complete, flags) => ioUringEnter(enter, fd, submit, complete, flags, 0, 0),
-    ioUringRegister: (fd, operation, argument, count) =>
-      ioUringRegister(register, fd, operation, argument, count),
     ioUringWait: (fd, argument, done) =>
       ioUringEnter.async(enter, fd, 0, 1, ioUringGetEvents | extendedArgument, argument, 24, done),
     view: (address, lengthBytes) => koffi.view(BigInt(address), lengthBytes),

@@ -3,7 +3,15 @@ import { markAsUntransferable } from 'node:worker_threads'
 import { assertBytes, assertFd, assertInteger, assertKnownOptions } from './checks.ts'
 import { missing, systemError } from './errors.ts'
 import { libcFor } from './libc.ts'
-import { assertNotInFlight, mapRegion, place, placementOf, type Region, retire } from './region.ts'
+import {
+  assertNotInFlight,
+  mapRegion,
+  place,
+  placementOf,
+  type Region,
+  retire,
+  retireAtWorkerExit,
+} from './region.ts'
 
 const adviceDontNeed = 4
 const adviceRemove = 9
@@ -29,6 +37,7 @@ export class Mapping implements Disposable {
   private constructor(region: Region, lengthBytes: number) {
     this.#region = region
     this.lengthBytes = lengthBytes
+    retireAtWorkerExit(region)
   }
 
   /**

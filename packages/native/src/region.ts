@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs'
+import { isMainThread } from 'node:worker_threads'
 import { systemError } from './errors.ts'
 import { type Libc, libcFor } from './libc.ts'
 
@@ -120,6 +121,27 @@ function reserve(libc: Libc, lengthBytes: number, detail: string): number {
   return address
 }
 
+const leftOpen = new Set<Region>()
+let listening = false
+
+/** What a worker leaves open would stay with the process: this goes back when the worker ends by itself. */
+export function retireAtWorkerExit(region: Region): void {
+  if (isMainThread) return
+  leftOpen.add(region)
+  if (listening) return
+  listening = true
+  process.on('exit', () => {
+    for (const each of leftOpen) {
+      if (each.inFlight > 0) continue
+      try {
+        retire(each)
+      } catch {
+        // It stays as it is, harmless.
+      }
+    }
+  })
+}
+
 /** Gives all memory of `region` back; nothing may be in flight. Throws when the kernel refuses; may be called again. */
 export function retire(region: Region, strict = isOvercommitStrict()): void {
   const libc = libcFor('munmap')
@@ -136,6 +158,7 @@ export function retire(region: Region, strict = isOvercommitStrict()): void {
     if (to < lengthBytes) libc.munmap(base + to, lengthBytes - to)
   }
   region.state = 'closed'
+  leftOpen.delete(region)
 }
 
 function replaceByZeros(

@@ -1,6 +1,7 @@
 import { assertBytes, assertFd, assertKnownOptions } from './checks.ts'
 import { systemError } from './errors.ts'
 import { busyChecks, placementOf, type Region, requestDone } from './region.ts'
+import { type Request, RequestQueue, requestError, uses } from './requests.ts'
 import {
   openQueues,
   operationNoop,
@@ -35,33 +36,13 @@ const maxTurnMs = 1
 /** The most bytes that the kernel moves in one request; longer spans come back short. */
 const maxRequestBytes = 0x7ffff000
 
-const operationNames: Readonly<Record<number, string>> = {
-  [operationRead]: 'read',
-  [operationWrite]: 'write',
-  [operationSync]: 'fsync',
-}
-
-interface Request {
-  readonly operation: number
-  readonly fd: number
-  readonly address: number
-  readonly lengthBytes: number
-  readonly offset: number
-  readonly flags: number
-  readonly region: Region | undefined
-  readonly resolve: (result: number) => void
-  readonly reject: (error: Error) => void
-  retries: number
-}
-
 /** Reads and writes files through an io_uring of the kernel. */
 export class Ring implements AsyncDisposable {
   readonly #queues: Queues
   readonly #waiter: Waiter
   readonly #slots: (Request | undefined)[]
   readonly #freeSlots: number[]
-  readonly #waiting: Request[] = []
-  #waitingFrom = 0
+  readonly #waiting = new RequestQueue()
   #inFlight = 0
   #scheduled = false
   #turnEnds = 0
@@ -267,19 +248,13 @@ export class Ring implements AsyncDisposable {
   }
 
   #submit(): void {
-    while (this.#waitingFrom < this.#waiting.length && this.#freeSlots.length > 0) {
-      const request = this.#waiting[this.#waitingFrom++] as Request
+    while (this.#freeSlots.length > 0) {
+      const request = this.#waiting.shift()
+      if (request === undefined) break
       const slot = this.#freeSlots.pop() as number
       this.#slots[slot] = request
       const { operation, fd, address, lengthBytes, offset, flags } = request
       this.#queues.push(operation, fd, address, lengthBytes, offset, flags, slot)
-    }
-    if (this.#waitingFrom === this.#waiting.length && this.#waitingFrom > 0) {
-      this.#waiting.length = 0
-      this.#waitingFrom = 0
-    } else if (this.#waitingFrom > 4096) {
-      this.#waiting.splice(0, this.#waitingFrom)
-      this.#waitingFrom = 0
     }
     if (this.#queues.unsubmitted === 0) return
     const errno = this.#queues.submit()
@@ -297,10 +272,7 @@ export class Ring implements AsyncDisposable {
       this.#waiting.push(request)
       this.#schedule()
     } else {
-      this.#finish(
-        request,
-        result < 0 ? systemError(-result, operationNames[request.operation] as string) : result,
-      )
+      this.#finish(request, result < 0 ? requestError(request, -result) : result)
     }
   }
 
@@ -320,9 +292,9 @@ export class Ring implements AsyncDisposable {
       this.#freeSlots.push(slot)
       this.#finish(request, this.#failure)
     }
-    for (const request of this.#waiting.splice(0).slice(this.#waitingFrom))
+    for (let request = this.#waiting.shift(); request !== undefined; request = this.#waiting.shift()) {
       this.#finish(request, this.#failure)
-    this.#waitingFrom = 0
+    }
     if (errno !== badDescriptor) return
     // Someone closed the descriptor under us, and no result will ever be seen. The kernel may still write to the
     // memory of these requests: their mappings keep them in flight, so that it is never given back.
@@ -337,9 +309,7 @@ export class Ring implements AsyncDisposable {
     }
   }
 
-  readonly #isBusy = (from: number, to: number): boolean => {
-    const overlaps = (request: Request | undefined) =>
-      request?.region !== undefined && request.address < to && request.address + request.lengthBytes > from
-    return this.#slots.some(overlaps) || this.#waiting.slice(this.#waitingFrom).some(overlaps)
-  }
+  readonly #isBusy = (from: number, to: number): boolean =>
+    this.#slots.some((request) => request !== undefined && uses(request, from, to)) ||
+    this.#waiting.some((request) => uses(request, from, to))
 }

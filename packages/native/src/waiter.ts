@@ -96,7 +96,12 @@ export function waitInThread(fd: number, ready: () => void, wake: () => void): W
     wait() {
       if (waiting) return
       waiting = true
-      libc.ioUringWait(fd, region.base, returned)
+      try {
+        libc.ioUringWait(fd, region.base, returned)
+      } catch {
+        // Too many calls of others are on their way through koffi: look again soon.
+        setTimeout(returned, 1)
+      }
     },
     rest() {
       if (waiting) wake()

@@ -18,7 +18,7 @@ describe('no order of calls ends the process', () => {
     [['views outlive everything', 'mappings outlive views', 'buffers moved elsewhere']],
     [['closed while a ring works in it', 'thousands of mappings opened and closed']],
     [['rings never closed, after work', 'rings never closed']],
-    [['several workers', 'workers terminated at any time']],
+    [['several workers', 'what a worker leaves open', 'workers terminated at any time']],
   ])('%s', async (scenarios) => {
     const output = scenarios.map((name) => `${name}: done\n`).join('')
     expect(await run(scenarios)).toEqual({ code: 0, signal: null, output })

@@ -208,6 +208,17 @@ const scenarios: Record<string, () => unknown> = {
     touch(bytes)
   },
 
+  async 'what a worker leaves open'() {
+    const resident = () =>
+      Number(/RssAnon:\s+(\d+)/.exec(readFileSync('/proc/self/status', 'latin1'))?.[1]) * 1024
+    const before = resident()
+    for (let round = 0; round < 3; round++) {
+      const worker = new Worker(new URL(import.meta.url), { workerData: { how: 'leaves memory' } })
+      await new Promise((resolve) => worker.once('exit', resolve))
+    }
+    must(resident() - before < 60 * 2 ** 20, `${resident() - before} bytes stayed`)
+  },
+
   async 'workers terminated at any time'() {
     for (let delay = 0; delay < 28; delay += 4) {
       const worker = new Worker(new URL(import.meta.url), { workerData: { how: 'never ends' } })
@@ -322,6 +333,8 @@ async function beWorker(how: string): Promise<void> {
   } else if (how === 'exits with a ring at work') {
     busyRing()
     setTimeout(() => process.exit(3), 2)
+  } else if (how === 'leaves memory') {
+    touch(Mapping.anonymous(64 * 2 ** 20).view(0, 64 * 2 ** 20))
   } else if (how === 'leaves a ring') {
     must((await Ring.open({ entries: 4 }).write(scratchFile(16), bytes, 0)) === bytes.length, 'short')
   } else {
