@@ -1,3 +1,5 @@
+import type { StorageCall } from './file-storage.ts'
+
 interface SlotRun {
   first: number
   count: number
@@ -5,29 +7,32 @@ interface SlotRun {
 
 /** Shorter runs are not worth a hole: they stay warm. */
 const shortestHoleBytes = 64 * 1024
-/** Most bytes in one call: it is synchronous, and the event loop waits for it. */
-const sliceBytes = 2 * 1024 * 1024
+/** Most bytes in one call, so that slots do not wait long for it. */
+const sliceBytes = 32 * 1024 * 1024
 
 /**
  * Gives the space of dropped slots back, off everybody's path: what was dropped lately is sorted, joined to runs and
- * punched slice by slice, one slice per turn of the event loop.
+ * punched slice by slice, one at a time.
  */
 export class HolePuncher {
   punchedBytes = 0
   readonly #pageSizeBytes: number
-  readonly #punch: (offsetBytes: number, lengthBytes: number) => void
+  readonly #punch: StorageCall
   readonly #release: (firstSlot: number, count: number, punched: boolean) => void
   #added: SlotRun[] = []
   /** Sorted so that the next run is the last. */
   #sorted: SlotRun[] = []
   #queuedSlots = 0
-  #scheduled = false
+  #punchingSlots = 0
+  #sliceDone: Promise<void> | undefined
+  #afterSlice: (() => void) | undefined
+  #running: Promise<void> | undefined
   #stopped = false
 
   /** `release` is told of each run that nothing is done with any more. */
   constructor(
     pageSizeBytes: number,
-    punch: (offsetBytes: number, lengthBytes: number) => void,
+    punch: StorageCall,
     release: (firstSlot: number, count: number, punched: boolean) => void,
   ) {
     this.#pageSizeBytes = pageSizeBytes
@@ -35,6 +40,7 @@ export class HolePuncher {
     this.#release = release
   }
 
+  /** Slots that are not released yet. */
   get queuedSlots(): number {
     return this.#queuedSlots
   }
@@ -45,46 +51,62 @@ export class HolePuncher {
     this.#schedule()
   }
 
-  /** Gives up punching what is queued: somebody needs the slots. */
-  releaseAll(): void {
+  /** Gives up punching what is queued, and waits for the slice under way: somebody needs the slots. */
+  async releaseAll(): Promise<void> {
     for (const { first, count } of [...this.#added, ...this.#sorted]) this.#release(first, count, false)
     this.#added = []
     this.#sorted = []
-    this.#queuedSlots = 0
+    this.#queuedSlots = this.#punchingSlots
+    if (this.#punchingSlots === 0) return
+    this.#sliceDone ??= new Promise((resolve) => {
+      this.#afterSlice = () => {
+        this.#sliceDone = undefined
+        this.#afterSlice = undefined
+        resolve()
+      }
+    })
+    await this.#sliceDone
   }
 
-  stop(): void {
+  /** Lets no more punching begin and waits for what is under way. */
+  async stop(): Promise<void> {
     this.#stopped = true
+    await this.#running
   }
 
   #schedule(): void {
-    if (this.#scheduled || this.#stopped) return
-    this.#scheduled = true
-    setImmediate(() => {
-      this.#scheduled = false
-      this.#slice()
+    if (this.#running !== undefined || this.#stopped) return
+    this.#running = this.#run().finally(() => {
+      this.#running = undefined
+      if (this.#queuedSlots > 0) this.#schedule()
     })
   }
 
-  #slice(): void {
-    if (this.#stopped) return
-    if (this.#sorted.length === 0) this.#sort()
-    const run = this.#sorted[this.#sorted.length - 1]
-    if (run === undefined) return
-    const count = Math.min(run.count, Math.max(1, sliceBytes / this.#pageSizeBytes))
-    const first = run.first + run.count - count
-    run.count -= count
-    if (run.count === 0) this.#sorted.pop()
-    this.#queuedSlots -= count
-    this.#release(first, count, this.#punched(first, count))
-    if (this.#queuedSlots > 0) this.#schedule()
+  async #run(): Promise<void> {
+    // Wait for what is dropped in the same go: it may join to longer runs.
+    await new Promise((resolve) => setImmediate(resolve))
+    while (!this.#stopped) {
+      if (this.#sorted.length === 0) this.#sort()
+      const run = this.#sorted[this.#sorted.length - 1]
+      if (run === undefined) return
+      const count = Math.min(run.count, Math.max(1, sliceBytes / this.#pageSizeBytes))
+      const first = run.first + run.count - count
+      run.count -= count
+      if (run.count === 0) this.#sorted.pop()
+      this.#punchingSlots = count
+      const punched = await this.#punched(first, count)
+      this.#punchingSlots = 0
+      this.#queuedSlots -= count
+      this.#release(first, count, punched)
+      this.#afterSlice?.()
+    }
   }
 
-  #punched(first: number, count: number): boolean {
+  async #punched(first: number, count: number): Promise<boolean> {
     const bytes = count * this.#pageSizeBytes
     if (bytes < shortestHoleBytes) return false
     try {
-      this.#punch(first * this.#pageSizeBytes, bytes)
+      await this.#punch(first * this.#pageSizeBytes, bytes)
       this.punchedBytes += bytes
       return true
     } catch {

@@ -93,12 +93,11 @@ export class SlotSpace {
       pages += this.#track(runs, { first: run.first, count })
     }
     while (pages < wanted) {
-      const run = this.#allocate(wanted - pages)
+      const run = await this.#allocate(wanted - pages)
       if (run === undefined) {
         const bytes = this.#parts.capacitySlots * this.#parts.pageSizeBytes
         return { runs, pages, grantedBytes, error: this.#full(`its capacity of ${bytes} bytes is used up`) }
       }
-      this.#underWay.add(run)
       const { usable, granted } = await this.#grant(run)
       grantedBytes += granted
       this.#underWay.delete(run)
@@ -138,11 +137,7 @@ export class SlotSpace {
     let failure: unknown = taken.error
     try {
       for (const run of failure === undefined ? taken.runs : []) {
-        await allocateSliced(
-          storage.allocate!,
-          this.slots.slotOf(run.first) * pageSizeBytes,
-          run.count * pageSizeBytes,
-        )
+        await storage.allocate!(this.slots.slotOf(run.first) * pageSizeBytes, run.count * pageSizeBytes)
         this.#backed.set(this.slots.slotOf(run.first), run.count)
       }
     } catch (thrown) {
@@ -206,7 +201,7 @@ export class SlotSpace {
 
   /** Waits for what gives space back, and lets no more of it begin. */
   async close(): Promise<void> {
-    this.#puncher?.stop()
+    await this.#puncher?.stop()
     await this.#emptying
   }
 
@@ -216,12 +211,16 @@ export class SlotSpace {
     return run.count
   }
 
-  #allocate(wanted: number): HandleRun | undefined {
-    const run = this.slots.allocateRun(wanted)
-    if (run !== undefined || this.#puncher === undefined) return run
-    // Better a slot that was about to be punched than none.
-    this.#puncher.releaseAll()
-    return this.slots.allocateRun(wanted)
+  async #allocate(wanted: number): Promise<HandleRun | undefined> {
+    let run = this.slots.allocateRun(wanted)
+    if (run === undefined && this.#puncher !== undefined && this.#puncher.queuedSlots > 0) {
+      // Better a slot that was about to be punched than none.
+      await this.#puncher.releaseAll()
+      run = this.slots.allocateRun(wanted)
+    }
+    // At once, so that nobody who guesses these handles finds them live.
+    if (run !== undefined) this.#underWay.add(run)
+    return run
   }
 
   /** Asks the file system for space where the run has none; says how many of its slots may be used. */
@@ -287,18 +286,5 @@ export class SlotSpace {
     return new SpillwayError('ENOSPC', `backup ${this.#parts.name} is full: ${reason}`, {
       backup: this.#parts.name,
     })
-  }
-}
-
-const allocationSliceBytes = 64 * 1024 * 1024
-
-async function allocateSliced(
-  allocate: (offsetBytes: number, lengthBytes: number) => void,
-  offsetBytes: number,
-  lengthBytes: number,
-): Promise<void> {
-  for (let done = 0; done < lengthBytes; done += allocationSliceBytes) {
-    if (done > 0) await new Promise((resolve) => setImmediate(resolve))
-    allocate(offsetBytes + done, Math.min(allocationSliceBytes, lengthBytes - done))
   }
 }

@@ -1,11 +1,9 @@
 import type { Engine } from './engine.ts'
 import type { FileSystem } from './file-system.ts'
 import type { NativeModule } from './native.ts'
+import { threadIsFree, threadsToUse, whenThreadIsFree } from './thread-budget.ts'
 
-/**
- * `node:fs`, which does every request on a thread of libuv's pool. The pool also serves the application's own file
- * system calls, DNS and crypto, so all backups of the process together take half of it at most.
- */
+/** `node:fs`, which does every request on a thread of libuv's pool, within the budget of `thread-budget.ts`. */
 export class ThreadsEngine implements Engine {
   readonly name = 'threads'
   readonly largeRequests = threadsToUse
@@ -78,31 +76,3 @@ function isAligned(memory: Uint8Array, native: NativeModule['native'] | undefine
 }
 
 const alignmentBytes = 4096
-const libuvThreads = Number.parseInt(process.env['UV_THREADPOOL_SIZE'] ?? '', 10) || 4
-const threadsToUse = Math.max(1, Math.floor(libuvThreads / 2))
-
-let threadsInUse = 0
-const waiting: (() => void)[] = []
-let firstWaiting = 0
-
-function whenThreadIsFree(start: () => void): void {
-  if (threadsInUse < threadsToUse) {
-    threadsInUse++
-    start()
-  } else {
-    waiting.push(start)
-  }
-}
-
-function threadIsFree(): void {
-  if (firstWaiting === waiting.length) {
-    threadsInUse--
-    return
-  }
-  const next = waiting[firstWaiting++]
-  if (firstWaiting > 1024) {
-    waiting.splice(0, firstWaiting)
-    firstWaiting = 0
-  }
-  next()
-}
