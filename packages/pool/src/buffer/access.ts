@@ -40,7 +40,7 @@ export class Access {
     if (into.byteLength > sliceBytes || !this.#allReady(buffer, offsetBytes, into.byteLength, notReady))
       return false
     this.#eachPart(buffer, offsetBytes, into.byteLength, (chunk, start, done, length) => {
-      this.#residents.touch(buffer, chunk)
+      this.#residents.touch(chunk)
       into.set(this.#part(chunk, start, length), done)
     })
     return true

@@ -53,7 +53,7 @@ export class Holder {
     for (let index = 0; index < held.length; index++) {
       const chunk = held[index]!
       this.#residents.pin(chunk)
-      this.#residents.touch(buffer, chunk)
+      this.#residents.touch(chunk)
       if (write) this.#residents.markDirty(buffer, chunk)
     }
     this.running++
@@ -259,13 +259,14 @@ export class Holder {
 
   #finish(buffer: BufferState, held: readonly number[], options: HoldOptions): void {
     const { chunks } = this.#residents
+    // What was just brought in is at the warm end already; only using it again is a second use.
+    this.#residents.lastChunk = held.at(-1) ?? 0
     if (buffer.deviceMapped) for (const chunk of held) this.#residents.map(buffer, chunk)
     for (const chunk of held) {
       if ((chunks.flags[chunk]! & partial) !== 0) {
         chunks.flags[chunk] = (chunks.flags[chunk]! & ~partial) | filling
         continue
       }
-      this.#residents.touch(buffer, chunk)
       if (options.write && (chunks.flags[chunk]! & dirty) === 0) this.#residents.markDirty(buffer, chunk)
     }
   }

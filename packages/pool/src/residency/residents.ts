@@ -41,8 +41,6 @@ export class BufferState {
   purged = false
   /** Chunks are no larger than an access: `advise('random')`. */
   random = false
-  /** The chunk of the last access: touching it again at once is not a second use. */
-  lastChunk = 0
   /** Ends the watch for a buffer that is never freed. */
   watch: object | undefined
   /** Resolved when `operations` falls to 0. */
@@ -87,6 +85,8 @@ export class Residents {
   readonly buffers = new Map<number, BufferState>()
   /** Whether the provider lets pages leave for a backup (T34, T82). */
   swappable = true
+  /** The chunk of the last access: going on in it is not a second use. */
+  lastChunk = 0
   /** Pages in chunks that somebody holds: pins and running operations. */
   pinnedPages = 0
   /** Pages in chunks that were written to since they were stored. */
@@ -127,9 +127,9 @@ export class Residents {
   }
 
   /** Notes a use of a chunk, for the second chance. */
-  touch(buffer: BufferState, chunk: number): void {
-    if (buffer.lastChunk === chunk) return
-    buffer.lastChunk = chunk
+  touch(chunk: number): void {
+    if (this.lastChunk === chunk) return
+    this.lastChunk = chunk
     this.chunks.flags[chunk]! |= referenced
   }
 

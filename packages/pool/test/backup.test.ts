@@ -1,0 +1,285 @@
+import { type ErrorCode, memoryBackup } from '@spillway/core'
+import { describe, expect, it } from 'vitest'
+import { Pool } from '../src/index.ts'
+import { page, pattern } from './support/bytes.ts'
+import { FakeProvider } from './support/fake-provider.ts'
+import { aborted, setup } from './support/setup.ts'
+
+const code = (error: unknown) => (error as { code?: string } | undefined)?.code
+
+describe('backup', () => {
+  it('T13, T39: leaves a handle for each page that was there, and nothing for pages that were never touched', async () => {
+    await using subject = await setup()
+    const { pool, backup } = subject
+    const sparse = await pool.allocate(24 * page)
+    await sparse.write(9 * page, pattern(page))
+    expect(await sparse.backup()).toEqual({ pages: 8 })
+    expect(sparse.residentBytes).toBe(0)
+    expect(sparse.backedUpBytes).toBe(8 * page)
+    expect(await subject.buffer.backup()).toEqual({ pages: 21 })
+    expect(backup.stats().livePages).toBe(29)
+    await sparse.free()
+    expect(backup.stats().livePages).toBe(21)
+    await subject.check()
+  })
+
+  it('T32, T56: of a buffer without pages is 0 pages, and so is the second backup', async () => {
+    await using subject = await setup()
+    const empty = await subject.pool.allocate(50 * page)
+    expect(await empty.backup()).toEqual({ pages: 0 })
+    await subject.buffer.backup()
+    expect(await subject.buffer.backup()).toEqual({ pages: 0 })
+    await empty.free()
+  })
+
+  it('T33: gives memory to the system, not to the free lists', async () => {
+    await using subject = await setup({ idleBytes: 64 * page })
+    await subject.buffer.backup()
+    expect(subject.pool.stats()).toMatchObject({ residentBytes: 0, idleBytes: 0 })
+  })
+
+  it('T33: with split "always" the backup gets pages one by one', async () => {
+    await using subject = await setup({ split: 'always' })
+    const lengths: number[] = []
+    const { backup } = subject
+    const original = backup.backupPages.bind(backup)
+    backup.backupPages = (spans, options) => {
+      lengths.push(...spans.map((span) => span.byteLength / page))
+      return original(spans, options)
+    }
+    expect(await subject.buffer.backup()).toEqual({ pages: 21 })
+    expect(lengths).toEqual(new Array(21).fill(1))
+    await subject.check()
+  })
+
+  it('T38: hands chunks over whole and gets them back whole', async () => {
+    await using subject = await setup()
+    const lengths: number[] = []
+    const { backup, buffer } = subject
+    const original = backup.backupPages.bind(backup)
+    backup.backupPages = (spans, options) => {
+      lengths.push(...spans.map((span) => span.byteLength / page))
+      return original(spans, options)
+    }
+    await buffer.backup()
+    expect(lengths).toEqual([8, 8, 4, 1])
+    await buffer.restore()
+    using pin = await buffer.pin()
+    expect(pin.spans.map((span) => span.byteLength / page)).toEqual([8, 8, 4, 1])
+    expect(subject.pool.stats().splitChunks).toBe(0)
+  })
+
+  it('T32, T37, T38: stops at any page, keeps the rest usable, and the next call goes on', async () => {
+    for (let stop = 0; stop <= 21; stop++) {
+      await using subject = await setup({ faults: [{ method: 'backupPages', times: 1, stop, code: 'EIO' }] })
+      const { buffer, backup, pool } = subject
+      const first = await buffer.backup()
+      expect(first.pages).toBe(Math.min(stop, 21))
+      if (stop < 21) {
+        expect(first.error).toMatchObject({ code: 'EIO', buffer: 'subject', page: stop, backup: 'memory' })
+      }
+      expect(backup.stats().livePages).toBe(stop)
+      expect(buffer.residentBytes).toBe((21 - stop) * page)
+      expect(pool.verify()).toEqual([])
+      await subject.check()
+      await buffer.backup()
+      expect(buffer.residentBytes).toBe(0)
+      await subject.check()
+    }
+  })
+
+  it('T34: refuses before it does anything when the backup is full, when there is none, when pages may not leave', async () => {
+    await using subject = await setup({ capacityPages: 8, pages: 8 })
+    const { buffer, pool } = subject
+    await buffer.backup()
+    const other = await pool.allocate(8 * page, { label: 'other' })
+    await other.write(0, pattern(8 * page))
+    await expect(other.backup()).rejects.toMatchObject({ code: 'EBUSY', buffer: 'other', backup: 'memory' })
+    expect(other.residentBytes).toBe(8 * page)
+    // T36: purge works without room.
+    expect(await other.purge()).toEqual({ pages: 8 })
+    await other.free()
+
+    const provider = new FakeProvider({ capabilities: { swappable: false } })
+    await using fixed = new Pool({ limitBytes: 64 * page, maxOrder: 3, provider, backup: subject.backup })
+    const stuck = await fixed.allocate(8 * page)
+    await stuck.write(0, pattern(page))
+    await expect(stuck.backup()).rejects.toMatchObject({ code: 'EBUSY' })
+    await expect(stuck.purge()).rejects.toMatchObject({ code: 'EBUSY' })
+
+    await using alone = new Pool({ limitBytes: 64 * page, maxOrder: 3, provider: 'resizable' })
+    const lonely = await alone.allocate(page)
+    await expect(lonely.backup()).rejects.toMatchObject({ code: 'EINVAL' })
+  })
+
+  it('T36: purge gives up memory and stored pages, and what is gone reads as zeros', async () => {
+    await using subject = await setup()
+    const { buffer, backup, pool } = subject
+    await buffer.backup()
+    await buffer.read(0, new Uint8Array(8 * page))
+    expect(await buffer.purge()).toEqual({ pages: 21 })
+    expect(buffer.purged).toBe(true)
+    expect(backup.stats().livePages).toBe(0)
+    expect(pool.stats()).toMatchObject({ residentBytes: 0, purgedPages: 21 })
+    subject.bytes.fill(0)
+    await subject.check()
+  })
+
+  it('T48: restoring what was purged says so, once', async () => {
+    await using subject = await setup()
+    await subject.buffer.purge()
+    expect(code((await subject.buffer.restore()).error)).toBe('ENOENT')
+    expect(await subject.buffer.restore()).toEqual({ pages: 0 })
+    subject.bytes.fill(0)
+  })
+
+  it('T7: passes writeback on', async () => {
+    await using subject = await setup()
+    const { backup, buffer } = subject
+    const asked: unknown[] = []
+    const original = backup.backupPages.bind(backup)
+    backup.backupPages = (spans, options) => {
+      asked.push(options?.writeback)
+      return original(spans, options)
+    }
+    await buffer.backup({ writeback: true })
+    expect(asked).toEqual([true])
+  })
+
+  it('T6: an aborted backup is a partial one', async () => {
+    await using subject = await setup()
+    const reason = new Error('no longer needed')
+    const { pages, error } = await subject.buffer.backup({ signal: aborted(reason) })
+    expect(pages).toBe(0)
+    expect(error).toMatchObject({ code: 'EINTR', cause: reason })
+    await subject.check()
+  })
+
+  it('T62, T67: pinned pages stay and are told of; the others leave', async () => {
+    await using subject = await setup()
+    const pin = await subject.buffer.pin({ offset: 8 * page, length: page })
+    const { pages, error } = await subject.buffer.backup()
+    expect(pages).toBe(13)
+    expect(error).toMatchObject({ code: 'EBUSY', page: 8 })
+    expect(subject.buffer.residentBytes).toBe(8 * page)
+    pin.release()
+    await subject.check()
+  })
+
+  it('tells how far it is', async () => {
+    await using subject = await setup()
+    const seen: number[] = []
+    await subject.buffer.backup({ onProgress: ({ pages, totalPages }) => seen.push(pages, totalPages) })
+    expect(seen.slice(-2)).toEqual([21, 21])
+    const failing = await subject.buffer.restore({
+      onProgress: () => {
+        throw new Error('my own mistake')
+      },
+    })
+    expect(failing.error).toMatchObject({ message: 'my own mistake' })
+    await subject.check()
+  })
+})
+
+describe('backup, all or nothing', () => {
+  const codes: ErrorCode[] = ['ENOSPC', 'EIO']
+  it('T63, T64: a failure at any page leaves all in memory and nothing in the backup', async () => {
+    for (const failure of codes) {
+      for (let stop = 0; stop < 21; stop++) {
+        await using subject = await setup({
+          faults: [{ method: 'backupPages', times: 1, stop, code: failure }],
+        })
+        const { buffer, backup, pool } = subject
+        const { pages, error } = await buffer.backup({ atomic: true })
+        expect(pages).toBe(0)
+        expect(error).toMatchObject({ code: failure })
+        expect(buffer.residentBytes).toBe(21 * page)
+        expect(backup.stats().livePages).toBe(0)
+        expect(pool.verify()).toEqual([])
+        expect(await buffer.backup({ atomic: true })).toEqual({ pages: 21 })
+        await subject.check()
+      }
+    }
+  })
+
+  it('T63: a pin anywhere refuses it', async () => {
+    await using subject = await setup()
+    const pin = await subject.buffer.pin({ offset: 20 * page })
+    const { pages, error } = await subject.buffer.backup({ atomic: true })
+    expect([pages, code(error)]).toEqual([0, 'EBUSY'])
+    pin.release()
+  })
+
+  it('T63: chunks that were clean already stay until all is stored', async () => {
+    await using subject = await setup()
+    const { buffer, backup } = subject
+    await buffer.backup()
+    await buffer.read(0, new Uint8Array(16 * page))
+    await buffer.write(0, pattern(page, 3))
+    subject.bytes.set(pattern(page, 3))
+    backup.inject({ method: 'backupPages', times: 1, code: 'EIO' })
+    const resident = buffer.residentBytes
+    expect(code((await buffer.backup({ atomic: true })).error)).toBe('EIO')
+    expect(buffer.residentBytes).toBe(resident)
+    expect((await buffer.backup({ atomic: true })).error).toBeUndefined()
+    expect(buffer.residentBytes).toBe(0)
+    await subject.check()
+  })
+})
+
+describe('a backup that breaks its contract', () => {
+  it('T2: too many handles, too few without an error, a rejection: pages stay where they are', async () => {
+    await using subject = await setup()
+    const { backup, buffer } = subject
+    const original = backup.backupPages.bind(backup)
+    backup.backupPages = async () => ({ handles: [{ first: 1, count: 50 }] })
+    expect((await buffer.backup()).error).toMatchObject({ code: 'EIO' })
+    backup.backupPages = async () => ({ handles: [] })
+    expect((await buffer.backup()).error).toMatchObject({ code: 'EIO' })
+    backup.backupPages = async () => ({ handles: [{ first: 0, count: 1 }] })
+    expect((await buffer.backup()).error).toBeInstanceOf(RangeError)
+    backup.backupPages = () => Promise.reject(new Error('unheard of'))
+    expect((await buffer.backup()).error).toMatchObject({ message: 'unheard of' })
+    backup.backupPages = original
+    await subject.check()
+  })
+})
+
+describe('buffers with backups of their own', () => {
+  it('T83, T85: each goes to its own, and a backup is shared without harm', async () => {
+    await using one = memoryBackup({ name: 'one' })
+    await using two = memoryBackup({ name: 'two' })
+    await using pool = new Pool({ limitBytes: 64 * page, maxOrder: 3, provider: 'resizable', backup: one })
+    await using other = new Pool({ limitBytes: 64 * page, maxOrder: 3, provider: 'resizable', backup: one })
+    const buffers = [
+      await pool.allocate(8 * page),
+      await pool.allocate(8 * page, { backup: two }),
+      await other.allocate(8 * page),
+    ]
+    for (const [index, buffer] of buffers.entries()) {
+      await buffer.write(0, pattern(8 * page, index + 1))
+      await buffer.backup()
+    }
+    expect([one.stats().livePages, two.stats().livePages]).toEqual([16, 8])
+    await buffers[2]!.free()
+    expect([one.stats().livePages, two.stats().livePages]).toEqual([8, 8])
+    for (const [index, buffer] of buffers.slice(0, 2).entries()) {
+      const found = new Uint8Array(8 * page)
+      await buffer.read(0, found)
+      expect(found).toEqual(pattern(8 * page, index + 1))
+      await buffer.free()
+    }
+  })
+
+  it('T55, T85: a backup with another page size is refused, and handles are never left behind', async () => {
+    await using wrong = memoryBackup({ pageSizeBytes: 8192 })
+    await using pool = new Pool({
+      limitBytes: 64 * page,
+      maxOrder: 3,
+      provider: 'resizable',
+      pageSizeBytes: 4096,
+    })
+    await expect(pool.allocate(page, { backup: wrong })).rejects.toThrow(/8192 bytes; the pool's have 4096/)
+    expect(() => new Pool({ limitBytes: 64 * page, pageSizeBytes: 4096, backup: wrong })).toThrow(RangeError)
+  })
+})
