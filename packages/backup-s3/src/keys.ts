@@ -5,6 +5,7 @@
  *   leases/<epoch>.fence-<id>     someone is about to sweep that owner's pages
  *   <epoch>/s-<number>            segment (segment-format.ts)
  *   <epoch>/m-<sequence>          manifest of a persistent store (manifest.ts)
+ *   <epoch>/m-0000000000          of a scratch store: there until a sweep begins to delete it (lease.ts)
  *
  * An epoch is written by one owner only and no name is used twice: scratch epochs are random (`s-…`), those of a
  * persistent store are counted (`p-…`), so that exactly one process can create the next one.
@@ -48,6 +49,10 @@ export class KeySpace {
 
   manifest(epoch: string, sequence: number): string {
     return `${this.epochPrefix(epoch)}m-${String(sequence).padStart(numberDigits, '0')}`
+  }
+
+  witness(epoch: string): string {
+    return this.manifest(epoch, 0)
   }
 
   /** What a listed key is; undefined for keys that are none of ours. */

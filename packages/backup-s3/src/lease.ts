@@ -22,6 +22,10 @@ import { delay } from './waiting.ts'
  * An owner and someone who believes it dead both write first and read afterwards: the owner its lease and then the
  * fences, the sweeper its fence and then the lease. So one of them sees the other, and at worst both step back. Whether
  * a lease has run out is judged by the service's clock alone.
+ *
+ * A renewal can be under way for so long that the sweep is over and its fence gone before the lease is written again.
+ * The witness tells: an object of the epoch that nobody but a sweep deletes, and before the fence goes. A persistent
+ * store needs none, since the successor's lease stays.
  */
 
 /** `Last-Modified` has whole seconds. */
@@ -71,6 +75,13 @@ export class Lease implements SegmentOwner {
   static async createScratch(settings: Settings, service: S3Service, keys: KeySpace): Promise<Lease> {
     const lease = new Lease(scratchEpoch(randomBytes(12).toString('hex')), settings, service, keys)
     await lease.#create()
+    try {
+      const identity = randomBytes(12).toString('hex')
+      await service.upload(lease.#witness, Buffer.from('{}'), { identity, free: true })
+    } catch (error) {
+      await lease.withdraw().catch(() => {})
+      throw error
+    }
     return lease
   }
 
@@ -154,20 +165,30 @@ export class Lease implements SegmentOwner {
     await this.#renewal?.catch(() => {})
     if (this.#lost !== undefined) return
     if (this.#settings.persistent) await this.#service.overwrite(this.#key, this.#content(true), {})
-    else await this.#service.retry.run({}, () => this.#service.deleteOne(this.#key))
+    else await this.#remove()
   }
 
   /** Takes back a claim: as if it had never been made. */
   async withdraw(): Promise<void> {
     this.#released = true
     clearTimeout(this.#timer)
-    await this.#service.retry.run({}, () => this.#service.deleteOne(this.#key))
+    await this.#remove()
   }
 
   /** Stops renewing without another request, as a process that dies does. */
   abandon(): void {
     this.#released = true
     clearTimeout(this.#timer)
+  }
+
+  get #witness(): string {
+    return this.#keys.witness(this.epoch)
+  }
+
+  async #remove(): Promise<void> {
+    const { retry } = this.#service
+    if (!this.#settings.persistent) await retry.run({}, () => this.#service.deleteOne(this.#witness))
+    await retry.run({}, () => this.#service.deleteOne(this.#key))
   }
 
   async #create(): Promise<void> {
@@ -192,11 +213,17 @@ export class Lease implements SegmentOwner {
     const deadline = performance.now() + fenceWaitMs
     for (;;) {
       const fence = await this.#findFence(signal)
-      if (fence === undefined) return
-      if (performance.now() > deadline) {
+      const isSwept =
+        fence === undefined &&
+        !this.#settings.persistent &&
+        (await this.#service.head(this.#witness, { signal, free: true })) === undefined
+      if (fence === undefined && !isSwept) return
+      if (isSwept || performance.now() > deadline) {
         // The lease that was just written must not keep a dead epoch alive.
         await this.#service.deleteOne(this.#key).catch(() => {})
-        throw this.#lose(`its lease ran out and ${fence} was written`)
+        throw this.#lose(
+          isSwept ? 'its lease ran out and it was swept' : `its lease ran out and ${fence} was written`,
+        )
       }
       await delay(200, signal)
     }
