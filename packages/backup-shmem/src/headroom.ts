@@ -15,6 +15,8 @@ export interface HeadroomOptions extends SystemPaths {
   readonly backup: string
   /** A directory of the file system that has to hold the bytes as well. */
   readonly directory?: string | undefined
+  /** Tells the time. @default performance.now */
+  readonly nowMs?: (() => number) | undefined
 }
 
 /** Reading takes a tenth of a millisecond; between two readings what was taken is subtracted. */
@@ -29,19 +31,21 @@ export class Headroom {
   readonly #directory: string | undefined
   readonly #procDirectory: string
   readonly #cgroupDirectory: string
+  readonly #nowMs: () => number
   #readAtMs = Number.NEGATIVE_INFINITY
   #bytes = 0
 
   constructor(options: HeadroomOptions) {
     this.#backup = options.backup
     this.#directory = options.directory
+    this.#nowMs = options.nowMs ?? (() => performance.now())
     this.#procDirectory = options.procDirectory ?? '/proc'
     this.#cgroupDirectory = options.cgroupDirectory ?? '/sys/fs/cgroup'
   }
 
   /** Bytes that could be taken now, read at most some milliseconds ago. */
   bytes(): number {
-    const nowMs = performance.now()
+    const nowMs = this.#nowMs()
     if (nowMs - this.#readAtMs > readingLastsMs) {
       this.#readAtMs = nowMs
       this.#bytes = Math.max(

@@ -85,11 +85,15 @@ describe('T8: head-room', () => {
   })
 
   it('subtracts what is taken until it is read again, and refuses more', () => {
-    const headroom = new Headroom({ ...system, backup: 'test' })
+    let nowMs = 0
+    const headroom = new Headroom({ ...system, backup: 'test', nowMs: () => nowMs })
     headroom.take(900 * MiB)
+    expect(headroom.bytes()).toBe(100 * MiB)
     expect(() => headroom.take(200 * MiB)).toThrow(
       expect.objectContaining({ code: 'ENOSPC', backup: 'test' }),
     )
+    nowMs = 1000
+    expect(headroom.bytes()).toBe(1000 * MiB)
   })
 
   it('is the room of the file system as well', () => {
