@@ -13,6 +13,7 @@ import {
   countHandles,
   countPages,
   type HandleRun,
+  isSpillwayError,
   type Reservation,
   type SlotAllocator,
   SpillwayError,
@@ -129,6 +130,7 @@ export class ShmemBackup implements Backup {
     signal: AbortSignal | undefined,
   ): Promise<BackupResult> {
     const handles: HandleRun[] = []
+    let sliceSlots = this.#sliceSlots
     let done = 0
     while (done < pageCount) {
       if (signal?.aborted) return { handles, error: abortError(signal, this.#at(done)) }
@@ -145,9 +147,14 @@ export class ShmemBackup implements Backup {
           error = abortError(signal, this.#at(done + stored))
           break
         }
-        const count = Math.min(run.count - stored, this.#sliceSlots)
+        const count = Math.min(run.count - stored, sliceSlots)
         error = this.#storeSlice(run.first + stored, count, source, isReserved, done + stored)
         if (error === undefined) stored += count
+        else if (count > 1 && isFull(error)) {
+          // Some of it may fit: every page there is room for is stored.
+          sliceSlots = Math.floor(count / 2)
+          error = undefined
+        }
       }
       if (stored > 0) handles.push({ first: run.first, count: stored })
       if (stored < run.count) {
@@ -300,4 +307,8 @@ export class ShmemBackup implements Backup {
   #at(page: number): { backup: string; page: number } {
     return { backup: this.name, page }
   }
+}
+
+function isFull(error: Error): boolean {
+  return isSpillwayError(error) && error.code === 'ENOSPC'
 }

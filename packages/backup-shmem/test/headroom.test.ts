@@ -133,19 +133,19 @@ for (const medium of ['memfd', 'tmpfs'] as const) {
       expect(await backup.bytesAvailable()).toBe(2 * MiB)
     })
 
-    it('stores a prefix and says ENOSPC, and what was stored is good', async () => {
+    it('stores every page that fits and says ENOSPC, and what was stored is good', async () => {
       await using backup = await open()
-      const warm = await backup.backupPages([new Uint8Array(MiB)])
+      const warm = await backup.backupPages([new Uint8Array(100 * 4096)])
       await backup.drop(warm.handles)
       await nothingLeft()
       const bytes = new Uint8Array(8 * MiB).map((_, index) => index * 7 + (index >> 12))
       const { handles, error } = await backup.backupPages([bytes])
       expect(error).toMatchObject({ code: 'ENOSPC', retryable: true })
       const pages = handles.reduce((count, run) => count + run.count, 0)
-      expect(pages).toBe(256)
-      const into = new Uint8Array(MiB)
+      expect(pages).toBe(100)
+      const into = new Uint8Array(100 * 4096)
       expect(await backup.copyPages(handles, [into])).toEqual({ copied: pages })
-      expect(Buffer.compare(into, bytes.subarray(0, MiB))).toBe(0)
+      expect(Buffer.compare(into, bytes.subarray(0, into.byteLength))).toBe(0)
     })
 
     it('reserves nothing that it could not keep', async () => {
