@@ -8,9 +8,17 @@ import { S3Backup } from '../src/index.ts'
 import { type Fault, faults, type Operation, type S3Target, s3Target } from './harness/index.ts'
 import { assertPages, handlesOf, pageBytes, pagesOf, runsOf } from './workload.ts'
 
+/** Histories run side by side, each as a user of its own that alone meets its fault: most of their time is waiting. */
+const users = Array.from({ length: 6 }, (_, index) => ({
+  accessKeyId: `user-${index}`,
+  secretAccessKey: 'secret',
+}))
 let target: S3Target
 beforeAll(async () => {
-  target = await s3Target({ embedded: true })
+  target = await s3Target({
+    embedded: true,
+    credentials: [{ accessKeyId: 'main', secretAccessKey: 'secret' }, ...users],
+  })
 })
 afterAll(() => target.close())
 
@@ -22,13 +30,13 @@ interface Trouble {
 const codeOf = (error: unknown) => (isSpillwayError(error) ? error.code : String((error as Error)?.stack))
 
 /** A small history; returns what went wrong in it. Throws when bytes are wrong or counts do not add up. */
-async function history(prefix: string): Promise<Trouble[]> {
+async function history(prefix: string, user: (typeof users)[number]): Promise<Trouble[]> {
   const troubles: Trouble[] = []
   const trouble = (step: string, error: unknown) => troubles.push({ step, code: codeOf(error) })
   let backup: S3Backup
   try {
     backup = await S3Backup.open({
-      client: target.client(),
+      client: target.client({ credentials: user }),
       bucket: target.bucket,
       prefix,
       segmentBytes: 16 * pageBytes,
@@ -89,7 +97,8 @@ async function history(prefix: string): Promise<Trouble[]> {
 /** How many requests a history makes when nothing goes wrong. */
 async function countRequests(operation: Operation | 'any'): Promise<number> {
   await target.server!.clearLog()
-  expect(await history(target.prefix())).toEqual([])
+  const prefix = target.prefix()
+  expect(await history(prefix, users[0]!)).toEqual([])
   return (await target.server!.log(operation === 'any' ? undefined : operation)).length
 }
 
@@ -103,17 +112,23 @@ async function atEveryPosition(
   const requests = await countRequests(operation)
   expect(requests).toBeGreaterThan(2)
   let fired = 0
-  for (let at = 1; at <= requests; at++) {
-    const prefix = target.prefix()
-    const rule = await target.server!.faults.always(operation, fault, { times, from: at })
-    const troubles = await history(prefix)
-    const befell = (await target.server!.faults.fired())[rule]! > 0
-    await target.server!.faults.clear()
-    // How many deletions there are depends on when they happen: the last request may not have come.
-    if (befell) await check(troubles, prefix, at)
-    if (befell) fired++
-    await target.clear(prefix)
-  }
+  let position = 0
+  const work = users.map(async (user) => {
+    while (position < requests) {
+      const at = ++position
+      const prefix = target.prefix()
+      const { accessKeyId } = user
+      const rule = await target.server!.faults.always(operation, fault, { times, from: at, accessKeyId })
+      const troubles = await history(prefix, user)
+      const befell = (await target.server!.faults.fired())[rule]! > 0
+      await target.server!.faults.remove(rule)
+      // How many deletions there are depends on when they happen: the last request may not have come.
+      if (befell) await check(troubles, prefix, at)
+      if (befell) fired++
+      await target.clear(prefix)
+    }
+  })
+  await Promise.all(work)
   expect(fired).toBeGreaterThan(requests / 2)
 }
 
