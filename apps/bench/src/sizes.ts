@@ -6,7 +6,7 @@ export const kibibyte = 1024
 export const mebibyte = 1024 ** 2
 export const gibibyte = 1024 ** 3
 
-const sizePattern = /^\d+(\.\d+)?\s*(b|ki?b|mi?b|gi?b|ti?b)?$/i
+const sizePattern = /^(\d+|\d+(\.\d+)?\s*(b|ki?b|mi?b|gi?b|ti?b))$/i
 
 /**
  * Bytes of a size as people write it: `4096`, `4KiB`, `256MiB`, `1.5GiB`. `KB` and `KiB` both mean 1024.

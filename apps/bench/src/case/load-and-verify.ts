@@ -211,7 +211,8 @@ class BackReader {
     try {
       await this.#readInto(position, memory)
     } catch (failure) {
-      if (this.errors.length < 5) this.errors.push(String(failure))
+      const error = String(failure)
+      if (this.errors.length < 5 && !this.errors.includes(error)) this.errors.push(error)
       for (let start = 0; start < lengthBytes; start += blockBytes) {
         const block = memory.subarray(start, start + blockBytes)
         await this.#readInto(position + start, block).catch(() => {

@@ -104,7 +104,8 @@ class CaseRun {
       bufferBytes: this.#plan.bufferBytes,
       bufferCount: this.#plan.dataBytes / this.#plan.bufferBytes,
     })
-    return this.#workloadOn(peer, undefined, undefined)
+    // Awaited here, or the peer would be closed before it ran.
+    return await this.#workloadOn(peer, undefined, undefined)
   }
 
   #wholeBuffers(pool: Pool): Promise<WholeBufferFigures> {

@@ -140,10 +140,13 @@ export class BufferCache implements BufferStore {
     this.#slots.delete(slot.buffer)
     if (slot.dirty) {
       this.#stores++
-      const storing = this.#files.store(slot.buffer, slot.memory)
+      const storing = this.#files.store(slot.buffer, slot.memory).then(() => {
+        this.#stored[slot.buffer] = 1
+        this.#storing.delete(slot.buffer)
+      })
+      // Whoever wants the buffer back meanwhile waits for this.
       this.#storing.set(slot.buffer, storing)
-      await storing.finally(() => this.#storing.delete(slot.buffer))
-      this.#stored[slot.buffer] = 1
+      await storing
     }
     return slot.memory
   }

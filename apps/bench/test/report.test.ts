@@ -1,0 +1,109 @@
+import { describe, expect, it } from 'vitest'
+import { judgeGoals } from '../src/goals.ts'
+import { renderReport } from '../src/report/page.ts'
+import { isClean } from '../src/results.ts'
+import { renderTables } from '../src/table.ts'
+import { madeUpCase, madeUpRun } from './made-up-run.ts'
+
+const cases = [
+  madeUpCase('shmem', 'sweep', [8e9, 9e9, 10e9]),
+  madeUpCase('file', 'sweep', [1e9, 2e9, 3e9]),
+  madeUpCase('file', 'random', [3e9, 3e9, 3e9]),
+  madeUpCase('peer:direct-file', 'random', [1.5e9, 1.5e9, 1.5e9]),
+]
+const ceilings = {
+  memcpy: 10e9,
+  fioBestWrite: 4e9,
+  fioBestRead: 3e9,
+  fioRandom4KiBDepth4: 20_000,
+  fioRandom4KiBDepth32: 40_000,
+}
+const run = madeUpRun(cases, ceilings)
+
+describe('goals', () => {
+  it('hold the medians of a backend against the ceiling of the same run', () => {
+    const outcomes = judgeGoals(run)
+    const find = (subject: string, what: string) =>
+      outcomes.find((each) => each.subject === subject && each.what.startsWith(what))
+    expect(find('shmem', 'whole buffers, backup')).toMatchObject({
+      measured: '0.90 ×',
+      goal: '≥ 0.80 ×',
+      met: true,
+      against: 'C memcpy',
+    })
+    expect(find('file', 'whole buffers, restore, with checksums')).toMatchObject({
+      measured: '1.00 ×',
+      goal: '≥ 0.85 ×',
+      met: true,
+    })
+    expect(find('file', 'single pages restored, depth 4')).toMatchObject({ measured: '0.50 ×', met: false })
+    expect(find('file', 'random whole buffers')).toMatchObject({
+      measured: '2.00 ×',
+      goal: '≥ 1.40 ×',
+      met: true,
+    })
+    expect(find('file', 'peak resident memory')).toMatchObject({ measured: 'limit + 16 MiB', met: true })
+    expect(find('file', 'event-loop delay')).toMatchObject({ measured: '2.0 ms, 6.0 ms', met: true })
+  })
+})
+
+describe('report', () => {
+  const page = renderReport(run)
+
+  it('holds what was measured and where', () => {
+    for (const text of [
+      'Every byte came back',
+      '1 GiB verified',
+      'abcdef123456',
+      'v26.0.0',
+      '2 × A processor',
+      'ext4',
+      '90 % of C memcpy',
+      '2.00 ×',
+    ]) {
+      expect(page).toContain(text)
+    }
+    expect(page).toContain('fio is not installed &lt;here&gt;')
+  })
+
+  it('is one page that fetches nothing and runs nothing', () => {
+    expect(page).not.toMatch(/<script|<link|<img|@import|url\((?!#)/)
+    expect(page.replaceAll('http://www.w3.org/', '')).not.toMatch(/https?:/)
+    expect(page.match(/<svg/g)?.length).toBeGreaterThanOrEqual(6)
+    expect(page).toContain('prefers-color-scheme: dark')
+  })
+
+  it('says loudly when a byte was wrong', () => {
+    const spoiled = madeUpRun([
+      madeUpCase('file', 'sweep', [1e9], { wrongBytes: 3, lostPages: 2, verifiedBytes: 5 }),
+    ])
+    expect(isClean(spoiled)).toBe(false)
+    expect(renderReport(spoiled)).toContain('NOT every byte came back: 3 wrong bytes, 2 lost pages')
+    expect(renderTables(spoiled)).toContain('wrongBytes 3, lostPages 2')
+  })
+
+  it('can be made of a run in which nothing was measured', () => {
+    const empty = {
+      ...madeUpRun([]),
+      failedCases: [{ backend: 'file', workload: 'sweep', message: 'no <room>' }],
+    }
+    expect(isClean(empty)).toBe(false)
+    expect(renderReport(empty)).toContain('file · sweep failed: no &lt;room&gt;')
+  })
+})
+
+describe('tables', () => {
+  it('show every case with its figures, and the goals', () => {
+    const text = renderTables(run)
+    for (const expected of [
+      'shmem · sweep',
+      'file · random',
+      'peer:direct-file · random',
+      '9.00 GB/s (8.00 – 10.00)',
+      '0.90 ×',
+      'wrongBytes 0, lostPages 0',
+    ]) {
+      expect(text).toContain(expected)
+    }
+  })
+})
