@@ -180,11 +180,21 @@ describe('run', () => {
       errors += text
     })
     await once(child.stdout, 'data')
-    while (readdirSync(scratch).length === 0) await new Promise((resolve) => setTimeout(resolve, 10))
+    // Until the process of the case runs.
+    let children: string[] = []
+    while (children.length === 0) {
+      await new Promise((resolve) => setTimeout(resolve, 10))
+      const path = `/proc/${child.pid}/task/${child.pid}/children`
+      children = readFileSync(path, 'utf8')
+        .split(' ')
+        .filter((id) => id !== '')
+    }
+    expect(readdirSync(scratch)).toHaveLength(1)
     child.kill('SIGINT')
     const [status] = await once(child, 'close')
     expect(errors).toBe('')
-    expect(status, output).toBe(130)
+    expect(status).toBe(130)
+    for (const process of children) expect(existsSync(`/proc/${process}`)).toBe(false)
     expect(readdirSync(scratch)).toEqual([])
     expect(existsSync(join(directory, 'bench-results'))).toBe(false)
   })
