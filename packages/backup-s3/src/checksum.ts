@@ -25,7 +25,8 @@ export function pageChecksum(page: Uint8Array, seed: number, slot: number): numb
 
 /** Feeds a fixed number of zero bytes to a CRC-32 in four table look-ups. */
 export class ZeroAdvance {
-  readonly #tables: readonly Uint32Array[]
+  /** What each of the four bytes of a value becomes, one table of 256 after the other. */
+  readonly #table = new Uint32Array(4 * 256)
 
   constructor(bytes: number) {
     // The operator is linear over bits: what it does to each single bit says what it does to every value.
@@ -33,23 +34,22 @@ export class ZeroAdvance {
     const origin = crc32(zeros, 0)
     const column = new Uint32Array(32)
     for (let bit = 0; bit < 32; bit++) column[bit] = (crc32(zeros, (1 << bit) >>> 0) ^ origin) >>> 0
-    this.#tables = [0, 8, 16, 24].map((shift) => {
-      const table = new Uint32Array(256)
+    for (let position = 0; position < 4; position++) {
+      const table = this.#table.subarray(position * 256, (position + 1) * 256)
       for (let byte = 1; byte < 256; byte++) {
         const low = 31 - Math.clz32(byte & -byte)
-        table[byte] = table[byte & (byte - 1)] ^ column[shift + low]
+        table[byte] = table[byte & (byte - 1)] ^ column[position * 8 + low]
       }
-      return table
-    })
+    }
   }
 
   advance(value: number): number {
-    const [first, second, third, fourth] = this.#tables
+    const table = this.#table
     return (
-      (first[value & 255] ^
-        second[(value >>> 8) & 255] ^
-        third[(value >>> 16) & 255] ^
-        fourth[(value >>> 24) & 255]) >>>
+      (table[value & 255] ^
+        table[256 + ((value >>> 8) & 255)] ^
+        table[512 + ((value >>> 16) & 255)] ^
+        table[768 + (value >>> 24)]) >>>
       0
     )
   }

@@ -7,13 +7,15 @@
  *   <epoch>/m-<sequence>          manifest of a persistent store (manifest.ts)
  *   <epoch>/m-0000000000          of a scratch store: there until a sweep begins to delete it (lease.ts)
  *
- * An epoch is written by one owner only and no name is used twice: scratch epochs are random (`s-…`), those of a
- * persistent store are counted (`p-…`), so that exactly one process can create the next one.
+ * An epoch is written by one owner only and no name is used twice: scratch epochs are random (`scratch-…`), those of a
+ * persistent store are counted (`store-…`), so that exactly one process can create the next one.
  */
 
 /** Segments are told apart by numbers of 52 − 21 = 31 bits, see handles.ts. */
 const numberDigits = 10
 const epochDigits = 8
+/** Begins the names of all epochs of a persistent store. */
+export const storePrefix = 'store-'
 
 /** `''`, or the prefix with one slash at its end. */
 export function normalizePrefix(prefix: string): string {
@@ -88,18 +90,18 @@ export function segmentName(number: number): string {
 }
 
 export function scratchEpoch(randomHex: string): string {
-  return `s-${randomHex}`
+  return `scratch-${randomHex}`
 }
 
 export function persistentEpoch(count: number): string {
-  return `p-${String(count).padStart(epochDigits, '0')}`
+  return `${storePrefix}${String(count).padStart(epochDigits, '0')}`
 }
 
 /** The count of a persistent epoch; undefined for a scratch one. */
 export function persistentCount(epoch: string): number | undefined {
-  return epoch.startsWith('p-') ? Number(epoch.slice(2)) : undefined
+  return epoch.startsWith(storePrefix) ? Number(epoch.slice(storePrefix.length)) : undefined
 }
 
 function isEpoch(name: string): boolean {
-  return /^(s-[0-9a-f]+|p-\d+)$/.test(name)
+  return /^(scratch-[0-9a-f]+|store-\d+)$/.test(name)
 }

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { hostname } from 'node:os'
 import { isSpillwayError, SpillwayError } from '@spillway/core'
 import { firstSegmentNumber, maxSegmentNumber } from './handles.ts'
-import { type KeySpace, persistentCount, persistentEpoch, scratchEpoch } from './keys.ts'
+import { type KeySpace, persistentCount, persistentEpoch, scratchEpoch, storePrefix } from './keys.ts'
 import type { Settings } from './options.ts'
 import type { SegmentOwner } from './segment-writer.ts'
 import type { S3Service } from './service.ts'
@@ -231,7 +231,7 @@ export class Lease implements SegmentOwner {
 
   async #findFence(signal: AbortSignal | undefined): Promise<string | undefined> {
     const count = persistentCount(this.epoch)
-    const prefix = count === undefined ? this.#key : `${this.#keys.leasesPrefix}p-`
+    const prefix = count === undefined ? this.#key : `${this.#keys.leasesPrefix}${storePrefix}`
     for await (const { key } of this.#service.list(prefix, { signal })) {
       const parsed = this.#keys.parse(key)
       if (parsed?.kind === 'fence' && parsed.epoch === this.epoch) return key

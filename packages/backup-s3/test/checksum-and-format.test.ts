@@ -75,15 +75,15 @@ describe('segment footers', () => {
 })
 
 describe('manifests', () => {
-  const about = { epoch: 'p-00000001', pageSizeBytes: 4096, nextNumber: 103, underway: [102] }
+  const about = { epoch: 'store-00000001', pageSizeBytes: 4096, nextNumber: 103, underway: [102] }
 
   function table(): SegmentTable {
     const filled = new SegmentTable(() => {})
-    filled.addWritten(segmentObject('p-00000001', 100, 1, 40, 40 * 4096, new Uint32Array(40)))
-    filled.addWritten(segmentObject('p-00000001', 101, 1, 33, 33 * 4096, new Uint32Array(33)))
+    filled.addWritten(segmentObject('store-00000001', 100, 1, 40, 40 * 4096, new Uint32Array(40)))
+    filled.addWritten(segmentObject('store-00000001', 101, 1, 33, 33 * 4096, new Uint32Array(33)))
     filled.drop([{ first: 100 * 2 ** 21 + 3, count: 30 }])
     const root = filled.roots.get(100)!
-    const moved = segmentObject('p-00000001', 102, 1, 10, 10 * 4096, new Uint32Array(10))
+    const moved = segmentObject('store-00000001', 102, 1, 10, 10 * 4096, new Uint32Array(10))
     filled.addObject(moved)
     filled.moveRoot(root, moved, 0, root.live.copy())
     return filled
