@@ -2,9 +2,11 @@ import { type Backup, SpillwayError } from '@spillway/core'
 import { Access } from './buffer/access.ts'
 import { closedBuffer } from './buffer/closed.ts'
 import { unwatch } from './buffer/debug.ts'
+import { Readahead } from './buffer/readahead.ts'
 import { Transfers } from './buffer/transfers.ts'
 import { Pages } from './memory/pages.ts'
 import type { Caching, PageProvider } from './providers/provider.ts'
+import { Background } from './residency/background.ts'
 import { Fill } from './residency/fill.ts'
 import { Holder } from './residency/hold.ts'
 import { Limit } from './residency/limit.ts'
@@ -12,6 +14,7 @@ import { Reclaim, type WhenFull } from './residency/reclaim.ts'
 import { BufferState, Residents } from './residency/residents.ts'
 import { Store } from './residency/store.ts'
 import { Writeback } from './residency/writeback.ts'
+import { referenced } from './table/chunks.ts'
 
 /** Everything a machine is made from; all checked by the pool. */
 export interface MachineOptions {
@@ -22,6 +25,7 @@ export interface MachineOptions {
   readonly whenFull: WhenFull
   readonly splitAlways: boolean
   readonly debug: boolean
+  readonly background: boolean
   readonly name: string
 }
 
@@ -38,10 +42,13 @@ export class Machine {
   readonly reclaim: Reclaim
   readonly access: Access
   readonly transfers: Transfers
+  readonly background: Background
+  readonly readahead: Readahead
   readonly stores = new Map<Backup, Store>()
   /** Pins that the application holds. */
   userPins = 0
   #nextBuffer = 1
+  #limitChange: Promise<void> = Promise.resolve()
 
   constructor(options: MachineOptions) {
     const { pageSizeBytes, maxOrder, limitPages, idlePages, whenFull, splitAlways } = options
@@ -56,8 +63,13 @@ export class Machine {
     this.reclaim = new Reclaim(this.residents, this.writeback, this.holder, whenFull, splitAlways)
     this.access = new Access(this.residents, this.holder, pageSizeBytes)
     this.transfers = new Transfers(this.residents, this.holder, this.writeback, this.access, splitAlways)
+    this.background = new Background(this.residents, this.limit, this.reclaim, options.background)
+    this.readahead = new Readahead(this.residents, this.holder, this.access, this.reclaim, pageSizeBytes)
     this.limit.onShort = () => this.reclaim.pump()
-    this.residents.onUnpin = () => this.#pumpIfShort()
+    this.residents.onUnpin = () => {
+      if (this.limit.waiters > 0) this.#pumpIfShort()
+      else this.background.wake()
+    }
     this.holder.onIdle = () => this.#pumpIfShort()
     this.reclaim.userPins = () => this.userPins
     this.reclaim.describePins = () => this.describePins()
@@ -102,45 +114,82 @@ export class Machine {
     this.residents.buffers.delete(state.id)
     if (state.store === undefined) return
     await state.store.settled()
-    if (--state.store.users === 0) this.stores.delete(state.store.backup)
+    state.store.users--
+    this.#forgetStores()
   }
 
   /** The provider of all memory from now on; what others gave goes back to them (T81). */
   useProvider(provider: PageProvider): void {
     this.pages.slabs.provider = provider
-    this.residents.swappable = provider.capabilities.swappable
   }
 
-  /** Sets the limit; a lower one waits until it can be kept. */
-  async setLimit(limitPages: number, signal: AbortSignal | undefined): Promise<void> {
+  /** Sets the limit; a lower one waits until it can be kept. One change after the other. */
+  setLimit(limitPages: number, signal: AbortSignal | undefined): Promise<void> {
+    const change = this.#limitChange.then(() => this.#setLimit(limitPages, signal))
+    this.#limitChange = change.catch(() => {})
+    return change
+  }
+
+  async #setLimit(limitPages: number, signal: AbortSignal | undefined): Promise<void> {
     const { limit, pages } = this
     const sinkBy = limit.limitPages - limitPages
     if (sinkBy > 0) {
       // The pages between the limits are charged to nobody, so they are free when the limit sinks past them.
       if (!limit.tryClaim(sinkBy)) await limit.claim(sinkBy, () => sinkBy, signal)
       limit.chargedPages -= sinkBy
+      limit.limitPages = limitPages
+      await this.#fitInto(limitPages)
     }
-    limit.limitPages -= sinkBy
-    pages.limitPages = limit.limitPages
-    pages.trimToLimit()
+    limit.limitPages = limitPages
+    pages.limitPages = limitPages
     this.#pumpIfShort()
     limit.serveSoon()
   }
 
+  /** Gives memory back until so many pages are resident; idle memory of a slab that is in use may take chunks with it. */
+  async #fitInto(limitPages: number): Promise<void> {
+    const { limit, pages } = this
+    const before = pages.limitPages
+    for (;;) {
+      const surplus = pages.residentPages - limitPages
+      if (surplus <= 0) return
+      if ((await this.reclaim.shrink(surplus)) > 0) continue
+      limit.limitPages = before
+      throw new SpillwayError(
+        'ENOMEM',
+        `${pages.residentPages} pages are resident and cannot all leave; the limit stays at ${before} pages`,
+      )
+    }
+  }
+
   /** Ends all buffers and gives all memory to the system. */
   async close(): Promise<void> {
+    this.background.stop()
     this.limit.refuse(new SpillwayError('EBADF', 'the pool is closed'))
     const open = [...this.residents.buffers.values()].filter((buffer) => !buffer.closing)
     await Promise.all(open.map((buffer) => this.freeBuffer(buffer)))
-    await this.reclaim.settled()
+    await this.settled()
     this.reclaim.stop()
     this.pages.trim(0)
   }
 
   /** Resolves when no batch of reclaim and no drop is in flight. */
   async settled(): Promise<void> {
+    await this.background.settled()
     await this.reclaim.settled()
     for (const store of this.stores.values()) await store.settled()
+  }
+
+  /** Moves the chunks of a range to the cold end of their lists: the next to be evicted. */
+  makeCold(state: BufferState, first: number, end: number): void {
+    const { table } = state
+    const { chunks } = this.residents
+    for (let page = first; page < end; page += table.foundPages) {
+      table.look(page, end)
+      if (table.found !== 'chunk' || chunks.pins[table.foundChunk]! > 0) continue
+      chunks.flags[table.foundChunk]! &= ~referenced
+      chunks.moveToCold(table.foundChunk, chunks.list[table.foundChunk]!)
+    }
   }
 
   setPurgeable(state: BufferState, purgeable: boolean): void {
@@ -199,6 +248,13 @@ export class Machine {
       this.stores.set(backup, store)
     }
     return store
+  }
+
+  /** Drops stores that no buffer uses, once their backups have released all that was given up. */
+  #forgetStores(): void {
+    for (const store of this.stores.values()) {
+      if (store.users === 0 && store.dropFailures === 0) this.stores.delete(store.backup)
+    }
   }
 
   #pumpIfShort(): void {

@@ -5,6 +5,7 @@ import {
   type Backup,
   SpillwayError,
 } from '@spillway/core'
+import { AutoLimit, firstLimit, systemReader } from './auto-limit.ts'
 import { PagedBuffer } from './buffer/paged-buffer.ts'
 import { type PoolDump, poolDump } from './introspection/dump.ts'
 import { type PoolStats, poolStats } from './introspection/stats.ts'
@@ -19,8 +20,11 @@ import {
 } from './providers/registry.ts'
 
 export interface PoolOptions {
-  /** Memory that the pages of this pool may take, in bytes: a hard limit on all of them together. */
-  readonly limitBytes: number
+  /**
+   * Memory that the pages of this pool may take, in bytes: a hard limit on all of them together. `'auto'`: half of the
+   * memory of the machine or the cgroup, less while the system is short of memory.
+   */
+  readonly limitBytes: number | 'auto'
   /** Where cold pages go, unless a buffer has a backup of its own. Default none: then nothing can be evicted. */
   readonly backup?: Backup | undefined
   /** Size of a page: a power of two from 4 KiB to 2 MiB. Default: the backup's, else 4096. */
@@ -37,6 +41,10 @@ export interface PoolOptions {
   readonly idleBytes?: number | undefined
   /** Hand chunks to the backup whole (`'native'`), or page by page (`'always'`; T33). Default `'native'`. */
   readonly split?: 'native' | 'always' | undefined
+  /** Write cold pages back before their memory is needed. Default true. */
+  readonly background?: boolean | undefined
+  /** The order, above 0, for which providers should try hard; 0 for none (T23). Default 0. */
+  readonly beneficialOrder?: number | undefined
   /** Hand out views that are detached at release, and remember who made pins and buffers (`debug.ts`). Default false. */
   readonly debug?: boolean | undefined
   /** Names this pool in dumps and traces. */
@@ -66,6 +74,8 @@ const poolOptions = [
   'whenFull',
   'idleBytes',
   'split',
+  'background',
+  'beneficialOrder',
   'debug',
   'name',
 ]
@@ -91,13 +101,16 @@ export class Pool implements AsyncDisposable {
   #ready: Promise<PageProvider> | undefined
   /** A provider that this pool made, and so closes. */
   #ownProvider: PageProvider | undefined
+  #autoLimit: AutoLimit | undefined
   #closing: Promise<void> | undefined
 
   constructor(options: PoolOptions) {
     if (typeof options !== 'object' || options === null)
       throw new TypeError('a pool needs options, at least limitBytes')
     assertKnownOptions(options, poolOptions, 'Pool')
-    const { limitBytes, backup, provider, whenFull = 'wait', split = 'native' } = options
+    const { backup, provider, whenFull = 'wait', split = 'native' } = options
+    const reader = options.limitBytes === 'auto' ? systemReader() : undefined
+    const limitBytes = reader === undefined ? (options.limitBytes as number) : firstLimit(reader())
     this.pageSizeBytes = options.pageSizeBytes ?? backup?.capabilities.pageSizeBytes ?? 4096
     assertPageSize(this.pageSizeBytes)
     const maxOrder =
@@ -124,8 +137,19 @@ export class Pool implements AsyncDisposable {
       whenFull,
       splitAlways: split === 'always',
       debug: options.debug === true,
+      background: options.background !== false,
       name: this.name,
     })
+    if (reader !== undefined) {
+      const leastBytes = this.pageSizeBytes * 2 ** maxOrder
+      this.#autoLimit = new AutoLimit(reader, limitBytes, leastBytes, (bytes, signal) =>
+        this.#machine.setLimit(Math.floor(bytes / this.pageSizeBytes), signal),
+      )
+      this.#autoLimit.start()
+    }
+    const { beneficialOrder = 0 } = options
+    assertOrder(beneficialOrder, maxOrder, 'beneficialOrder')
+    this.#machine.pages.beneficialOrder = beneficialOrder
     if (backup !== undefined) this.#assertBackup(backup)
   }
 
@@ -164,6 +188,21 @@ export class Pool implements AsyncDisposable {
   }
 
   /**
+   * Takes all memory from another provider from now on (T81). Memory of the former one is given back to it as it is freed.
+   * Rejects with `ENOSYS` when the provider does not probe well; then the former one stays.
+   */
+  async setProvider(provider: PageProvider): Promise<void> {
+    this.#assertOpen()
+    assertProvider(provider)
+    if (!(await provider.probe())) {
+      throw new SpillwayError('ENOSYS', `page provider ${provider.name} does not work here`)
+    }
+    await this.#provider()
+    this.#ready = Promise.resolve(provider)
+    this.#machine.useProvider(provider)
+  }
+
+  /**
    * Gives at least `bytes` of memory to the system if it can: what is idle, then the coldest pages. Resolves to the bytes
    * given; fewer when pages are pinned or a backup fails.
    */
@@ -175,7 +214,7 @@ export class Pool implements AsyncDisposable {
   }
 
   /**
-   * Changes the limit. A lower one is in force when the promise resolves; until then memory is given up and the old one
+   * Changes the limit, and ends `'auto'`. A lower one is in force when the promise resolves; until then memory is given up and the old one
    * holds. Rejects with `RangeError` for a limit smaller than a chunk, `EINTR` when aborted, `ENOMEM` when pinned memory
    * or a failing backup do not let it sink; then the limit stays.
    */
@@ -187,6 +226,7 @@ export class Pool implements AsyncDisposable {
     assertKnownOptions(options, ['signal'], 'setLimit')
     assertByteCount(limitBytes, 'limitBytes')
     assertLimit(limitBytes, this.pageSizeBytes, this.#machine.maxOrder)
+    this.#autoLimit?.stop()
     await this.#machine.setLimit(Math.floor(limitBytes / this.pageSizeBytes), options.signal)
   }
 
@@ -234,6 +274,7 @@ export class Pool implements AsyncDisposable {
         `pool ${this.name} cannot be closed; pinned: ${machine.describePins()}`,
       )
     }
+    this.#autoLimit?.stop()
     await machine.close()
     this.#ownProvider?.close?.()
   }
@@ -289,9 +330,9 @@ function maxOrderOf(pageSizeBytes: number): number {
   return Math.log2(1024 ** 3 / pageSizeBytes)
 }
 
-function assertOrder(order: number, highest: number): void {
+function assertOrder(order: number, highest: number, name = 'maxOrder'): void {
   if (Number.isInteger(order) && order >= 0 && order <= highest) return
-  throw new RangeError(`maxOrder is ${order}; it must be an integer from 0 to ${highest}`)
+  throw new RangeError(`${name} is ${order}; it must be an integer from 0 to ${highest}`)
 }
 
 function assertLimit(limitBytes: number, pageSizeBytes: number, maxOrder: number): void {

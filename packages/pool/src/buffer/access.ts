@@ -65,7 +65,7 @@ export class Access {
         done = end
         continue
       }
-      const windowEnd = this.#nonEmptyEnd(buffer, page, Math.min(lastPage, this.windowEnd(buffer, page)))
+      const windowEnd = this.nonEmptyEnd(buffer, page, Math.min(lastPage, this.windowEnd(buffer, page)))
       const end = Math.min(total, windowEnd * this.#pageSizeBytes - offsetBytes)
       const held =
         this.#holder.tryHold(buffer, page, windowEnd, false) ??
@@ -129,7 +129,8 @@ export class Access {
     return Math.min(table.pageCount, (Math.floor(page / blockPages) + blocks) * blockPages)
   }
 
-  #nonEmptyEnd(buffer: BufferState, page: number, end: number): number {
+  /** The end of the pages from `page` on that are resident or stored. */
+  nonEmptyEnd(buffer: BufferState, page: number, end: number): number {
     const { table } = buffer
     let next = page
     while (next < end) {

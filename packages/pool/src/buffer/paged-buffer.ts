@@ -36,7 +36,7 @@ export interface PinOptions extends RangeOptions {
 }
 
 /** What the application expects to do with a buffer. */
-export type Advice = 'normal' | 'random' | 'purgeable'
+export type Advice = 'normal' | 'random' | 'sequential' | 'willneed' | 'dontneed' | 'purgeable'
 
 /**
  * Bytes that may be more than memory holds. Made by `pool.allocate`; takes memory page by page when it is touched, gives it
@@ -100,7 +100,8 @@ export class PagedBuffer implements AsyncDisposable {
       assertKnownOptions(options, ['signal'], 'read')
       this.#assertBytes(into, 'into')
       this.#assertRange(offsetBytes, into.byteLength)
-      const { access } = this.#machine
+      const { access, readahead } = this.#machine
+      readahead.note(this.#state, offsetBytes, into.byteLength)
       if (options.signal === undefined && access.tryRead(this.#state, offsetBytes, into)) return undefined
       return access.read(this.#state, offsetBytes, into, options)
     })
@@ -194,7 +195,8 @@ export class PagedBuffer implements AsyncDisposable {
     for (const key in options) if (!pinOptions.has(key)) assertKnownOptions(options, [...pinOptions], 'pin')
     this.#assertRange(offset, length)
     if (signal?.aborted) return undefined
-    const { holder, pageSizeBytes } = this.#machine
+    const { holder, pageSizeBytes, readahead } = this.#machine
+    readahead.note(state, offset, length)
     const first = Math.floor(offset / pageSizeBytes)
     const end = Math.ceil((offset + length) / pageSizeBytes)
     const held = holder.tryHold(state, first, end, write)
@@ -234,12 +236,7 @@ export class PagedBuffer implements AsyncDisposable {
     return this.#run(async () => {
       const state = this.#state
       this.#assertNotPinned()
-      if (!this.#machine.residents.swappable) {
-        throw new SpillwayError(
-          'EBUSY',
-          `the page provider of buffer ${state.label} does not let pages leave`,
-        )
-      }
+      this.#machine.transfers.assertMayLeave(state)
       const pages = await this.#machine.transfers.purge(state, 'system')
       if (pages > 0) state.purged = true
       this.#machine.residents.counters.purgedPages += pages
@@ -248,12 +245,33 @@ export class PagedBuffer implements AsyncDisposable {
     })
   }
 
-  /** Says how the buffer will be used: `random` keeps chunks small, `purgeable` lets reclaim drop the content (T77). */
-  advise(advice: Advice): void {
+  /**
+   * Says how the buffer will be used.
+   *
+   * - `'normal'`      what holds from the start: sequential reading is noticed and read ahead
+   * - `'sequential'`  read ahead from the first access on
+   * - `'random'`      no readahead, and chunks no larger than the access that makes them
+   * - `'purgeable'`   reclaim may drop the content instead of storing it (T77); any other advice but the next two ends that
+   * - `'willneed'`    restore the range now, if memory can be had at once
+   * - `'dontneed'`    the range is the next to be evicted
+   *
+   * The last two concern a range and change nothing else. Throws `TypeError`, `RangeError` or `EBADF`.
+   */
+  advise(advice: Advice, options: RangeOptions = {}): void {
     const state = this.#state
     if (state.closing) throw closedBuffer(state)
     if (!advices.includes(advice)) throw new TypeError(`advice is ${advice}; it can be ${advices.join(', ')}`)
+    const { offset, length } = this.#range(options, 'advise')
+    if (advice === 'willneed' || advice === 'dontneed') {
+      const { pageSizeBytes, readahead } = this.#machine
+      const first = Math.floor(offset / pageSizeBytes)
+      const end = Math.ceil((offset + length) / pageSizeBytes)
+      if (advice === 'willneed') readahead.start(state, first, end)
+      else this.#machine.makeCold(state, first, end)
+      return
+    }
     state.random = advice === 'random'
+    state.sequential = advice === 'sequential'
     this.#machine.setPurgeable(state, advice === 'purgeable')
   }
 
@@ -324,5 +342,5 @@ export class PagedBuffer implements AsyncDisposable {
   }
 }
 
-const advices: readonly Advice[] = ['normal', 'random', 'purgeable']
+const advices: readonly Advice[] = ['normal', 'random', 'sequential', 'willneed', 'dontneed', 'purgeable']
 const pinOptions: ReadonlySet<string> = new Set(['offset', 'length', 'write', 'signal'])

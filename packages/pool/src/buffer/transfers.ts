@@ -274,19 +274,23 @@ export class Transfers {
         fields,
       )
     }
-    if (!this.#residents.swappable) {
-      throw new SpillwayError(
-        'EBUSY',
-        `the page provider of buffer ${buffer.label} does not let pages leave`,
-        fields,
-      )
-    }
+    this.assertMayLeave(buffer)
     await store.settled()
     const mustStore = this.#hasDirty(buffer) && !this.#writeback.hasRedundant(store)
     if (mustStore && (await store.backup.bytesAvailable()) <= 0) {
       throw new SpillwayError('EBUSY', `backup ${store.name} has no room`, fields)
     }
     return store
+  }
+
+  /** Throws `EBUSY` when a page is in memory that it may not leave (T34). */
+  assertMayLeave(buffer: BufferState): void {
+    const page = this.#someChunk(buffer, (chunk) => !this.#residents.mayLeave(chunk))
+    if (page === undefined) return
+    throw new SpillwayError('EBUSY', `the page provider of buffer ${buffer.label} does not let pages leave`, {
+      buffer: buffer.label,
+      page,
+    })
   }
 
   #hasDirty(buffer: BufferState): boolean {

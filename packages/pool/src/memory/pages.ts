@@ -119,11 +119,6 @@ export class Pages {
     return given
   }
 
-  /** After the limit sank: gives idle memory back until the limit is kept. */
-  trimToLimit(): void {
-    while (this.residentPages > this.limitPages && this.shrinkStep() > 0);
-  }
-
   /** Chunks in one free list. */
   listLength(caching: number, order: number): number {
     return this.#list(caching, order).length

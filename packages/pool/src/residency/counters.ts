@@ -20,6 +20,8 @@ export class Counters {
   restoreFailures = 0
   /** Chunks that were split because their backup stopped in the middle of them (T38). */
   splitChunks = 0
+  /** Restores that were begun before anybody asked. */
+  readaheads = 0
   /** Claims of memory that had to wait, and that were refused. */
   waits = 0
   refusals = 0

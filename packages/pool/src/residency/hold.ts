@@ -88,6 +88,35 @@ export class Holder {
     }
   }
 
+  /**
+   * Holds a range that nobody waits for: undefined when the memory cannot be had at once. `room` is asked to make some
+   * without I/O, and says whether it is worth trying again.
+   */
+  holdAhead(
+    buffer: BufferState,
+    first: number,
+    end: number,
+    room: (pages: number) => boolean,
+  ): Promise<number[]> | undefined {
+    const held: number[] = []
+    const missing = this.#collect(buffer, first, end, held)
+    const { limit } = this.#residents
+    if (!limit.tryClaim(missing) && !(limit.waiters === 0 && room(missing) && limit.tryClaim(missing))) {
+      this.#release(held)
+      return undefined
+    }
+    this.#release(held)
+    this.running++
+    try {
+      this.#install(buffer, first, end, held, missing)
+    } catch {
+      this.letGo(held)
+      return undefined
+    }
+    this.#release(held)
+    return this.hold(buffer, first, end, { write: false, retryMayFail: true }).finally(() => this.endRun())
+  }
+
   /** Ends what `hold` or `tryHold` began. */
   letGo(held: number[]): void {
     this.#release(held)

@@ -30,6 +30,7 @@ export class Reclaim {
   userPins: () => number = () => 0
   describePins: () => string = () => ''
   #pagesInFlight = 0
+  #pagesBeingCleaned = 0
   readonly #batches = new Set<Promise<void>>()
   #retry: ReturnType<typeof setTimeout> | undefined
 
@@ -55,7 +56,7 @@ export class Reclaim {
   pump(): void {
     const { limit } = this.#residents
     for (let pass = 0; pass < 2; pass++) {
-      const short = limit.shortPages - this.#pagesInFlight
+      const short = limit.shortPages - this.#pagesInFlight - this.#pagesBeingCleaned
       if (short <= 0) break
       const freed = this.freeWithoutStoring(short, 'reuse')
       if (freed >= short) return
@@ -89,6 +90,21 @@ export class Reclaim {
       }
     }
     return given
+  }
+
+  /** Stores the coldest dirty chunks of one backup and leaves them in memory, clean; resolves to the pages stored. */
+  async clean(wantedPages: number): Promise<number> {
+    const batch = this.pickBatch(wantedPages)
+    if (batch === undefined) return 0
+    const { splitAlways } = this
+    const running = this.#writeback.run(batch.store, batch.chunks, { destination: 'stay', splitAlways })
+    const tracked = this.#track(running)
+    this.#pagesBeingCleaned += batch.pages
+    const { storedPages, error } = await running
+    this.#pagesBeingCleaned -= batch.pages
+    this.#note(batch.store, error)
+    await tracked
+    return storedPages
   }
 
   /** Resolves when no batch is in flight. */
@@ -155,13 +171,19 @@ export class Reclaim {
       const batch = this.pickBatch(wanted)
       if (batch === undefined) return
       left -= batch.pages
-      const running = this.#runBatch(batch.store, batch.chunks, batch.pages).then(() => {
-        this.#batches.delete(running)
-        // Claims that can be served now are served first; only what is still short then is pumped for.
-        queueMicrotask(() => this.pump())
-      })
-      this.#batches.add(running)
+      void this.#track(this.#runBatch(batch.store, batch.chunks, batch.pages))
     }
+  }
+
+  /** Counts a call as in flight; when it is back there may be more to do. */
+  #track(call: Promise<unknown>): Promise<void> {
+    const tracked: Promise<void> = call.then(() => {
+      this.#batches.delete(tracked)
+      // Claims that can be served now are served first; only what is still short then is pumped for.
+      queueMicrotask(() => this.pump())
+    })
+    this.#batches.add(tracked)
+    return tracked
   }
 
   async #runBatch(store: Store, chunks: number[], pages: number): Promise<void> {

@@ -18,6 +18,7 @@ import {
 import { PageTable } from '../table/page-table.ts'
 import { Counters } from './counters.ts'
 import type { Limit } from './limit.ts'
+import { Refaults } from './refaults.ts'
 import type { Store } from './store.ts'
 
 /** A buffer as the machinery sees it. */
@@ -41,6 +42,13 @@ export class BufferState {
   purged = false
   /** Chunks are no larger than an access: `advise('random')`. */
   random = false
+  /** It is read from front to back: `advise('sequential')`. */
+  sequential = false
+  /** Where the last access ended, and how many in a row began where the one before had ended. */
+  nextOffset = 0
+  streak = 0
+  /** A readahead is under way. */
+  readahead = false
   /** Ends the watch for a buffer that is never freed. */
   watch: object | undefined
   /** Resolved when `operations` falls to 0. */
@@ -70,6 +78,9 @@ export class BufferState {
 /** Where the memory of an evicted chunk goes. */
 export type Destination = 'reuse' | 'idle' | 'system'
 
+/** The same for a chunk that is being stored: `'stay'` leaves it in memory, clean, at the cold end. */
+export type StoredDestination = Destination | 'stay'
+
 /**
  * The resident chunks of all buffers: the steps that chunks make, each synchronous and complete in itself, so that nobody
  * ever sees half of one. Tables, lists, memory, charges and counters change together here and nowhere else (I2, I10, I11).
@@ -80,11 +91,10 @@ export class Residents {
   readonly chunks = new Chunks()
   readonly limit: Limit
   readonly counters = new Counters()
+  readonly refaults = new Refaults()
   /** By chunk: where the device sees it. Only chunks of buffers that ask for it are here. */
   readonly deviceAddresses = new Map<number, number>()
   readonly buffers = new Map<number, BufferState>()
-  /** Whether the provider lets pages leave for a backup (T34, T82). */
-  swappable = true
   /** The chunk of the last access: going on in it is not a second use. */
   lastChunk = 0
   /** Pages in chunks that somebody holds: pins and running operations. */
@@ -122,7 +132,7 @@ export class Residents {
     const { chunks } = this
     if (--chunks.pins[chunk]! > 0) return
     this.pinnedPages -= 1 << chunks.order[chunk]!
-    chunks.moveTo(chunk, this.#listFor(chunk))
+    chunks.moveTo(chunk, this.listOf(chunk))
     this.onUnpin()
   }
 
@@ -133,11 +143,16 @@ export class Residents {
     this.chunks.flags[chunk]! |= referenced
   }
 
+  /** Whether the provider of a chunk's memory lets its content leave (T34, T82). */
+  mayLeave(chunk: number): boolean {
+    return this.pages.slabs.providerOf(this.chunks.frame[chunk]!).capabilities.swappable
+  }
+
   /** Moves a chunk that nobody holds to the list it now belongs to; where it is right already its age stays. */
   relist(chunk: number): void {
     const { chunks } = this
     if (chunks.pins[chunk]! > 0) return
-    const list = this.#listFor(chunk)
+    const list = this.listOf(chunk)
     if (chunks.list[chunk] !== list) chunks.moveTo(chunk, list)
   }
 
@@ -192,6 +207,12 @@ export class Residents {
     if (table.foundPages === count) chunks.kept[chunk] = table.found === 'handle' ? table.foundHandle : 0
     else this.#keepScattered(table, chunk, first, count)
     table.setChunk(first, count, chunk)
+    if (
+      chunks.kept[chunk] !== 0 &&
+      this.refaults.noteRestore(buffer.id, first, count, this.limit.limitPages)
+    ) {
+      this.counters.refaultedPages += count
+    }
     return chunk
   }
 
@@ -218,6 +239,7 @@ export class Residents {
         index += length
       }
     }
+    if (destination === 'reuse') this.refaults.noteEviction(chunks.owner[chunk]!, first, count)
     this.#giveUp(chunk, destination)
   }
 
@@ -339,12 +361,13 @@ export class Residents {
     this.chunks.keptPages.set(chunk, handles)
   }
 
-  #listFor(chunk: number): number {
+  /** The list that a chunk belongs to. */
+  listOf(chunk: number): number {
     const buffer = this.bufferOf(chunk)
     if (this.chunks.pins[chunk]! > 0) return unevictable
     if (buffer.purgeable) return purgeableList
     if ((this.chunks.flags[chunk]! & dirty) === 0) return cleanList
-    return buffer.store !== undefined && this.swappable ? dirtyList : unevictable
+    return buffer.store !== undefined && this.mayLeave(chunk) ? dirtyList : unevictable
   }
 }
 

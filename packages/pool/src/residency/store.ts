@@ -24,12 +24,14 @@ export class Store {
   /** Reclaim's calls that are under way, and the last failure of one. */
   reclaimCalls = 0
   failure: Error | undefined
-  /** Pages that could not be released, and why the last of them could not. */
+  /** Pages that could not be released so far, and why the last of them could not. */
   dropFailures = 0
   dropFailure: Error | undefined
   #failures = 0
   #retryAtMs = 0
   #pending: { first: number; count: number }[] = []
+  /** What the backup refused to release: tried again with the next that is released, and by whoever waits for it. */
+  #refused: HandleRun[] = []
   #dropping: Promise<void> | undefined
 
   constructor(backup: Backup) {
@@ -118,30 +120,58 @@ export class Store {
     for (const run of runs) this.drop(run.first, run.count)
   }
 
-  /** Resolves when every stored page that was given up is released. */
+  /** Resolves when every stored page that was given up is released, or was refused once more. */
   async settled(): Promise<void> {
     while (this.#dropping !== undefined) await this.#dropping
+    if (this.#refused.length === 0) return
+    this.#dropping = this.#dropPending()
+    await this.#dropping
   }
 
   async #dropPending(): Promise<void> {
     // Let the caller finish: what it gives up in one go is one call.
     await undefined
+    await this.#dropRefused()
     while (this.#pending.length > 0) {
       const runs = this.#pending
       this.#pending = []
       try {
         await this.backup.drop(runs)
       } catch (failure) {
-        // The pages stay stored and are counted as leaked when the backup is closed; no byte of a buffer depends on it.
+        // No byte of a buffer depends on it: the pages stay stored until the backup is in a better mood, or closed.
         if (this.dropFailures === 0) {
           warn('SPILLWAY_DROP_FAILED', `backup ${this.name} did not drop pages`, String(failure))
         }
         this.dropFailures += countHandles(runs)
         this.dropFailure = asError(failure)
+        // A handle that is not live never will be again.
+        if (!isStale(failure)) this.#refused.push(...runs)
       }
     }
     this.#dropping = undefined
   }
+
+  async #dropRefused(): Promise<void> {
+    if (this.#refused.length === 0) return
+    const runs = this.#refused
+    this.#refused = []
+    for (const run of runs) {
+      try {
+        await this.backup.drop([run])
+      } catch (failure) {
+        // Released after all, although its answer was a failure: then that is all there is to it.
+        if (!isStale(failure)) {
+          this.#refused.push(run)
+          continue
+        }
+      }
+      this.dropFailures -= run.count
+    }
+  }
+}
+
+function isStale(failure: unknown): boolean {
+  return isSpillwayError(failure) && failure.code === 'ESTALE'
 }
 
 /** Codes of failures that pass without anybody doing anything. */

@@ -2,12 +2,12 @@ import { type BackupPagesOptions, type HandleRun, isSpillwayError } from '@spill
 import { trace } from '../introspection/trace.ts'
 import { busy, cleanList, partial, scattered, unevictable, writeback } from '../table/chunks.ts'
 import { located } from './failures.ts'
-import type { BufferState, Destination, Residents } from './residents.ts'
+import type { BufferState, Residents, StoredDestination } from './residents.ts'
 import type { Store } from './store.ts'
 
 /** How a batch of chunks leaves memory. */
 export interface WritebackOptions extends BackupPagesOptions {
-  readonly destination: Destination
+  readonly destination: StoredDestination
   /** Hand pages over one by one instead of whole chunks. */
   readonly splitAlways?: boolean | undefined
 }
@@ -35,7 +35,7 @@ export interface StoredBatch {
  *
  *   begin: mark writeback ─▶ backupPages(whole chunks) ─▶ commit: handles of a prefix of the pages
  *                                                          │
- *        chunk wholly stored ── pinned meanwhile ──▶ stays, clean, with its handles
+ *        chunk wholly stored ── pinned meanwhile ──▶ stays, clean, with its handles (also when asked to: `stay`)
  *                            └─ else ─────────────▶ evicted
  *        stopped inside a chunk ─────────────────▶ split; the stored pages leave, the others stay (T38)
  *        not reached ────────────────────────────▶ stays where it is in its list (B12)
@@ -85,7 +85,7 @@ export class Writeback {
   }
 
   /** The second half: what is stored leaves memory. Synchronous. */
-  commit(batch: StoredBatch, destination: Destination): WritebackResult {
+  commit(batch: StoredBatch, destination: StoredDestination): WritebackResult {
     const { chunks, counters } = this.#residents
     const handles = new HandleCursor(batch.handles)
     let left = batch.storedPages
@@ -185,10 +185,14 @@ export class Writeback {
     chunks.keptPages.set(chunk, pages)
   }
 
-  #leave(chunk: number, destination: Destination): boolean {
+  #leave(chunk: number, destination: StoredDestination): boolean {
     const { chunks } = this.#residents
     this.#settle(chunk)
     if (chunks.pins[chunk]! > 0) return false
+    if (destination === 'stay') {
+      chunks.moveToCold(chunk, this.#residents.listOf(chunk))
+      return false
+    }
     this.#residents.evict(chunk, destination)
     return true
   }

@@ -122,6 +122,12 @@ export class Chunks {
     this.#link(chunk, list, list)
   }
 
+  /** Moves a chunk to the cold end of a list. */
+  moveToCold(chunk: number, list: number): void {
+    this.#unlink(chunk)
+    this.#link(chunk, list, this.next[list]!)
+  }
+
   /** Moves a chunk just before another, on the other's list: its share of the other's age. */
   moveBefore(chunk: number, other: number): void {
     this.#unlink(chunk)

@@ -1,0 +1,78 @@
+import { cleanList, dirtyList, purgeableList } from '../table/chunks.ts'
+import type { Limit } from './limit.ts'
+import type { Reclaim } from './reclaim.ts'
+import type { Residents } from './residents.ts'
+
+/**
+ * Writes cold dirty chunks back before anybody waits for their memory, and leaves them there, clean (T74, T75):
+ *
+ *   free + clean + purgeable pages
+ *     below the low mark ─▶ one batch after the other, coldest first ─▶ up to the high mark
+ *
+ * So a claim mostly finds memory that can be taken without I/O. One call is in flight at a time, none while claims wait
+ * (direct reclaim is at it then), none for a backup that fails, and few while the pool is thrashing: then the backup's time
+ * belongs to restores.
+ */
+export class Background {
+  readonly #residents: Residents
+  readonly #limit: Limit
+  readonly #reclaim: Reclaim
+  readonly enabled: boolean
+  #running: Promise<void> | undefined
+  #stopped = false
+
+  constructor(residents: Residents, limit: Limit, reclaim: Reclaim, enabled: boolean) {
+    this.#residents = residents
+    this.#limit = limit
+    this.#reclaim = reclaim
+    this.enabled = enabled
+  }
+
+  /** Pages that can be had without I/O. */
+  get readyPages(): number {
+    const { listPages } = this.#residents.chunks
+    return this.#limit.availablePages + listPages[cleanList]! + listPages[purgeableList]!
+  }
+
+  get lowPages(): number {
+    return this.#limit.limitPages / 16
+  }
+
+  get highPages(): number {
+    return this.#limit.limitPages / 8
+  }
+
+  /** Starts if there is too little; cheap enough to be asked after every claim. */
+  wake(): void {
+    if (!this.enabled || this.#stopped || this.#running !== undefined) return
+    if (this.readyPages >= this.lowPages || this.#residents.chunks.listPages[dirtyList] === 0) return
+    this.#running = this.#run().finally(() => {
+      this.#running = undefined
+    })
+  }
+
+  /** Resolves when it is not running. */
+  async settled(): Promise<void> {
+    await this.#running
+  }
+
+  stop(): void {
+    this.#stopped = true
+  }
+
+  async #run(): Promise<void> {
+    // Whoever made memory scarce goes first.
+    await pause(0)
+    while (!this.#stopped && this.readyPages < this.highPages && this.#limit.waiters === 0) {
+      if (this.#residents.refaults.thrashing) await pause(thrashingPauseMs)
+      const cleaned = await this.#reclaim.clean(Math.ceil(this.highPages - this.readyPages))
+      if (cleaned === 0) return
+    }
+  }
+}
+
+const thrashingPauseMs = 50
+
+function pause(delayMs: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, delayMs))
+}

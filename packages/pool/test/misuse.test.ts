@@ -1,0 +1,195 @@
+import { memoryBackup } from '@spillway/core'
+import { describe, expect, it } from 'vitest'
+import { type Advice, Pool, type PoolOptions } from '../src/index.ts'
+import { page } from './support/bytes.ts'
+import { aborted, setup } from './support/setup.ts'
+
+const make = (options: object) => new Pool(options as PoolOptions)
+const base = { limitBytes: 64 * page, maxOrder: 3, provider: 'resizable' }
+
+describe('bad options of a pool', () => {
+  const cases: [string, object, RegExp][] = [
+    ['no limit', {}, /limitBytes is undefined; it must be a whole number of bytes/],
+    ['a negative limit', { limitBytes: -1 }, /limitBytes is -1/],
+    ['a fractional limit', { limitBytes: 1e7 + 0.5 }, /limitBytes is 10000000.5/],
+    ['a limit that is no number', { limitBytes: Number.NaN }, /limitBytes is NaN/],
+    [
+      'a limit smaller than a chunk',
+      { limitBytes: 2 ** 20 },
+      /limitBytes is 1048576; .* one chunk of 2097152 bytes .* lower maxOrder/,
+    ],
+    [
+      'a page size that is no power of two',
+      { ...base, pageSizeBytes: 5000 },
+      /pageSizeBytes is 5000; it must be a power of two/,
+    ],
+    ['a fractional order', { ...base, maxOrder: 1.5 }, /maxOrder is 1.5; it must be an integer from 0 to 18/],
+    ['an order too high', { ...base, maxOrder: 40 }, /maxOrder is 40/],
+    ['an unknown option', { ...base, limit: 5 }, /Pool has no option "limit"; it knows limitBytes/],
+    ['an unknown whenFull', { ...base, whenFull: 'panic' }, /whenFull is panic; it can be wait, fail/],
+    ['an unknown split', { ...base, split: 'never' }, /split is never; it can be native, always/],
+    ['an unknown provider', { ...base, provider: 'malloc' }, /provider is malloc; it can be mmap, resizable/],
+    ['a provider that is none', { ...base, provider: {} }, /a page provider needs probe, get, put/],
+    ['a negative idle size', { ...base, idleBytes: -5 }, /idleBytes is -5/],
+    [
+      'a beneficial order that is none',
+      { ...base, beneficialOrder: 9 },
+      /beneficialOrder is 9; it must be an integer from 0 to 3/,
+    ],
+  ]
+  for (const [what, options, message] of cases) {
+    it(`refuses ${what}`, () => expect(() => make(options)).toThrow(message))
+  }
+
+  it('refuses to be made without options', () => {
+    expect(() => make(undefined as unknown as object)).toThrow(TypeError)
+  })
+})
+
+describe('bad calls', () => {
+  it('T52: sizes that are no whole number of bytes, and options nobody knows', async () => {
+    await using pool = make(base)
+    for (const size of [-1, 1.5, Number.NaN, Number.POSITIVE_INFINITY, 2 ** 60]) {
+      await expect(pool.allocate(size)).rejects.toThrow(RangeError)
+    }
+    await expect(pool.allocate(page, { sizeBytes: 1 } as object)).rejects.toThrow(
+      /allocate has no option "sizeBytes"/,
+    )
+    await expect(pool.allocate(page, { maxOrder: 4 })).rejects.toThrow(
+      /maxOrder is 4; it must be an integer from 0 to 3/,
+    )
+    await expect(pool.allocate(page, { caching: 'hot' } as object)).rejects.toThrow(/caching is hot/)
+    await expect(pool.allocate(page, { caching: 'uncached' })).rejects.toMatchObject({ code: 'ENOSYS' })
+    await expect(pool.allocate(page, { deviceMapped: true })).rejects.toMatchObject({ code: 'ENOSYS' })
+    // KUnit ttm_tt_init_misaligned: a size that is no multiple of the page is rounded up for memory, not for the user.
+    const odd = await pool.allocate(page + 1)
+    expect(odd.sizeBytes).toBe(page + 1)
+    await odd.write(page, new Uint8Array([5]))
+    await expect(odd.write(page + 1, new Uint8Array(1))).rejects.toThrow(RangeError)
+    const none = await pool.allocate(0)
+    await none.read(0, new Uint8Array(0))
+    await none.write(0, new Uint8Array(0))
+    expect(await none.restore()).toEqual({ pages: 0 })
+    using pin = await none.pin()
+    expect(pin.bytes.byteLength).toBe(0)
+  })
+
+  it('ranges outside of the buffer, and offsets that are no whole numbers', async () => {
+    await using subject = await setup()
+    const { buffer } = subject
+    for (const offset of [-1, 0.5, Number.NaN, 21 * page]) {
+      await expect(buffer.read(offset, new Uint8Array(1))).rejects.toThrow(RangeError)
+      await expect(buffer.write(offset, new Uint8Array(1))).rejects.toThrow(RangeError)
+      await expect(buffer.pin({ offset, length: 1 })).rejects.toThrow(RangeError)
+      await expect(buffer.fill(0, { offset, length: 1 })).rejects.toThrow(RangeError)
+      expect(() => buffer.pieces({ offset, length: 1 })).toThrow(RangeError)
+    }
+    await expect(buffer.pin({ length: -1 })).rejects.toThrow(RangeError)
+    await expect(buffer.read(20 * page, new Uint8Array(page + 1))).rejects.toThrow(
+      /bytes 81920 to 86017 are outside of buffer subject, which has 86016/,
+    )
+    await expect(buffer.read(0, [] as unknown as Uint8Array)).rejects.toThrow(/into is not a Uint8Array/)
+    await expect(buffer.write(0, 'text' as unknown as Uint8Array)).rejects.toThrow(
+      /bytes is not a Uint8Array/,
+    )
+    await expect(buffer.fill(256)).rejects.toThrow(/value is 256/)
+    await expect(buffer.copyTo({} as never)).rejects.toThrow(/not a PagedBuffer/)
+    await expect(buffer.copyTo(buffer, { targetOffset: page })).rejects.toThrow(RangeError)
+    expect(() => buffer.pieces({ pieceBytes: 0 })).toThrow(RangeError)
+    expect(() => buffer.advise('panic' as Advice)).toThrow(/advice is panic/)
+  })
+
+  it('options that nobody knows', async () => {
+    await using subject = await setup()
+    const { buffer, pool } = subject
+    const wrong = { sginal: 1 } as object
+    await expect(buffer.read(0, new Uint8Array(1), wrong)).rejects.toThrow(/read has no option "sginal"/)
+    await expect(buffer.write(0, new Uint8Array(1), wrong)).rejects.toThrow(/write has no option/)
+    await expect(buffer.pin(wrong)).rejects.toThrow(/pin has no option/)
+    await expect(buffer.backup(wrong)).rejects.toThrow(/backup has no option/)
+    await expect(buffer.restore(wrong)).rejects.toThrow(/restore has no option/)
+    await expect(pool.setLimit(64 * page, wrong)).rejects.toThrow(/setLimit has no option/)
+  })
+
+  it('use after free, double free, free while pinned', async () => {
+    await using subject = await setup()
+    const buffer = await subject.pool.allocate(page, { label: 'short lived' })
+    const pin = await buffer.pin()
+    await expect(buffer.free()).rejects.toMatchObject({ code: 'EBUSY', buffer: 'short lived' })
+    await expect(buffer.purge()).rejects.toMatchObject({ code: 'EBUSY' })
+    await expect(subject.pool.close()).rejects.toMatchObject({
+      code: 'EBUSY',
+      message: expect.stringContaining('buffer short lived (1 pins)'),
+    })
+    pin.release()
+    await buffer.free()
+    expect(buffer.freed).toBe(true)
+    const ended = { code: 'EBADF', buffer: 'short lived' }
+    await expect(buffer.free()).rejects.toMatchObject(ended)
+    await expect(buffer.read(0, new Uint8Array(1))).rejects.toMatchObject(ended)
+    await expect(buffer.write(0, new Uint8Array(1))).rejects.toMatchObject(ended)
+    await expect(buffer.pin()).rejects.toMatchObject(ended)
+    await expect(buffer.backup()).rejects.toMatchObject(ended)
+    await expect(buffer.restore()).rejects.toMatchObject(ended)
+    await expect(buffer.purge()).rejects.toMatchObject(ended)
+    expect(() => buffer.advise('normal')).toThrow(/is freed/)
+    await buffer[Symbol.asyncDispose]()
+  })
+
+  it('double release, and use of a pin after its release', async () => {
+    await using subject = await setup()
+    const pin = await subject.buffer.pin({ length: 10 })
+    pin.release()
+    expect(pin.released).toBe(true)
+    expect(() => pin.release()).toThrow(/EBADF/)
+    expect(() => pin.spans).toThrow(/EBADF/)
+    expect(() => pin.bytes).toThrow(/EBADF/)
+    pin[Symbol.dispose]()
+    const wide = await subject.buffer.pin()
+    expect(() => wide.bytes).toThrow(/EINVAL: the range is in 4 pieces/)
+    wide.release()
+    expect(subject.pool.stats().pins).toBe(0)
+  })
+
+  it('a signal that is aborted already stops every call before it begins', async () => {
+    await using subject = await setup()
+    const { buffer } = subject
+    await buffer.backup()
+    const signal = aborted()
+    await expect(buffer.read(0, new Uint8Array(1), { signal })).rejects.toMatchObject({ code: 'EINTR' })
+    await expect(buffer.write(0, new Uint8Array(1), { signal })).rejects.toMatchObject({ code: 'EINTR' })
+    await expect(buffer.fill(1, { signal })).rejects.toMatchObject({ code: 'EINTR' })
+    await expect(buffer.pin({ signal })).rejects.toMatchObject({ code: 'EINTR' })
+    await subject.check()
+  })
+
+  it('memory of the caller that is detached while a write waits never passes for written', async () => {
+    const backup = memoryBackup()
+    const pool = new Pool({ limitBytes: 8 * 2 ** 20, backup, provider: 'resizable' })
+    const buffer = await pool.allocate(6 * 2 ** 20)
+    const bytes = new Uint8Array(6 * 2 ** 20).fill(9)
+    const writing = buffer.write(0, bytes)
+    structuredClone(bytes, { transfer: [bytes.buffer] })
+    await expect(writing).rejects.toThrow(/detached or resized/)
+    expect(pool.verify()).toEqual([])
+    const found = new Uint8Array(6 * 2 ** 20)
+    await buffer.read(0, found)
+    expect(found.every((byte) => byte === 0 || byte === 9)).toBe(true)
+    await pool.close()
+    await backup.close()
+  })
+
+  it('calls from within a progress callback', async () => {
+    await using subject = await setup()
+    const { buffer, pool } = subject
+    const inner: Promise<unknown>[] = []
+    await buffer.backup({
+      onProgress: () => {
+        inner.push(buffer.read(0, new Uint8Array(page)), buffer.backup(), pool.shrink(page))
+        pool.stats()
+      },
+    })
+    await Promise.all(inner)
+    await subject.check()
+  })
+})
