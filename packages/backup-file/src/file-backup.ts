@@ -20,7 +20,7 @@ import {
 } from '@spillway/core'
 import type { EngineName } from './engine.ts'
 import type { PageMover } from './page-mover.ts'
-import { PiecePlan, type PlanLimits } from './piece-plan.ts'
+import { type Piece, PiecePlan, type PlanLimits } from './piece-plan.ts'
 import { carryPieces, type FlightLimits } from './pieces-in-flight.ts'
 import type { SlotSpace } from './slot-space.ts'
 
@@ -101,6 +101,12 @@ export class FileBackup implements Backup {
     this.#gate.assertOpen()
     this.#assertLive(handles)
     return this.#gate.run(async () => {
+      const piece = this.#singlePiece(handles, spans)
+      if (piece !== undefined && options.signal?.aborted !== true) {
+        const { pages, error } = await this.#parts.mover.read(piece, options.retryMayFail === true)
+        this.#copiedPages += pages
+        return error === undefined ? { copied: pages } : { copied: pages, error }
+      }
       const plan = new PiecePlan(this.#parts.plan, handles, spans)
       const { pages, error } = await carryPieces(plan, this.#parts.flight, options.signal, (piece) =>
         this.#parts.mover.read(piece, options.retryMayFail === true),
@@ -191,6 +197,15 @@ export class FileBackup implements Backup {
       await sync().catch(() => this.#writebackErrors++)
     }
     return error === undefined ? { handles } : { handles, error }
+  }
+
+  /** A call that is one request needs no plan: most restores of single pages are. */
+  #singlePiece(handles: readonly HandleRun[], spans: readonly Uint8Array[]): Piece | undefined {
+    if (handles.length !== 1 || spans.length !== 1) return undefined
+    const { requestBytes, takes } = this.#parts.plan
+    const [parts, { first, count }] = [spans, handles[0]]
+    if (parts[0].byteLength > requestBytes || !takes(parts[0])) return undefined
+    return { page: 0, pageCount: count, handle: first, parts, staged: false }
   }
 
   #reservedRuns(reservation: Reservation | undefined): HandleRun[] | undefined {

@@ -107,7 +107,7 @@ export class PageMover {
 
   async #receive(piece: Piece, memory: Uint8Array, retryMayFail: boolean): Promise<Progress> {
     const { checksums, pageSizeBytes, slotOf, isLive } = this.#parts
-    const { bytes, failure } = await this.#moveAll('read', memory, this.#offsetOf(piece), retryMayFail)
+    const { bytes, failure } = await this.#readAll(memory, this.#offsetOf(piece), retryMayFail)
     const arrived = Math.floor(bytes / pageSizeBytes)
     let good = arrived
     if (checksums !== undefined && arrived > 0) {
@@ -157,14 +157,33 @@ export class PageMover {
     return bytes === pageSizeBytes && checksums!.matches(handle, slotOf(handle), target)
   }
 
+  /** `#moveAll` for a read, in one step where one request does it: random reads are made of such steps. */
+  #readAll(
+    memory: Uint8Array,
+    offset: number,
+    retryMayFail: boolean,
+  ): Promise<{ bytes: number; failure?: unknown }> {
+    return this.#parts.engine.read(memory, offset).then(
+      (bytes) =>
+        bytes === memory.byteLength || bytes === 0
+          ? { bytes }
+          : this.#moveAll('read', memory, offset, retryMayFail, bytes),
+      (failure: unknown) =>
+        retryMayFail || !transientCodes.has(codeOf(failure))
+          ? { bytes: 0, failure }
+          : this.#moveAll('read', memory, offset, retryMayFail),
+    )
+  }
+
   /** Goes on after short transfers. Never rejects; reading stops at the end of the file. */
   async #moveAll(
     verb: 'read' | 'write',
     memory: Uint8Array,
     offset: number,
     retryMayFail: boolean,
+    doneBefore = 0,
   ): Promise<{ bytes: number; failure?: unknown }> {
-    let done = 0
+    let done = doneBefore
     let retries = 0
     for (;;) {
       try {

@@ -15,11 +15,13 @@ export class WorkSlices {
 
   /** `undefined`: go on at once. Otherwise a promise for the moment when these bytes may be worked on. */
   enter(bytes: number): Promise<void> | undefined {
-    this.#schedule()
     if (this.#waiting.length === 0 && this.#fits(bytes)) {
       this.#spentBytes += bytes
+      // Little work may be counted over several turns: that saves the loop a round for each small page.
+      if (this.#spentBytes > this.#budgetBytes / 8) this.#schedule()
       return undefined
     }
+    this.#schedule()
     return new Promise((start) => this.#waiting.push({ bytes, start }))
   }
 

@@ -345,3 +345,35 @@ it('takes half of the threads of libuv at most, all backups together', async () 
   )
   expect(most).toBe(2)
 })
+
+it('T22, T45: a read that may pass is tried again, and once only when told to fail rather', async () => {
+  const { fileSystem, state } = breaking('read', 0, 'EAGAIN')
+  await using backup = await open(fileSystem)
+  const bytes = pattern(1, 1)
+  const handles = await store(backup, bytes)
+  const into = new Uint8Array(pageBytes)
+  const refused = await backup.copyPages(handles, [into], { retryMayFail: true })
+  expect(refused).toMatchObject({ copied: 0, error: { code: 'EAGAIN' } })
+  expect(state.failures).toBe(1)
+  const call = backup.copyPages(handles, [into])
+  while (state.failures < 3) await new Promise(setImmediate)
+  state.broken = false
+  expect(await call).toEqual({ copied: 1 })
+})
+
+it('goes through staging when the kernel refuses memory that looked aligned', async () => {
+  const inner = memoryFileSystem()
+  const refused = new Uint8Array(new ArrayBuffer(pageBytes, { maxByteLength: pageBytes }))
+  const unless = (verb: 'read' | 'write'): FileSystem['read'] =>
+    ((fd, memory, offset, length, position, done) => {
+      if (memory.buffer === refused.buffer) setImmediate(() => done(failure('EINVAL')))
+      else inner[verb](fd, memory, offset, length, position, done)
+    }) as FileSystem['read']
+  await using backup = await open(faulty(inner, { read: unless('read'), write: unless('write') }))
+  const bytes = pattern(1, 3)
+  refused.set(bytes)
+  const handles = await store(backup, refused)
+  refused.fill(0)
+  expect(await backup.copyPages(handles, [refused])).toEqual({ copied: 1 })
+  expect(Buffer.compare(refused, bytes)).toBe(0)
+})
