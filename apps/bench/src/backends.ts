@@ -9,6 +9,8 @@ export interface BackendSettings {
   readonly directory: string
   readonly io: 'auto' | 'uring' | 'threads'
   readonly checksums: boolean
+  /** Memory that a shared-memory backend keeps of dropped pages: as much as the set of whole buffers that is measured. */
+  readonly warmBytes: number
 }
 
 /** One place where pages can go, as the bench knows it. */
@@ -54,9 +56,9 @@ export const backends: readonly BackendDescription[] = [
     backupCeilings: memoryCeilings,
     restoreCeilings: memoryCeilings,
     variants: {},
-    async open({ capacityBytes, pageSizeBytes }) {
+    async open({ capacityBytes, pageSizeBytes, warmBytes }) {
       const { openShmemBackup } = await import('@spillway/backup-shmem')
-      return openShmemBackup({ capacityBytes, pageSizeBytes })
+      return openShmemBackup({ capacityBytes, pageSizeBytes, warmBytes })
     },
   },
   {

@@ -3,7 +3,7 @@ import Table from 'cli-table3'
 import { isFailedCase } from './case/start-case.ts'
 import { backendMedian, ceilingOf, ceilingTitle, judgeGoals, subjectsOf } from './goals.ts'
 import { type CaseResult, type FailedCase, isClean, isCleanCase, type RunResult } from './results.ts'
-import { formatByteSize, formatMilliseconds, formatRate } from './sizes.ts'
+import { formatByteSize, formatMilliseconds, formatRate, mebibyte } from './sizes.ts'
 
 const plainStyle = { head: [], border: [], compact: true }
 
@@ -76,10 +76,11 @@ function workloadTable(run: RunResult): string | undefined {
   if (run.cases.length === 0) return undefined
   const head = [
     'workload',
-    'touched (least – most)',
+    'GB/s touched',
     'wait p50 / p99',
     'loop p99 / max',
-    'peak memory',
+    'peak MiB',
+    'shared',
     'CPU s/GiB',
     'wrong',
     'lost',
@@ -87,14 +88,16 @@ function workloadTable(run: RunResult): string | undefined {
   const rows = run.cases.map((each) => {
     const spread = each.spread.touchedBytesPerSecond
     const wait = each.latencies.touch
+    const shared = each.memory.peakSharedBytes
     return [
       `${each.backend} · ${each.workload}`,
       spread === undefined
         ? 'not measured'
-        : `${formatRate(spread.median)} (${gigabytes(spread.min)} – ${gigabytes(spread.max)})`,
+        : `${gigabytes(spread.median)} (${gigabytes(spread.min)}–${gigabytes(spread.max)})`,
       wait === undefined ? '–' : `${formatMilliseconds(wait.p50Ms)} / ${formatMilliseconds(wait.p99Ms)}`,
       `${formatMilliseconds(each.eventLoopDelayP99Ms)} / ${formatMilliseconds(each.eventLoopDelayMaxMs)}`,
-      memoryCell(each),
+      mebibytes(each.peakRssBytes - each.baselineRssBytes),
+      shared > 0 ? mebibytes(shared) : '–',
       each.cpuSecondsPerTouchedGiB.toFixed(2),
       count(each.wrongBytes),
       count(each.lostPages),
@@ -114,14 +117,6 @@ function goalTable(run: RunResult): string | undefined {
     each.met ? good(each.measured) : warn(each.measured),
   ])
   return table(['backend', 'what', 'against', 'goal', 'measured'], rows, 3)
-}
-
-function memoryCell(each: CaseResult): string {
-  const above = each.peakRssBytes - each.baselineRssBytes
-  const text = `${formatByteSize(above)} of ${formatByteSize(each.limitBytes)}`
-  return each.memory.peakSharedBytes > 0
-    ? `${text} + ${formatByteSize(each.memory.peakSharedBytes)} shared`
-    : text
 }
 
 /** A table whose columns from `firstRight` on are aligned to the right. */
@@ -156,6 +151,10 @@ function share(rate: number, ceiling: { name: string; bytesPerSecond: number } |
 
 function gigabytes(bytesPerSecond: number): string {
   return (bytesPerSecond / 1e9).toFixed(2)
+}
+
+function mebibytes(bytes: number): string {
+  return (bytes / mebibyte).toFixed(1)
 }
 
 function count(value: number): string {

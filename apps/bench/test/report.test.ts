@@ -99,7 +99,7 @@ describe('tables', () => {
       'shmem · sweep',
       'file · random',
       'peer:direct-file · random',
-      '9.00 GB/s (8.00 – 10.00)',
+      '9.00 (8.00–10.00)',
       '0.90 ×',
       'wrongBytes 0, lostPages 0',
     ]) {

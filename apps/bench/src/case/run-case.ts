@@ -74,6 +74,7 @@ class CaseRun {
       directory: this.#order.directory,
       io: this.#order.io,
       checksums: this.#order.checksums,
+      warmBytes: this.#setBytes,
       ...choice.settings,
     })
     await using backup = choice.spoiler === undefined ? opened : spoiledBackup(opened, choice.spoiler)
@@ -108,14 +109,18 @@ class CaseRun {
     return await this.#workloadOn(peer, undefined, undefined)
   }
 
+  /** The set that is measured by itself: whole buffers that fit into half of the limit. */
+  get #setBytes(): number {
+    const { bufferBytes, dataBytes } = this.#plan
+    const wantedBytes = Math.min(this.#order.limitBytes / 2, largestSetBytes, dataBytes)
+    return Math.max(1, Math.floor(wantedBytes / bufferBytes)) * bufferBytes
+  }
+
   #wholeBuffers(pool: Pool): Promise<WholeBufferFigures> {
     this.#phase('whole buffers')
-    const { bufferBytes } = this.#plan
-    const wantedBytes = Math.min(this.#order.limitBytes / 2, largestSetBytes, this.#plan.dataBytes)
-    const dataBytes = Math.max(1, Math.floor(wantedBytes / bufferBytes)) * bufferBytes
     return measureWholeBuffers({
       pool,
-      plan: { ...this.#plan, dataBytes },
+      plan: { ...this.#plan, dataBytes: this.#setBytes },
       rounds: this.#order.rounds,
       staging: this.#staging,
       progress: (done, total) => this.#progress(done, total),

@@ -75,3 +75,9 @@ export function legend(names: readonly string[]): Record<string, unknown> {
     textStyle: { color: ink, fontSize: 13 },
   }
 }
+
+/** An end of an axis that people read easily, at or above `value`. */
+export function niceAbove(value: number): number {
+  const step = 10 ** Math.floor(Math.log10(value)) / 2
+  return Math.ceil(value / step) * step
+}

@@ -1,7 +1,7 @@
 import { backendMedian, ceilingOf, ceilingTitle, subjectsOf } from '../goals.ts'
 import type { RunResult } from '../results.ts'
 import { spreadOf } from '../statistics.ts'
-import { colourOf, drawChart, ink, legend, markColour, nameAxis, valueAxis } from './chart.ts'
+import { colourOf, drawChart, ink, legend, markColour, nameAxis, niceAbove, valueAxis } from './chart.ts'
 
 const widthPixels = 1000
 const rowPixels = 34
@@ -176,9 +176,4 @@ function whisker(api: CustomApi) {
     type: 'group',
     children: [line(left, y, right, y), line(left, y - 5, left, y + 5), line(right, y - 5, right, y + 5)],
   }
-}
-
-function niceAbove(value: number): number {
-  const step = 10 ** Math.floor(Math.log10(value)) / 2
-  return Math.ceil(value / step) * step
 }

@@ -1,7 +1,7 @@
 import { allowedExtraBytes, subjectsOf } from '../goals.ts'
 import type { CaseResult, RunResult } from '../results.ts'
 import { mebibyte } from '../sizes.ts'
-import { colourOf, drawChart, gridColour, ink, legend, nameAxis, soft, valueAxis } from './chart.ts'
+import { colourOf, drawChart, gridColour, legend, nameAxis, niceAbove, soft, valueAxis } from './chart.ts'
 
 const dashes: readonly ('solid' | 'dashed' | 'dotted')[] = ['solid', 'dashed', 'dotted']
 
@@ -20,7 +20,7 @@ export function memoryChart(run: RunResult, backend: string): string | undefined
         ...valueAxis('MiB above the empty process'),
         nameGap: 48,
         min: 0,
-        max: Math.ceil((Math.max(limit + allowedExtraBytes / mebibyte, highest) * 1.12) / 8) * 8,
+        max: niceAbove(Math.max(limit + allowedExtraBytes / mebibyte, highest) * 1.08),
       },
       series: cases.map((each, index) => ({
         name: each.workload,
@@ -51,8 +51,8 @@ function limitLines(limit: number) {
     silent: true,
     symbol: 'none',
     data: [
-      line(`limit ${limit} MiB`, limit, 'var(--bad)', 'insideEndBottom'),
-      line('limit + 32 MiB', limit + allowedExtraBytes / mebibyte, 'var(--soft)', 'insideEndTop'),
+      line(`limit ${limit} MiB`, limit, 'var(--bad)', 'insideStartBottom'),
+      line('limit + 32 MiB', limit + allowedExtraBytes / mebibyte, 'var(--soft)', 'insideStartTop'),
     ],
   }
 }
@@ -94,7 +94,6 @@ export function latencyChart(run: RunResult): string | undefined {
         itemStyle: { color: colourOf(subjects.indexOf(each.backend)) },
         data: each.latencies.touchCurve.map(([, ms]) => Math.max(ms, 0.001)),
       })),
-      textStyle: { color: ink },
     } as Parameters<typeof drawChart>[0],
     1000,
     400,
