@@ -8,6 +8,8 @@ export type RequestVerb = (typeof requestVerbs)[number]
 export interface VerbCosts {
   /** Requests that went out, retries and hedges included. */
   readonly requests: number
+  /** Those of them that moved no pages: lease, manifests, listing, deleting, looking after what was lost. */
+  readonly housekeeping: number
   readonly failures: number
   readonly bytesSent: number
   readonly bytesReceived: number
@@ -17,10 +19,10 @@ export interface CostReport {
   readonly verbs: Readonly<Record<RequestVerb, VerbCosts>>
   readonly requests: number
   readonly dollars: number
-  /** Per GiB of pages backed up: PUT requests and dollars spent on them. */
+  /** Per GiB of pages backed up: PUT requests that moved pages, and dollars spent on PUT. */
   readonly putsPerGiB: number
   readonly dollarsPerGiBBackedUp: number
-  /** Per GiB of pages restored: GET requests and dollars spent on them. */
+  /** Per GiB of pages restored: GET requests that moved pages, and dollars spent on GET. */
   readonly getsPerGiB: number
   readonly dollarsPerGiBRestored: number
   readonly budget: Readonly<RequestBudget>
@@ -36,7 +38,7 @@ export class CostLedger {
   #budget: RequestBudget
 
   constructor(prices: Required<RequestPrices>, budget: RequestBudget, backup: string) {
-    const none = () => ({ requests: 0, failures: 0, bytesSent: 0, bytesReceived: 0 })
+    const none = () => ({ requests: 0, housekeeping: 0, failures: 0, bytesSent: 0, bytesReceived: 0 })
     this.#verbs = { put: none(), get: none(), head: none(), list: none(), delete: none() }
     this.#prices = prices
     this.#budget = budget
@@ -85,8 +87,9 @@ export class CostLedger {
     return Math.max(0, Math.floor(Math.min(maxRequests - this.requests, byDollars)))
   }
 
-  sent(verb: RequestVerb, bytes: number): void {
+  sent(verb: RequestVerb, bytes: number, isHousekeeping: boolean): void {
     this.#verbs[verb].requests++
+    if (isHousekeeping) this.#verbs[verb].housekeeping++
     this.#verbs[verb].bytesSent += bytes
   }
 
@@ -106,9 +109,9 @@ export class CostLedger {
       verbs,
       requests: this.requests,
       dollars: this.dollars,
-      putsPerGiB: per(verbs.put.requests, backedUpBytes),
+      putsPerGiB: per(verbs.put.requests - verbs.put.housekeeping, backedUpBytes),
       dollarsPerGiBBackedUp: per(this.#dollars('put'), backedUpBytes),
-      getsPerGiB: per(verbs.get.requests, restoredBytes),
+      getsPerGiB: per(verbs.get.requests - verbs.get.housekeeping, restoredBytes),
       dollarsPerGiBRestored: per(this.#dollars('get'), restoredBytes),
       budget: { ...this.#budget },
     }

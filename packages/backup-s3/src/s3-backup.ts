@@ -23,7 +23,7 @@ import { Compactor } from './compaction.ts'
 import { Deletions } from './deletions.ts'
 import { KeySpace } from './keys.ts'
 import type { Lease } from './lease.ts'
-import { CostLedger } from './ledger.ts'
+import { CostLedger, type VerbCosts } from './ledger.ts'
 import { ManifestKeeper } from './manifest-keeper.ts'
 import { openEpoch } from './opening.ts'
 import {
@@ -254,7 +254,7 @@ export class S3Backup implements Backup {
       objects: this.#table.objects.size,
       spaceAmplification: ratio(mediumBytes, livePages * pageSizeBytes),
       requestAmplification: ratio(
-        costs.verbs.put.requests + costs.verbs.get.requests,
+        pageRequests(costs.verbs.put) + pageRequests(costs.verbs.get),
         (backedUpPages + this.#copiedPages) / this.#settings.pagesPerSegment,
       ),
       costs,
@@ -330,6 +330,10 @@ export class S3Backup implements Backup {
       handle: notLive,
     })
   }
+}
+
+function pageRequests({ requests, housekeeping }: VerbCosts): number {
+  return requests - housekeeping
 }
 
 /** 1 when there is nothing of either, Infinity when there is something for nothing. */

@@ -370,7 +370,7 @@ export class S3Service {
     if (wait > 0) await delay(wait, signal)
     const { middlewareStack } = command as unknown as AnyCommand
     const once = (next: Next) => async (args: Parameters<Next>[0]) => {
-      this.#ledger.sent(verb, bytesSent)
+      this.#ledger.sent(verb, bytesSent, attempt.free ?? false)
       try {
         return await next(args)
       } catch (failure) {
