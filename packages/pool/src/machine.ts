@@ -110,7 +110,7 @@ export class Machine {
       state.idle = Promise.withResolvers<void>()
       await state.idle.promise
     }
-    await this.transfers.purge(state, 'idle')
+    await this.transfers.giveUp(state, 'idle')
     this.residents.buffers.delete(state.id)
     if (state.store === undefined) return
     await state.store.settled()

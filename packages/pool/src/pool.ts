@@ -140,6 +140,7 @@ export class Pool implements AsyncDisposable {
       background: options.background !== false,
       name: this.name,
     })
+    machines.set(this, this.#machine)
     if (reader !== undefined) {
       const leastBytes = this.pageSizeBytes * 2 ** maxOrder
       this.#autoLimit = new AutoLimit(reader, limitBytes, leastBytes, (bytes, signal) =>
@@ -316,6 +317,13 @@ export class Pool implements AsyncDisposable {
   #assertOpen(): void {
     if (this.#closing !== undefined) throw new SpillwayError('EBADF', `pool ${this.name} is closed`)
   }
+}
+
+const machines = new WeakMap<Pool, Machine>()
+
+/** @internal The parts of a pool, for tests. */
+export function machineOf(pool: Pool): Machine {
+  return machines.get(pool)!
 }
 
 function cannot(provider: PageProvider, what: string): SpillwayError {

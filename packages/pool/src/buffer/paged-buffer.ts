@@ -237,9 +237,7 @@ export class PagedBuffer implements AsyncDisposable {
       const state = this.#state
       this.#assertNotPinned()
       this.#machine.transfers.assertMayLeave(state)
-      const pages = await this.#machine.transfers.purge(state, 'system')
-      if (pages > 0) state.purged = true
-      this.#machine.residents.counters.purgedPages += pages
+      const pages = await this.#machine.transfers.purge(state)
       await state.store?.settled()
       return { pages }
     })

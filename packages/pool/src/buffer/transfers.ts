@@ -138,33 +138,48 @@ export class Transfers {
     return error === undefined ? { pages: run.pages } : { pages: run.pages, error }
   }
 
-  /** Gives up the content of a buffer without storing it (T36); memory goes to `destination`. */
-  async purge(buffer: BufferState, destination: Destination): Promise<number> {
+  /**
+   * Gives up the content of a buffer without storing it (T36). Rejects with `EBUSY` when somebody pins it meanwhile; what
+   * was given up by then stays so. Resolves to the pages given up.
+   */
+  async purge(buffer: BufferState): Promise<number> {
+    const { counters } = this.#residents
+    const purged = { pages: 0 }
+    try {
+      await this.giveUp(buffer, 'system', purged)
+    } finally {
+      if (purged.pages > 0) buffer.purged = true
+      counters.purgedPages += purged.pages
+    }
+    return purged.pages
+  }
+
+  /** Gives up the content of a buffer; memory goes to `destination`, the pages are counted in `progress`. */
+  async giveUp(buffer: BufferState, destination: Destination, progress = { pages: 0 }): Promise<void> {
     const { chunks } = this.#residents
     const { table } = buffer
-    let purged = 0
     for (let page = 0; page < table.pageCount; ) {
       table.look(page, table.pageCount)
       const count = table.foundPages
       if (table.found === 'chunk') {
         const chunk = table.foundChunk
         if ((chunks.flags[chunk]! & busy) !== 0 || chunks.pins[chunk]! > 0) {
-          // Pins of the application were refused before; what is left are operations, and they end.
+          if (buffer.userPins > 0) throw pinnedError(buffer, page)
+          // What holds it is an operation, and it ends.
           await this.#whenFree(chunk)
           continue
         }
         this.#residents.discard(chunk, destination)
-        purged += count
+        progress.pages += count
       } else if (table.found === 'handle') {
         buffer.store!.drop(table.foundHandle, count)
         table.setEmpty(page, count)
-        purged += count
+        progress.pages += count
       }
       page += count
       const turn = pace()
       if (turn !== undefined) await turn
     }
-    return purged
   }
 
   async #backupAtomically(

@@ -8,8 +8,10 @@ export interface PoolStats extends Readonly<Counters> {
   readonly residentBytes: number
   /** Memory in chunks of buffers. */
   readonly inUseBytes: number
-  /** Memory that no buffer uses: kept warm, or not yet given back because its slab is in use. */
+  /** Memory that no buffer uses, kept warm in the free lists. */
   readonly idleBytes: number
+  /** Memory that no buffer uses, and that cannot be given back because its slab is in use; reused first. */
+  readonly strandedBytes: number
   /** Memory that is held by pins and running operations. */
   readonly pinnedBytes: number
   /** Memory whose content is not stored. */
@@ -46,7 +48,8 @@ export function poolStats(machine: Machine): PoolStats {
     limitBytes: limit.limitPages * pageSizeBytes,
     residentBytes: pages.residentPages * pageSizeBytes,
     inUseBytes: pages.inUsePages * pageSizeBytes,
-    idleBytes: (pages.residentPages - pages.inUsePages) * pageSizeBytes,
+    idleBytes: pages.idlePages * pageSizeBytes,
+    strandedBytes: pages.slabs.strandedPages * pageSizeBytes,
     pinnedBytes: residents.pinnedPages * pageSizeBytes,
     dirtyBytes: residents.dirtyPages * pageSizeBytes,
     backedUpBytes: storedPages * pageSizeBytes,

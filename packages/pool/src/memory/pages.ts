@@ -137,21 +137,23 @@ export class Pages {
   #takeFromSystem(order: number): number {
     const { slabs } = this
     const piece = slabs.takePiece(order)
-    if (piece >= 0) {
-      this.takenZero = false
-      // A page-exact slab's free piece holds no memory, so taking it makes pages resident.
-      if (!slabs.isExact(piece)) return piece
-      if (this.#makeRoom(1 << order)) {
-        this.takenZero = true
-        return piece
-      }
-      slabs.give(piece, order)
-      return -1
-    }
+    if (piece >= 0) return this.#admit(piece, order)
     if (!this.#makeRoom(1 << order)) return -1
+    // Idle memory that was given back for it may be just such a piece, with old bytes in it.
+    const givenBack = slabs.takePiece(order)
+    if (givenBack >= 0) return this.#admit(givenBack, order)
     this.takenZero = true
     if (order === slabs.maxOrder) return slabs.takeSlab(order, order > 0 && order !== this.beneficialOrder)
     return this.#carve(order)
+  }
+
+  /** A free piece of a slab that exists, if it may be used: one of a page-exact slab holds no memory until it is. */
+  #admit(piece: number, order: number): number {
+    const { slabs } = this
+    this.takenZero = slabs.isExact(piece)
+    if (!this.takenZero || this.#makeRoom(1 << order)) return piece
+    slabs.give(piece, order)
+    return -1
   }
 
   /** A new slab, as large as the room allows where free pieces count as resident, and the piece out of it. */

@@ -195,11 +195,17 @@ export class Holder {
         trace.wait.publish({ pool: this.#residents.poolName, buffer: buffer.label, pages: missing })
       }
       this.endRun()
+      let isServed = false
+      // Running again from the charge on: whoever is next in the queue must not think that nobody will let go.
+      const served = () => {
+        isServed = true
+        this.running++
+      }
       try {
         const need = () => this.#fitting(buffer, held, this.#collect(buffer, first, end, held))
-        missing = await limit.claim(missing, need, signal, buffer)
+        missing = await limit.claim(missing, need, signal, buffer, served)
       } finally {
-        this.running++
+        if (!isServed) this.running++
       }
     }
     this.#install(buffer, first, end, held, missing)

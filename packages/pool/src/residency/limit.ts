@@ -53,19 +53,21 @@ export class Limit {
 
   /**
    * Waits for its turn and for room, and resolves to the pages charged, which is what `need` said last; what
-   * `need` throws is the claim's end. Rejects with
-   * `EINTR` when aborted, with `ENOMEM` when the room cannot be had; then nothing is charged.
+   * `need` throws is the claim's end. `served` is called at the moment of the charge, before anybody else is served: until
+   * the promise's continuation runs, nothing else tells that somebody has this memory. Rejects with `EINTR` when aborted,
+   * with `ENOMEM` when the room cannot be had; then nothing is charged.
    */
   claim(
     pages: number,
     need: () => number,
     signal: AbortSignal | undefined,
     claimant?: Claimant,
+    served: () => void = () => {},
   ): Promise<number> {
     const fields = { buffer: claimant?.label }
     if (signal?.aborted) return Promise.reject(abortError(signal, fields))
     const { promise, resolve, reject } = Promise.withResolvers<number>()
-    const waiting: Waiting = { claimant, pages, need, resolve, reject, signal, abort: undefined }
+    const waiting: Waiting = { claimant, pages, need, served, resolve, reject, signal, abort: undefined }
     if (signal !== undefined) {
       waiting.abort = () => this.#leave(waiting, abortError(signal, fields))
       signal.addEventListener('abort', waiting.abort, { once: true })
@@ -132,6 +134,7 @@ export class Limit {
       this.#queue.shift()
       this.#forget(first)
       this.chargedPages += first.pages
+      first.served()
       first.resolve(first.pages)
     }
   }
@@ -146,6 +149,7 @@ interface Waiting {
   readonly claimant: Claimant | undefined
   pages: number
   readonly need: () => number
+  readonly served: () => void
   readonly resolve: (pages: number) => void
   readonly reject: (error: SpillwayError) => void
   readonly signal: AbortSignal | undefined

@@ -1,0 +1,197 @@
+import { subscribe, unsubscribe } from 'node:diagnostics_channel'
+import { faultyBackup, memoryBackup } from '@spillway/core'
+import { describe, expect, it } from 'vitest'
+import { Pool, type TraceEvent } from '../src/index.ts'
+import { page, pattern } from './support/bytes.ts'
+import { setup } from './support/setup.ts'
+
+async function warnings(
+  during: () => Promise<void>,
+): Promise<{ code: string | undefined; message: string; detail: string }[]> {
+  const seen: { code: string | undefined; message: string; detail: string }[] = []
+  const listen = (warning: Error) => {
+    const { code, detail } = warning as Error & { code?: string; detail?: string }
+    seen.push({ code, message: warning.message, detail: detail ?? '' })
+  }
+  process.on('warning', listen)
+  await during()
+  await new Promise((resolve) => setTimeout(resolve, 0))
+  process.off('warning', listen)
+  return seen
+}
+
+describe('dump and stats', () => {
+  it('T80: agree with each other after every step: totals in pages, free lists in chunks', async () => {
+    await using subject = await setup({ idleBytes: 64 * page, name: 'inspected' })
+    const { pool, buffer } = subject
+    const check = () => {
+      const { stats, freeLists, lists, buffers } = pool.dump()
+      expect(stats).toEqual(pool.stats())
+      const idle = freeLists.reduce((sum, list) => sum + list.pages, 0)
+      expect(idle * page).toBe(stats.idleBytes)
+      const listed = lists.clean + lists.dirty + lists.purgeable + lists.unevictable
+      expect(listed * page).toBe(stats.inUseBytes)
+      expect(buffers.reduce((sum, { residentPages }) => sum + residentPages, 0) * page).toBe(stats.inUseBytes)
+      expect(pool.verify()).toEqual([])
+    }
+    check()
+    const other = await pool.allocate(13 * page, { label: 'other' })
+    await other.write(0, pattern(13 * page))
+    check()
+    await other.free()
+    expect(pool.dump().freeLists[0]?.chunksByOrder).toEqual([1, 0, 1, 1])
+    check()
+    await buffer.backup()
+    check()
+    await buffer.read(0, new Uint8Array(1))
+    check()
+    const text = String(pool.dump())
+    expect(text).toContain('pool inspected: provider resizable')
+    expect(text).toContain('subject')
+    expect(text).toContain('idle chunks by order:')
+  })
+
+  it('metadata is far below 8 bytes per page', async () => {
+    await using subject = await setup({ pages: 4096, limitBytes: 4096 * page, maxOrder: 9 })
+    expect(subject.pool.stats().metadataBytes / 4096).toBeLessThan(8)
+    await subject.buffer.backup()
+    expect(subject.pool.stats().metadataBytes / 4096).toBeLessThan(8)
+  })
+})
+
+describe('tracing', () => {
+  it('tells listeners what moves, and makes no event for nobody', async () => {
+    const seen: [string, TraceEvent][] = []
+    const listeners = ['backup', 'restore', 'reclaim', 'wait'].map((name) => {
+      const listener = (event: unknown) => seen.push([name, event as TraceEvent])
+      subscribe(`spillway:pool:${name}`, listener)
+      return () => unsubscribe(`spillway:pool:${name}`, listener)
+    })
+    await using subject = await setup({ name: 'traced', pages: 80, background: false })
+    await subject.buffer.read(0, new Uint8Array(page))
+    for (const stop of listeners) stop()
+    const names = new Set(seen.map(([name]) => name))
+    expect([...names].sort()).toEqual(['backup', 'reclaim', 'restore', 'wait'])
+    expect(seen.find(([name]) => name === 'restore')?.[1]).toMatchObject({
+      pool: 'traced',
+      buffer: 'subject',
+      backup: 'memory',
+      pages: 8,
+    })
+    const count = seen.length
+    await subject.buffer.backup()
+    expect(seen).toHaveLength(count)
+  })
+})
+
+describe('warnings', () => {
+  it('a backup that fails reclaim is told once', async () => {
+    const backup = faultyBackup(memoryBackup({ name: 'brittle' }), {
+      faults: [{ method: 'backupPages', code: 'EIO' }],
+    })
+    const pool = new Pool({
+      limitBytes: 8 * page,
+      maxOrder: 3,
+      provider: 'resizable',
+      backup,
+      background: false,
+    })
+    const seen = await warnings(async () => {
+      const buffers = [await pool.allocate(8 * page), await pool.allocate(8 * page)]
+      await buffers[0]!.write(0, pattern(page))
+      for (let index = 0; index < 3; index++) await buffers[1]!.write(0, pattern(page)).catch(() => {})
+    })
+    expect(seen.filter(({ code }) => code === 'SPILLWAY_BACKUP_FAILING')).toHaveLength(1)
+    expect(seen[0]?.message).toContain('backup brittle fails')
+    backup.heal()
+    await pool.close()
+  })
+
+  it('pages that a backup does not drop are counted and told, and tried again later', async () => {
+    const backup = faultyBackup(memoryBackup(), { faults: [{ method: 'drop', code: 'EIO' }] })
+    const pool = new Pool({ limitBytes: 64 * page, maxOrder: 3, provider: 'resizable', backup })
+    const buffer = await pool.allocate(8 * page)
+    await buffer.write(0, pattern(8 * page))
+    await buffer.backup()
+    const seen = await warnings(async () => {
+      await buffer.purge()
+    })
+    expect(seen.map(({ code }) => code)).toEqual(['SPILLWAY_DROP_FAILED'])
+    expect(pool.stats().dropFailures).toBe(8)
+    expect(backup.stats().livePages).toBe(8)
+    backup.heal()
+    await pool.settled()
+    expect(pool.stats().dropFailures).toBe(0)
+    expect(backup.stats().livePages).toBe(0)
+    await pool.close()
+  })
+})
+
+describe('debug mode', () => {
+  const debug = { debug: true } as const
+
+  it('views are detached at the release, and what was written is there', async () => {
+    await using subject = await setup(debug)
+    const { buffer } = subject
+    const pin = await buffer.pin({ offset: page, length: 10, write: true })
+    const view = pin.bytes
+    view.fill(7)
+    subject.bytes.fill(7, page, page + 10)
+    pin.release()
+    expect(view.byteLength).toBe(0)
+    expect(() => new Uint8Array(view.buffer)).toThrow(TypeError)
+    await subject.check()
+  })
+
+  it('pins of one range that write different bytes do not undo each other', async () => {
+    await using subject = await setup(debug)
+    const one = await subject.buffer.pin({ length: 100, write: true })
+    const two = await subject.buffer.pin({ length: 100, write: true })
+    one.bytes[3] = 33
+    two.bytes[5] = 55
+    one.release()
+    two.release()
+    subject.bytes[3] = 33
+    subject.bytes[5] = 55
+    await subject.check()
+  })
+
+  it('writing through a read-only pin is found at the release', async () => {
+    await using subject = await setup(debug)
+    const pin = await subject.buffer.pin({ length: 10 })
+    pin.bytes[0] = pin.bytes[0]! ^ 1
+    expect(() => pin.release()).toThrow(/EINVAL: a read-only pin of buffer subject was written through/)
+    expect(subject.pool.stats().pins).toBe(0)
+    await subject.check()
+  })
+
+  it('leaked pins and buffers are reported with the stack that made them', async () => {
+    await using subject = await setup(debug)
+    const { pool, buffer } = subject
+    const seen = await warnings(async () => {
+      await leak()
+      for (let tries = 0; tries < 20; tries++) {
+        globalThis.gc?.()
+        await new Promise((resolve) => setTimeout(resolve, 5))
+      }
+    })
+    const byCode = (code: string) => seen.find((warning) => warning.code === code)
+    expect(byCode('SPILLWAY_LEAKED_PIN')?.message).toContain('a pin of buffer subject was never released')
+    expect(byCode('SPILLWAY_LEAKED_PIN')?.detail).toContain('introspection.test.ts')
+    expect(byCode('SPILLWAY_LEAKED_BUFFER')?.message).toContain('buffer lost was never freed')
+    // The pin is gone for good, so the buffer counts as pinned; the test ends that by hand.
+    const machine = (await import('../src/pool.ts')).machineOf(pool)
+    for (const state of machine.residents.buffers.values()) machine.userPins -= state.userPins
+    for (const state of machine.residents.buffers.values()) state.userPins = 0
+    const { chunks } = machine.residents
+    for (let page = 0; page < 21; page += 8) {
+      const chunk = [...machine.residents.buffers.values()][0]!.table.chunkAt(page)
+      while (chunks.pins[chunk]! > 0) machine.residents.unpin(chunk)
+    }
+
+    async function leak(): Promise<void> {
+      await buffer.pin({ length: 10 })
+      await pool.allocate(page, { label: 'lost' })
+    }
+  })
+})

@@ -1,0 +1,73 @@
+import { describe, expect, it } from 'vitest'
+import { firstDifference, page } from './support/bytes.ts'
+import { setup } from './support/setup.ts'
+
+describe('copies, iteration and streams', () => {
+  it('fill writes one value over a range', async () => {
+    await using subject = await setup()
+    await subject.buffer.fill(9, { offset: 100, length: 10 * page })
+    subject.bytes.fill(9, 100, 100 + 10 * page)
+    await subject.check()
+    await subject.buffer.fill(3)
+    subject.bytes.fill(3)
+    await subject.check()
+  })
+
+  it('copyTo copies between buffers, and within one although the ranges overlap', async () => {
+    await using subject = await setup({ pages: 80 })
+    const { buffer, pool, bytes } = subject
+    const other = await pool.allocate(100 * page)
+    await buffer.copyTo(other, { offset: 5, length: 70 * page, targetOffset: 77 })
+    const found = new Uint8Array(70 * page)
+    await other.read(77, found)
+    expect(firstDifference(found, bytes.subarray(5, 5 + 70 * page))).toBe(-1)
+    await buffer.copyTo(buffer, { offset: 0, length: 60 * page, targetOffset: 1000 })
+    bytes.copyWithin(1000, 0, 60 * page)
+    await subject.check()
+    await buffer.copyTo(buffer, { offset: 5000, length: 60 * page, targetOffset: 10 })
+    bytes.copyWithin(10, 5000, 5000 + 60 * page)
+    await subject.check()
+    await other.free()
+  })
+
+  it('pieces and for await give all bytes in order', async () => {
+    await using subject = await setup({ pages: 80 })
+    const parts: Uint8Array[] = []
+    for await (const piece of subject.buffer) parts.push(piece)
+    expect(firstDifference(Buffer.concat(parts), subject.bytes)).toBe(-1)
+    parts.length = 0
+    for await (const piece of subject.buffer.pieces({ offset: 10, length: 1000, pieceBytes: 300 }))
+      parts.push(piece)
+    expect(parts.map((part) => part.length)).toEqual([300, 300, 300, 100])
+    expect(firstDifference(Buffer.concat(parts), subject.bytes.subarray(10, 1010))).toBe(-1)
+  })
+
+  it('a readable stream pipes into a writable one', async () => {
+    await using subject = await setup({ pages: 80 })
+    const { buffer, pool, bytes } = subject
+    const target = await pool.allocate(80 * page + 5)
+    await buffer.readable({ pieceBytes: 5000 }).pipeTo(target.writable({ offset: 5 }))
+    const found = new Uint8Array(80 * page)
+    await target.read(5, found)
+    expect(firstDifference(found, bytes)).toBe(-1)
+    await target.free()
+  })
+
+  it('a writable stream refuses more than fits', async () => {
+    await using subject = await setup()
+    const writer = subject.buffer.writable({ offset: 20 * page }).getWriter()
+    await expect(writer.write(new Uint8Array(page + 1))).rejects.toThrow(RangeError)
+  })
+
+  it('an iteration that is left early, and a stream that is cancelled, leave nothing behind', async () => {
+    await using subject = await setup()
+    for await (const piece of subject.buffer.pieces({ pieceBytes: 10 })) {
+      expect(piece.length).toBe(10)
+      break
+    }
+    const reader = subject.buffer.readable({ pieceBytes: 10 }).getReader()
+    await reader.read()
+    await reader.cancel()
+    expect(subject.pool.stats()).toMatchObject({ pins: 0, pinnedBytes: 0 })
+  })
+})
