@@ -13,6 +13,7 @@ import {
 } from 'node:fs'
 import { open } from 'node:fs/promises'
 import { join } from 'node:path'
+import { shareBackup } from '@spillway/core'
 import { expect, it } from 'vitest'
 import { type FileBackupOptions, openFileBackup } from '../src/index.ts'
 import { decodeHeader, encodeHeader } from '../src/layout.ts'
@@ -262,4 +263,43 @@ it('keeps no descriptor open after a failed open or a close', async () => {
   expect(openDescriptors()).toBe(held)
   await holder.close()
   expect(openDescriptors()).toBe(before)
+})
+
+it('T83, T84: several owners share one file, and the last close removes it', async () => {
+  const path = freshPath()
+  const shared = shareBackup(await openFileBackup({ path }))
+  const [one, other] = [shared.reference(), shared.reference()]
+  const [mine, theirs] = [pattern(300, 1), pattern(300, 2)]
+  const handles = await store(one, mine)
+  const others = await store(other, theirs)
+  await one.drop(handles)
+  await expectHeld(other, others, theirs)
+  await one.close()
+  await expect(one.bytesAvailable()).rejects.toMatchObject({ code: 'EBADF' })
+  await expectHeld(other, others, theirs)
+  expect(existsSync(path)).toBe(true)
+  await other.close()
+  expect(existsSync(path)).toBe(false)
+})
+
+it('serves several backups at the same time with one ring', async () => {
+  const backups = await Promise.all(
+    Array.from({ length: 6 }, () => openFileBackup({ directory, keepFreeBytes: 0 })),
+  )
+  const [first, ...rest] = backups
+  await Promise.all(
+    backups.map(async (backup, seed) => {
+      const bytes = pattern(700, seed)
+      await expectHeld(backup, await store(backup, bytes), bytes)
+    }),
+  )
+  // Those that stay are not disturbed by one that goes.
+  await first.close()
+  await Promise.all(
+    rest.map(async (backup, seed) => {
+      const bytes = pattern(64, seed)
+      await expectHeld(backup, await store(backup, bytes), bytes)
+    }),
+  )
+  await Promise.all(rest.map((backup) => backup.close()))
 })

@@ -124,7 +124,7 @@ it('cuts the file off when its last page is dropped and there are no holes', asy
   expect(size()).toBe(2 * pageBytes)
 })
 
-it('reserves space that the file really has', async () => {
+it('T8: reserves space that the file really has', async () => {
   await using backup = await openFileBackup({ directory, keepFreeBytes: 0, io: 'threads' })
   const before = backup.stats().mediumBytes
   const reservation = await backup.reserve(1000 * pageBytes)
@@ -158,7 +158,7 @@ it('tells what moves the bytes and why, for each choice', async () => {
   })
 })
 
-it('T10: counts the pages that nobody dropped', async () => {
+it('T10, B19: counts the pages that nobody dropped', async () => {
   const backup = await openFileBackup({ directory, keepFreeBytes: 0 })
   await store(backup, pattern(5, 1))
   await backup.close()
