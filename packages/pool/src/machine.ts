@@ -5,6 +5,7 @@ import { unwatch } from './buffer/debug.ts'
 import { Readahead } from './buffer/readahead.ts'
 import { Transfers } from './buffer/transfers.ts'
 import { Pages } from './memory/pages.ts'
+import { pace } from './pace.ts'
 import type { Caching, PageProvider } from './providers/provider.ts'
 import { Background } from './residency/background.ts'
 import { Fill } from './residency/fill.ts'
@@ -71,6 +72,7 @@ export class Machine {
       else this.background.wake()
     }
     this.holder.onIdle = () => this.#pumpIfShort()
+    this.writeback.onSettled = () => this.#pumpIfShort()
     this.reclaim.userPins = () => this.userPins
     this.reclaim.describePins = () => this.describePins()
   }
@@ -110,12 +112,25 @@ export class Machine {
       state.idle = Promise.withResolvers<void>()
       await state.idle.promise
     }
+    await this.#offer(state)
     await this.transfers.giveUp(state, 'idle')
     this.residents.buffers.delete(state.id)
     if (state.store === undefined) return
     await state.store.settled()
     state.store.users--
     this.#forgetStores()
+  }
+
+  /** Nobody needs the content any more: claims may take the memory before it is given up, and nothing is stored (T76). */
+  async #offer(state: BufferState): Promise<void> {
+    state.purgeable = true
+    const { table } = state
+    for (let page = 0, looks = 1; page < table.pageCount; page += table.foundPages, looks++) {
+      table.look(page, table.pageCount)
+      if (table.found === 'chunk') this.residents.relist(table.foundChunk)
+      const turn = looks % looksPerQuestion === 0 ? pace() : undefined
+      if (turn !== undefined) await turn
+    }
   }
 
   /** The provider of all memory from now on; what others gave goes back to them (T81). */
@@ -170,7 +185,7 @@ export class Machine {
     await Promise.all(open.map((buffer) => this.freeBuffer(buffer)))
     await this.settled()
     this.reclaim.stop()
-    this.pages.trim(0)
+    await this.reclaim.trim(Number.POSITIVE_INFINITY)
   }
 
   /** Resolves when no batch of reclaim and no drop is in flight. */
@@ -195,11 +210,11 @@ export class Machine {
   setPurgeable(state: BufferState, purgeable: boolean): void {
     if (state.purgeable === purgeable) return
     state.purgeable = purgeable
-    const { table } = state
-    for (let page = 0; page < table.pageCount; page += table.foundPages) {
-      table.look(page, table.pageCount)
-      if (table.found === 'chunk') this.residents.relist(table.foundChunk)
-    }
+    // The chunks that there are, not the pages that there could be: the buffer may be enormous.
+    this.residents.chunks.find(state.id, (chunk) => {
+      this.residents.relist(chunk)
+      return false
+    })
     this.#pumpIfShort()
   }
 
@@ -261,3 +276,6 @@ export class Machine {
     if (this.limit.waiters > 0) queueMicrotask(() => this.reclaim.pump())
   }
 }
+
+/** A look at a table takes nanoseconds, a question for the time takes more. */
+const looksPerQuestion = 1024

@@ -186,7 +186,8 @@ describe('debug mode', () => {
     const { chunks } = machine.residents
     for (let page = 0; page < 21; page += 8) {
       const chunk = [...machine.residents.buffers.values()][0]!.table.chunkAt(page)
-      while (chunks.pins[chunk]! > 0) machine.residents.unpin(chunk)
+      const [state] = machine.residents.buffers.values()
+      while (chunks.pins[chunk]! > 0) machine.residents.unpin(chunk, state!)
     }
 
     async function leak(): Promise<void> {

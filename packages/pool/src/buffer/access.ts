@@ -73,7 +73,7 @@ export class Access {
       try {
         for (const chunk of held) done = await this.#copyOut(chunk, offsetBytes, into, done, end)
       } finally {
-        this.#holder.letGo(held)
+        this.#holder.letGo(buffer, held)
       }
     }
   }
@@ -114,7 +114,7 @@ export class Access {
           if ((this.#residents.chunks.flags[held[next]!]! & filling) !== 0)
             this.#holder.notOverwritten(held[next]!)
         }
-        this.#holder.letGo(held)
+        this.#holder.letGo(buffer, held)
       }
     }
   }

@@ -62,7 +62,7 @@ export class PagedBuffer implements AsyncDisposable {
       unpin: (pin) => {
         state.userPins--
         machine.userPins--
-        machine.holder.release(pin.chunks)
+        machine.holder.release(state, pin.chunks)
       },
     }
   }
@@ -180,7 +180,7 @@ export class PagedBuffer implements AsyncDisposable {
     return this.#run(async () => {
       const held = await holder.hold(state, first, end, { write, signal })
       if (state.closing) {
-        holder.letGo(held)
+        holder.letGo(state, held)
         throw closedBuffer(state)
       }
       return this.#pinned(held, offset, length, write)

@@ -58,7 +58,7 @@ export class Readahead {
     buffer.operations++
     this.#residents.counters.readaheads++
     void holding
-      .then((held) => this.#holder.letGo(held))
+      .then((held) => this.#holder.letGo(buffer, held))
       // Nobody asked for it, so nobody is told; the access that needs the pages will meet the failure itself.
       .catch(() => {})
       .then(() => {

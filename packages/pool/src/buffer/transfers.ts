@@ -7,7 +7,7 @@ import type { BufferState, Destination, Residents } from '../residency/residents
 import type { Store } from '../residency/store.ts'
 import { asError } from '../residency/store.ts'
 import type { StoredBatch, Writeback } from '../residency/writeback.ts'
-import { busy, dirty, partial } from '../table/chunks.ts'
+import { busy, dirty, fixed, partial } from '../table/chunks.ts'
 import type { Access } from './access.ts'
 import { closedBuffer } from './closed.ts'
 
@@ -126,7 +126,7 @@ export class Transfers {
       const end = this.#missingEnd(buffer, first, this.#access.windowEnd(buffer, first))
       const before = this.#missingPages(buffer, first, end)
       try {
-        this.#holder.letGo(await this.#holder.hold(buffer, first, end, { ...options, write: false }))
+        this.#holder.letGo(buffer, await this.#holder.hold(buffer, first, end, { ...options, write: false }))
         run.add(before)
       } catch (failure) {
         failed = asError(failure)
@@ -300,7 +300,7 @@ export class Transfers {
 
   /** Throws `EBUSY` when a page is in memory that it may not leave (T34). */
   assertMayLeave(buffer: BufferState): void {
-    const page = this.#someChunk(buffer, (chunk) => !this.#residents.mayLeave(chunk))
+    const page = this.#someChunk(buffer, (chunk) => (this.#residents.chunks.flags[chunk]! & fixed) !== 0)
     if (page === undefined) return
     throw new SpillwayError('EBUSY', `the page provider of buffer ${buffer.label} does not let pages leave`, {
       buffer: buffer.label,
@@ -323,9 +323,15 @@ export class Transfers {
     return page === undefined ? undefined : pinnedError(buffer, page)
   }
 
+  /** The first page of a chunk of the buffer that passes the test; goes through the buffer or through all chunks. */
   #someChunk(buffer: BufferState, test: (chunk: number) => boolean): number | undefined {
     const { table } = buffer
+    const { chunks } = this.#residents
     if (table.residentPages === 0) return undefined
+    if (table.pageCount / table.blockPages > chunks.count) {
+      const chunk = chunks.find(buffer.id, test)
+      return chunk === 0 ? undefined : chunks.firstPage[chunk]!
+    }
     for (let page = 0; page < table.pageCount; page += table.foundPages) {
       table.look(page, table.pageCount)
       if (table.found === 'chunk' && test(table.foundChunk)) return page

@@ -138,10 +138,11 @@ export class Pages {
     const { slabs } = this
     const piece = slabs.takePiece(order)
     if (piece >= 0) return this.#admit(piece, order)
-    if (!this.#makeRoom(1 << order)) return -1
-    // Idle memory that was given back for it may be just such a piece, with old bytes in it.
+    const room = this.#makeRoom(1 << order)
+    // Idle memory that was given back for it may be just such a piece: resident still, and with old bytes in it.
     const givenBack = slabs.takePiece(order)
     if (givenBack >= 0) return this.#admit(givenBack, order)
+    if (!room) return -1
     this.takenZero = true
     if (order === slabs.maxOrder) return slabs.takeSlab(order, order > 0 && order !== this.beneficialOrder)
     return this.#carve(order)

@@ -83,7 +83,7 @@ export class Holder {
       const { firstPage } = this.#residents.chunks
       return held.sort((one, other) => firstPage[one]! - firstPage[other]!)
     } catch (failure) {
-      this.letGo(held)
+      this.letGo(buffer, held)
       throw failure
     }
   }
@@ -102,24 +102,24 @@ export class Holder {
     const missing = this.#collect(buffer, first, end, held)
     const { limit } = this.#residents
     if (!limit.tryClaim(missing) && !(limit.waiters === 0 && room(missing) && limit.tryClaim(missing))) {
-      this.#release(held)
+      this.#release(buffer, held)
       return undefined
     }
-    this.#release(held)
+    this.#release(buffer, held)
     this.running++
     try {
       this.#install(buffer, first, end, held, missing)
     } catch {
-      this.letGo(held)
+      this.letGo(buffer, held)
       return undefined
     }
-    this.#release(held)
+    this.#release(buffer, held)
     return this.hold(buffer, first, end, { write: false, retryMayFail: true }).finally(() => this.endRun())
   }
 
   /** Ends what `hold` or `tryHold` began. */
-  letGo(held: number[]): void {
-    this.#release(held)
+  letGo(buffer: BufferState, held: number[]): void {
+    this.#release(buffer, held)
     this.endRun()
   }
 
@@ -129,13 +129,15 @@ export class Holder {
   }
 
   /** Releases chunks that the application held. */
-  release(held: number[]): void {
-    this.#release(held)
+  release(buffer: BufferState, held: number[]): void {
+    this.#release(buffer, held)
   }
 
-  #release(held: number[]): void {
-    for (let index = 0; index < held.length; index++) this.#residents.unpin(held[index]!)
+  #release(buffer: BufferState, held: number[]): void {
+    if (held.length === 0) return
+    for (let index = 0; index < held.length; index++) this.#residents.unpin(held[index]!, buffer)
     held.length = 0
+    this.#residents.onUnpin()
   }
 
   /** All bytes of a chunk that `hold` gave for overwriting are in. */
@@ -159,7 +161,7 @@ export class Holder {
   #collect(buffer: BufferState, first: number, end: number, held: number[]): number {
     const { chunks } = this.#residents
     const { table } = buffer
-    this.#release(held)
+    this.#release(buffer, held)
     let missing = 0
     for (let page = first; page < end; ) {
       const chunk = table.chunkAt(page)
@@ -189,7 +191,7 @@ export class Holder {
     if (!limit.tryClaim(missing)) {
       this.#fitting(buffer, held, missing)
       // Who waits holds nothing until it is the first of the queue.
-      this.#release(held)
+      this.#release(buffer, held)
       counters.waits++
       if (trace.wait.hasSubscribers) {
         trace.wait.publish({ pool: this.#residents.poolName, buffer: buffer.label, pages: missing })

@@ -1,10 +1,14 @@
 import { SpillwayError } from '@spillway/core'
 import { trace, warn } from '../introspection/trace.ts'
+import { pace } from '../pace.ts'
 import { busy, cleanList, dirtyList, purgeableList, referenced } from '../table/chunks.ts'
 import type { Holder } from './hold.ts'
 import type { Destination, Residents } from './residents.ts'
 import type { Store } from './store.ts'
 import type { Writeback } from './writeback.ts'
+
+/** Pages to give to the system between two looks at the clock: 2 MiB of pages of 4 KiB. */
+const slicePages = 512
 
 /** What waits when nothing can be evicted right now. */
 export type WhenFull = 'wait' | 'fail'
@@ -73,10 +77,9 @@ export class Reclaim {
    * Resolves to the pages given.
    */
   async shrink(wanted: number): Promise<number> {
-    const { pages } = this.#residents
-    let given = pages.trim(Math.max(0, pages.idlePages - wanted))
+    let given = await this.trim(wanted)
     for (let pass = 0; pass < 2 && given < wanted; pass++) {
-      given += this.freeWithoutStoring(wanted - given, 'system')
+      given += await this.#freeSliced(wanted - given)
       while (given < wanted) {
         const batch = this.pickBatch(wanted - given)
         if (batch === undefined) break
@@ -90,6 +93,33 @@ export class Reclaim {
       }
     }
     return given
+  }
+
+  /** Gives idle memory to the system, at least `wanted` pages if there are as many, without blocking the event loop. */
+  async trim(wanted: number): Promise<number> {
+    const { pages } = this.#residents
+    let given = 0
+    while (given < wanted) {
+      const step = pages.shrinkStep()
+      if (step === 0) break
+      given += step
+      const turn = pace()
+      if (turn !== undefined) await turn
+    }
+    return given
+  }
+
+  /** `freeWithoutStoring` to the system: what takes longest is giving memory back, so a few chunks at a time. */
+  async #freeSliced(wanted: number): Promise<number> {
+    let freed = 0
+    while (freed < wanted) {
+      const step = this.freeWithoutStoring(Math.min(wanted - freed, slicePages), 'system')
+      if (step === 0) break
+      freed += step
+      const turn = pace()
+      if (turn !== undefined) await turn
+    }
+    return freed
   }
 
   /** Stores the coldest dirty chunks of one backup and leaves them in memory, clean; resolves to the pages stored. */
@@ -211,7 +241,7 @@ export class Reclaim {
   /** Nothing is in flight and nothing can be started: what a claim waits for must come from others, or never comes. */
   #stalled(): void {
     const { limit, counters, chunks } = this.#residents
-    if (this.#holder.running > 0) return
+    if (this.#holder.running > 0 || this.#writeback.inFlight > 0) return
     const failing = this.#failingStore()
     const failure = failing?.failure
     if (failing?.worthRetrying) {

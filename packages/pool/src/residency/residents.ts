@@ -8,6 +8,7 @@ import {
   cleanList,
   dirty,
   dirtyList,
+  fixed,
   partial,
   purgeableList,
   referenced,
@@ -127,13 +128,15 @@ export class Residents {
     this.pinnedPages += 1 << chunks.order[chunk]!
   }
 
-  /** Lets go of a chunk; the last to do so puts it at the warm end of its list (T66). */
-  unpin(chunk: number): void {
+  /**
+   * Lets go of a chunk; the last to do so puts it at the warm end of its list (T66). Whoever has let go of all it held
+   * calls `onUnpin`.
+   */
+  unpin(chunk: number, buffer: BufferState): void {
     const { chunks } = this
     if (--chunks.pins[chunk]! > 0) return
     this.pinnedPages -= 1 << chunks.order[chunk]!
-    chunks.moveTo(chunk, this.listOf(chunk))
-    this.onUnpin()
+    chunks.moveTo(chunk, this.listOf(chunk, buffer))
   }
 
   /** Notes a use of a chunk, for the second chance. */
@@ -141,11 +144,6 @@ export class Residents {
     if (this.lastChunk === chunk) return
     this.lastChunk = chunk
     this.chunks.flags[chunk]! |= referenced
-  }
-
-  /** Whether the provider of a chunk's memory lets its content leave (T34, T82). */
-  mayLeave(chunk: number): boolean {
-    return this.pages.slabs.providerOf(this.chunks.frame[chunk]!).capabilities.swappable
   }
 
   /** Moves a chunk that nobody holds to the list it now belongs to; where it is right already its age stays. */
@@ -202,7 +200,9 @@ export class Residents {
     this.pinnedPages += count
     const start = page - (page % table.blockPages)
     const first = start + ((page - start) & ~(count - 1))
-    const chunk = chunks.add(buffer.id, first, taken, frame, pages.takenZero ? partial | zeroed : partial)
+    let flags = pages.takenZero ? partial | zeroed : partial
+    if (!pages.slabs.providerOf(frame).capabilities.swappable) flags |= fixed
+    const chunk = chunks.add(buffer.id, first, taken, frame, flags)
     table.look(first, first + count)
     if (table.foundPages === count) chunks.kept[chunk] = table.found === 'handle' ? table.foundHandle : 0
     else this.#keepScattered(table, chunk, first, count)
@@ -289,7 +289,7 @@ export class Residents {
   uninstall(chunk: number, converted: boolean): void {
     const buffer = this.bufferOf(chunk)
     const { caching } = buffer
-    this.unpin(chunk)
+    this.unpin(chunk, buffer)
     if (converted) {
       this.evict(chunk, 'idle')
       return
@@ -362,12 +362,11 @@ export class Residents {
   }
 
   /** The list that a chunk belongs to. */
-  listOf(chunk: number): number {
-    const buffer = this.bufferOf(chunk)
+  listOf(chunk: number, buffer: BufferState = this.bufferOf(chunk)): number {
     if (this.chunks.pins[chunk]! > 0) return unevictable
     if (buffer.purgeable) return purgeableList
     if ((this.chunks.flags[chunk]! & dirty) === 0) return cleanList
-    return buffer.store !== undefined && this.mayLeave(chunk) ? dirtyList : unevictable
+    return buffer.store !== undefined && (this.chunks.flags[chunk]! & fixed) === 0 ? dirtyList : unevictable
   }
 }
 

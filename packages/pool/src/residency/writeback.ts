@@ -42,6 +42,10 @@ export interface StoredBatch {
  */
 export class Writeback {
   readonly #residents: Residents
+  /** Batches that are being stored, whoever asked for it: their memory may be free in a moment. */
+  inFlight = 0
+  /** Told when a batch was settled, and its memory is free or stays. */
+  onSettled: () => void = () => {}
 
   constructor(residents: Residents) {
     this.#residents = residents
@@ -56,7 +60,10 @@ export class Writeback {
   async store(store: Store, chunks: readonly number[], options: WritebackOptions): Promise<StoredBatch> {
     const { chunks: table, counters } = this.#residents
     let pageCount = 0
+    this.inFlight++
     for (const chunk of chunks) {
+      // A device must not write to what is being stored; whoever pins the chunk has it mapped again (T35).
+      this.#residents.unmap(chunk)
       table.flags[chunk]! |= writeback
       pageCount += table.pageCount(chunk)
     }
@@ -104,6 +111,7 @@ export class Writeback {
       }
     }
     counters.evictedDirtyPages += evictedPages
+    this.#settled()
     return { evictedPages, storedPages: batch.storedPages, error: batch.error }
   }
 
@@ -111,6 +119,12 @@ export class Writeback {
   undo(batch: StoredBatch): void {
     batch.store.dropRuns(batch.handles)
     for (const chunk of batch.chunks) this.#settle(chunk)
+    this.#settled()
+  }
+
+  #settled(): void {
+    this.inFlight--
+    this.onSettled()
   }
 
   /** Whether memory has pages that are stored too, so that a full backup could be made room in. */

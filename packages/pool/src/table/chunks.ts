@@ -22,7 +22,8 @@ export const writeback = 8
 export const partial = 16
 /** The memory held only zeros when the chunk was taken. */
 export const zeroed = 32
-/** Evicting it failed; its backup is given time. */
+/** Its provider does not let its content leave (T34, T82). */
+export const fixed = 64
 export const busy = filling | writeback
 /** Bits that keep every reader out. */
 export const notReady = filling | partial
@@ -112,8 +113,17 @@ export class Chunks {
     if (this.kept[chunk] === scattered) this.keptPages.delete(chunk)
     this.kept[chunk] = 0
     this.count--
+    this.owner[chunk] = 0
     this.#free.push(chunk)
     this.wake(chunk)
+  }
+
+  /** A chunk of a buffer that passes the test, or 0; looks at all chunks there are. */
+  find(owner: number, test: (chunk: number) => boolean): number {
+    for (let chunk = listCount; chunk < this.#used; chunk++) {
+      if (this.owner[chunk] === owner && test(chunk)) return chunk
+    }
+    return 0
   }
 
   /** Moves a chunk to the warm end of a list. */
