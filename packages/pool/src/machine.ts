@@ -125,8 +125,9 @@ export class Machine {
   async #offer(state: BufferState): Promise<void> {
     state.purgeable = true
     const { table } = state
-    for (let page = 0, looks = 1; page < table.pageCount; page += table.foundPages, looks++) {
+    for (let page = 0, looks = 1; page < table.pageCount; looks++) {
       table.look(page, table.pageCount)
+      page += table.foundPages
       if (table.found === 'chunk') this.residents.relist(table.foundChunk)
       const turn = looks % looksPerQuestion === 0 ? pace() : undefined
       if (turn !== undefined) await turn
