@@ -16,7 +16,12 @@ export interface GoalOutcome {
 /** Memory above the limit that a pool may take for itself. */
 export const allowedExtraBytes = 32 * mebibyte
 
-type RateName = 'backupBytesPerSecond' | 'restoreBytesPerSecond' | 'touchedBytesPerSecond'
+type RateName =
+  | 'backupBytesPerSecond'
+  | 'restoreBytesPerSecond'
+  | 'backupGivingBackBytesPerSecond'
+  | 'restoreIntoNewBytesPerSecond'
+  | 'touchedBytesPerSecond'
 type PageRateName = 'pageRestoresPerSecondDepth4' | 'pageRestoresPerSecondDepth32'
 
 /** Median over the rounds of every case of one backend: whole buffers are measured in each of them. */

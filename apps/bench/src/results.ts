@@ -14,6 +14,8 @@ export type Ceilings = Readonly<Record<string, number>>
 export interface CaseSpread {
   readonly backupBytesPerSecond?: Spread | undefined
   readonly restoreBytesPerSecond?: Spread | undefined
+  readonly backupGivingBackBytesPerSecond?: Spread | undefined
+  readonly restoreIntoNewBytesPerSecond?: Spread | undefined
   readonly touchedBytesPerSecond?: Spread | undefined
   readonly pageRestoresPerSecondDepth4?: Spread | undefined
   readonly pageRestoresPerSecondDepth32?: Spread | undefined
@@ -41,6 +43,8 @@ export interface CaseResult extends CaseFindings {
   readonly memoryGroup: boolean
   readonly backupBytesPerSecond: number | null
   readonly restoreBytesPerSecond: number | null
+  readonly backupGivingBackBytesPerSecond: number | null
+  readonly restoreIntoNewBytesPerSecond: number | null
   readonly touchedBytesPerSecond: number | null
   readonly pageRestoresPerSecondDepth4: number | null
   readonly pageRestoresPerSecondDepth32: number | null

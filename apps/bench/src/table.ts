@@ -63,12 +63,25 @@ function wholeBufferTable(run: RunResult): string | undefined {
         share(backup, ceilingOf(run, backend, 'backup')),
         formatRate(restore),
         share(restore, ceilingOf(run, backend, 'restore')),
+        ...(['backupGivingBackBytesPerSecond', 'restoreIntoNewBytesPerSecond'] as const).map((name) =>
+          formatRate(backendMedian(run, backend, name) ?? Number.NaN),
+        ),
         ...single,
       ],
     ]
   })
   if (rows.length === 0) return undefined
-  const head = ['whole buffers', 'backup', 'of ceiling', 'restore', 'of ceiling', 'pages, 4 deep', '32 deep']
+  const head = [
+    'whole buffers',
+    'backup',
+    'of ceiling',
+    'restore',
+    'of ceiling',
+    'giving back',
+    'into new',
+    'pages, 4 deep',
+    '32 deep',
+  ]
   return table(head, rows, 1)
 }
 

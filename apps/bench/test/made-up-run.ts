@@ -24,6 +24,8 @@ export function madeUpCase(
     memoryGroup: false,
     backupBytesPerSecond: spread.median,
     restoreBytesPerSecond: spread.median,
+    backupGivingBackBytesPerSecond: spread.median,
+    restoreIntoNewBytesPerSecond: spread.median,
     touchedBytesPerSecond: spread.median,
     pageRestoresPerSecondDepth4: 10_000,
     pageRestoresPerSecondDepth32: 20_000,
@@ -43,6 +45,8 @@ export function madeUpCase(
     rounds: {
       backupBytesPerSecond: rates,
       restoreBytesPerSecond: rates,
+      backupGivingBackBytesPerSecond: rates,
+      restoreIntoNewBytesPerSecond: rates,
       touchedBytesPerSecond: rates,
       pageRestoresPerSecondDepth4: [10_000],
       pageRestoresPerSecondDepth32: [20_000],

@@ -20,6 +20,9 @@ export interface CaseOrder {
 export interface CaseRounds {
   readonly backupBytesPerSecond: readonly number[]
   readonly restoreBytesPerSecond: readonly number[]
+  /** The same with a pool that gives memory back at once: backing up includes that, restoring takes new memory. */
+  readonly backupGivingBackBytesPerSecond: readonly number[]
+  readonly restoreIntoNewBytesPerSecond: readonly number[]
   readonly touchedBytesPerSecond: readonly number[]
   /** Single pages restored per second, through pins of one page, at a depth of 4 and of 32. */
   readonly pageRestoresPerSecondDepth4: readonly number[]

@@ -5,7 +5,7 @@ import { openPeer } from '../peers/registry.ts'
 import { gibibyte, mebibyte } from '../sizes.ts'
 import { LatencyHistogram } from '../statistics.ts'
 import { DataLedger } from './ledger.ts'
-import { loadData, rehearse, stagingBytes, type Verification, verifyData } from './load-and-verify.ts'
+import { loadData, rehearse, stagingBytes, verifyData } from './load-and-verify.ts'
 import { LoopDelayMeter } from './loop-delay.ts'
 import { measurePageRestores, type PageRestoreFigures } from './page-restores.ts'
 import { PoolStore } from './pool-store.ts'
@@ -27,6 +27,12 @@ export interface CaseVoice {
   tell(message: CaseMessage): void
   /** Resolves when the parent has taken a measurement for which this process must hold still. */
   held(): Promise<void>
+}
+
+/** The whole buffers on a pool that keeps its memory, and on one as it comes, unless the first already went wrong. */
+interface WholeBufferPair {
+  readonly warm: WholeBufferFigures
+  readonly givingBack: WholeBufferFigures | undefined
 }
 
 /**
@@ -78,14 +84,16 @@ class CaseRun {
       ...choice.settings,
     })
     await using backup = choice.spoiler === undefined ? opened : spoiledBackup(opened, choice.spoiler)
-    await using pool = new Pool({
+    const poolOptions = {
       limitBytes,
       pageSizeBytes,
       backup,
       maxOrder: orderOf(largestChunkBytes, pageSizeBytes),
-    })
-    const wholeBuffers = await this.#wholeBuffers(pool)
-    const pages = isSound(wholeBuffers.verification) ? await this.#pageRestores(pool) : undefined
+    }
+    const warm = await this.#warmWholeBuffers(new Pool({ ...poolOptions, idleBytes: this.#setBytes }))
+    await using pool = new Pool(poolOptions)
+    const wholeBuffers = { warm, givingBack: isSound(warm) ? await this.#wholeBuffers(pool) : undefined }
+    const pages = isSound(wholeBuffers.givingBack) ? await this.#pageRestores(pool) : undefined
     const { bufferBytes, dataBytes } = this.#plan
     const chunkBytes = this.#workload.chunkBytes
     await using store = await PoolStore.open(pool, {
@@ -116,8 +124,14 @@ class CaseRun {
     return Math.max(1, Math.floor(wantedBytes / bufferBytes)) * bufferBytes
   }
 
-  #wholeBuffers(pool: Pool): Promise<WholeBufferFigures> {
+  /** On a pool that keeps its memory: what is measured is moving pages, not getting memory from the system. */
+  async #warmWholeBuffers(pool: Pool): Promise<WholeBufferFigures> {
     this.#phase('whole buffers')
+    await using warmPool = pool
+    return await this.#wholeBuffers(warmPool)
+  }
+
+  #wholeBuffers(pool: Pool): Promise<WholeBufferFigures> {
     return measureWholeBuffers({
       pool,
       plan: { ...this.#plan, dataBytes: this.#setBytes },
@@ -142,7 +156,7 @@ class CaseRun {
 
   async #workloadOn(
     store: BufferStore,
-    wholeBuffers: WholeBufferFigures | undefined,
+    wholeBuffers: WholeBufferPair | undefined,
     pages: PageRestoreFigures | undefined,
   ): Promise<CaseFindings> {
     const shape = {
@@ -199,11 +213,13 @@ class CaseRun {
     )
     this.#phase('end')
     await this.#voice.held()
-    const setVerification = wholeBuffers?.verification
+    const setVerification = wholeBuffers?.givingBack?.verification ?? wholeBuffers?.warm.verification
     return {
       rounds: {
-        backupBytesPerSecond: wholeBuffers?.backupBytesPerSecond ?? [],
-        restoreBytesPerSecond: wholeBuffers?.restoreBytesPerSecond ?? [],
+        backupBytesPerSecond: wholeBuffers?.warm.backupBytesPerSecond ?? [],
+        restoreBytesPerSecond: wholeBuffers?.warm.restoreBytesPerSecond ?? [],
+        backupGivingBackBytesPerSecond: wholeBuffers?.givingBack?.backupBytesPerSecond ?? [],
+        restoreIntoNewBytesPerSecond: wholeBuffers?.givingBack?.restoreBytesPerSecond ?? [],
         touchedBytesPerSecond,
         pageRestoresPerSecondDepth4: pages?.pagesPerSecondDepth4 ?? [],
         pageRestoresPerSecondDepth32: pages?.pagesPerSecondDepth32 ?? [],
@@ -228,7 +244,7 @@ class CaseRun {
       failedTouches,
       wrongFiles: [...(setVerification?.wrongFiles ?? []), ...verification.wrongFiles],
       errors: [...errors, ...(setVerification?.errors ?? []), ...verification.errors].slice(0, 10),
-      memoryReturn: wholeBuffers?.memoryReturn,
+      memoryReturn: wholeBuffers?.givingBack?.memoryReturn,
       medium: '',
       backendStats: undefined,
       storeStats: store.stats(),
@@ -267,6 +283,8 @@ function orderOf(chunkBytes: number, pageSizeBytes: number): number {
 }
 
 /** Whether a set came back whole; otherwise nothing more of it is worth measuring. */
-function isSound({ wrongBytes, lostPages, errors }: Verification): boolean {
+function isSound(figures: WholeBufferFigures | undefined): boolean {
+  if (figures === undefined) return false
+  const { wrongBytes, lostPages, errors } = figures.verification
   return wrongBytes === 0 && lostPages === 0 && errors.length === 0
 }

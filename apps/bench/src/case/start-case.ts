@@ -104,6 +104,8 @@ function assemble(
     memoryGroup: memoryGroup !== undefined,
     backupBytesPerSecond: medianOf('backupBytesPerSecond'),
     restoreBytesPerSecond: medianOf('restoreBytesPerSecond'),
+    backupGivingBackBytesPerSecond: medianOf('backupGivingBackBytesPerSecond'),
+    restoreIntoNewBytesPerSecond: medianOf('restoreIntoNewBytesPerSecond'),
     touchedBytesPerSecond: medianOf('touchedBytesPerSecond'),
     pageRestoresPerSecondDepth4: medianOf('pageRestoresPerSecondDepth4'),
     pageRestoresPerSecondDepth32: medianOf('pageRestoresPerSecondDepth32'),

@@ -55,6 +55,7 @@ export async function measureWholeBuffers(options: WholeBufferOptions): Promise<
     await forEachBuffer(store.buffers, errors, (buffer) => buffer.backup())
     const backedUp = performance.now()
     options.measured(false)
+    // Only the warm-up round waits for it: the figures shall not.
     if (round === 0) memoryReturn = await watchMemoryReturn(residentBytes, plan.dataBytes, backedUp)
     options.measured(round > 0)
     const restoreStart = performance.now()

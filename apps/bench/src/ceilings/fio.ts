@@ -8,7 +8,7 @@ const run = promisify(execFile)
 
 const sequentialEngines = ['psync', 'libaio', 'io_uring'] as const
 const randomDepths = [4, 32] as const
-const randomBytes = 64 * 1024 * 1024
+const randomBytes = 16 * 1024 * 1024
 
 interface FioReport {
   readonly jobs: readonly {
@@ -33,17 +33,8 @@ export async function measureFio(order: CeilingOrder, notes: string[]): Promise<
   const path = join(order.directory, `fio-${process.pid}.bin`)
   const figures: Record<string, number[]> = {}
   try {
-    // The warm-up round asks one by one, which shows what does not work here; the others ask for all at once.
-    const jobs: Job[] = []
-    for (const job of plannedJobs(order, path)) {
-      try {
-        await runJobs([job])
-        jobs.push(job)
-        figures[job.name] = []
-      } catch (failure) {
-        notes.push(`${job.name} was not measured: ${(failure as Error).message.split('\n')[0]}`)
-      }
-    }
+    const jobs = await workingJobs(plannedJobs(order, path), notes)
+    for (const { name } of jobs) figures[name] = []
     for (let round = 0; round < order.rounds && jobs.length > 0; round++) {
       for (const [name, figure] of await runJobs(jobs)) figures[name].push(figure)
     }
@@ -75,6 +66,25 @@ function plannedJobs(order: CeilingOrder, path: string): Job[] {
     figure: (job: FioReport['jobs'][number]) => job.read.iops,
   }))
   return [...sequential, ...random]
+}
+
+/** The warm-up round: all at once, and only if that fails one by one, to find out which does not work here. */
+async function workingJobs(jobs: readonly Job[], notes: string[]): Promise<readonly Job[]> {
+  try {
+    await runJobs(jobs)
+    return jobs
+  } catch {
+    const working: Job[] = []
+    for (const job of jobs) {
+      try {
+        await runJobs([job])
+        working.push(job)
+      } catch (failure) {
+        notes.push(`${job.name} was not measured: ${(failure as Error).message.split('\n')[0]}`)
+      }
+    }
+    return working
+  }
 }
 
 /** Runs the jobs one after the other in one fio, which is quicker than one fio each. */

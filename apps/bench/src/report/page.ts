@@ -1,5 +1,5 @@
 import { workloads } from '../case/workloads.ts'
-import { judgeGoals, subjectsOf } from '../goals.ts'
+import { backendMedian, judgeGoals, subjectsOf } from '../goals.ts'
 import { peers } from '../peers/registry.ts'
 import { isClean, type RunResult } from '../results.ts'
 import { formatByteSize, formatMilliseconds, formatRate } from '../sizes.ts'
@@ -92,12 +92,30 @@ ${table(['backend', 'what', 'against', '>goal', '>measured'], rows)}`
 }
 
 function wholeBufferSection(run: RunResult): string {
-  return figure(
-    'Whole buffers against the physical limit',
-    wholeBufferChart(run),
-    'Bytes per second of <code>buffer.backup()</code> and <code>buffer.restore()</code> on whole buffers, two at a time, all pages rewritten ' +
-      'before each backup so that all of them move. The red mark is the ceiling of the same run: memory is held against a C <code>memcpy</code> of the ' +
-      'same amount, files against the best of fio (psync, libaio, io_uring; direct, 2 MiB requests, 4 in flight).',
+  const rows = subjectsOf(run).flatMap((backend) => {
+    const figures = (['backup', 'restore', 'backupGivingBack', 'restoreIntoNew'] as const).map((name) =>
+      backendMedian(run, backend, `${name}BytesPerSecond`),
+    )
+    if (figures[0] === undefined) return []
+    const cells = figures.map((figure) => `<td class="number">${formatRate(figure ?? Number.NaN)}</td>`)
+    return [`<tr><td>${escapeText(backend)}</td>${cells.join('')}</tr>`]
+  })
+  return (
+    figure(
+      'Whole buffers against the physical limit',
+      wholeBufferChart(run),
+      'Bytes per second of <code>buffer.backup()</code> and <code>buffer.restore()</code> on whole buffers, two at a time, all pages rewritten ' +
+        'before each backup so that all of them move, on a pool that keeps the memory. The red mark is the ceiling of the same run: memory is held ' +
+        'against a C <code>memcpy</code> of the same amount, files against the best of fio (psync, libaio, io_uring; direct, 2 MiB requests, 4 in ' +
+        'flight). The table has beside them the same on a pool as it comes: there a backup also gives the memory back to the system, and a restore ' +
+        'takes new memory from it.',
+    ) +
+    (rows.length === 0
+      ? ''
+      : table(
+          ['backend', '>backup', '>restore', '>backup, giving memory back', '>restore into new memory'],
+          rows,
+        ))
   )
 }
 

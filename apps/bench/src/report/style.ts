@@ -28,7 +28,7 @@ dt { color: var(--soft) } dd { margin: 0; overflow-wrap: anywhere }
 figure { margin: 12px 0 0; padding: 12px; background: var(--panel); border: 1px solid var(--line); border-radius: 8px }
 figure svg { display: block; width: 100%; height: auto }
 figcaption { color: var(--soft); font-size: 13.5px; padding: 8px 4px 0; max-width: 105ch }
-.pair { display: grid; gap: 16px; grid-template-columns: repeat(auto-fit, minmax(min(440px, 100%), 1fr)) }
+.pair { display: grid; gap: 16px; grid-template-columns: repeat(auto-fill, minmax(min(440px, 100%), 1fr)) }
 .scroll { overflow-x: auto; margin-top: 10px }
 table { border-collapse: collapse; width: 100%; font-size: 14px; font-variant-numeric: tabular-nums }
 th, td { text-align: left; padding: 5px 10px; border-bottom: 1px solid var(--line); white-space: nowrap }
