@@ -45,6 +45,12 @@ export interface FileBackupStats extends BackupStats {
   readonly quarantinedPages: number
 }
 
+/** Pages in one file. Open it with `openFileBackup`. */
+export interface FileBackup extends Backup {
+  /** A snapshot of the counters. */
+  stats(): FileBackupStats
+}
+
 export interface FileBackupParts {
   readonly name: string
   readonly capabilities: BackupCapabilities
@@ -61,8 +67,8 @@ export interface FileBackupParts {
   readonly release: () => Promise<void>
 }
 
-/** Pages in one file. Open it with `openFileBackup`. */
-export class FileBackup implements Backup {
+/** The contract over slots, pieces and a mover; what it is assembled of is in `open-file-backup.ts`. */
+export class SlottedFileBackup implements FileBackup {
   readonly name: string
   readonly capabilities: BackupCapabilities
   readonly #parts: FileBackupParts
@@ -74,7 +80,6 @@ export class FileBackup implements Backup {
   #leakedPages = 0
   #atClose: FileBackupStats | undefined
 
-  /** @internal */
   constructor(parts: FileBackupParts) {
     this.name = parts.name
     this.capabilities = parts.capabilities

@@ -4,15 +4,15 @@
  */
 export interface FileSystem {
   readonly constants: Readonly<Record<string, unknown>>
-  open(path: string, flags: number, mode: number, done: Done<number>): void
-  close(fileDescriptor: number, done: Done<void>): void
+  open(path: string, flags: number, mode: number, done: Done): void
+  close(fileDescriptor: number, done: Done): void
   read(
     fileDescriptor: number,
     into: Uint8Array,
     offset: number,
     lengthBytes: number,
     position: number,
-    done: Done<number>,
+    done: Done,
   ): void
   write(
     fileDescriptor: number,
@@ -20,21 +20,21 @@ export interface FileSystem {
     offset: number,
     lengthBytes: number,
     position: number,
-    done: Done<number>,
+    done: Done,
   ): void
-  fstat(fileDescriptor: number, done: Done<FileStatus>): void
+  fstat(fileDescriptor: number, done: Done): void
   fstatSync(fileDescriptor: number): FileStatus
-  lstat(path: string, done: Done<FileStatus>): void
-  stat(path: string, done: Done<FileStatus>): void
-  fchmod(fileDescriptor: number, mode: number, done: Done<void>): void
-  ftruncate(fileDescriptor: number, lengthBytes: number, done: Done<void>): void
-  fdatasync(fileDescriptor: number, done: Done<void>): void
-  unlink(path: string, done: Done<void>): void
-  statfs(path: string, done: Done<FileSystemStatus>): void
+  lstat(path: string, done: Done): void
+  stat(path: string, done: Done): void
+  fchmod(fileDescriptor: number, mode: number, done: Done): void
+  ftruncate(fileDescriptor: number, lengthBytes: number, done: Done): void
+  fdatasync(fileDescriptor: number, done: Done): void
+  unlink(path: string, done: Done): void
+  statfs(path: string, done: Done): void
 }
 
 // biome-ignore lint/suspicious/noExplicitAny: stand-ins type their callbacks each in their own way.
-type Done<Value> = (error: any, value?: any, _?: Value) => void
+type Done = (error: any, value?: any, more?: any) => void
 
 export interface FileStatus {
   readonly dev: number
@@ -124,7 +124,7 @@ export class Files {
   }
 }
 
-function settled<Value>(call: (done: Done<Value>) => void): Promise<Value> {
+function settled<Value>(call: (done: Done) => void): Promise<Value> {
   return new Promise((resolve, reject) => {
     call((error, value) => {
       if (error) reject(error)

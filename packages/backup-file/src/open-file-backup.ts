@@ -4,7 +4,7 @@ import { ChecksumTable } from './checksum-table.ts'
 import { chooseEngine } from './choose-engine.ts'
 import { openData } from './direct-io.ts'
 import { DiskSpace } from './disk-space.ts'
-import { FileBackup } from './file-backup.ts'
+import { type FileBackup, SlottedFileBackup } from './file-backup.ts'
 import { probeStorage } from './file-storage.ts'
 import { type FileSystem, Files } from './file-system.ts'
 import { dataOffsetBytes as standardDataOffsetBytes } from './layout.ts'
@@ -36,7 +36,7 @@ export async function openFileBackup(options: FileBackupOptions): Promise<FileBa
 /** `openFileBackup` with the first slot elsewhere: tests put it where offsets get large. */
 export async function openAt(options: FileBackupOptions, dataOffsetBytes: number): Promise<FileBackup> {
   assertOptions(options)
-  const system = nodeFileSystem as unknown as FileSystem
+  const system: FileSystem = nodeFileSystem
   const files = new Files(options.fs ?? system, options.fs === undefined || options.fs === system)
   const file = await openPlace(files, options)
   // What was opened so far, to be closed in the opposite order, whether opening fails or the backup is closed.
@@ -113,7 +113,7 @@ async function assemble(
     isLive: (first, count) => space.slots.firstNotLive([{ first, count }]) === undefined,
     onCorrupt: (handle) => space.quarantine(handle),
   })
-  return new FileBackup({
+  return new SlottedFileBackup({
     name,
     capabilities: capabilitiesOf(
       pageSizeBytes,

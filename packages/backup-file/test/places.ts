@@ -16,5 +16,5 @@ export function scratchDirectory(): string {
 export function memoryFileSystem(): FileSystem {
   const fileSystem = createFsFromVolume(new Volume())
   fileSystem.mkdirSync('/spill')
-  return fileSystem as unknown as FileSystem
+  return fileSystem
 }
