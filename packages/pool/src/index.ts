@@ -7,7 +7,7 @@ export {
   type PinOptions,
   type RangeOptions,
 } from './buffer/paged-buffer.ts'
-export { Pin } from './buffer/pin.ts'
+export { type NumbersType, Pin } from './buffer/pin.ts'
 export type { BackupOptions, Progress, RestoreOptions, TransferResult } from './buffer/transfers.ts'
 export type { BufferDump, FreeListDump, PoolDump, StoreDump } from './introspection/dump.ts'
 export type { PoolStats } from './introspection/stats.ts'

@@ -15,7 +15,7 @@ import { Reclaim, type WhenFull } from './residency/reclaim.ts'
 import { BufferState, Residents } from './residency/residents.ts'
 import { Store } from './residency/store.ts'
 import { Writeback } from './residency/writeback.ts'
-import { referenced } from './table/chunks.ts'
+import { busy, partial, referenced } from './table/chunks.ts'
 
 /** Everything a machine is made from; all checked by the pool. */
 export interface MachineOptions {
@@ -206,6 +206,48 @@ export class Machine {
       chunks.flags[table.foundChunk]! &= ~referenced
       chunks.moveToCold(table.foundChunk, chunks.list[table.foundChunk]!)
     }
+  }
+
+  /**
+   * Gives a buffer another backup (T85). Throws `EBUSY` while pages are stored in the one it has: nobody else could bring
+   * them back (T55). Copies of what is in memory are dropped.
+   */
+  async setBackup(state: BufferState, backup: Backup | undefined): Promise<void> {
+    const { chunks } = this.residents
+    const isOurs = (test: (chunk: number) => boolean) => chunks.find(state.id, test)
+    for (;;) {
+      const stored = state.table.storedPages
+      const half = isOurs((chunk) => (chunks.flags[chunk]! & partial) !== 0 && chunks.kept[chunk] !== 0)
+      if (stored > 0 || half !== 0) {
+        const name = state.store?.name
+        throw new SpillwayError(
+          'EBUSY',
+          `buffer ${state.label} has pages in backup ${name} only; restore or purge it before it gets another`,
+          { buffer: state.label, backup: name },
+        )
+      }
+      const busyChunk = isOurs((chunk) => (chunks.flags[chunk]! & busy) !== 0)
+      if (busyChunk === 0) break
+      await chunks.whenSettled(busyChunk)
+    }
+    isOurs((chunk) => {
+      if (chunks.kept[chunk] !== 0) this.residents.markDirty(state, chunk)
+      return false
+    })
+    const former = state.store
+    state.store = backup === undefined ? undefined : this.#storeOf(backup)
+    if (state.store !== undefined) state.store.users++
+    isOurs((chunk) => {
+      this.residents.relist(chunk)
+      return false
+    })
+    await this.#endUse(former)
+  }
+
+  async #endUse(store: Store | undefined): Promise<void> {
+    if (store === undefined) return
+    await store.settled()
+    if (--store.users === 0) this.stores.delete(store.backup)
   }
 
   setPurgeable(state: BufferState, purgeable: boolean): void {

@@ -271,6 +271,33 @@ describe('buffers with backups of their own', () => {
     }
   })
 
+  it('T55, T85: a buffer gets another backup when no page is only in the one it has', async () => {
+    await using other = memoryBackup({ name: 'other' })
+    await using subject = await setup()
+    const { buffer, backup, pool } = subject
+    await buffer.backup()
+    await expect(buffer.setBackup(other)).rejects.toMatchObject({
+      code: 'EBUSY',
+      buffer: 'subject',
+      backup: 'memory',
+    })
+    backup.inject({ method: 'copyPages', times: 1, stop: 3, code: 'EIO' })
+    await buffer.restore()
+    await expect(buffer.setBackup(other)).rejects.toMatchObject({ code: 'EBUSY' })
+    await buffer.restore()
+    await buffer.setBackup(other)
+    expect(backup.stats().livePages).toBe(0)
+    expect(pool.verify()).toEqual([])
+    await buffer.backup()
+    expect(other.stats().livePages).toBe(21)
+    await subject.check()
+    await buffer.restore()
+    await buffer.setBackup(undefined)
+    await expect(buffer.backup()).rejects.toMatchObject({ code: 'EINVAL' })
+    await expect(buffer.setBackup(memoryBackup({ pageSizeBytes: 8192 }))).rejects.toThrow(RangeError)
+    await subject.check()
+  })
+
   it('T55, T85: a backup with another page size is refused, and handles are never left behind', async () => {
     await using wrong = memoryBackup({ pageSizeBytes: 8192 })
     await using pool = new Pool({

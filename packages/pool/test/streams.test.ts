@@ -42,6 +42,21 @@ describe('copies, iteration and streams', () => {
     expect(firstDifference(Buffer.concat(parts), subject.bytes.subarray(10, 1010))).toBe(-1)
   })
 
+  it('a pin gives numbers of any type where memory is contiguous', async () => {
+    await using subject = await setup()
+    {
+      using pin = await subject.buffer.pin({ offset: 16, length: 80, write: true })
+      pin.typed(Float64Array)[1] = 0.5
+      expect(pin.typed(BigInt64Array)).toHaveLength(10)
+    }
+    subject.bytes.set(new Uint8Array(Float64Array.of(0.5).buffer), 24)
+    await subject.check()
+    using odd = await subject.buffer.pin({ offset: 3, length: 8 })
+    expect(() => odd.typed(Float64Array)).toThrow(
+      /offset 3 and length 8 must be multiples of 8 for Float64Array/,
+    )
+  })
+
   it('a readable stream pipes into a writable one', async () => {
     await using subject = await setup({ pages: 80 })
     const { buffer, pool, bytes } = subject

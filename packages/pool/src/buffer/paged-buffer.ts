@@ -1,4 +1,4 @@
-import { assertKnownOptions, SpillwayError } from '@spillway/core'
+import { assertKnownOptions, type Backup, SpillwayError } from '@spillway/core'
 import type { Machine } from '../machine.ts'
 import type { BufferState } from '../residency/residents.ts'
 import { bytesOf } from './access.ts'
@@ -241,6 +241,14 @@ export class PagedBuffer implements AsyncDisposable {
       await state.store?.settled()
       return { pages }
     })
+  }
+
+  /**
+   * Gives the buffer another backup, or none. Rejects with `EBUSY` while pages are only in the one it has (T55, T85), and
+   * with `RangeError` for one with another page size.
+   */
+  setBackup(backup: Backup | undefined): Promise<void> {
+    return this.#run(() => this.#machine.setBackup(this.#state, backup))
   }
 
   /**

@@ -10,6 +10,13 @@ export interface PinOwner {
   unpin(pin: Pin): void
 }
 
+/** A class of typed arrays. */
+export interface NumbersType<Numbers> {
+  readonly name: string
+  readonly BYTES_PER_ELEMENT: number
+  new (buffer: ArrayBufferLike, byteOffset: number, length: number): Numbers
+}
+
 /**
  * A range that is resident until it is released: `using pin = await buffer.pin({ offset, length })`. The memory is the
  * pool's own, so nothing is copied; a view must not be used after the release (`new Pool({ debug: true })` finds who does).
@@ -54,6 +61,21 @@ export class Pin implements Disposable {
       )
     }
     return spans[0] ?? new Uint8Array(0)
+  }
+
+  /**
+   * The range as numbers of another type: `pin.typed(Float64Array)`. Throws `EINVAL` when it lies in several pieces, and
+   * `RangeError` when its offset or length do not suit the type.
+   */
+  typed<Numbers>(type: NumbersType<Numbers>): Numbers {
+    const { bytes } = this
+    const size = type.BYTES_PER_ELEMENT
+    if (bytes.byteOffset % size !== 0 || bytes.byteLength % size !== 0) {
+      throw new RangeError(
+        `offset ${this.offsetBytes} and length ${this.length} must be multiples of ${size} for ${type.name}`,
+      )
+    }
+    return new type(bytes.buffer, bytes.byteOffset, bytes.byteLength / size)
   }
 
   /**

@@ -82,10 +82,10 @@ export class Limit {
     if (this.#queue.length > 0) this.serveSoon()
   }
 
-  /** Refuses the first claim: its room cannot be had. */
-  refuseFirst(error: SpillwayError): void {
+  /** Refuses the first claim, whose room cannot be had; the error is made for the one that claims. */
+  refuseFirst(makeError: (claimant: Claimant | undefined) => SpillwayError): void {
     const first = this.#queue[0]
-    if (first !== undefined) this.#leave(first, error)
+    if (first !== undefined) this.#leave(first, makeError(first.claimant))
   }
 
   /** Refuses all claims of a buffer, or of all buffers: it closes. */

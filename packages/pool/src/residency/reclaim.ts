@@ -257,18 +257,23 @@ export class Reclaim {
         : pins > 0
           ? `pinned: ${this.describePins()}`
           : `${chunks.listPages[0]} pages are in buffers that have no backup`
-    const error = new SpillwayError(
-      'ENOMEM',
-      `no room within the limit of ${limit.limitPages} pages; ${reason}`,
-      {
-        cause: failure,
-        retryable: true,
-      },
-    )
-    if (trace.refuse.hasSubscribers) {
-      trace.refuse.publish({ pool: this.#residents.poolName, pages: limit.firstShortPages, error })
-    }
-    limit.refuseFirst(error)
+    const { poolName: pool } = this.#residents
+    limit.refuseFirst((claimant) => {
+      const what = claimant === undefined ? 'no room' : `no room for buffer ${claimant.label}`
+      const error = new SpillwayError(
+        'ENOMEM',
+        `${what} within the limit of ${limit.limitPages} pages; ${reason}`,
+        {
+          buffer: claimant?.label,
+          cause: failure,
+          retryable: true,
+        },
+      )
+      if (trace.refuse.hasSubscribers) {
+        trace.refuse.publish({ pool, buffer: claimant?.label, pages: limit.firstShortPages, error })
+      }
+      return error
+    })
   }
 
   /** The backup that is in disgrace and holds up the most patient of the dirty chunks. */

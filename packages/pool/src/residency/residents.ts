@@ -29,7 +29,7 @@ export class BufferState {
   readonly sizeBytes: number
   readonly table: PageTable
   readonly maxOrder: number
-  readonly store: Store | undefined
+  store: Store | undefined
   caching: number
   /** Its chunks are mapped for a device while they are held. */
   readonly deviceMapped: boolean
