@@ -1,4 +1,4 @@
-import { SpillwayError } from '@spillway/core'
+import { isSpillwayError, SpillwayError } from '@spillway/core'
 import { type KeySpace, persistentCount } from './keys.ts'
 import { decodeManifest, type Manifest } from './manifest.ts'
 import { PageBits } from './page-bits.ts'
@@ -104,9 +104,11 @@ function isGarbage(manifest: Manifest, epoch: string, number: number): boolean {
 async function readNewest(manifests: readonly string[], service: S3Service): Promise<Manifest | undefined> {
   const key = manifests.at(-1)
   if (key === undefined) return undefined
-  const object = await service.read(key)
-  if (object === undefined) throw new SpillwayError('ENOENT', `the manifest ${key} vanished`)
-  return decodeManifest(object.body, key)
+  return onceMoreIfDamaged(async () => {
+    const object = await service.read(key)
+    if (object === undefined) throw new SpillwayError('ENOENT', `the manifest ${key} vanished`)
+    return decodeManifest(object.body, key)
+  })
 }
 
 /** Reads the footer of a segment: one request, two when it was compacted from many. */
@@ -125,10 +127,22 @@ export async function loadFooter(
     if (object === undefined) throw new SpillwayError('ENOENT', `the segment ${key} is gone`)
     return object.body
   }
-  let tail = await read(expectedBytes)
-  const length = footerLength(tail)
-  if (length !== undefined && length > tail.length) tail = await read(length)
-  return readFooter(tail, epoch, number)
+  return onceMoreIfDamaged(async () => {
+    let tail = await read(expectedBytes)
+    const length = footerLength(tail)
+    if (length !== undefined && length > tail.length) tail = await read(length)
+    return readFooter(tail, epoch, number)
+  })
+}
+
+/** What came damaged is asked for once more: the wire may have done it. */
+async function onceMoreIfDamaged<T>(read: () => Promise<T>): Promise<T> {
+  try {
+    return await read()
+  } catch (error) {
+    if (!isSpillwayError(error) || error.code !== 'EBADMSG') throw error
+    return read()
+  }
 }
 
 function wrongPageSize(stored: number, asked: number): SpillwayError {

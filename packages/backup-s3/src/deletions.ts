@@ -98,8 +98,14 @@ export class Deletions {
           { backup: this.#settings.name, cause: error },
         )
       }
-      await delay(Math.min(this.#settings.retryMaxMs, this.#settings.retryBaseMs * 2 ** this.#failuresInARow))
+      await delay(Math.min(this.#settings.retryMaxMs, this.#backoffMs))
     }
+  }
+
+  /** Later and later, up to a minute with the defaults. */
+  get #backoffMs(): number {
+    const { retryBaseMs, retryMaxMs } = this.#settings
+    return Math.min(30 * retryMaxMs, Math.max(1, retryBaseMs) * 2 ** Math.min(30, this.#failuresInARow))
   }
 
   #schedule(milliseconds: number): void {
@@ -116,9 +122,7 @@ export class Deletions {
     this.#running = this.#run().finally(() => {
       this.#running = undefined
       if (this.#waiting.size === 0) return
-      const { retryMaxMs, deleteDelayMs } = this.#settings
-      const backoff = Math.min(30 * retryMaxMs, deleteDelayMs * 2 ** this.#failuresInARow)
-      this.#schedule(this.#failuresInARow === 0 ? deleteDelayMs : backoff)
+      this.#schedule(this.#failuresInARow === 0 ? this.#settings.deleteDelayMs : this.#backoffMs)
     })
   }
 

@@ -30,8 +30,8 @@ import { delay } from './waiting.ts'
 
 /** `Last-Modified` has whole seconds. */
 const clockResolutionMs = 1000
-/** How long an owner that came late waits for a fence to go away again. */
-const fenceWaitMs = 5000
+/** How long an owner that came late waits at most for a fence to go away again; short leases wait less. */
+const longestFenceWaitMs = 5000
 
 export interface LeaseContent {
   readonly format: 1
@@ -210,7 +210,7 @@ export class Lease implements SegmentOwner {
   }
 
   async #assertUnfenced(signal: AbortSignal | undefined): Promise<void> {
-    const deadline = performance.now() + fenceWaitMs
+    const deadline = performance.now() + Math.min(longestFenceWaitMs, Math.max(1000, this.#settings.leaseMs))
     for (;;) {
       const fence = await this.#findFence(signal)
       const isSwept =
