@@ -3,6 +3,9 @@ import type { Engine } from './engine.ts'
 import type { NativeModule } from './native.ts'
 
 const ringEntries = 128
+const largeBytes = 256 * 1024
+/** Large requests of one backup under way, all its calls together. */
+const mostLarge = 6
 
 /** One ring serves all backups of the process: waiting for a ring takes a thread, and there are few. */
 let shared: { readonly ring: Ring; users: number } | undefined
@@ -15,6 +18,8 @@ export class UringEngine implements Engine {
   readonly #native: NonNullable<NativeModule['native']>
   readonly #ring: Ring
   readonly #fileDescriptor: number
+  readonly #waiting: (() => void)[] = []
+  #largeUnderWay = 0
 
   /** Throws an error with `ENOSYS`, `EPERM`, … where the kernel or the container has no rings for us. */
   constructor(native: NonNullable<NativeModule['native']>, fileDescriptor: number) {
@@ -35,11 +40,26 @@ export class UringEngine implements Engine {
   }
 
   read(into: Uint8Array, offsetBytes: number): Promise<number> {
-    return this.#ring.read(this.#fileDescriptor, into, offsetBytes)
+    if (into.byteLength < largeBytes) return this.#ring.read(this.#fileDescriptor, into, offsetBytes)
+    return this.#inTurn(() => this.#ring.read(this.#fileDescriptor, into, offsetBytes))
   }
 
   write(from: Uint8Array, offsetBytes: number): Promise<number> {
-    return this.#ring.write(this.#fileDescriptor, from, offsetBytes)
+    if (from.byteLength < largeBytes) return this.#ring.write(this.#fileDescriptor, from, offsetBytes)
+    return this.#inTurn(() => this.#ring.write(this.#fileDescriptor, from, offsetBytes))
+  }
+
+  /** Few large requests keep a disk busy; handing over dozens at once would hold up the event loop. */
+  async #inTurn(request: () => Promise<number>): Promise<number> {
+    if (this.#largeUnderWay < mostLarge) this.#largeUnderWay++
+    else await new Promise<void>((resolve) => this.#waiting.push(resolve))
+    try {
+      return await request()
+    } finally {
+      const next = this.#waiting.shift()
+      if (next === undefined) this.#largeUnderWay--
+      else next()
+    }
   }
 
   async close(): Promise<void> {
