@@ -1,9 +1,10 @@
 import type { TransferOptions } from '@spillway/core'
 import { abortError, SpillwayError } from '@spillway/core'
 import { pace } from '../pace.ts'
+import type { BufferState } from '../residency/buffer-state.ts'
 import { located } from '../residency/failures.ts'
 import type { Holder } from '../residency/hold.ts'
-import type { BufferState, Destination, Residents } from '../residency/residents.ts'
+import type { Destination, Residents } from '../residency/residents.ts'
 import type { Store } from '../residency/store.ts'
 import { asError } from '../residency/store.ts'
 import type { StoredBatch, Writeback } from '../residency/writeback.ts'
@@ -49,6 +50,7 @@ export class Transfers {
   readonly #writeback: Writeback
   readonly #access: Access
   readonly #splitAlways: boolean
+  readonly #atomicBackups = new WeakMap<BufferState, Promise<void>>()
 
   constructor(
     residents: Residents,
@@ -182,7 +184,21 @@ export class Transfers {
     }
   }
 
-  async #backupAtomically(
+  /** One after the other for each buffer: each holds what it stored, and must not wait for what the other holds. */
+  #backupAtomically(buffer: BufferState, store: Store, options: BackupOptions): Promise<TransferResult> {
+    const before = this.#atomicBackups.get(buffer) ?? Promise.resolve()
+    const result = before.then(() => this.#storeAllOrNothing(buffer, store, options))
+    this.#atomicBackups.set(
+      buffer,
+      result.then(
+        () => {},
+        () => {},
+      ),
+    )
+    return result
+  }
+
+  async #storeAllOrNothing(
     buffer: BufferState,
     store: Store,
     options: BackupOptions,
@@ -192,7 +208,9 @@ export class Transfers {
     const calls = new Set<Promise<void>>()
     const pinned = this.#firstPinned(buffer)
     if (pinned !== undefined) run.stop(pinned)
+    const own = new Set<number>()
     const begin = (chunks: readonly number[]) => {
+      for (const chunk of chunks) own.add(chunk)
       const call = this.#writeback
         .store(store, chunks, { ...options, destination: 'system', splitAlways: this.#splitAlways })
         .then((stored) => {
@@ -202,11 +220,17 @@ export class Transfers {
         })
       calls.add(call)
     }
-    for (let page = 0; page < buffer.table.pageCount && run.error === undefined; ) {
+    const { pageCount } = buffer.table
+    for (let page = 0; page < pageCount && run.error === undefined; ) {
       if (options.signal?.aborted) run.stop(abortError(options.signal, { buffer: buffer.label, page }))
-      const batch = await this.#nextBatch(buffer, page, store.batchPages, run, calls.size === 0, false, begin)
+      const mayWait = calls.size === 0
+      const batch = await this.#nextBatch(buffer, page, store.batchPages, run, mayWait, false, begin, own)
       page = batch.nextPage
       if (calls.size >= store.callsInFlight || (batch.mustWait && calls.size > 0)) await Promise.race(calls)
+      if (page < pageCount || run.pinnedPage !== undefined) continue
+      await Promise.all(calls)
+      // Making room in a full backup makes clean chunks dirty, some of which were passed already.
+      page = this.#firstUnstored(buffer, own) ?? pageCount
     }
     await Promise.all(calls)
     if (run.pinnedPage !== undefined) run.stop(this.#pinnedError(buffer, run)!)
@@ -226,7 +250,7 @@ export class Transfers {
   /**
    * Hands the next dirty chunks from `page` on, up to a batch, to `begin`, which is called before anybody else can run.
    * Clean chunks on the way leave memory at once if `evictClean`. `mustWait`: the next chunk is busy, possibly in one of
-   * the caller's own calls.
+   * the caller's own calls, unless it is one of `own`.
    */
   async #nextBatch(
     buffer: BufferState,
@@ -236,6 +260,7 @@ export class Transfers {
     mayWait: boolean,
     evictClean: boolean,
     begin: (chunks: readonly number[]) => void,
+    own?: ReadonlySet<number>,
   ): Promise<{ nextPage: number; mustWait: boolean }> {
     const { chunks, counters } = this.#residents
     const { table } = buffer
@@ -248,14 +273,15 @@ export class Transfers {
       const count = table.foundPages
       const chunk = table.found === 'chunk' ? table.foundChunk : 0
       const flags = chunks.flags[chunk]!
-      if (chunk !== 0 && (flags & busy) !== 0) {
+      const isOwn = own?.has(chunk) === true
+      if (chunk !== 0 && !isOwn && (flags & busy) !== 0) {
         mustWait = pages > 0 || !mayWait
         if (mustWait) break
         await chunks.whenSettled(chunk)
         continue
       }
-      if (chunk === 0) {
-        // Empty or stored: nothing to do.
+      if (chunk === 0 || isOwn) {
+        // Empty, stored, or about to be: nothing to do.
       } else if (chunks.pins[chunk]! > 0) {
         run.pinnedPage ??= next
       } else if ((flags & dirty) === 0) {
@@ -311,6 +337,13 @@ export class Transfers {
   #hasDirty(buffer: BufferState): boolean {
     return (
       this.#someChunk(buffer, (chunk) => (this.#residents.chunks.flags[chunk]! & dirty) !== 0) !== undefined
+    )
+  }
+
+  #firstUnstored(buffer: BufferState, own: ReadonlySet<number>): number | undefined {
+    return this.#someChunk(
+      buffer,
+      (chunk) => (this.#residents.chunks.flags[chunk]! & dirty) !== 0 && !own.has(chunk),
     )
   }
 

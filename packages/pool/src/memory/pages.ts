@@ -25,6 +25,8 @@ export class Pages {
   idlePages = 0
   /** Order worth reclaiming for; 0 means none (T23, B10). */
   beneficialOrder = 0
+  /** Set while somebody takes memory who would rather fail than have the provider try hard (T45, B11). */
+  retryMayFail = false
   /** What the last `allocate` gave. */
   takenOrder = 0
   takenZero = false
@@ -144,8 +146,9 @@ export class Pages {
     if (givenBack >= 0) return this.#admit(givenBack, order)
     if (!room) return -1
     this.takenZero = true
-    if (order === slabs.maxOrder) return slabs.takeSlab(order, order > 0 && order !== this.beneficialOrder)
-    return this.#carve(order)
+    const retryMayFail = this.retryMayFail || (order > 0 && order !== this.beneficialOrder)
+    if (order === slabs.maxOrder) return slabs.takeSlab(order, retryMayFail)
+    return this.#carve(order, retryMayFail)
   }
 
   /** A free piece of a slab that exists, if it may be used: one of a page-exact slab holds no memory until it is. */
@@ -158,12 +161,12 @@ export class Pages {
   }
 
   /** A new slab, as large as the room allows where free pieces count as resident, and the piece out of it. */
-  #carve(order: number): number {
+  #carve(order: number, retryMayFail: boolean): number {
     const { slabs } = this
     const exact = slabs.provider?.capabilities.pageExactRelease ?? false
     for (let slabOrder = slabs.maxOrder; slabOrder >= order; slabOrder--) {
       if (!exact && this.residentPages + (1 << slabOrder) > this.limitPages) continue
-      if (slabs.addSlab(slabOrder)) return slabs.takePiece(order)
+      if (slabs.addSlab(slabOrder, retryMayFail)) return slabs.takePiece(order)
     }
     return -1
   }

@@ -1,0 +1,321 @@
+import { type FaultyBackup, faultyBackup, isSpillwayError, memoryBackup } from '@spillway/core'
+import { type PagedBuffer, type Pin, Pool } from '../../src/index.ts'
+import { MmapProvider } from '../../src/providers/mmap.ts'
+import { ResizableProvider } from '../../src/providers/resizable.ts'
+import { RecordingProvider } from '../exhaustive/support/recording-provider.ts'
+import { page } from '../support/bytes.ts'
+import type { Tally } from './tally.ts'
+import type { VirtualTime } from './virtual-time.ts'
+
+export const memories = ['mmap', 'resizable', 'own', 'own, whole blocks'] as const
+
+export interface WorldOptions {
+  readonly memory: (typeof memories)[number]
+  readonly whenFull: 'wait' | 'fail'
+  readonly split: 'native' | 'always'
+  readonly maxOrder: number
+  readonly limitPages: number
+  readonly idlePages: number
+}
+
+/** A buffer, and what has to be in it. */
+export interface Subject {
+  readonly buffer: PagedBuffer
+  readonly backup: FaultyBackup | undefined
+  readonly oracle: Uint8Array
+  readonly pins: { readonly pin: Pin; readonly offset: number; readonly length: number }[]
+  /** Content may have been given up at any time since it was made purgeable: each byte is what it was, or 0. */
+  mayBePurged: boolean
+  freed: boolean
+}
+
+/** How a call uses the content of a buffer; within a group of calls, one that changes it excludes all others. */
+export type Use = 'reads' | 'changes'
+
+/** Native memory is made once: what a pool put back is there for the next. */
+const mmap = new MmapProvider()
+let mmapWorks: Promise<boolean> | undefined
+
+export async function memoryWorks(memory: WorldOptions['memory']): Promise<boolean> {
+  if (memory !== 'mmap') return true
+  mmapWorks ??= mmap.probe()
+  return mmapWorks
+}
+
+/**
+ * A pool with all that belongs to it, and beside it the plain arrays of bytes that tell what it has to hold. One backup
+ * has room for everything, the other is small so that it fills up.
+ */
+export class World {
+  readonly options: WorldOptions
+  readonly time: VirtualTime
+  readonly tally: Tally
+  readonly provider: RecordingProvider
+  readonly backups: readonly [FaultyBackup, FaultyBackup]
+  pool: Pool
+  subjects: Subject[] = []
+  faulty = false
+  /** Whether several calls are under way, so that what one call can expect depends on the others. */
+  grouped = false
+  /** Whether the pool is being closed. */
+  closing = false
+  /** A call may still come to know of faults that ended while it was under way. */
+  #faultyInStep = false
+  readonly #uses = new Map<Subject, Use>()
+  #label = 0
+
+  constructor(options: WorldOptions, time: VirtualTime, tally: Tally) {
+    this.options = options
+    this.time = time
+    this.tally = tally
+    this.provider = providerOf(options.memory)
+    this.backups = [backupOf('large', 600), backupOf('small', 20)]
+    this.pool = this.#makePool()
+  }
+
+  #makePool(): Pool {
+    const { whenFull, split, maxOrder, limitPages, idlePages } = this.options
+    return new Pool({
+      limitBytes: limitPages * page,
+      idleBytes: idlePages * page,
+      provider: this.provider,
+      whenFull,
+      split,
+      maxOrder,
+    })
+  }
+
+  /** Forgets which call uses what: a new step begins. */
+  beginStep(grouped: boolean): void {
+    this.#uses.clear()
+    this.#faultyInStep = this.faulty
+    this.grouped = grouped
+  }
+
+  /** Whether a call may use a buffer's content beside the calls that are under way. */
+  use(subject: Subject, use: Use): boolean {
+    const other = this.#uses.get(subject)
+    if (other === 'changes' || (other === 'reads' && use === 'changes')) return false
+    this.#uses.set(subject, use)
+    return true
+  }
+
+  async allocate(sizeBytes: number, which: number, maxOrder: number, device: number): Promise<void> {
+    const backup = which < 2 ? this.backups[which] : undefined
+    const own = this.options.memory.startsWith('own')
+    const result = await this.attempt(() =>
+      this.pool.allocate(sizeBytes, {
+        label: `b${++this.#label}`,
+        backup,
+        maxOrder: Math.min(maxOrder, this.options.maxOrder),
+        caching: own && device === 1 ? 'write-combined' : 'cached',
+        deviceMapped: own && device === 2,
+      }),
+    )
+    if (result.value === undefined) return
+    this.subjects.push({
+      buffer: result.value,
+      backup,
+      oracle: new Uint8Array(sizeBytes),
+      pins: [],
+      mayBePurged: false,
+      freed: false,
+    })
+  }
+
+  /**
+   * Runs a call to its end. A call that waits for what only the application could release is aborted after some turns of
+   * the event loop. Its failure is a value; one that it must not have is thrown.
+   */
+  async attempt<Value>(
+    call: (signal: AbortSignal | undefined) => Promise<Value>,
+    abortAfterTicks = -1,
+  ): Promise<{ value?: Value; error?: unknown; aborted: boolean }> {
+    let settled = false
+    let controller: AbortController | undefined
+    let signal: AbortSignal | undefined
+    if (abortAfterTicks >= 0 || this.options.whenFull === 'wait') {
+      controller = new AbortController()
+      signal = controller.signal
+    }
+    const result: { value?: Value; error?: unknown; aborted: boolean } = { aborted: false }
+    const promise = call(signal).then(
+      (value) => {
+        settled = true
+        result.value = value
+      },
+      (error: unknown) => {
+        settled = true
+        result.error = error
+      },
+    )
+    if (abortAfterTicks >= 0) {
+      for (let tick = 0; tick < abortAfterTicks && !settled; tick++) await undefined
+      if (!settled) {
+        result.aborted = true
+        controller!.abort(new Error('changed my mind'))
+      }
+    }
+    for (let turn = 0; !settled; turn++) {
+      await Promise.race([promise, nextTurn()])
+      if (turn === patienceTurns && controller !== undefined) {
+        result.aborted = true
+        controller.abort(new Error('waited long enough'))
+      }
+      if (turn > 20 * patienceTurns) throw new Error('a call does not end (I9)')
+    }
+    if (result.error !== undefined) this.#assertAllowed(result.error, result.aborted)
+    return result
+  }
+
+  /** Fails for an error that no call may have in this situation. */
+  #assertAllowed(error: unknown, aborted: boolean): void {
+    if (!isSpillwayError(error)) throw error
+    const { code } = error
+    this.tally.noteError(code)
+    if (code === 'EBADF' && (this.grouped || this.closing)) return
+    const faulty = this.faulty || this.#faultyInStep
+    if (code === 'EINTR' && (aborted || this.grouped || faulty)) return
+    if (code === 'ENOMEM' || code === 'EBUSY') {
+      if (this.#mustSucceed(error.retryable)) throw error
+      return
+    }
+    if (faulty && faultCodes.has(code)) return
+    throw error
+  }
+
+  /** Nothing is held, nothing fails, and there is room for everything: then memory can always be had. */
+  #mustSucceed(retryable: boolean): boolean {
+    if (this.faulty || this.#faultyInStep || this.grouped || !retryable) return false
+    return this.subjects.every(({ pins, backup }) => pins.length === 0 && backup === this.backups[0])
+  }
+
+  /** The bytes that are there, whatever it takes: faults end, pins are released, at last the limit is raised. */
+  async readBack(subject: Subject, offset: number, length: number): Promise<Uint8Array> {
+    const found = new Uint8Array(length).fill(0x5a)
+    if (subject.freed || length === 0) return found
+    const wasFaulty = this.faulty
+    this.heal()
+    const wasGrouped = this.grouped
+    this.grouped = true
+    for (;;) {
+      const { error } = await this.attempt((signal) => subject.buffer.read(offset, found, { signal }))
+      if (error === undefined) break
+      if (this.closing) return found
+      const pinned = this.subjects.find(({ pins }) => pins.length > 0)
+      if (pinned !== undefined) {
+        for (const { pin } of pinned.pins.splice(0)) pin.release()
+        continue
+      }
+      // What is in memory and has no room in its backup can only be read with more memory.
+      if (this.pool.limitBytes >= 1000 * page) throw error
+      await this.pool.setLimit(1000 * page)
+    }
+    this.grouped = wasGrouped
+    this.faulty = wasFaulty && this.faulty
+    return found
+  }
+
+  async free(subject: Subject): Promise<void> {
+    for (const { pin } of subject.pins.splice(0)) pin.release()
+    subject.freed = true
+    this.subjects = this.subjects.filter((other) => other !== subject)
+    await subject.buffer.free()
+  }
+
+  /** Compares bytes that were read with those that have to be there; what was purged becomes known by it. */
+  compare(subject: Subject, offset: number, found: Uint8Array): void {
+    const expected = subject.oracle.subarray(offset, offset + found.byteLength)
+    if (Buffer.compare(found, expected) === 0) return
+    for (let index = 0; index < found.byteLength; index++) {
+      if (found[index] === expected[index]) continue
+      if (subject.mayBePurged && found[index] === 0) continue
+      const place = `${subject.buffer.label} byte ${offset + index} (page ${Math.floor((offset + index) / page)})`
+      throw new Error(`I1: ${place} is ${found[index]}, not ${expected[index]}`)
+    }
+    expected.set(found)
+  }
+
+  /** Everything that holds after every step. */
+  async check(): Promise<void> {
+    const { pool, provider } = this
+    await pool.settled()
+    const problems = pool.verify()
+    if (problems.length > 0) throw new Error(`I10, I11: ${problems.join('; ')}`)
+    if (provider.violations.length > 0)
+      throw new Error(`I2, I4, I5: ${provider.violations.splice(0).join('; ')}`)
+    const stats = pool.stats()
+    if (stats.residentBytes > stats.limitBytes) throw new Error('I7: more memory than the limit')
+    const out = provider.pagesOut * page
+    if (provider.capabilities.pageExactRelease ? stats.residentBytes > out : stats.residentBytes !== out)
+      throw new Error(`I2: the provider has ${out} bytes out, the pool says ${stats.residentBytes}`)
+    let live = 0
+    for (const backup of this.backups) live += backup.stats().livePages * page
+    if (live !== stats.backedUpBytes + stats.keptBytes + stats.dropFailures * page)
+      throw new Error(
+        `I3: ${live} bytes stored, the buffers have ${stats.backedUpBytes} and keep ${stats.keptBytes}`,
+      )
+    let pins = 0
+    for (const subject of this.subjects) pins += subject.pins.length
+    if (stats.pins !== pins) throw new Error(`I11: ${stats.pins} pins, not ${pins}`)
+    if (stats.buffers !== this.subjects.length) throw new Error(`I11: ${stats.buffers} buffers`)
+    if (stats.waiters !== 0) throw new Error(`I9: ${stats.waiters} claims still wait`)
+  }
+
+  /** Ends faults; backups are given a second chance at once. */
+  heal(): void {
+    for (const backup of this.backups) backup.heal()
+    this.faulty = false
+    this.time.pass(2000)
+  }
+
+  /** Closes the pool, checks that nothing is left, and begins again with an empty one. */
+  async reopen(): Promise<void> {
+    for (const subject of this.subjects) {
+      for (const { pin } of subject.pins.splice(0)) pin.release()
+      subject.freed = true
+    }
+    this.subjects = []
+    this.closing = true
+    await this.pool.close()
+    this.tally.noteStats(this.pool.stats())
+    await this.checkEmpty()
+    this.pool = this.#makePool()
+    this.closing = false
+  }
+
+  async checkEmpty(): Promise<void> {
+    const { provider, pool } = this
+    await this.check()
+    // What a backup refused to release is released when it is asked again.
+    this.heal()
+    await this.check()
+    if (provider.pagesOut !== 0) throw new Error(`I2: ${provider.pagesOut} pages out after close`)
+    if (provider.mappedRuns !== 0) throw new Error(`I4: ${provider.mappedRuns} mappings after close`)
+    if (provider.convertedPages !== 0) throw new Error(`I5: ${provider.convertedPages} pages converted`)
+    for (const backup of this.backups) {
+      const { livePages } = backup.stats()
+      if (livePages !== 0) throw new Error(`I3: ${livePages} pages in ${backup.name} after close`)
+    }
+    // I12: a second close is harmless.
+    await pool.close()
+  }
+}
+
+export function nextTurn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve))
+}
+
+const patienceTurns = 60
+const faultCodes: ReadonlySet<string> = new Set(['EIO', 'ENOSPC', 'EAGAIN', 'ETIMEDOUT', 'EBADMSG', 'EDQUOT'])
+
+function providerOf(memory: WorldOptions['memory']): RecordingProvider {
+  if (memory === 'mmap') return new RecordingProvider({ inner: mmap })
+  if (memory === 'resizable') return new RecordingProvider({ inner: new ResizableProvider() })
+  return new RecordingProvider({ pageExactRelease: memory === 'own' })
+}
+
+function backupOf(name: string, capacityPages: number): FaultyBackup {
+  const inner = memoryBackup({ capacityBytes: capacityPages * page, name })
+  return faultyBackup(inner, { seed: 1, maxRecordedCalls: 0 })
+}
