@@ -56,8 +56,8 @@ export class Slabs {
   }
 
   /** Asks the provider for a slab of 2^slabOrder pages to carve; false when there is none. */
-  addSlab(slabOrder: number): boolean {
-    const frame = this.#open(slabOrder, false, false)
+  addSlab(slabOrder: number, retryMayFail: boolean): boolean {
+    const frame = this.#open(slabOrder, false, retryMayFail)
     if (frame < 0) return false
     const slab = this.slabOf(frame)
     slab.freePages = 1 << slabOrder
