@@ -5,6 +5,8 @@ import type { SegmentObject } from './segment-table.ts'
 
 /** Below this many bytes it costs more to hand memory to the socket than to copy out of its buffer. */
 const directBytes = 64 * 1024
+/** The most that is handed to the socket at once: libuv may read 32 times before the event loop turns. */
+const mostDirectBytes = 128 * 1024
 
 /** Adjacent pages of one segment that one call of `copyPages` wants. */
 export interface RangePart {
@@ -85,7 +87,7 @@ export class RangeTarget {
     if (piece?.memory === undefined || piece.part!.call.isAborted) return undefined
     if (piece.bytes - this.#pieceOffset < directBytes) return undefined
     this.lentTo = piece.part!.call
-    return piece.memory.subarray(this.#pieceOffset)
+    return piece.memory.subarray(this.#pieceOffset, this.#pieceOffset + mostDirectBytes)
   }
 
   write(chunk: Uint8Array): void {

@@ -1,4 +1,4 @@
-import { connect, type Socket } from 'node:net'
+import { connect, isIP, type Socket } from 'node:net'
 import { type ConnectionOptions, connect as connectTls } from 'node:tls'
 import { SpillwayError } from '@spillway/core'
 import type { ResponseSink } from '../response-sink.ts'
@@ -6,6 +6,8 @@ import { type ParsedHead, ResponseParser } from './response-parser.ts'
 
 /** What is read when the bytes have no place of their own yet. */
 const stagingBytes = 256 * 1024
+/** What is read before the head is known: little, so that most of the body goes straight to its place. */
+const headBytes = 8 * 1024
 /** Bodies of refusals are short. */
 const maxRefusalBytes = 1024 * 1024
 
@@ -25,6 +27,7 @@ interface Exchange {
   readonly parser: ResponseParser
   readonly sink: ResponseSink
   readonly finish: (response: RawResponse | undefined, error?: Error) => void
+  hasHead: boolean
   streamsIntoSink: boolean
   lent: Uint8Array | undefined
 }
@@ -53,7 +56,8 @@ export class Connection {
     const onread = { buffer: () => this.#nextBuffer(), callback: (bytes: number) => this.#received(bytes) }
     this.#socket = origin.secure
       ? connectTls({
-          servername: host,
+          // A name in the handshake must not be an address.
+          ...(isIP(host) === 0 ? { servername: host } : {}),
           ALPNProtocols: ['http/1.1'],
           ...options,
           host,
@@ -120,7 +124,7 @@ export class Connection {
       const onAbort = () => finish(undefined, signal!.reason as Error)
       const parser = new ResponseParser(this.#events(sink, silenceMs))
       this.hasAnswered = false
-      this.#exchange = { parser, sink, finish, streamsIntoSink: false, lent: undefined }
+      this.#exchange = { parser, sink, finish, hasHead: false, streamsIntoSink: false, lent: undefined }
       if (signal?.aborted) return onAbort()
       signal?.addEventListener('abort', onAbort, { once: true })
       this.#socket.write(head, 'latin1')
@@ -147,6 +151,7 @@ export class Connection {
       onHead: (parsed: ParsedHead) => {
         head = parsed
         const exchange = this.#exchange!
+        exchange.hasHead = true
         const { status, headers } = parsed
         if (status >= 200 && status < 300) {
           const length = headers['content-length']
@@ -176,8 +181,8 @@ export class Connection {
 
   #nextBuffer(): Uint8Array {
     const exchange = this.#exchange
-    if (exchange === undefined) return this.#staging
-    exchange.lent = undefined
+    if (exchange !== undefined) exchange.lent = undefined
+    if (exchange === undefined || !exchange.hasHead) return this.#staging.subarray(0, headBytes)
     const ahead = exchange.streamsIntoSink ? exchange.parser.bodyBytesAhead : 0
     const memory = ahead > 0 ? exchange.sink.memory() : undefined
     if (memory === undefined) return this.#staging
