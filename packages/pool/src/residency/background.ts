@@ -20,6 +20,7 @@ export class Background {
   readonly enabled: boolean
   #running: Promise<void> | undefined
   #stopped = false
+  #restUntilMs = 0
 
   constructor(residents: Residents, limit: Limit, reclaim: Reclaim, enabled: boolean) {
     this.#residents = residents
@@ -46,6 +47,7 @@ export class Background {
   wake(): void {
     if (!this.enabled || this.#stopped || this.#running !== undefined) return
     if (this.readyPages >= this.lowPages || this.#residents.chunks.listPages[dirtyList] === 0) return
+    if (performance.now() < this.#restUntilMs) return
     this.#running = this.#run().finally(() => {
       this.#running = undefined
     })
@@ -65,13 +67,18 @@ export class Background {
     await pause(0)
     while (!this.#stopped && this.readyPages < this.highPages && this.#limit.waiters === 0) {
       if (this.#residents.refaults.thrashing) await pause(thrashingPauseMs)
-      const cleaned = await this.#reclaim.clean(Math.ceil(this.highPages - this.readyPages))
-      if (cleaned === 0) return
+      const before = this.readyPages
+      await this.#reclaim.clean(Math.ceil(this.highPages - before))
+      if (this.readyPages > before) continue
+      // Nothing came of it, and nothing would of the next attempt: the backup is full, or others were faster.
+      this.#restUntilMs = performance.now() + restMs
+      return
     }
   }
 }
 
 const thrashingPauseMs = 50
+const restMs = 50
 
 function pause(delayMs: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, delayMs))

@@ -18,6 +18,11 @@ export function located(failure: Error, doing: string, fields: SpillwayErrorFiel
   return new SpillwayError(code, `${doing}${where}: ${reason(failure)}`, { ...fields, retryable, cause })
 }
 
+/** Whether a backup says that it has no room. */
+export function isFull(error: Error | undefined): boolean {
+  return isSpillwayError(error) && (error.code === 'ENOSPC' || error.code === 'EDQUOT')
+}
+
 function reason(failure: Error): string {
   return failure.message.replace(/^E[A-Z]+: /, '')
 }

@@ -2,6 +2,7 @@ import { SpillwayError } from '@spillway/core'
 import { trace, warn } from '../introspection/trace.ts'
 import { pace } from '../pace.ts'
 import { busy, cleanList, dirtyList, purgeableList, referenced } from '../table/chunks.ts'
+import { isFull } from './failures.ts'
 import type { Holder } from './hold.ts'
 import type { Destination, Residents } from './residents.ts'
 import type { Store } from './store.ts'
@@ -132,7 +133,8 @@ export class Reclaim {
     this.#pagesBeingCleaned += batch.pages
     const { storedPages, error } = await running
     this.#pagesBeingCleaned -= batch.pages
-    this.#note(batch.store, error)
+    // A full backup is no failing one: direct reclaim can still make room in it.
+    if (!isFull(error)) this.#note(batch.store, error)
     await tracked
     return storedPages
   }

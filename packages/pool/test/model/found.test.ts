@@ -1,7 +1,9 @@
+import { faultyBackup, memoryBackup } from '@spillway/core'
 import { describe, expect, it } from 'vitest'
+import { Pool } from '../../src/index.ts'
 import { Pages } from '../../src/memory/pages.ts'
 import { RecordingProvider } from '../exhaustive/support/recording-provider.ts'
-import { page } from '../support/bytes.ts'
+import { page, pattern } from '../support/bytes.ts'
 
 /** What the model found, each as short as it gets. */
 describe('histories that failed once', () => {
@@ -35,5 +37,61 @@ describe('histories that failed once', () => {
     pages.free(idle, 1, false, cached)
     expect(pages.allocate(0)).toBeGreaterThanOrEqual(0)
     expect(pages.takenZero).toBe(false)
+  })
+
+  it('T63: all or nothing holds also when the backup has only room after copies of the same buffer are given up', async () => {
+    await using backup = memoryBackup({ capacityBytes: 12 * page })
+    await using pool = new Pool({ limitBytes: 16 * page, maxOrder: 2, provider: 'resizable', backup })
+    const buffer = await pool.allocate(16 * page)
+    await buffer.write(0, pattern(8 * page))
+    await buffer.backup()
+    await buffer.read(0, new Uint8Array(8 * page))
+    await buffer.write(8 * page, pattern(8 * page))
+    // 8 pages are stored and clean, 8 are dirty: 16 do not go into 12.
+    const { pages, error } = await buffer.backup({ atomic: true })
+    expect([pages, buffer.residentBytes]).toEqual([0, 16 * page])
+    expect(error).toMatchObject({ code: 'ENOSPC' })
+    expect(pool.verify()).toEqual([])
+    await buffer.free()
+  })
+
+  it('I9, B12: the background reclaimer ends when the backup is full', async () => {
+    await using backup = memoryBackup({ capacityBytes: 8 * page })
+    await using pool = new Pool({ limitBytes: 16 * page, maxOrder: 0, provider: 'resizable', backup })
+    const buffer = await pool.allocate(16 * page)
+    await buffer.write(0, pattern(8 * page))
+    await buffer.backup()
+    await buffer.read(0, new Uint8Array(page))
+    await buffer.write(page, pattern(15 * page))
+    await pool.settled()
+    expect(pool.verify()).toEqual([])
+    expect(pool.stats().backupCalls).toBeLessThan(20)
+  })
+
+  it('T36, I9: a purge ends with EBUSY when somebody pins the buffer meanwhile', async () => {
+    await using pool = new Pool({ limitBytes: 16 * page, maxOrder: 0, provider: 'resizable' })
+    const buffer = await pool.allocate(4 * page)
+    await buffer.write(0, pattern(4 * page))
+    // The pin waits for nobody, so it is there before the purge has begun.
+    const pinning = buffer.pin({ offset: 3 * page, length: page })
+    const purging = buffer.purge()
+    using pin = await pinning
+    await expect(purging).rejects.toMatchObject({ code: 'EBUSY' })
+    expect(pin.bytes.byteLength).toBe(page)
+    expect(pool.verify()).toEqual([])
+  })
+
+  it('I3: pages that a backup refused to drop are dropped when it is asked again', async () => {
+    await using backup = faultyBackup(memoryBackup(), {
+      faults: [{ method: 'drop', times: 1, code: 'ETIMEDOUT' }],
+    })
+    await using pool = new Pool({ limitBytes: 16 * page, maxOrder: 2, provider: 'resizable', backup })
+    const buffer = await pool.allocate(4 * page)
+    await buffer.write(0, pattern(4 * page))
+    await buffer.backup()
+    await buffer.free()
+    await pool.settled()
+    expect(backup.stats().livePages).toBe(0)
+    expect(pool.stats().dropFailures).toBe(0)
   })
 })

@@ -188,7 +188,7 @@ export const operations: Readonly<Record<string, Operation>> = {
     if (subject === undefined || subject.pins.length > 0 || !world.use(subject, 'changes')) return
     subject.freed = true
     world.subjects = world.subjects.filter((other) => other !== subject)
-    await subject.buffer.free()
+    await world.ends('free', subject.buffer.free())
     if (subject.buffer.residentBytes + subject.buffer.backedUpBytes > 0)
       throw new Error('T50: not all is given up')
   },

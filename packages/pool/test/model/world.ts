@@ -162,7 +162,7 @@ export class World {
         result.aborted = true
         controller.abort(new Error('waited long enough'))
       }
-      if (turn > 20 * patienceTurns) throw new Error('a call does not end (I9)')
+      if (turn > 20 * patienceTurns) throw new Error(`I9: a call does not end; ${this.pool.dump()}`)
     }
     if (result.error !== undefined) this.#assertAllowed(result.error, result.aborted)
     return result
@@ -216,11 +216,25 @@ export class World {
     return found
   }
 
+  /** Waits for what must end by itself. */
+  async ends<Value>(what: string, call: Promise<Value>): Promise<Value> {
+    let settled = false
+    const done = call.finally(() => {
+      settled = true
+    })
+    done.catch(() => {})
+    for (let turn = 0; !settled; turn++) {
+      await Promise.race([done, nextTurn()]).catch(() => {})
+      if (turn > 20 * patienceTurns) throw new Error(`I9: ${what} does not end; ${this.pool.dump()}`)
+    }
+    return done
+  }
+
   async free(subject: Subject): Promise<void> {
     for (const { pin } of subject.pins.splice(0)) pin.release()
     subject.freed = true
     this.subjects = this.subjects.filter((other) => other !== subject)
-    await subject.buffer.free()
+    await this.ends('free', subject.buffer.free())
   }
 
   /** Compares bytes that were read with those that have to be there; what was purged becomes known by it. */
@@ -239,7 +253,7 @@ export class World {
   /** Everything that holds after every step. */
   async check(): Promise<void> {
     const { pool, provider } = this
-    await pool.settled()
+    await this.ends('settled', pool.settled())
     const problems = pool.verify()
     if (problems.length > 0) throw new Error(`I10, I11: ${problems.join('; ')}`)
     if (provider.violations.length > 0)
@@ -277,7 +291,7 @@ export class World {
     }
     this.subjects = []
     this.closing = true
-    await this.pool.close()
+    await this.ends('close', this.pool.close())
     this.tally.noteStats(this.pool.stats())
     await this.checkEmpty()
     this.pool = this.#makePool()
