@@ -1,5 +1,5 @@
 import { memoryBackup } from '@spillway/core'
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
 import type { PagedBuffer, Pool } from '../../src/index.ts'
 import { firstDifference, page, pattern } from '../support/bytes.ts'
 import { code, expectFilled, expectZeros, type Subject, subjectPool } from './support/pools.ts'
@@ -266,10 +266,13 @@ describe('buffers and their backups', () => {
     const buffer = await subject.filled(pages, 1, { backup: own })
     await buffer.backup()
     await own.close()
+    const warned = vi.spyOn(process, 'emitWarning').mockImplementation(() => {})
     expect(own.stats().leakedPages).toBe(pages)
     expect(code((await buffer.restore()).error)).toBe('EBADF')
     await expect(buffer.read(0, new Uint8Array(1))).rejects.toMatchObject({ code: 'EBADF' })
     await buffer.free()
+    expect(warned.mock.calls).toMatchObject([[expect.any(String), { code: 'SPILLWAY_DROP_FAILED' }]])
+    warned.mockRestore()
   })
 
   it('T53: each stage of bringing a page in may fail, and leaves the gauges as they were', async () => {
