@@ -1,18 +1,19 @@
-export {
-  type AccessOptions,
-  type Advice,
-  type CopyOptions,
-  PagedBuffer,
-  type PiecesOptions,
-  type PinOptions,
-  type RangeOptions,
-} from './buffer/paged-buffer.ts'
+export type {
+  AccessOptions,
+  Advice,
+  CopyOptions,
+  PiecesOptions,
+  PinOptions,
+  RangeOptions,
+} from './buffer/options.ts'
+export { PagedBuffer } from './buffer/paged-buffer.ts'
 export { type NumbersType, Pin } from './buffer/pin.ts'
 export type { BackupOptions, Progress, RestoreOptions, TransferResult } from './buffer/transfers.ts'
 export type { BufferDump, FreeListDump, PoolDump, StoreDump } from './introspection/dump.ts'
 export type { PoolStats } from './introspection/stats.ts'
 export type { TraceEvent } from './introspection/trace.ts'
-export { type AllocateOptions, Pool, type PoolOptions } from './pool.ts'
+export { Pool } from './pool.ts'
+export type { AllocateOptions, PoolOptions } from './pool-options.ts'
 export type {
   Caching,
   MemoryBlock,

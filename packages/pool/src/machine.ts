@@ -8,11 +8,12 @@ import { Pages } from './memory/pages.ts'
 import { pace } from './pace.ts'
 import type { Caching, PageProvider } from './providers/provider.ts'
 import { Background } from './residency/background.ts'
+import { BufferState } from './residency/buffer-state.ts'
 import { Fill } from './residency/fill.ts'
 import { Holder } from './residency/hold.ts'
 import { Limit } from './residency/limit.ts'
 import { Reclaim, type WhenFull } from './residency/reclaim.ts'
-import { BufferState, Residents } from './residency/residents.ts'
+import { Residents } from './residency/residents.ts'
 import { Store } from './residency/store.ts'
 import { Writeback } from './residency/writeback.ts'
 import { busy, partial, referenced } from './table/chunks.ts'
@@ -115,10 +116,7 @@ export class Machine {
     await this.#offer(state)
     await this.transfers.giveUp(state, 'idle')
     this.residents.buffers.delete(state.id)
-    if (state.store === undefined) return
-    await state.store.settled()
-    state.store.users--
-    this.#forgetStores()
+    await this.#endUse(state.store)
   }
 
   /** Nobody needs the content any more: claims may take the memory before it is given up, and nothing is stored (T76). */
@@ -247,7 +245,8 @@ export class Machine {
   async #endUse(store: Store | undefined): Promise<void> {
     if (store === undefined) return
     await store.settled()
-    if (--store.users === 0) this.stores.delete(store.backup)
+    store.users--
+    this.#forgetStores()
   }
 
   setPurgeable(state: BufferState, purgeable: boolean): void {

@@ -11,7 +11,17 @@ import { type PoolDump, poolDump } from './introspection/dump.ts'
 import { type PoolStats, poolStats } from './introspection/stats.ts'
 import { verify } from './introspection/verify.ts'
 import { Machine } from './machine.ts'
-import { type Caching, cachings, type PageProvider } from './providers/provider.ts'
+import {
+  type AllocateOptions,
+  assertLimit,
+  assertOneOf,
+  assertOrder,
+  maxOrderOf,
+  maxPages,
+  type PoolOptions,
+  poolOptions,
+} from './pool-options.ts'
+import { cachings, type PageProvider } from './providers/provider.ts'
 import {
   assertProvider,
   builtInProvider,
@@ -19,66 +29,6 @@ import {
   providerRegistry,
 } from './providers/registry.ts'
 
-export interface PoolOptions {
-  /**
-   * Memory that the pages of this pool may take, in bytes: a hard limit on all of them together. `'auto'`: half of the
-   * memory of the machine or the cgroup, less while the system is short of memory.
-   */
-  readonly limitBytes: number | 'auto'
-  /** Where cold pages go, unless a buffer has a backup of its own. Default none: then nothing can be evicted. */
-  readonly backup?: Backup | undefined
-  /** Size of a page: a power of two from 4 KiB to 2 MiB. Default: the backup's, else 4096. */
-  readonly pageSizeBytes?: number | undefined
-  /** The largest chunk is 2^maxOrder pages. Default: 9, or less so that a chunk is 2 MiB at most. */
-  readonly maxOrder?: number | undefined
-  /** Where memory comes from. Default: the first that works of what is registered, `'mmap'` and `'resizable'`. */
-  readonly provider?: 'mmap' | 'resizable' | PageProvider | undefined
-  /** Where providers are looked up. Default: `providerRegistry`. */
-  readonly providers?: ProviderRegistry | undefined
-  /** When all memory is pinned: wait for a pin to be released, or fail with `ENOMEM`. Default `'wait'`. */
-  readonly whenFull?: 'wait' | 'fail' | undefined
-  /** Memory that is kept warm for the next allocation, within the limit. Default: an eighth of it, 16 MiB at most. */
-  readonly idleBytes?: number | undefined
-  /** Hand chunks to the backup whole (`'native'`), or page by page (`'always'`; T33). Default `'native'`. */
-  readonly split?: 'native' | 'always' | undefined
-  /** Write cold pages back before their memory is needed. Default true. */
-  readonly background?: boolean | undefined
-  /** The order, above 0, for which providers should try hard; 0 for none (T23). Default 0. */
-  readonly beneficialOrder?: number | undefined
-  /** Hand out views that are detached at release, and remember who made pins and buffers (`debug.ts`). Default false. */
-  readonly debug?: boolean | undefined
-  /** Names this pool in dumps and traces. */
-  readonly name?: string | undefined
-}
-
-export interface AllocateOptions {
-  /** Names the buffer in errors, statistics and dumps. Default: a number. */
-  readonly label?: string | undefined
-  /** Where this buffer's cold pages go. Default: the pool's backup. */
-  readonly backup?: Backup | undefined
-  /** The largest chunk of this buffer is 2^maxOrder pages. Default: the pool's. */
-  readonly maxOrder?: number | undefined
-  /** How the processor caches the memory; anything but `'cached'` needs a provider that can do it. */
-  readonly caching?: Caching | undefined
-  /** Map the memory for a device while it is pinned; needs a provider with `map` (T26). Default false. */
-  readonly deviceMapped?: boolean | undefined
-}
-
-const poolOptions = [
-  'limitBytes',
-  'backup',
-  'pageSizeBytes',
-  'maxOrder',
-  'provider',
-  'providers',
-  'whenFull',
-  'idleBytes',
-  'split',
-  'background',
-  'beneficialOrder',
-  'debug',
-  'name',
-]
 const mebibyte = 1024 ** 2
 
 /**
@@ -328,29 +278,4 @@ export function machineOf(pool: Pool): Machine {
 
 function cannot(provider: PageProvider, what: string): SpillwayError {
   return new SpillwayError('ENOSYS', `page provider ${provider.name} cannot ${what}`)
-}
-
-/** The page columns hold 32-bit numbers. */
-const maxPages = 2 ** 32
-
-/** Chunks of at most 1 GiB, whatever the page size. */
-function maxOrderOf(pageSizeBytes: number): number {
-  return Math.log2(1024 ** 3 / pageSizeBytes)
-}
-
-function assertOrder(order: number, highest: number, name = 'maxOrder'): void {
-  if (Number.isInteger(order) && order >= 0 && order <= highest) return
-  throw new RangeError(`${name} is ${order}; it must be an integer from 0 to ${highest}`)
-}
-
-function assertLimit(limitBytes: number, pageSizeBytes: number, maxOrder: number): void {
-  const chunkBytes = pageSizeBytes * 2 ** maxOrder
-  if (limitBytes >= chunkBytes) return
-  throw new RangeError(
-    `limitBytes is ${limitBytes}; it must be at least one chunk of ${chunkBytes} bytes (2^maxOrder pages; lower maxOrder)`,
-  )
-}
-
-function assertOneOf(value: string, allowed: readonly string[], name: string): void {
-  if (!allowed.includes(value)) throw new TypeError(`${name} is ${value}; it can be ${allowed.join(', ')}`)
 }

@@ -1,8 +1,9 @@
 import type { TransferOptions } from '@spillway/core'
 import { abortError } from '@spillway/core'
 import { pace, sliceBytes } from '../pace.ts'
+import type { BufferState } from '../residency/buffer-state.ts'
 import type { Holder } from '../residency/hold.ts'
-import type { BufferState, Residents } from '../residency/residents.ts'
+import type { Residents } from '../residency/residents.ts'
 import { filling, notReady } from '../table/chunks.ts'
 import { closedBuffer } from './closed.ts'
 

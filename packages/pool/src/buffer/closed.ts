@@ -1,5 +1,5 @@
 import { SpillwayError } from '@spillway/core'
-import type { BufferState } from '../residency/residents.ts'
+import type { BufferState } from '../residency/buffer-state.ts'
 
 /** `EBADF` for a buffer that was freed, or whose pool was closed. */
 export function closedBuffer(buffer: BufferState): SpillwayError {

@@ -1,42 +1,22 @@
 import { assertKnownOptions, type Backup, SpillwayError } from '@spillway/core'
 import type { Machine } from '../machine.ts'
-import type { BufferState } from '../residency/residents.ts'
+import type { BufferState } from '../residency/buffer-state.ts'
 import { bytesOf } from './access.ts'
 import { closedBuffer } from './closed.ts'
 import { watch } from './debug.ts'
+import {
+  type AccessOptions,
+  type Advice,
+  advices,
+  type CopyOptions,
+  type PiecesOptions,
+  type PinOptions,
+  pinOptions,
+  type RangeOptions,
+} from './options.ts'
 import { Pin, type PinOwner } from './pin.ts'
 import { copyBetween, readableOf, readPieces, writableOf } from './streams.ts'
 import type { BackupOptions, RestoreOptions, TransferResult } from './transfers.ts'
-
-export interface AccessOptions {
-  /** Stops the call before its next piece of work: `EINTR`. What it did so far stays done. */
-  readonly signal?: AbortSignal | undefined
-}
-
-export interface RangeOptions extends AccessOptions {
-  /** First byte. Default 0. */
-  readonly offset?: number | undefined
-  /** Number of bytes. Default: up to the buffer's end. */
-  readonly length?: number | undefined
-}
-
-export interface CopyOptions extends RangeOptions {
-  /** Where the first byte goes in the target. Default 0. */
-  readonly targetOffset?: number | undefined
-}
-
-export interface PiecesOptions extends RangeOptions {
-  /** Size of each piece but the last. Default 1 MiB. */
-  readonly pieceBytes?: number | undefined
-}
-
-export interface PinOptions extends RangeOptions {
-  /** The memory will be written to. Default false: pages that are only read keep their stored copy. */
-  readonly write?: boolean | undefined
-}
-
-/** What the application expects to do with a buffer. */
-export type Advice = 'normal' | 'random' | 'sequential' | 'willneed' | 'dontneed' | 'purgeable'
 
 /**
  * Bytes that may be more than memory holds. Made by `pool.allocate`; takes memory page by page when it is touched, gives it
@@ -347,6 +327,3 @@ export class PagedBuffer implements AsyncDisposable {
     )
   }
 }
-
-const advices: readonly Advice[] = ['normal', 'random', 'sequential', 'willneed', 'dontneed', 'purgeable']
-const pinOptions: ReadonlySet<string> = new Set(['offset', 'length', 'write', 'signal'])

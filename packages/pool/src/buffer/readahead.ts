@@ -1,6 +1,7 @@
+import type { BufferState } from '../residency/buffer-state.ts'
 import type { Holder } from '../residency/hold.ts'
 import type { Reclaim } from '../residency/reclaim.ts'
-import type { BufferState, Residents } from '../residency/residents.ts'
+import type { Residents } from '../residency/residents.ts'
 import type { Access } from './access.ts'
 
 /**

@@ -1,5 +1,5 @@
 import type { Machine } from '../machine.ts'
-import type { BufferState } from '../residency/residents.ts'
+import type { BufferState } from '../residency/buffer-state.ts'
 import { busy, dirty, notReady, scattered, unevictable } from '../table/chunks.ts'
 
 /**

@@ -1,5 +1,6 @@
 import { cachings } from '../providers/provider.ts'
-import type { BufferState, Residents } from './residents.ts'
+import type { BufferState } from './buffer-state.ts'
+import type { Residents } from './residents.ts'
 
 /**
  * Gives new chunks the caching of their buffer (T24). Chunks from the system are gathered, and converted in one call when

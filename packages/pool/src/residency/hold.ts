@@ -1,9 +1,12 @@
 import { abortError, SpillwayError, type TransferOptions } from '@spillway/core'
 import { trace } from '../introspection/trace.ts'
 import { busy, dirty, filling, notReady, partial, writeback, zeroed } from '../table/chunks.ts'
+import type { BufferState } from './buffer-state.ts'
 import { CachingConversion } from './caching-conversion.ts'
 import type { Fill } from './fill.ts'
-import type { BufferState, Residents } from './residents.ts'
+import { alignedStart, naturalOrder } from './placement.ts'
+import type { Residents } from './residents.ts'
+import { settledOrAborted } from './waiting.ts'
 
 /** What the holder is going to do. */
 export interface HoldOptions extends TransferOptions {
@@ -71,7 +74,7 @@ export class Holder {
       for (;;) {
         if (options.signal?.aborted) throw abortError(options.signal, { buffer: buffer.label })
         if (this.#collect(buffer, first, end, held) > 0)
-          await this.#bringIn(buffer, first, end, held, options.signal)
+          await this.#bringIn(buffer, first, end, held, options)
         const error = await this.#fillHeld(buffer, held, options)
         if (error !== undefined) throw error
         const other = this.#firstBlocked(held, options)
@@ -108,7 +111,7 @@ export class Holder {
     this.#release(buffer, held)
     this.running++
     try {
-      this.#install(buffer, first, end, held, missing)
+      this.#install(buffer, first, end, held, missing, true)
     } catch {
       this.letGo(buffer, held)
       return undefined
@@ -184,7 +187,7 @@ export class Holder {
     first: number,
     end: number,
     held: number[],
-    signal: AbortSignal | undefined,
+    options: TransferOptions,
   ): Promise<void> {
     const { limit, counters } = this.#residents
     let missing = this.#collect(buffer, first, end, held)
@@ -205,12 +208,12 @@ export class Holder {
       }
       try {
         const need = () => this.#fitting(buffer, held, this.#collect(buffer, first, end, held))
-        missing = await limit.claim(missing, need, signal, buffer, served)
+        missing = await limit.claim(missing, need, options.signal, buffer, served)
       } finally {
         if (!isServed) this.running++
       }
     }
-    this.#install(buffer, first, end, held, missing)
+    this.#install(buffer, first, end, held, missing, options.retryMayFail === true)
   }
 
   /** Throws `ENOMEM` when a range could not be resident even if nothing else were. */
@@ -226,7 +229,14 @@ export class Holder {
     )
   }
 
-  #install(buffer: BufferState, first: number, end: number, held: number[], charged: number): void {
+  #install(
+    buffer: BufferState,
+    first: number,
+    end: number,
+    held: number[],
+    charged: number,
+    retryMayFail: boolean,
+  ): void {
     const residents = this.#residents
     const { chunks, limit, pages } = residents
     const conversion = buffer.caching === 0 ? undefined : new CachingConversion(residents, buffer)
@@ -234,6 +244,7 @@ export class Holder {
     // Others may have brought in some of it since the charge, never taken away: all that was resident is held.
     this.#collect(buffer, first, end, held)
     const before = held.length
+    pages.retryMayFail = retryMayFail
     try {
       for (let page = first; page < end && left > 0; ) {
         let chunk = buffer.table.chunkAt(page)
@@ -253,6 +264,7 @@ export class Holder {
         residents.uninstall(chunk, conversion?.isConverted(chunk) ?? true)
       throw failure
     } finally {
+      pages.retryMayFail = false
       if (left > 0) limit.uncharge(left)
     }
   }
@@ -312,54 +324,4 @@ export class Holder {
 function noMemory(buffer: BufferState, page: number): SpillwayError {
   const fields = { buffer: buffer.label, page }
   return new SpillwayError('ENOMEM', `the page provider has no memory for buffer ${buffer.label}`, fields)
-}
-
-/**
- * The order of the chunk to make for a page that is not resident: the highest whose aligned range lies in its block and
- * has no resident page (T20). With `advise('random')` no larger than what the access covers.
- */
-function naturalOrder(buffer: BufferState, page: number, first: number, end: number): number {
-  const { table } = buffer
-  const start = page - (page % table.blockPages)
-  const blockEnd = table.blockEnd(page)
-  let order = Math.min(buffer.maxOrder, 31 - Math.clz32(blockEnd - start))
-  if (buffer.random) order = Math.min(order, 32 - Math.clz32(Math.min(end - first, table.blockPages) - 1))
-  for (; order > 0; order--) {
-    const from = alignedStart(buffer, page, order)
-    const to = from + (1 << order)
-    if (to <= blockEnd && !hasResident(buffer, from, to)) break
-  }
-  return order
-}
-
-function alignedStart(buffer: BufferState, page: number, order: number): number {
-  const start = page - (page % buffer.table.blockPages)
-  return start + ((page - start) & ~((1 << order) - 1))
-}
-
-function hasResident(buffer: BufferState, from: number, to: number): boolean {
-  const { table } = buffer
-  for (let page = from; page < to; page += table.foundPages) {
-    table.look(page, to)
-    if (table.found === 'chunk') return true
-  }
-  return false
-}
-
-/** Waits for a promise that never rejects, or for the signal. */
-export async function settledOrAborted(
-  settled: Promise<void>,
-  signal: AbortSignal | undefined,
-  buffer: string,
-): Promise<void> {
-  if (signal === undefined) return settled
-  if (signal.aborted) throw abortError(signal, { buffer })
-  const { promise, reject } = Promise.withResolvers<never>()
-  const abort = () => reject(abortError(signal, { buffer }))
-  signal.addEventListener('abort', abort, { once: true })
-  try {
-    await Promise.race([settled, promise])
-  } finally {
-    signal.removeEventListener('abort', abort)
-  }
 }

@@ -1,8 +1,9 @@
-import { type BackupPagesOptions, type HandleRun, isSpillwayError } from '@spillway/core'
+import type { BackupPagesOptions, HandleRun } from '@spillway/core'
 import { trace } from '../introspection/trace.ts'
 import { busy, cleanList, partial, scattered, unevictable, writeback } from '../table/chunks.ts'
-import { located } from './failures.ts'
-import type { BufferState, Residents, StoredDestination } from './residents.ts'
+import type { BufferState } from './buffer-state.ts'
+import { isFull, located } from './failures.ts'
+import type { Residents, StoredDestination } from './residents.ts'
 import type { Store } from './store.ts'
 
 /** How a batch of chunks leaves memory. */
@@ -83,6 +84,8 @@ export class Writeback {
       }
       error = result.error
       if (error !== undefined) counters.backupFailures++
+      // To clean one chunk at the price of another gains nothing.
+      if (options.destination === 'stay') break
     } while (isFull(error) && this.#dropRedundant(store, pageCount - storedPages) > 0)
     if (error !== undefined) error = this.#locate(store, chunks, storedPages, error)
     if (trace.backup.hasSubscribers) {
@@ -97,6 +100,7 @@ export class Writeback {
     const handles = new HandleCursor(batch.handles)
     let left = batch.storedPages
     let evictedPages = 0
+    const staying: number[] = []
     for (const chunk of batch.chunks) {
       const count = chunks.pageCount(chunk)
       const stored = Math.min(left, count)
@@ -104,12 +108,15 @@ export class Writeback {
       if (stored === count) {
         this.#keep(chunk, count, handles)
         if (this.#leave(chunk, destination)) evictedPages += count
+        else if (chunks.pins[chunk] === 0) staying.push(chunk)
       } else if (stored > 0) {
         evictedPages += this.#leavePartly(batch.store, chunk, stored, handles)
       } else {
         this.#settle(chunk)
       }
     }
+    // At the cold end, in the order that they had.
+    for (const chunk of staying.reverse()) chunks.moveToCold(chunk, this.#residents.listOf(chunk))
     counters.evictedDirtyPages += evictedPages
     this.#settled()
     return { evictedPages, storedPages: batch.storedPages, error: batch.error }
@@ -203,10 +210,7 @@ export class Writeback {
     const { chunks } = this.#residents
     this.#settle(chunk)
     if (chunks.pins[chunk]! > 0) return false
-    if (destination === 'stay') {
-      chunks.moveToCold(chunk, this.#residents.listOf(chunk))
-      return false
-    }
+    if (destination === 'stay') return false
     this.#residents.evict(chunk, destination)
     return true
   }
@@ -284,8 +288,4 @@ class HandleCursor {
     }
     return first
   }
-}
-
-function isFull(error: Error | undefined): boolean {
-  return isSpillwayError(error) && (error.code === 'ENOSPC' || error.code === 'EDQUOT')
 }

@@ -1,0 +1,41 @@
+export interface AccessOptions {
+  /** Stops the call before its next piece of work: `EINTR`. What it did so far stays done. */
+  readonly signal?: AbortSignal | undefined
+}
+
+export interface RangeOptions extends AccessOptions {
+  /** First byte. Default 0. */
+  readonly offset?: number | undefined
+  /** Number of bytes. Default: up to the buffer's end. */
+  readonly length?: number | undefined
+}
+
+export interface CopyOptions extends RangeOptions {
+  /** Where the first byte goes in the target. Default 0. */
+  readonly targetOffset?: number | undefined
+}
+
+export interface PiecesOptions extends RangeOptions {
+  /** Size of each piece but the last. Default 1 MiB. */
+  readonly pieceBytes?: number | undefined
+}
+
+export interface PinOptions extends RangeOptions {
+  /** The memory will be written to. Default false: pages that are only read keep their stored copy. */
+  readonly write?: boolean | undefined
+}
+
+/** What the application expects to do with a buffer. */
+export type Advice = 'normal' | 'random' | 'sequential' | 'willneed' | 'dontneed' | 'purgeable'
+
+/** All of them. */
+export const advices: readonly Advice[] = [
+  'normal',
+  'random',
+  'sequential',
+  'willneed',
+  'dontneed',
+  'purgeable',
+]
+/** The options that `pin` knows. */
+export const pinOptions: ReadonlySet<string> = new Set(['offset', 'length', 'write', 'signal'])

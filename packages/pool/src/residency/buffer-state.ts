@@ -1,0 +1,58 @@
+import type { Caching } from '../providers/provider.ts'
+import { cachings } from '../providers/provider.ts'
+import { PageTable } from '../table/page-table.ts'
+import type { Store } from './store.ts'
+
+/** A buffer as the machinery sees it. */
+export class BufferState {
+  readonly id: number
+  readonly label: string
+  readonly sizeBytes: number
+  readonly table: PageTable
+  readonly maxOrder: number
+  store: Store | undefined
+  caching: number
+  /** Its chunks are mapped for a device while they are held. */
+  readonly deviceMapped: boolean
+  /** Pins that the application holds, and operations that are under way. */
+  userPins = 0
+  operations = 0
+  /** Nothing new begins; set by `free` and `close`. */
+  closing = false
+  purgeable = false
+  /** Content was given up since the application was last told. */
+  purged = false
+  /** Chunks are no larger than an access: `advise('random')`. */
+  random = false
+  /** It is read from front to back: `advise('sequential')`. */
+  sequential = false
+  /** Where the last access ended, and how many in a row began where the one before had ended. */
+  nextOffset = 0
+  streak = 0
+  /** A readahead is under way. */
+  readahead = false
+  /** Ends the watch for a buffer that is never freed. */
+  watch: object | undefined
+  /** Resolved when `operations` falls to 0. */
+  idle: PromiseWithResolvers<void> | undefined
+
+  constructor(
+    id: number,
+    label: string,
+    sizeBytes: number,
+    pageCount: number,
+    maxOrder: number,
+    store: Store | undefined,
+    caching: Caching,
+    deviceMapped: boolean,
+  ) {
+    this.id = id
+    this.label = label
+    this.sizeBytes = sizeBytes
+    this.table = new PageTable(pageCount, 1 << maxOrder)
+    this.maxOrder = maxOrder
+    this.store = store
+    this.caching = cachings.indexOf(caching)
+    this.deviceMapped = deviceMapped
+  }
+}

@@ -1,0 +1,33 @@
+import type { BufferState } from './buffer-state.ts'
+
+/**
+ * The order of the chunk to make for a page that is not resident: the highest whose aligned range lies in its block and
+ * has no resident page (T20). With `advise('random')` no larger than what the access covers.
+ */
+export function naturalOrder(buffer: BufferState, page: number, first: number, end: number): number {
+  const { table } = buffer
+  const start = page - (page % table.blockPages)
+  const blockEnd = table.blockEnd(page)
+  let order = Math.min(buffer.maxOrder, 31 - Math.clz32(blockEnd - start))
+  if (buffer.random) order = Math.min(order, 32 - Math.clz32(Math.min(end - first, table.blockPages) - 1))
+  for (; order > 0; order--) {
+    const from = alignedStart(buffer, page, order)
+    const to = from + (1 << order)
+    if (to <= blockEnd && !hasResident(buffer, from, to)) break
+  }
+  return order
+}
+
+export function alignedStart(buffer: BufferState, page: number, order: number): number {
+  const start = page - (page % buffer.table.blockPages)
+  return start + ((page - start) & ~((1 << order) - 1))
+}
+
+function hasResident(buffer: BufferState, from: number, to: number): boolean {
+  const { table } = buffer
+  for (let page = from; page < to; page += table.foundPages) {
+    table.look(page, to)
+    if (table.found === 'chunk') return true
+  }
+  return false
+}
