@@ -93,7 +93,7 @@ function parseThreshold(text: string): number {
 }
 
 function heading(run: RunResult): string {
-  return `${run.date}  commit ${run.commit}  Node ${run.node}  ${run.machine.processor} × ${run.machine.processors}`
+  return `${run.date}  commit ${run.commit}  Node ${run.nodeVersion}  ${run.machine.processor} × ${run.machine.processors}`
 }
 
 /** The ceilings of both runs: when they differ, so did the machine. */

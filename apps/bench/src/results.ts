@@ -76,7 +76,7 @@ export interface Machine {
 export interface RunResult {
   readonly resultVersion: number
   readonly date: string
-  readonly node: string
+  readonly nodeVersion: string
   readonly commit: string
   readonly machine: Machine
   readonly settings: {

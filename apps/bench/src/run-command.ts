@@ -193,7 +193,7 @@ function assembleRun(
   return {
     resultVersion,
     date: new Date().toISOString(),
-    node: process.version,
+    nodeVersion: process.version,
     commit: currentCommit(),
     machine: describeMachine(options.directory),
     settings: {

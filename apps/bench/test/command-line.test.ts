@@ -69,7 +69,7 @@ describe('run', () => {
 
     const run = JSON.parse(readFileSync(json, 'utf8')) as RunResult
     expect(run).toMatchObject({
-      node: process.version,
+      nodeVersion: process.version,
       failedCases: [],
       machine: { processors: expect.any(Number) },
     })

@@ -83,7 +83,7 @@ export function madeUpRun(cases: readonly CaseResult[], ceilings: Record<string,
   return {
     resultVersion,
     date: '2026-01-02T03:04:05.000Z',
-    node: 'v26.0.0',
+    nodeVersion: 'v26.0.0',
     commit: 'abcdef123456',
     machine: {
       processor: 'A processor',

@@ -63,7 +63,16 @@ export interface CaseFindings {
 }
 
 /** Phases of a case, in order. */
-export const casePhases = ['start', 'whole buffers', 'load', 'warm-up', 'rounds', 'verify', 'end'] as const
+export const casePhases = [
+  'start',
+  'whole buffers',
+  'single pages',
+  'load',
+  'warm-up',
+  'rounds',
+  'verify',
+  'end',
+] as const
 export type CasePhase = (typeof casePhases)[number]
 
 /** What the process of a case tells its parent. */

@@ -143,6 +143,7 @@ class CaseRun {
   }
 
   #pageRestores(pool: Pool): Promise<PageRestoreFigures> {
+    this.#phase('single pages')
     const { pageSizeBytes, limitBytes } = this.#order
     return measurePageRestores({
       pool,

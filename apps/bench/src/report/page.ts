@@ -51,7 +51,7 @@ function header(run: RunResult): string {
   const facts: [string, string][] = [
     ['measured', `${run.date.replace('T', ' ').slice(0, 16)} UTC, ${run.seconds.toFixed(0)} s`],
     ['commit', run.commit],
-    ['Node', run.node],
+    ['Node', run.nodeVersion],
     [
       'machine',
       `${machine.processors} × ${machine.processor}, ${formatByteSize(machine.memoryBytes)} memory, ${machine.system}`,
