@@ -33,7 +33,8 @@ function sortedStarts(memory: Buffer): Uint32Array {
     halves[half++] = memory.readUInt32BE(start)
   }
   keys.sort()
-  const starts = halves.filter((_, half) => half % 2 === 0)
+  const starts = new Uint32Array(keys.length)
+  for (let place = 0; place < starts.length; place++) starts[place] = halves[2 * place]
   for (let first = 0, end = 0; first < starts.length; first = end) {
     while (end < starts.length && halves[2 * end + 1] === halves[2 * first + 1]) end++
     if (end > first + 1) starts.subarray(first, end).sort((a, b) => compareRecords(memory, a, memory, b))
