@@ -68,8 +68,6 @@ export class Store {
     pageCount: number,
     options: BackupPagesOptions,
   ): Promise<BackupResult> {
-    // Space that was given up is space that this call may need.
-    if (this.#dropping !== undefined || this.#pending.length > 0) await this.settled()
     try {
       const result = await this.backup.backupPages(spans, options)
       const stored = countHandles(result.handles)
@@ -103,6 +101,11 @@ export class Store {
     } catch (failure) {
       return { copied: 0, error: asError(failure) }
     }
+  }
+
+  /** Whether pages that were given up are still to be released. */
+  get isDropping(): boolean {
+    return this.#dropping !== undefined
   }
 
   /** Releases stored pages, soon. */

@@ -86,7 +86,7 @@ export class Writeback {
       if (error !== undefined) counters.backupFailures++
       // To clean one chunk at the price of another gains nothing.
       if (options.destination === 'stay') break
-    } while (isFull(error) && this.#dropRedundant(store, pageCount - storedPages) > 0)
+    } while (isFull(error) && (await this.#makeRoom(store, pageCount - storedPages)))
     if (error !== undefined) error = this.#locate(store, chunks, storedPages, error)
     if (trace.backup.hasSubscribers) {
       trace.backup.publish({ pool: this.#residents.poolName, backup: store.name, pages: storedPages, error })
@@ -137,6 +137,13 @@ export class Writeback {
   /** Whether memory has pages that are stored too, so that a full backup could be made room in. */
   hasRedundant(store: Store): boolean {
     return this.#eachRedundant(store, () => false)
+  }
+
+  /** A full backup: whether it is worth trying again, after what was given up is released or more is given up. */
+  async #makeRoom(store: Store, wanted: number): Promise<boolean> {
+    const waits = store.isDropping
+    if (waits) await store.settled()
+    return waits || this.#dropRedundant(store, wanted) > 0
   }
 
   /**
