@@ -1,3 +1,4 @@
+import { backends } from '../backends.ts'
 import { workloads } from '../case/workloads.ts'
 import { backendMedian, judgeGoals, subjectsOf } from '../goals.ts'
 import { peers } from '../peers/registry.ts'
@@ -171,8 +172,12 @@ function memorySection(run: RunResult): string {
     const shared = Math.max(
       ...run.cases.filter((each) => each.backend === backend).map((each) => each.memory.peakSharedBytes),
     )
-    const note =
-      shared > 0 ? `; the store itself, shared memory, took up to ${formatByteSize(shared)} more` : ''
+    const inProcess = backends.find(({ name }) => name === backend.split(/[:+]/)[0])?.storesInProcess ?? false
+    const note = inProcess
+      ? '; the store itself is memory of the process, and is part of the line'
+      : shared > 0
+        ? `; the store itself, shared memory, took up to ${formatByteSize(shared)} more`
+        : ''
     return [
       `<figure>${chart}<figcaption><b>${escapeText(backend)}</b>${escapeText(note)}</figcaption></figure>`,
     ]
