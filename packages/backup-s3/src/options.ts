@@ -1,6 +1,7 @@
 import type { PutObjectCommandInput, S3Client } from '@aws-sdk/client-s3'
 import { assertByteCount, assertKnownOptions, assertPageSize, minPageSizeBytes } from '@spillway/core'
 import { normalizePrefix } from './keys.ts'
+import { assertName, atLeast, between, bytes, flag, positive, text } from './option-checks.ts'
 
 /** Settings of `PutObject` that are passed through as they are, for every object that is written. */
 export const objectSettingNames = [
@@ -277,48 +278,4 @@ function resolveCompaction(compaction: false | CompactionOptions | undefined): S
     maxAmplification: atLeast('compaction.maxAmplification', given.maxAmplification ?? 1.5, 1),
     bytesPerSecond: positive('compaction.bytesPerSecond', given.bytesPerSecond ?? 64 * mebibyte),
   }
-}
-
-function assertName(name: string, value: unknown): void {
-  if (typeof value !== 'string' || value === '') {
-    throw new TypeError(`${name} is ${JSON.stringify(value)}; it must be a string that is not empty`)
-  }
-}
-
-function text(name: string, value: unknown): string {
-  if (typeof value !== 'string') throw new TypeError(`${name} is ${String(value)}; it must be a string`)
-  return value
-}
-
-function flag(name: string, value: unknown): boolean {
-  if (typeof value !== 'boolean') throw new TypeError(`${name} is ${String(value)}; it must be true or false`)
-  return value
-}
-
-function atLeast(name: string, value: number, least: number, whole = false): number {
-  if (typeof value !== 'number' || !(value >= least) || (whole && !Number.isInteger(value))) {
-    throw new RangeError(
-      `${name} is ${value}; it must be a ${whole ? 'whole ' : ''}number of ${least} or more`,
-    )
-  }
-  return value
-}
-
-function positive(name: string, value: number): number {
-  if (typeof value !== 'number' || !(value > 0)) {
-    throw new RangeError(`${name} is ${value}; it must be more than 0`)
-  }
-  return value
-}
-
-function between(name: string, value: number, least: number, most: number): number {
-  if (atLeast(name, value, least) > most)
-    throw new RangeError(`${name} is ${value}; it must be at most ${most}`)
-  return value
-}
-
-function bytes(name: string, value: number, least: number, leastName: string): number {
-  assertByteCount(value, name)
-  if (value < least) throw new RangeError(`${name} is ${value}; it must be ${least} or more (${leastName})`)
-  return value
 }

@@ -14,6 +14,7 @@ import { type RangePart, RangeTarget } from './range-target.ts'
 import type { SegmentObject, SegmentTable } from './segment-table.ts'
 import type { S3Service } from './service.ts'
 import { serviceError } from './service-errors.ts'
+import { SpanCursor } from './span-cursor.ts'
 
 /**
  * Restores: calls of `copyPages` become as few ranged GETs as possible.
@@ -316,33 +317,6 @@ export class Restores {
 /** Pages of the part, from its first on, that hold their content. */
 function copiedPages(part: RangePart): number {
   return part.badPages.length > 0 ? part.badPages[0] : part.arrived
-}
-
-/** Cuts spans into pieces, in order. */
-export class SpanCursor {
-  readonly #spans: readonly Uint8Array[]
-  #span = 0
-  #offset = 0
-
-  constructor(spans: readonly Uint8Array[]) {
-    this.#spans = spans
-  }
-
-  take(bytes: number): Uint8Array[] {
-    const pieces: Uint8Array[] = []
-    for (let left = bytes; left > 0; ) {
-      const span = this.#spans[this.#span]
-      const piece = span.subarray(this.#offset, Math.min(this.#offset + left, span.byteLength))
-      pieces.push(piece)
-      left -= piece.byteLength
-      this.#offset += piece.byteLength
-      if (this.#offset === span.byteLength) {
-        this.#span++
-        this.#offset = 0
-      }
-    }
-    return pieces
-  }
 }
 
 function firstWithin(

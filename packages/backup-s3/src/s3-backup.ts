@@ -23,7 +23,7 @@ import { Compactor } from './compaction.ts'
 import { Deletions } from './deletions.ts'
 import { KeySpace } from './keys.ts'
 import type { Lease } from './lease.ts'
-import { CostLedger, type VerbCosts } from './ledger.ts'
+import { CostLedger } from './ledger.ts'
 import { ManifestKeeper } from './manifest-keeper.ts'
 import { openEpoch } from './opening.ts'
 import {
@@ -38,7 +38,7 @@ import { footerBytes, maxFooterBytes } from './segment-format.ts'
 import { type SegmentObject, SegmentTable } from './segment-table.ts'
 import { SegmentWriter } from './segment-writer.ts'
 import { S3Service } from './service.ts'
-import type { S3BackupStats } from './stats.ts'
+import { pageRequests, ratio, type S3BackupStats } from './stats.ts'
 import { deleteAll, type SweepOptions, type SweepReport, sweep } from './sweep.ts'
 
 /** How long a service that said it is full is believed. */
@@ -330,14 +330,4 @@ export class S3Backup implements Backup {
       handle: notLive,
     })
   }
-}
-
-function pageRequests({ requests, housekeeping }: VerbCosts): number {
-  return requests - housekeeping
-}
-
-/** 1 when there is nothing of either, Infinity when there is something for nothing. */
-function ratio(amount: number, ideal: number): number {
-  if (ideal > 0) return amount / ideal
-  return amount === 0 ? 1 : Number.POSITIVE_INFINITY
 }

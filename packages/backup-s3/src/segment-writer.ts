@@ -13,11 +13,11 @@ import type { Deletions } from './deletions.ts'
 import { handleOf } from './handles.ts'
 import type { KeySpace } from './keys.ts'
 import type { Settings } from './options.ts'
-import { SpanCursor } from './restores.ts'
 import { SegmentBuilder, sliceBytes } from './segment-builder.ts'
 import { type SegmentTable, segmentObject } from './segment-table.ts'
 import type { S3Service } from './service.ts'
 import { serviceError } from './service-errors.ts'
+import { SpanCursor } from './span-cursor.ts'
 
 /**
  * Backups: calls of `backupPages` become as few objects as possible.

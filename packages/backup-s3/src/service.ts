@@ -9,19 +9,16 @@ import {
 } from '@aws-sdk/client-s3'
 import { isSpillwayError, SpillwayError } from '@spillway/core'
 import { checksumHeader } from './checksum.ts'
-import type { CostLedger, RequestVerb } from './ledger.ts'
+import type { CostLedger } from './ledger.ts'
 import type { Settings } from './options.ts'
+import { type Attempt, RequestSender } from './request-sender.ts'
 import { readBody } from './response-body.ts'
-import { type PageRequestOptions, type ResponseSink, responseSink } from './response-sink.ts'
+import type { ResponseSink } from './response-sink.ts'
 import { RetryPolicy, type RetryScope } from './retry.ts'
 import { mayHaveHappened, serviceError, serviceName, statusOf } from './service-errors.ts'
-import { delay, Semaphore, TokenBucket } from './waiting.ts'
+import { Semaphore } from './waiting.ts'
 
-/**
- * The requests that the backup makes, each with its timeouts, counted in the ledger, held to the rate limit, with
- * errors of the closed union. The client's own retries are switched off for them, since the backup decides on its own
- * what is worth repeating (retry.ts); the client itself is not changed.
- */
+/** The operations that the backup is made of, in its own terms. Single requests: request-sender.ts. */
 
 export interface StoredObject {
   readonly key: string
@@ -58,26 +55,6 @@ export interface RangeRequest {
   readonly signal: AbortSignal
 }
 
-interface Attempt {
-  readonly what: string
-  readonly signal?: AbortSignal | undefined
-  readonly bytesSent?: number
-  readonly bytesExpected?: number
-  readonly timeoutMs?: number
-  readonly free?: boolean
-  readonly sink?: ResponseSink
-  readonly sha256?: string | undefined
-}
-
-/** Marks a failure of one attempt so that the SDK's retry middleware does not recognise it and gives it to us. */
-class AttemptFailure extends Error {
-  readonly failure: unknown
-  constructor(failure: unknown) {
-    super('attempt failed')
-    this.failure = failure
-  }
-}
-
 const identityKey = 'spillway'
 
 /** Answers to DeleteObjects of services that lack it, or that want a Content-MD5, which the SDK no longer sends. */
@@ -91,35 +68,21 @@ const unsupportedDeletes = new Set([
   'BadRequest',
 ])
 
-// The middleware of a command is typed by its input and output; what is added here is the same for all of them.
-interface AnyCommand {
-  readonly middlewareStack: {
-    add(middleware: unknown, options: { step: 'build'; name: string }): void
-    addRelativeTo(
-      middleware: unknown,
-      options: { relation: 'before'; toMiddleware: string; name: string },
-    ): void
-  }
-}
-type Next = (args: { request: { headers: Record<string, string> } }) => Promise<unknown>
-
 export class S3Service {
   readonly retry: RetryPolicy
   readonly #settings: Settings
   readonly #ledger: CostLedger
-  readonly #pace: TokenBucket | undefined
+  readonly #requests: RequestSender
   readonly #readSettings: Record<string, unknown>
   #sendsChecksums: boolean | undefined
   #bareEtags = false
   #deletesOneByOne = false
-  #clockCorrected = false
 
   constructor(settings: Settings, ledger: CostLedger) {
     this.#settings = settings
     this.#ledger = ledger
     this.retry = new RetryPolicy(settings)
-    const rate = settings.maxRequestsPerSecond
-    this.#pace = Number.isFinite(rate) ? new TokenBucket(rate, Math.max(1, rate / 10)) : undefined
+    this.#requests = new RequestSender(settings, ledger)
     const { SSECustomerAlgorithm, SSECustomerKey, SSECustomerKeyMD5, ExpectedBucketOwner, RequestPayer } =
       settings.objectSettings
     this.#readSettings = {
@@ -167,7 +130,7 @@ export class S3Service {
       ...(checksum === undefined ? {} : { ChecksumCRC32: checksumHeader(checksum) }),
     })
     const unsigned = this.#settings.payloadSigning === 'unsigned'
-    const answer = await this.#send('put', command, {
+    const answer = await this.#requests.send('put', command, {
       what: `writing ${key}`,
       signal: options.signal,
       bytesSent: body.byteLength,
@@ -181,7 +144,7 @@ export class S3Service {
   /** Overwrites a small object: the lease. */
   async overwrite(key: string, body: Uint8Array, scope: RetryScope): Promise<void> {
     await this.retry.run(scope, () =>
-      this.#send(
+      this.#requests.send(
         'put',
         new PutObjectCommand({
           ...this.#settings.objectSettings,
@@ -203,7 +166,7 @@ export class S3Service {
     const { offset = 0, bytes } = scope
     return this.#unlessMissing(
       this.retry.run(scope, async () => {
-        const answer = await this.#send(
+        const answer = await this.#requests.send(
           'get',
           new GetObjectCommand({
             ...this.#readSettings,
@@ -236,7 +199,7 @@ export class S3Service {
   ): Promise<ObjectInfo | undefined> {
     return this.#unlessMissing(
       this.retry.run(scope, async () => {
-        const answer = await this.#send(
+        const answer = await this.#requests.send(
           'head',
           new HeadObjectCommand({ ...this.#readSettings, Bucket: this.#settings.bucket, Key: key }),
           { what: `looking for ${key}`, signal: scope.signal, free: scope.free ?? false },
@@ -263,7 +226,7 @@ export class S3Service {
       ...(etag === undefined ? {} : { IfMatch: etag }),
     })
     const attempt: Attempt = { what: `reading ${key}`, signal, sink, bytesExpected: bytes }
-    const answer = await this.#send('get', command, attempt).catch((error: Error) => {
+    const answer = await this.#requests.send('get', command, attempt).catch((error: Error) => {
       // Ceph compares an ETag with its quotes, and then nothing ever matches.
       if (etag?.includes('"') && statusOf(error.cause ?? {}) === 412) this.#bareEtags = true
       throw error
@@ -298,7 +261,7 @@ export class S3Service {
     let token: string | undefined
     do {
       const answer = await this.retry.run(scope, () =>
-        this.#send(
+        this.#requests.send(
           'list',
           new ListObjectsV2Command({
             Bucket: this.#settings.bucket,
@@ -326,7 +289,7 @@ export class S3Service {
     const what = `deleting ${keys.length} objects`
     const failed = new Map<string, Error>()
     try {
-      const answer = await this.#send('delete', command, { what, signal, free: true })
+      const answer = await this.#requests.send('delete', command, { what, signal, free: true })
       for (const { Key, Code, Message } of answer.Errors ?? []) {
         if (Key === undefined || Code === 'NoSuchKey') continue
         const failure = Object.assign(new Error(Message ?? Code ?? ''), { name: Code ?? 'Error' })
@@ -354,81 +317,9 @@ export class S3Service {
   /** One DeleteObject; no error when the object is not there. */
   async deleteOne(key: string, signal?: AbortSignal): Promise<void> {
     const command = new DeleteObjectCommand({ Bucket: this.#settings.bucket, Key: key })
-    await this.#unlessMissing(this.#send('delete', command, { what: `deleting ${key}`, signal, free: true }))
-  }
-
-  async #send<Out>(
-    verb: RequestVerb,
-    command: object & { readonly middlewareStack: unknown; resolveMiddleware: (...args: never[]) => unknown },
-    attempt: Attempt,
-  ): Promise<Out & ServiceAnswer> {
-    const { client, name, firstByteTimeoutMs, connectTimeoutMs, bodyTimeoutMs } = this.#settings
-    const { what, signal, bytesSent = 0, timeoutMs = firstByteTimeoutMs } = attempt
-    signal?.throwIfAborted()
-    if (!attempt.free) this.#ledger.assertBudget(verb, attempt.bytesExpected ?? bytesSent)
-    const wait = this.#pace?.take() ?? 0
-    if (wait > 0) await delay(wait, signal)
-    const { middlewareStack } = command as unknown as AnyCommand
-    const once = (next: Next) => async (args: Parameters<Next>[0]) => {
-      this.#ledger.sent(verb, bytesSent, attempt.free ?? false)
-      try {
-        return await next(args)
-      } catch (failure) {
-        throw new AttemptFailure(failure)
-      }
-    }
-    middlewareStack.addRelativeTo(once, {
-      relation: 'before',
-      toMiddleware: 'httpSigningMiddleware',
-      name: 'spillwayAttempt',
-    })
-    if (attempt.sha256 !== undefined) {
-      const sha256 = attempt.sha256
-      const addHash = (next: Next) => (args: Parameters<Next>[0]) => {
-        args.request.headers['x-amz-content-sha256'] = sha256
-        return next(args)
-      }
-      middlewareStack.add(addHash, { step: 'build', name: 'spillwayPayloadHash' })
-    }
-    const controller = new AbortController()
-    const stop = (reason: unknown) => controller.abort(reason)
-    const onAbort = () => stop(signal!.reason)
-    signal?.addEventListener('abort', onAbort, { once: true })
-    const timer = setTimeout(() => {
-      if (attempt.sink?.isComplete) return
-      stop(new SpillwayError('ETIMEDOUT', `${what}: no answer within ${timeoutMs} ms`, { backup: name }))
-    }, timeoutMs)
-    const options: PageRequestOptions & { abortSignal: AbortSignal } = {
-      abortSignal: controller.signal,
-      connectTimeoutMs,
-      bodyTimeoutMs,
-      ...(attempt.sink === undefined ? {} : { [responseSink]: timerStopping(attempt.sink, timer) }),
-    }
-    const aborted = new Promise<never>((_, reject) => {
-      controller.signal.addEventListener('abort', () => reject(controller.signal.reason), { once: true })
-    })
-    aborted.catch(() => {})
-    try {
-      // Raced, because a client that waits for its credentials or a socket does not look at the signal.
-      const sending = client.send(command as never, options as never) as unknown as Promise<
-        Out & ServiceAnswer
-      >
-      sending.catch(() => {})
-      return await Promise.race([sending, aborted])
-    } catch (error) {
-      const failure = error instanceof AttemptFailure ? error.failure : error
-      if (!signal?.aborted) this.#ledger.failed(verb)
-      if (controller.signal.aborted) throw controller.signal.reason
-      if (serviceName(failure) === 'RequestTimeTooSkewed' && !this.#clockCorrected) {
-        // The client has taken over the service's clock from this answer; the next request fits.
-        this.#clockCorrected = true
-        throw new SpillwayError('EAGAIN', `${what}: the clocks differ`, { backup: name, cause: failure })
-      }
-      throw serviceError(failure, what, name)
-    } finally {
-      clearTimeout(timer)
-      signal?.removeEventListener('abort', onAbort)
-    }
+    await this.#unlessMissing(
+      this.#requests.send('delete', command, { what: `deleting ${key}`, signal, free: true }),
+    )
   }
 
   async #mayChecksum(): Promise<boolean> {
@@ -465,34 +356,5 @@ export class S3Service {
   #vanished(cause: unknown): SpillwayError {
     const text = 'the service says that the object exists, and then that it does not'
     return new SpillwayError('EIO', text, { backup: this.#settings.name, cause, retryable: true })
-  }
-}
-
-interface ServiceAnswer {
-  readonly $metadata: { readonly httpStatusCode?: number }
-  readonly ETag?: string
-  readonly Body?: unknown
-  readonly ContentLength?: number
-  readonly ContentRange?: string
-  readonly LastModified?: Date
-  readonly Metadata?: Record<string, string>
-  readonly Contents?: readonly { Key?: string; Size?: number; LastModified?: Date }[]
-  readonly NextContinuationToken?: string
-  readonly Errors?: readonly { Key?: string; Code?: string; Message?: string }[]
-}
-
-/** The sink, which ends the wait for the first byte when that comes. */
-function timerStopping(sink: ResponseSink, timer: NodeJS.Timeout): ResponseSink {
-  return {
-    begin(head) {
-      clearTimeout(timer)
-      return sink.begin(head)
-    },
-    memory: () => sink.memory(),
-    filled: (bytes) => sink.filled(bytes),
-    write: (chunk) => sink.write(chunk),
-    get isComplete() {
-      return sink.isComplete
-    },
   }
 }

@@ -1,5 +1,5 @@
 import type { BackupStats } from '@spillway/core'
-import type { CostReport } from './ledger.ts'
+import type { CostReport, VerbCosts } from './ledger.ts'
 
 export interface S3BackupStats extends BackupStats {
   /** The folder under the prefix that this instance writes to. */
@@ -28,4 +28,15 @@ export interface S3BackupStats extends BackupStats {
   readonly leaseRenewals: number
   /** Segment buffers in use. */
   readonly bufferBytes: number
+}
+
+/** Requests that moved pages. */
+export function pageRequests({ requests, housekeeping }: VerbCosts): number {
+  return requests - housekeeping
+}
+
+/** 1 when there is nothing of either, Infinity when there is something for nothing. */
+export function ratio(amount: number, ideal: number): number {
+  if (ideal > 0) return amount / ideal
+  return amount === 0 ? 1 : Number.POSITIVE_INFINITY
 }

@@ -1,0 +1,47 @@
+import { assertByteCount } from '@spillway/core'
+
+/** Checks of single options: each returns the value, or throws an error that names it and says what would be right. */
+
+export function assertName(name: string, value: unknown): void {
+  if (typeof value !== 'string' || value === '') {
+    throw new TypeError(`${name} is ${JSON.stringify(value)}; it must be a string that is not empty`)
+  }
+}
+
+export function text(name: string, value: unknown): string {
+  if (typeof value !== 'string') throw new TypeError(`${name} is ${String(value)}; it must be a string`)
+  return value
+}
+
+export function flag(name: string, value: unknown): boolean {
+  if (typeof value !== 'boolean') throw new TypeError(`${name} is ${String(value)}; it must be true or false`)
+  return value
+}
+
+export function atLeast(name: string, value: number, least: number, whole = false): number {
+  if (typeof value !== 'number' || !(value >= least) || (whole && !Number.isInteger(value))) {
+    throw new RangeError(
+      `${name} is ${value}; it must be a ${whole ? 'whole ' : ''}number of ${least} or more`,
+    )
+  }
+  return value
+}
+
+export function positive(name: string, value: number): number {
+  if (typeof value !== 'number' || !(value > 0)) {
+    throw new RangeError(`${name} is ${value}; it must be more than 0`)
+  }
+  return value
+}
+
+export function between(name: string, value: number, least: number, most: number): number {
+  if (atLeast(name, value, least) > most)
+    throw new RangeError(`${name} is ${value}; it must be at most ${most}`)
+  return value
+}
+
+export function bytes(name: string, value: number, least: number, leastName: string): number {
+  assertByteCount(value, name)
+  if (value < least) throw new RangeError(`${name} is ${value}; it must be ${least} or more (${leastName})`)
+  return value
+}
