@@ -153,20 +153,28 @@ export class Machine {
       limit.chargedPages -= sinkBy
       limit.limitPages = limitPages
       await this.#fitInto(limitPages)
+    } else {
+      limit.limitPages = limitPages
+      pages.limitPages = limitPages
     }
-    limit.limitPages = limitPages
-    pages.limitPages = limitPages
     this.#pumpIfShort()
     limit.serveSoon()
   }
 
-  /** Gives memory back until so many pages are resident; idle memory of a slab that is in use may take chunks with it. */
+  /**
+   * Gives memory back until so many pages are resident, and lets no more become so; idle memory of a slab that is in use
+   * may take chunks with it.
+   */
   async #fitInto(limitPages: number): Promise<void> {
     const { limit, pages } = this
     const before = pages.limitPages
     for (;;) {
       const surplus = pages.residentPages - limitPages
-      if (surplus <= 0) return
+      if (surplus <= 0) {
+        // At once: whoever runs next may take memory.
+        pages.limitPages = limitPages
+        return
+      }
       if ((await this.reclaim.shrink(surplus)) > 0) continue
       limit.limitPages = before
       throw new SpillwayError(

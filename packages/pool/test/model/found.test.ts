@@ -56,25 +56,27 @@ describe('histories that failed once', () => {
   })
 
   it('I9, B12: the background reclaimer ends when the backup is full', async () => {
-    await using backup = memoryBackup({ capacityBytes: 8 * page })
-    await using pool = new Pool({ limitBytes: 16 * page, maxOrder: 0, provider: 'resizable', backup })
-    const buffer = await pool.allocate(16 * page)
-    await buffer.write(0, pattern(8 * page))
-    await buffer.backup()
-    await buffer.read(0, new Uint8Array(page))
-    await buffer.write(page, pattern(15 * page))
+    await using backup = memoryBackup({ capacityBytes: 2 * page })
+    await using pool = new Pool({ limitBytes: 18 * page, maxOrder: 0, provider: 'resizable', backup })
+    const stored = await pool.allocate(page)
+    await stored.write(0, pattern(page))
+    await stored.backup()
+    await stored.read(0, new Uint8Array(page))
+    const dirty = await pool.allocate(17 * page)
+    await dirty.write(0, pattern(17 * page))
     await pool.settled()
+    await new Promise((resolve) => setTimeout(resolve, 5))
+    // To store one page at the price of another's copy brings nothing.
+    expect(pool.stats().backupCalls).toBeLessThan(10)
     expect(pool.verify()).toEqual([])
-    expect(pool.stats().backupCalls).toBeLessThan(20)
   })
 
   it('T36, I9: a purge ends with EBUSY when somebody pins the buffer meanwhile', async () => {
     await using pool = new Pool({ limitBytes: 16 * page, maxOrder: 0, provider: 'resizable' })
     const buffer = await pool.allocate(4 * page)
-    await buffer.write(0, pattern(4 * page))
-    // The pin waits for nobody, so it is there before the purge has begun.
     const pinning = buffer.pin({ offset: 3 * page, length: page })
     const purging = buffer.purge()
+    purging.catch(() => {})
     using pin = await pinning
     await expect(purging).rejects.toMatchObject({ code: 'EBUSY' })
     expect(pin.bytes.byteLength).toBe(page)
