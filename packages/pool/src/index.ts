@@ -1,3 +1,4 @@
+export type { BackupOptions, Progress, RestoreOptions, TransferResult } from './buffer/call-progress.ts'
 export type {
   AccessOptions,
   Advice,
@@ -8,7 +9,6 @@ export type {
 } from './buffer/options.ts'
 export { PagedBuffer } from './buffer/paged-buffer.ts'
 export { type NumbersType, Pin } from './buffer/pin.ts'
-export type { BackupOptions, Progress, RestoreOptions, TransferResult } from './buffer/transfers.ts'
 export type { BufferDump, FreeListDump, PoolDump, StoreDump } from './introspection/dump.ts'
 export type { PoolStats } from './introspection/stats.ts'
 export type { TraceEvent } from './introspection/trace.ts'

@@ -1,9 +1,11 @@
 import { type Backup, SpillwayError } from '@spillway/core'
 import { Access } from './buffer/access.ts'
+import { Backups } from './buffer/backups.ts'
 import { closedBuffer } from './buffer/closed.ts'
 import { unwatch } from './buffer/debug.ts'
+import { Discards } from './buffer/discards.ts'
 import { Readahead } from './buffer/readahead.ts'
-import { Transfers } from './buffer/transfers.ts'
+import { Restores } from './buffer/restores.ts'
 import { Pages } from './memory/pages.ts'
 import { pace } from './pace.ts'
 import type { Caching, PageProvider } from './providers/provider.ts'
@@ -43,7 +45,9 @@ export class Machine {
   readonly writeback: Writeback
   readonly reclaim: Reclaim
   readonly access: Access
-  readonly transfers: Transfers
+  readonly backups: Backups
+  readonly restores: Restores
+  readonly discards: Discards
   readonly background: Background
   readonly readahead: Readahead
   readonly stores = new Map<Backup, Store>()
@@ -64,7 +68,9 @@ export class Machine {
     this.writeback = new Writeback(this.residents)
     this.reclaim = new Reclaim(this.residents, this.writeback, this.holder, whenFull, splitAlways)
     this.access = new Access(this.residents, this.holder, pageSizeBytes)
-    this.transfers = new Transfers(this.residents, this.holder, this.writeback, this.access, splitAlways)
+    this.backups = new Backups(this.residents, this.writeback, splitAlways)
+    this.restores = new Restores(this.residents, this.holder, this.access)
+    this.discards = new Discards(this.residents)
     this.background = new Background(this.residents, this.limit, this.reclaim, options.background)
     this.readahead = new Readahead(this.residents, this.holder, this.access, this.reclaim, pageSizeBytes)
     this.limit.onShort = () => this.reclaim.pump()
@@ -114,7 +120,7 @@ export class Machine {
       await state.idle.promise
     }
     await this.#offer(state)
-    await this.transfers.giveUp(state, 'idle')
+    await this.discards.giveUp(state, 'idle')
     this.residents.buffers.delete(state.id)
     await this.#endUse(state.store)
   }

@@ -2,8 +2,10 @@ import { assertKnownOptions, type Backup, SpillwayError } from '@spillway/core'
 import type { Machine } from '../machine.ts'
 import type { BufferState } from '../residency/buffer-state.ts'
 import { bytesOf } from './access.ts'
+import type { BackupOptions, RestoreOptions, TransferResult } from './call-progress.ts'
 import { closedBuffer } from './closed.ts'
 import { watch } from './debug.ts'
+import { assertMayLeave } from './discards.ts'
 import {
   type AccessOptions,
   type Advice,
@@ -16,7 +18,6 @@ import {
 } from './options.ts'
 import { Pin, type PinOwner } from './pin.ts'
 import { copyBetween, readableOf, readPieces, writableOf } from './streams.ts'
-import type { BackupOptions, RestoreOptions, TransferResult } from './transfers.ts'
 
 /**
  * Bytes that may be more than memory holds. Made by `pool.allocate`; takes memory page by page when it is touched, gives it
@@ -194,7 +195,7 @@ export class PagedBuffer implements AsyncDisposable {
   backup(options: BackupOptions = {}): Promise<TransferResult> {
     return this.#run(() => {
       assertKnownOptions(options, ['writeback', 'atomic', 'signal', 'onProgress', 'retryMayFail'], 'backup')
-      return this.#machine.transfers.backup(this.#state, options)
+      return this.#machine.backups.backup(this.#state, options)
     })
   }
 
@@ -207,7 +208,7 @@ export class PagedBuffer implements AsyncDisposable {
   restore(options: RestoreOptions = {}): Promise<TransferResult> {
     return this.#run(() => {
       assertKnownOptions(options, ['signal', 'onProgress', 'retryMayFail'], 'restore')
-      return this.#machine.transfers.restore(this.#state, options)
+      return this.#machine.restores.restore(this.#state, options)
     })
   }
 
@@ -216,8 +217,8 @@ export class PagedBuffer implements AsyncDisposable {
     return this.#run(async () => {
       const state = this.#state
       this.#assertNotPinned()
-      this.#machine.transfers.assertMayLeave(state)
-      const pages = await this.#machine.transfers.purge(state)
+      assertMayLeave(this.#machine.residents, state)
+      const pages = await this.#machine.discards.purge(state)
       await state.store?.settled()
       return { pages }
     })

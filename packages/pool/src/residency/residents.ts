@@ -90,6 +90,22 @@ export class Residents {
     this.chunks.flags[chunk]! |= referenced
   }
 
+  /** The first page of some chunk of a buffer that passes the test; goes through the buffer or through all chunks. */
+  findPage(buffer: BufferState, test: (chunk: number) => boolean): number | undefined {
+    const { table } = buffer
+    const { chunks } = this
+    if (table.residentPages === 0) return undefined
+    if (table.pageCount / table.blockPages > chunks.count) {
+      const chunk = chunks.find(buffer.id, test)
+      return chunk === 0 ? undefined : chunks.firstPage[chunk]!
+    }
+    for (let page = 0; page < table.pageCount; page += table.foundPages) {
+      table.look(page, table.pageCount)
+      if (table.found === 'chunk' && test(table.foundChunk)) return page
+    }
+    return undefined
+  }
+
   /** Moves a chunk that nobody holds to the list it now belongs to; where it is right already its age stays. */
   relist(chunk: number): void {
     const { chunks } = this

@@ -1,0 +1,223 @@
+import { abortError, SpillwayError } from '@spillway/core'
+import { pace } from '../pace.ts'
+import type { BufferState } from '../residency/buffer-state.ts'
+import type { Residents } from '../residency/residents.ts'
+import type { Store } from '../residency/store.ts'
+import type { StoredBatch, Writeback } from '../residency/writeback.ts'
+import { busy, dirty } from '../table/chunks.ts'
+import { type BackupOptions, CallProgress, pinnedError, type TransferResult } from './call-progress.ts'
+import { assertMayLeave } from './discards.ts'
+
+/**
+ * Backups of whole buffers. A call goes through the page table with a cursor and looks afresh after every wait, so that
+ * reclaim, accesses and other such calls may run beside it.
+ */
+export class Backups {
+  readonly #residents: Residents
+  readonly #writeback: Writeback
+  readonly #splitAlways: boolean
+  readonly #atomicBackups = new WeakMap<BufferState, Promise<void>>()
+
+  constructor(residents: Residents, writeback: Writeback, splitAlways: boolean) {
+    this.#residents = residents
+    this.#writeback = writeback
+    this.#splitAlways = splitAlways
+  }
+
+  /** Stores what is dirty and gives all memory of a buffer to the system. */
+  async backup(buffer: BufferState, options: BackupOptions): Promise<TransferResult> {
+    const store = await this.#gate(buffer)
+    if (options.signal?.aborted)
+      return { pages: 0, error: abortError(options.signal, { buffer: buffer.label }) }
+    if (options.atomic === true) return this.#backupAtomically(buffer, store, options)
+    const run = new CallProgress(buffer, options.onProgress)
+    const calls = new Set<Promise<void>>()
+    for (let page = 0; page < buffer.table.pageCount && run.error === undefined; ) {
+      if (options.signal?.aborted) run.stop(abortError(options.signal, { buffer: buffer.label, page }))
+      const begin = (chunks: readonly number[]) => {
+        const call = this.#writeback
+          .run(store, chunks, { ...options, destination: 'system', splitAlways: this.#splitAlways })
+          .then(({ evictedPages, error }) => {
+            calls.delete(call)
+            if (error !== undefined) run.stop(error)
+            run.add(evictedPages)
+          })
+        calls.add(call)
+      }
+      const batch = await this.#nextBatch(buffer, page, store.batchPages, run, calls.size === 0, true, begin)
+      page = batch.nextPage
+      if (calls.size >= store.callsInFlight || (batch.mustWait && calls.size > 0)) await Promise.race(calls)
+      const turn = pace()
+      if (turn !== undefined) await turn
+    }
+    await Promise.all(calls)
+    return run.result(this.#pinnedError(buffer, run))
+  }
+
+  /** One after the other for each buffer: each holds what it stored, and must not wait for what the other holds. */
+  #backupAtomically(buffer: BufferState, store: Store, options: BackupOptions): Promise<TransferResult> {
+    const before = this.#atomicBackups.get(buffer) ?? Promise.resolve()
+    const result = before.then(() => this.#storeAllOrNothing(buffer, store, options))
+    this.#atomicBackups.set(
+      buffer,
+      result.then(
+        () => {},
+        () => {},
+      ),
+    )
+    return result
+  }
+
+  async #storeAllOrNothing(
+    buffer: BufferState,
+    store: Store,
+    options: BackupOptions,
+  ): Promise<TransferResult> {
+    const run = new CallProgress(buffer, options.onProgress)
+    const batches: StoredBatch[] = []
+    const calls = new Set<Promise<void>>()
+    const pinned = this.#firstPinned(buffer)
+    if (pinned !== undefined) run.stop(pinned)
+    const own = new Set<number>()
+    const begin = (chunks: readonly number[]) => {
+      for (const chunk of chunks) own.add(chunk)
+      const call = this.#writeback
+        .store(store, chunks, { ...options, destination: 'system', splitAlways: this.#splitAlways })
+        .then((stored) => {
+          calls.delete(call)
+          batches.push(stored)
+          if (stored.error !== undefined) run.stop(stored.error)
+        })
+      calls.add(call)
+    }
+    const { pageCount } = buffer.table
+    for (let page = 0; page < pageCount && run.error === undefined; ) {
+      if (options.signal?.aborted) run.stop(abortError(options.signal, { buffer: buffer.label, page }))
+      const mayWait = calls.size === 0
+      const batch = await this.#nextBatch(buffer, page, store.batchPages, run, mayWait, false, begin, own)
+      page = batch.nextPage
+      if (calls.size >= store.callsInFlight || (batch.mustWait && calls.size > 0)) await Promise.race(calls)
+      if (page < pageCount || run.pinnedPage !== undefined) continue
+      await Promise.all(calls)
+      // Making room in a full backup makes clean chunks dirty, some of which were passed already.
+      page = this.#firstUnstored(buffer, own) ?? pageCount
+    }
+    await Promise.all(calls)
+    if (run.pinnedPage !== undefined) run.stop(this.#pinnedError(buffer, run)!)
+    if (run.error !== undefined) {
+      for (const batch of batches) this.#writeback.undo(batch)
+      await store.settled()
+      return { pages: 0, error: run.error }
+    }
+    for (const batch of batches) run.add(this.#writeback.commit(batch, 'system').evictedPages)
+    // What needed no storing leaves last, so that nothing left when the rest could not.
+    for (let page = 0; page < buffer.table.pageCount; ) {
+      page = (await this.#nextBatch(buffer, page, 0, run, true, true, () => {})).nextPage
+    }
+    return run.result()
+  }
+
+  /**
+   * Hands the next dirty chunks from `page` on, up to a batch, to `begin`, which is called before anybody else can run.
+   * Clean chunks on the way leave memory at once if `evictClean`. `mustWait`: the next chunk is busy, possibly in one of
+   * the caller's own calls, unless it is one of `own`.
+   */
+  async #nextBatch(
+    buffer: BufferState,
+    page: number,
+    batchPages: number,
+    run: CallProgress,
+    mayWait: boolean,
+    evictClean: boolean,
+    begin: (chunks: readonly number[]) => void,
+    own?: ReadonlySet<number>,
+  ): Promise<{ nextPage: number; mustWait: boolean }> {
+    const { chunks, counters } = this.#residents
+    const { table } = buffer
+    const picked: number[] = []
+    let pages = 0
+    let next = page
+    let mustWait = false
+    while (next < table.pageCount) {
+      table.look(next, table.pageCount)
+      const count = table.foundPages
+      const chunk = table.found === 'chunk' ? table.foundChunk : 0
+      const flags = chunks.flags[chunk]!
+      const isOwn = own?.has(chunk) === true
+      if (chunk !== 0 && !isOwn && (flags & busy) !== 0) {
+        mustWait = pages > 0 || !mayWait
+        if (mustWait) break
+        await chunks.whenSettled(chunk)
+        continue
+      }
+      if (chunk === 0 || isOwn) {
+        // Empty, stored, or about to be: nothing to do.
+      } else if (chunks.pins[chunk]! > 0) {
+        run.pinnedPage ??= next
+      } else if ((flags & dirty) === 0) {
+        if (evictClean) {
+          this.#residents.evict(chunk, 'system')
+          counters.evictedCleanPages += count
+          run.pages += count
+        }
+      } else if (batchPages > 0) {
+        if (pages > 0 && pages + count > batchPages) break
+        picked.push(chunk)
+        pages += count
+      }
+      next += count
+      // Looking costs little, but a large buffer has many blocks; what was picked must not change while we wait.
+      const turn = pages === 0 ? pace() : undefined
+      if (turn !== undefined) await turn
+    }
+    if (picked.length > 0) begin(picked)
+    return { nextPage: next, mustWait }
+  }
+
+  /** Refuses before any side effect (T34): no backup, a provider whose pages may not leave, a backup without room. */
+  async #gate(buffer: BufferState): Promise<Store> {
+    const { store } = buffer
+    const fields = { buffer: buffer.label, backup: store?.name }
+    if (store === undefined) {
+      throw new SpillwayError(
+        'EINVAL',
+        `buffer ${buffer.label} has no backup; give the pool or the buffer one`,
+        fields,
+      )
+    }
+    assertMayLeave(this.#residents, buffer)
+    await store.settled()
+    const mustStore = this.#hasDirty(buffer) && !this.#writeback.hasRedundant(store)
+    if (mustStore && (await store.backup.bytesAvailable()) <= 0) {
+      throw new SpillwayError('EBUSY', `backup ${store.name} has no room`, fields)
+    }
+    return store
+  }
+
+  #hasDirty(buffer: BufferState): boolean {
+    return (
+      this.#residents.findPage(buffer, (chunk) => (this.#residents.chunks.flags[chunk]! & dirty) !== 0) !==
+      undefined
+    )
+  }
+
+  #firstUnstored(buffer: BufferState, own: ReadonlySet<number>): number | undefined {
+    return this.#residents.findPage(
+      buffer,
+      (chunk) => (this.#residents.chunks.flags[chunk]! & dirty) !== 0 && !own.has(chunk),
+    )
+  }
+
+  #firstPinned(buffer: BufferState): Error | undefined {
+    const page = this.#residents.findPage(
+      buffer,
+      (chunk) =>
+        this.#residents.chunks.pins[chunk]! > 0 && (this.#residents.chunks.flags[chunk]! & busy) === 0,
+    )
+    return page === undefined ? undefined : pinnedError(buffer, page)
+  }
+
+  #pinnedError(buffer: BufferState, run: CallProgress): Error | undefined {
+    return run.pinnedPage === undefined ? undefined : pinnedError(buffer, run.pinnedPage)
+  }
+}

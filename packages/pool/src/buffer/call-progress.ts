@@ -1,0 +1,74 @@
+import { SpillwayError, type TransferOptions } from '@spillway/core'
+import type { BufferState } from '../residency/buffer-state.ts'
+import { located } from '../residency/failures.ts'
+import { asError } from '../residency/store.ts'
+
+/** How far a long call is. */
+export interface Progress {
+  /** Pages done so far by this call. */
+  readonly pages: number
+  /** Pages of the buffer. */
+  readonly totalPages: number
+}
+
+/** What a call did. A partial result is a value: the call can be made again and goes on. */
+export interface TransferResult {
+  /** Pages that left memory (`backup`), came into memory (`restore`) or were given up (`purge`). */
+  readonly pages: number
+  /** What stopped it; absent when all was done. */
+  readonly error?: Error | undefined
+}
+
+export interface BackupOptions extends TransferOptions {
+  /** Push the pages to stable storage before answering (T7). Default false. */
+  readonly writeback?: boolean | undefined
+  /** All or nothing: when one page cannot be stored, all stay in memory (T63). Default false. */
+  readonly atomic?: boolean | undefined
+  readonly onProgress?: ((progress: Progress) => void) | undefined
+}
+
+export interface RestoreOptions extends TransferOptions {
+  readonly onProgress?: ((progress: Progress) => void) | undefined
+}
+
+/** What one call has done so far. */
+export class CallProgress {
+  pages = 0
+  error: Error | undefined
+  pinnedPage: number | undefined
+  readonly #buffer: BufferState
+  readonly #onProgress: ((progress: Progress) => void) | undefined
+
+  constructor(buffer: BufferState, onProgress: ((progress: Progress) => void) | undefined) {
+    this.#buffer = buffer
+    this.#onProgress = onProgress
+  }
+
+  add(pages: number): void {
+    this.pages += pages
+    if (pages === 0) return
+    try {
+      this.#onProgress?.({ pages: this.pages, totalPages: this.#buffer.table.pageCount })
+    } catch (failure) {
+      // The caller's own mistake ends the caller's call, and nothing else.
+      this.stop(located(asError(failure), 'progress', { buffer: this.#buffer.label }))
+    }
+  }
+
+  stop(error: Error): void {
+    this.error ??= error
+  }
+
+  result(last?: Error): TransferResult {
+    const error = this.error ?? last
+    return error === undefined ? { pages: this.pages } : { pages: this.pages, error }
+  }
+}
+
+/** `EBUSY` for a page that somebody holds. */
+export function pinnedError(buffer: BufferState, page: number): SpillwayError {
+  return new SpillwayError('EBUSY', `page ${page} of buffer ${buffer.label} is pinned`, {
+    buffer: buffer.label,
+    page,
+  })
+}

@@ -1,0 +1,110 @@
+import { SpillwayError } from '@spillway/core'
+import { pace } from '../pace.ts'
+import type { BufferState } from '../residency/buffer-state.ts'
+import type { Holder } from '../residency/hold.ts'
+import type { Residents } from '../residency/residents.ts'
+import { asError } from '../residency/store.ts'
+import { partial } from '../table/chunks.ts'
+import type { Access } from './access.ts'
+import { CallProgress, type RestoreOptions, type TransferResult } from './call-progress.ts'
+import { closedBuffer } from './closed.ts'
+
+/** Restores of whole buffers, window by window; each window is held only while it is filled (T40–T47). */
+export class Restores {
+  readonly #residents: Residents
+  readonly #holder: Holder
+  readonly #access: Access
+
+  constructor(residents: Residents, holder: Holder, access: Access) {
+    this.#residents = residents
+    this.#holder = holder
+    this.#access = access
+  }
+
+  /** Brings all stored pages of a buffer into memory. */
+  async restore(buffer: BufferState, options: RestoreOptions): Promise<TransferResult> {
+    const { table } = buffer
+    const { limitPages } = this.#residents.limit
+    if (table.residentPages + table.storedPages > limitPages) {
+      throw new SpillwayError(
+        'ENOMEM',
+        `buffer ${buffer.label} has ${table.residentPages + table.storedPages} pages; the limit is ${limitPages}`,
+        { buffer: buffer.label, retryable: false },
+      )
+    }
+    const run = new CallProgress(buffer, options.onProgress)
+    let failed: Error | undefined
+    if (buffer.purged) {
+      buffer.purged = false
+      run.stop(
+        new SpillwayError(
+          'ENOENT',
+          `content of buffer ${buffer.label} was purged; what is gone reads as zeros`,
+          {
+            buffer: buffer.label,
+          },
+        ),
+      )
+    }
+    for (let page = 0; page < table.pageCount && failed === undefined; ) {
+      if (buffer.closing) throw closedBuffer(buffer)
+      const first = await this.#firstMissing(buffer, page)
+      if (first >= table.pageCount) break
+      const end = this.#missingEnd(buffer, first, this.#access.windowEnd(buffer, first))
+      const before = this.#missingPages(buffer, first, end)
+      try {
+        this.#holder.letGo(buffer, await this.#holder.hold(buffer, first, end, { ...options, write: false }))
+        run.add(before)
+      } catch (failure) {
+        failed = asError(failure)
+        run.add(Math.max(0, before - this.#missingPages(buffer, first, end)))
+      }
+      page = end
+    }
+    const error = failed ?? run.error
+    return error === undefined ? { pages: run.pages } : { pages: run.pages, error }
+  }
+
+  /** The first page from `page` on that is stored, or whose chunk was only filled in part. */
+  async #firstMissing(buffer: BufferState, page: number): Promise<number> {
+    const { table } = buffer
+    let next = page
+    while (next < table.pageCount) {
+      table.look(next, table.pageCount)
+      if (this.#isMissing(buffer)) return next
+      next += table.foundPages
+      const turn = pace()
+      if (turn !== undefined) await turn
+    }
+    return next
+  }
+
+  #missingEnd(buffer: BufferState, first: number, end: number): number {
+    const { table } = buffer
+    let next = first
+    while (next < end) {
+      table.look(next, end)
+      if (!this.#isMissing(buffer)) break
+      next += table.foundPages
+    }
+    return next
+  }
+
+  #missingPages(buffer: BufferState, first: number, end: number): number {
+    const { table } = buffer
+    let missing = 0
+    for (let page = first; page < end; page += table.foundPages) {
+      table.look(page, end)
+      if (!this.#isMissing(buffer)) continue
+      missing += table.foundPages
+      if (table.found === 'chunk') missing -= this.#residents.chunks.restored[table.foundChunk]!
+    }
+    return missing
+  }
+
+  #isMissing(buffer: BufferState): boolean {
+    const { table } = buffer
+    if (table.found === 'handle') return true
+    return table.found === 'chunk' && (this.#residents.chunks.flags[table.foundChunk]! & partial) !== 0
+  }
+}
