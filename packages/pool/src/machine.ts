@@ -183,6 +183,8 @@ export class Machine {
       }
       if ((await this.reclaim.shrink(surplus)) > 0) continue
       limit.limitPages = before
+      // Who came meanwhile waits for room that is there after all.
+      limit.serveSoon()
       throw new SpillwayError(
         'ENOMEM',
         `${pages.residentPages} pages are resident and cannot all leave; the limit stays at ${before} pages`,

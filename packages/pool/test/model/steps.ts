@@ -1,6 +1,7 @@
 import fc from 'fast-check'
 import { Random } from '../support/random.ts'
 import { operations, weights } from './operations.ts'
+import { scheduledBackup } from './scheduled-backup.ts'
 import type { Tally } from './tally.ts'
 import type { VirtualTime } from './virtual-time.ts'
 import { memories, World, type WorldOptions } from './world.ts'
@@ -100,6 +101,42 @@ export async function runModel(options: ModelRunOptions): Promise<void> {
       ...(path === undefined ? {} : { path }),
       endOnFailure: path !== undefined,
       interruptAfterTimeLimit: 600_000,
+    },
+  )
+}
+
+/**
+ * Several calls at a time, with every call to a backup held up before and after it did its work until the scheduler lets it
+ * go on: so the calls of the pool meet in every order. Throws like `runModel`.
+ */
+export async function runInterleavings(options: ModelRunOptions): Promise<void> {
+  const { time, tally, path } = options
+  const groups = fc.array(fc.oneof({ weight: 3, arbitrary: several }, { weight: 1, arbitrary: one }), {
+    minLength: 2,
+    maxLength: options.stepsPerRun,
+    size: 'max',
+  })
+  await fc.assert(
+    fc.asyncProperty(
+      worldOptions(options.memory),
+      groups,
+      fc.scheduler(),
+      async (world, steps, scheduler) => {
+        time.install()
+        try {
+          const real = new World(world, time, tally, (backup) => scheduledBackup(backup, scheduler))
+          for (const step of steps) await scheduler.waitFor(step.run({}, real))
+          await scheduler.waitFor(finish(real))
+        } finally {
+          time.uninstall()
+        }
+      },
+    ),
+    {
+      seed: options.seed,
+      numRuns: options.runs,
+      ...(path === undefined ? {} : { path }),
+      endOnFailure: path !== undefined,
     },
   )
 }

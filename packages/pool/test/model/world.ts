@@ -1,4 +1,4 @@
-import { type FaultyBackup, faultyBackup, isSpillwayError, memoryBackup } from '@spillway/core'
+import { type Backup, type FaultyBackup, faultyBackup, isSpillwayError, memoryBackup } from '@spillway/core'
 import { type PagedBuffer, type Pin, Pool } from '../../src/index.ts'
 import { MmapProvider } from '../../src/providers/mmap.ts'
 import { ResizableProvider } from '../../src/providers/resizable.ts'
@@ -64,12 +64,18 @@ export class World {
   readonly #uses = new Map<Subject, Use>()
   #label = 0
 
-  constructor(options: WorldOptions, time: VirtualTime, tally: Tally) {
+  /** `wrap` puts something between the faults and the memory that the pages are stored in. */
+  constructor(
+    options: WorldOptions,
+    time: VirtualTime,
+    tally: Tally,
+    wrap: (backup: Backup) => Backup = (backup) => backup,
+  ) {
     this.options = options
     this.time = time
     this.tally = tally
     this.provider = providerOf(options.memory)
-    this.backups = [backupOf('large', 600), backupOf('small', 20)]
+    this.backups = [backupOf('large', 600, wrap), backupOf('small', 20, wrap)]
     this.pool = this.#makePool()
   }
 
@@ -329,7 +335,7 @@ function providerOf(memory: WorldOptions['memory']): RecordingProvider {
   return new RecordingProvider({ pageExactRelease: memory === 'own' })
 }
 
-function backupOf(name: string, capacityPages: number): FaultyBackup {
+function backupOf(name: string, capacityPages: number, wrap: (backup: Backup) => Backup): FaultyBackup {
   const inner = memoryBackup({ capacityBytes: capacityPages * page, name })
-  return faultyBackup(inner, { seed: 1, maxRecordedCalls: 0 })
+  return faultyBackup(wrap(inner), { seed: 1, maxRecordedCalls: 0 })
 }
