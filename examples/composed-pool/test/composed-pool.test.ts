@@ -46,7 +46,7 @@ describe('composed-pool', () => {
       expect((await old.backup()).error).toBeUndefined()
       expect([scratch.stats().livePages, archive.stats().livePages]).toEqual([3073, 3073])
       expect((await target.list()).length).toBeGreaterThan(0)
-      expect((await openFiles(directory)).length).toBe(1)
+      expect((await openFiles(directory)).length).toBeGreaterThan(0)
 
       const digests = await Promise.all([frames, old].map(digestInThread))
       expect(digests).toEqual(contents.map((bytes) => createHash('sha256').update(bytes).digest('hex')))
