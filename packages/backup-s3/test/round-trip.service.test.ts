@@ -1,13 +1,17 @@
 import { pageHttpHandler } from '@spillway/backup-s3'
+import type { HandleRun } from '@spillway/core'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { type S3Target, s3Target } from './harness/index.ts'
-import { openOn, pageSizeBytes, randomPages, read } from './stores.ts'
+import { openOn, pageSizeBytes, pick, randomPages, read } from './stores.ts'
 
 let target: S3Target
 beforeAll(async () => {
   target = await s3Target()
 })
 afterAll(() => target.close())
+
+/** 100,000 with `SPILLWAY_LONG=1`: 400 MiB. */
+const manyPages = process.env['SPILLWAY_LONG'] === '1' ? 100_000 : 5_000
 
 const handlers = {
   'the SDK handler': () => target.client(),
@@ -30,6 +34,35 @@ for (const [handler, client] of Object.entries(handlers)) {
         expect(await target.list(prefix)).toEqual([])
       })
     }
+
+    it(`T3: ${manyPages} pages come back unchanged, whole and at random`, async () => {
+      const backup = await openOn(target, { client: client() })
+      const batchPages = 5000
+      const batch = randomPages(batchPages)
+      const words = new Uint32Array(batch.buffer, batch.byteOffset, batch.length / 4)
+      const batches: HandleRun[][] = []
+      for (let number = 0; number < manyPages / batchPages; number++) {
+        // Every page of every batch is different: its first word tells which it is.
+        for (let page = 0; page < batchPages; page++) words[page * 1024] = number * batchPages + page
+        const { handles, error } = await backup.backupPages([batch])
+        expect(error).toBeUndefined()
+        batches.push([...handles])
+      }
+      const copy = Buffer.alloc(batch.length)
+      const copyWords = new Uint32Array(copy.buffer, copy.byteOffset, copy.length / 4)
+      for (const [number, handles] of batches.entries()) {
+        for (let page = 0; page < batchPages; page++) words[page * 1024] = number * batchPages + page
+        expect(await backup.copyPages(handles, [copy])).toEqual({ copied: batchPages })
+        expect(copy.equals(batch)).toBe(true)
+      }
+      const places = Array.from({ length: 300 }, () => Math.floor(Math.random() * manyPages))
+      const all = batches.flat()
+      const some = copy.subarray(0, 300 * pageSizeBytes)
+      expect(await backup.copyPages(pick(all, places), [some])).toEqual({ copied: 300 })
+      for (const [index, place] of places.entries()) expect(copyWords[index * 1024]).toBe(place)
+      expect(backup.stats().livePages).toBe(manyPages)
+      await backup.close()
+    })
 
     it('T3: reads into spans of every kind of memory, in any cut', async () => {
       const backup = await openOn(target, { client: client() })
