@@ -69,11 +69,13 @@ function parseRow(line: string): Row[] {
     .slice(1, -1)
     .map((cell) => cell.trim())
   const label = cells[0]?.replaceAll('`', '') ?? ''
-  return /^([TBI]\d+|ttm_\w+|xe_\w+)$/.test(label) ? [{ label, cells: cells.slice(1) }] : []
+  return /^([TBI]\d+[a-i]?|ttm_\w+|xe_\w+)$/.test(label) ? [{ label, cells: cells.slice(1) }] : []
 }
 
 function missing(found: readonly Row[]): string[] {
-  const required = [...numbered('T', 86), ...numbered('B', 19), ...numbered('I', 12), ...kunitCases]
+  const letters = [...'abcdefghi'].map((letter) => `B19${letter}`)
+  const numbers = [...numbered('T', 86), ...numbered('B', 19), ...letters, ...numbered('I', 12)]
+  const required = [...numbers, ...kunitCases]
   const counts = new Map(required.map((label) => [label, 0]))
   for (const { label } of found) counts.set(label, (counts.get(label) ?? Number.NaN) + 1)
   return [...counts]

@@ -220,6 +220,27 @@ for (const state of states) {
   })
 }
 
+describe('a backup that stops', () => {
+  it('B19i, T37: a partial backup is tried again, and again, until all is stored', async () => {
+    await using subject = subjectPool({ limitBytes })
+    const { backup } = subject
+    const buffer = await subject.filled(pages)
+    backup.inject({ method: 'backupPages', stop: 2, code: 'ENOSPC' })
+    let stored = 0
+    for (let rounds = 0; stored < pages; rounds++) {
+      const result = await buffer.backup()
+      expect(result.pages).toBeGreaterThan(0)
+      stored += result.pages
+      expect(backup.stats().livePages).toBe(stored)
+      expect(subject.pool.verify()).toEqual([])
+      expect(rounds).toBeLessThan(pages)
+    }
+    expect([stored, buffer.residentBytes]).toEqual([pages, 0])
+    backup.heal()
+    await expectFilled(buffer)
+  })
+})
+
 describe('content that is given up', () => {
   it('T48, B19d: pages that are overwritten whole give up their stored copies', async () => {
     await using subject = subjectPool({ limitBytes })
