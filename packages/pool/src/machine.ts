@@ -73,11 +73,13 @@ export class Machine {
     this.discards = new Discards(this.residents)
     this.background = new Background(this.residents, this.limit, this.reclaim, options.background)
     this.readahead = new Readahead(this.residents, this.holder, this.access, this.reclaim, pageSizeBytes)
+    this.access.readAhead = (buffer, first, end) => this.readahead.start(buffer, first, end)
     this.limit.onShort = () => this.reclaim.pump()
     this.residents.onUnpin = () => {
       if (this.limit.waiters > 0) this.#pumpIfShort()
       else this.background.wake()
     }
+    this.reclaim.onBatch = () => this.background.wake()
     this.holder.onIdle = () => this.#pumpIfShort()
     this.writeback.onSettled = () => this.#pumpIfShort()
     this.reclaim.userPins = () => this.userPins

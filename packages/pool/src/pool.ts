@@ -145,9 +145,7 @@ export class Pool implements AsyncDisposable {
   async setProvider(provider: PageProvider): Promise<void> {
     this.#assertOpen()
     assertProvider(provider)
-    if (!(await provider.probe())) {
-      throw new SpillwayError('ENOSYS', `page provider ${provider.name} does not work here`)
-    }
+    await assertProbes(provider)
     await this.#provider()
     this.#ready = Promise.resolve(provider)
     this.#machine.useProvider(provider)
@@ -248,9 +246,7 @@ export class Pool implements AsyncDisposable {
     } else {
       provider = typeof choice === 'string' ? builtInProvider(choice) : choice
       if (typeof choice === 'string') this.#ownProvider = provider
-      if (!(await provider.probe())) {
-        throw new SpillwayError('ENOSYS', `page provider ${provider.name} does not work here`)
-      }
+      await assertProbes(provider)
     }
     this.#machine.useProvider(provider)
     return provider
@@ -274,6 +270,17 @@ const machines = new WeakMap<Pool, Machine>()
 /** @internal The parts of a pool, for tests. */
 export function machineOf(pool: Pool): Machine {
   return machines.get(pool)!
+}
+
+/** Throws `ENOSYS` unless the provider probes well; a probe that throws is the cause. */
+async function assertProbes(provider: PageProvider): Promise<void> {
+  let failure: unknown
+  try {
+    if (await provider.probe()) return
+  } catch (thrown) {
+    failure = thrown
+  }
+  throw new SpillwayError('ENOSYS', `page provider ${provider.name} does not work here`, { cause: failure })
 }
 
 function cannot(provider: PageProvider, what: string): SpillwayError {

@@ -322,6 +322,23 @@ describe('reclaim', () => {
     await pool.close()
   })
 
+  it('T28: memory that was freed for a claim which gave up goes to the system a little later', async () => {
+    const { pool, backup } = make({ idleBytes: 0, background: false })
+    await chunkBuffers(pool, 4)
+    backup.inject({ method: 'backupPages', times: 1, delayMs: 5 })
+    const other = await pool.allocate(8 * page)
+    const controller = new AbortController()
+    const writing = other.write(0, pattern(8 * page), { signal: controller.signal })
+    await new Promise((resolve) => setTimeout(resolve, 1))
+    controller.abort()
+    await expect(writing).rejects.toMatchObject({ code: 'EINTR' })
+    await pool.settled()
+    expect(pool.stats().idleBytes).toBe(8 * page)
+    await new Promise((resolve) => setTimeout(resolve, 150))
+    expect(pool.stats().residentBytes).toBe(24 * page)
+    await pool.close()
+  })
+
   it('a pin that comes while a chunk is written back keeps it, clean, in memory', async () => {
     const { pool, backup } = make()
     const [buffer] = await chunkBuffers(pool, 1)

@@ -29,6 +29,8 @@ export class Access {
   readonly #residents: Residents
   readonly #holder: Holder
   readonly #pageSizeBytes: number
+  /** Asked to restore what a long read comes to next, while it copies what it has. */
+  readAhead: (buffer: BufferState, first: number, end: number) => void = () => {}
 
   constructor(residents: Residents, holder: Holder, pageSizeBytes: number) {
     this.#residents = residents
@@ -71,6 +73,9 @@ export class Access {
       const held =
         this.#holder.tryHold(buffer, page, windowEnd, false) ??
         (await this.#holder.hold(buffer, page, windowEnd, { ...options, write: false }))
+      if (windowEnd < lastPage && !buffer.random) {
+        this.readAhead(buffer, windowEnd, Math.min(lastPage, this.windowEnd(buffer, windowEnd)))
+      }
       try {
         for (const chunk of held) done = await this.#copyOut(chunk, offsetBytes, into, done, end)
       } finally {

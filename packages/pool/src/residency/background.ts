@@ -21,6 +21,7 @@ export class Background {
   #running: Promise<void> | undefined
   #stopped = false
   #restUntilMs = 0
+  #trimTimer: ReturnType<typeof setTimeout> | undefined
 
   constructor(residents: Residents, limit: Limit, reclaim: Reclaim, enabled: boolean) {
     this.#residents = residents
@@ -45,6 +46,7 @@ export class Background {
 
   /** Starts if there is too little; cheap enough to be asked after every claim. */
   wake(): void {
+    if (this.#residents.pages.idlePages > this.#residents.pages.idleLimitPages) this.#trimSoon()
     if (!this.enabled || this.#stopped || this.#running !== undefined) return
     if (this.readyPages >= this.lowPages || this.#residents.chunks.listPages[dirtyList] === 0) return
     if (performance.now() < this.#restUntilMs) return
@@ -60,6 +62,21 @@ export class Background {
 
   stop(): void {
     this.#stopped = true
+    clearTimeout(this.#trimTimer)
+  }
+
+  /** Memory that was freed for claims which did not take it after all goes to the system, a little later. */
+  #trimSoon(): void {
+    if (this.#trimTimer !== undefined || this.#stopped) return
+    const timer = setTimeout(() => {
+      this.#trimTimer = undefined
+      const { idlePages, idleLimitPages } = this.#residents.pages
+      if (this.#limit.waiters === 0) void this.#reclaim.trim(idlePages - idleLimitPages)
+    }, trimDelayMs)
+    this.#trimTimer = timer
+    // Where timers keep a process alive, this one must not.
+    const handle = timer as { unref?: () => void }
+    handle.unref?.()
   }
 
   async #run(): Promise<void> {
@@ -79,6 +96,7 @@ export class Background {
 
 const thrashingPauseMs = 50
 const restMs = 50
+const trimDelayMs = 100
 
 function pause(delayMs: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, delayMs))

@@ -34,6 +34,8 @@ export class Reclaim {
   /** Application pins, counted by the pool. */
   userPins: () => number = () => 0
   describePins: () => string = () => ''
+  /** Told when a batch came back. */
+  onBatch: () => void = () => {}
   #pagesInFlight = 0
   #pagesBeingCleaned = 0
   readonly #batches = new Set<Promise<void>>()
@@ -212,7 +214,10 @@ export class Reclaim {
     const tracked: Promise<void> = call.then(() => {
       this.#batches.delete(tracked)
       // Claims that can be served now are served first; only what is still short then is pumped for.
-      queueMicrotask(() => this.pump())
+      queueMicrotask(() => {
+        this.pump()
+        this.onBatch()
+      })
     })
     this.#batches.add(tracked)
     return tracked
