@@ -1,14 +1,14 @@
 import { randomBytes } from 'node:crypto'
-import { crc32 } from 'node:zlib'
+import { pageSum } from './page-sum.ts'
 
 const blockSlots = 2 ** 16
 
 /**
- * The CRC-32 of each stored page, in memory, 4 bytes a slot in blocks that come with the first slot used in them.
+ * The sum of each stored page, in memory, 4 bytes a slot in blocks that come with the first slot used in them.
  *
- * Each sum starts from a number made of the backup's salt and the page's handle, which has slot and generation in it. A
- * CRC that starts elsewhere ends elsewhere, so a sum vouches for one page under one handle: what another slot holds, an
- * earlier use of this one left, or another backup wrote does not match, nor do zeros.
+ * Each is kept mixed with a number made of the backup's salt and the page's handle, which has slot and generation in
+ * it, so a sum vouches for one page under one handle: what another slot holds, an earlier use of this one left, or another
+ * backup wrote does not match, nor do zeros.
  */
 export class ChecksumTable {
   readonly #salt = randomBytes(4).readUInt32LE()
@@ -21,15 +21,15 @@ export class ChecksumTable {
       block = new Uint32Array(blockSlots)
       this.#blocks[number] = block
     }
-    block[slot % blockSlots] = crc32(page, this.#start(handle))
+    block[slot % blockSlots] = (pageSum(page) ^ this.#key(handle)) >>> 0
   }
 
   matches(handle: number, slot: number, page: Uint8Array): boolean {
     const block = this.#blocks[Math.floor(slot / blockSlots)]
-    return block !== undefined && block[slot % blockSlots] === crc32(page, this.#start(handle))
+    return block !== undefined && block[slot % blockSlots] === (pageSum(page) ^ this.#key(handle)) >>> 0
   }
 
-  #start(handle: number): number {
+  #key(handle: number): number {
     const high = Math.floor(handle / 2 ** 32)
     // For one `high` this maps each `low` to a number of its own.
     let mixed = Math.imul((handle ^ this.#salt) >>> 0, 0x9e3779b1) ^ Math.imul(high + 1, 0x85ebca6b)

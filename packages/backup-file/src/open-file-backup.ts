@@ -13,6 +13,7 @@ import { loadNative } from './native.ts'
 import { type OpenedFile, openDescriptor, openUnnamed } from './opened-file.ts'
 import { assertOptions, descriptorOf, type FileBackupOptions } from './options.ts'
 import { PageMover } from './page-mover.ts'
+import { openPageSums } from './page-sum.ts'
 import { SlotSpace } from './slot-space.ts'
 import { StagingPool } from './staging.ts'
 
@@ -27,7 +28,8 @@ const largestDefaultCapacityBytes = 2 ** 40
  * Opens a backup in a file: exactly one of `path`, `directory` and `fd` says which. Throws `TypeError` or `RangeError`
  * for options that cannot be meant. Rejects with `EEXIST` (the name is taken by something that is not ours), `EBUSY` (its owner
  * lives), `EPERM` or `EACCES`, `ENOENT`, `EROFS`, `EINVAL` (`fd` is not a regular file open for reading and writing, or
- * `direct: true` does not work), `ENOSYS` (`io: 'uring'` does not work), `EMFILE`, `ENOSPC`.
+ * `direct: true` does not work), `ENOSYS` (`io: 'uring'` does not work, or checksums
+ * where WebAssembly is switched off), `EMFILE`, `ENOSPC`.
  */
 export async function openFileBackup(options: FileBackupOptions): Promise<FileBackup> {
   return openAt(options, standardDataOffsetBytes)
@@ -71,6 +73,7 @@ async function assemble(
   const { pageSizeBytes = 4096, name = 'file', io = 'auto', direct = 'auto', checksums = true } = options
   const { fileDescriptor } = file
   const loaded = await loadNative()
+  if (checksums) await openPageSums()
   const disk = await DiskSpace.open(files, file.spacePath, options.keepFreeBytes)
   const data = await openData(files, fileDescriptor, direct, dataOffsetBytes, pageSizeBytes)
   release.push(() => data.close())
