@@ -89,6 +89,27 @@ describe('memory that is given up', () => {
     expect(pool.stats().residentBytes).toBeLessThanOrEqual(idleBytes)
   })
 
+  it('I7, T33: backing up asks for no memory, whole, split, in part or all or nothing', async () => {
+    for (const split of ['native', 'always'] as const) {
+      await using subject = subjectPool({ limitBytes, split })
+      const { provider, backup } = subject
+      const buffer = await subject.filled(pages)
+      const requests = provider.requests.length
+      const most = subject.pool.stats().residentBytes
+      const { backupPages } = backup
+      backup.backupPages = (spans, options) => {
+        expect(subject.pool.stats().residentBytes).toBeLessThanOrEqual(most)
+        return backupPages.call(backup, spans, options)
+      }
+      backup.inject({ method: 'backupPages', times: 1, stop: 3, code: 'EIO' })
+      await buffer.backup({ atomic: true })
+      backup.inject({ method: 'backupPages', times: 1, stop: 11, code: 'EIO' })
+      await buffer.backup()
+      expect((await buffer.backup()).error).toBeUndefined()
+      expect(provider.requests.length).toBe(requests)
+    }
+  })
+
   it('T31: a buffer of empty, stored, split and single pages is given up piece by piece, each once', async () => {
     await using subject = subjectPool({ limitBytes })
     const { pool, provider, backup } = subject
@@ -270,6 +291,43 @@ describe('memory that is taken', () => {
       await expectZeros(after)
       if (!before.freed) await before.free()
       await after.free()
+    }
+  })
+})
+
+describe('buffers at the edge', () => {
+  it('T20, B2: a buffer of no bytes takes every call and no memory', async () => {
+    await using subject = subjectPool()
+    const empty = await subject.pool.allocate(0)
+    using pin = await empty.pin({ write: true })
+    expect([pin.spans.length, pin.bytes.length]).toEqual([0, 0])
+    pin.release()
+    await empty.write(0, new Uint8Array(0))
+    await empty.read(0, new Uint8Array(0))
+    expect([await empty.backup(), await empty.restore(), await empty.purge()]).toEqual([
+      { pages: 0 },
+      { pages: 0 },
+      { pages: 0 },
+    ])
+    expect(subject.provider.requests).toEqual([])
+    await empty.free()
+  })
+
+  it('T43: a restore that was interrupted with a signal goes on without one, and the other way round', async () => {
+    for (const withSignalFirst of [true, false]) {
+      await using subject = subjectPool({ limitBytes })
+      const buffer = await subject.filled(pages)
+      await buffer.backup()
+      const { signal } = new AbortController()
+      const failure = withSignalFirst ? 'EINTR' : 'EIO'
+      subject.backup.inject({ method: 'copyPages', times: 1, stop: 10, code: failure })
+      expect(await buffer.restore(withSignalFirst ? { signal } : {})).toMatchObject({
+        pages: 10,
+        error: { code: failure },
+      })
+      expect(await buffer.restore(withSignalFirst ? {} : { signal })).toEqual({ pages: 11 })
+      expect(subject.backup.stats().copiedPages).toBe(pages)
+      await expectFilled(buffer)
     }
   })
 })
