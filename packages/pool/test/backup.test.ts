@@ -202,6 +202,17 @@ describe('backup, all or nothing', () => {
     }
   })
 
+  it('T63: is not begun when the backup says that there is no room for all', async () => {
+    await using subject = await setup({ capacityPages: 20 })
+    const { buffer, backup } = subject
+    const { pages, error } = await buffer.backup({ atomic: true })
+    expect(pages).toBe(0)
+    expect(error).toMatchObject({ code: 'ENOSPC', buffer: 'subject', backup: 'memory' })
+    expect(backup.callsOf('backupPages')).toBe(0)
+    expect((await buffer.backup()).pages).toBe(20)
+    await subject.check()
+  })
+
   it('T63: a pin anywhere refuses it', async () => {
     await using subject = await setup()
     const pin = await subject.buffer.pin({ offset: 20 * page })

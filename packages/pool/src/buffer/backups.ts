@@ -1,8 +1,9 @@
-import { abortError, SpillwayError } from '@spillway/core'
+import { abortError, type Reservation, SpillwayError } from '@spillway/core'
 import { pace } from '../pace.ts'
 import type { BufferState } from '../residency/buffer-state.ts'
+import { isFull, located } from '../residency/failures.ts'
 import type { Residents } from '../residency/residents.ts'
-import type { Store } from '../residency/store.ts'
+import { asError, type Store } from '../residency/store.ts'
 import type { StoredBatch, Writeback } from '../residency/writeback.ts'
 import { busy, dirty } from '../table/chunks.ts'
 import { type BackupOptions, CallProgress, pinnedError, type TransferResult } from './call-progress.ts'
@@ -57,7 +58,7 @@ export class Backups {
   /** One after the other for each buffer: each holds what it stored, and must not wait for what the other holds. */
   #backupAtomically(buffer: BufferState, store: Store, options: BackupOptions): Promise<TransferResult> {
     const before = this.#atomicBackups.get(buffer) ?? Promise.resolve()
-    const result = before.then(() => this.#storeAllOrNothing(buffer, store, options))
+    const result = before.then(() => this.#storeReserved(buffer, store, options))
     this.#atomicBackups.set(
       buffer,
       result.then(
@@ -68,10 +69,36 @@ export class Backups {
     return result
   }
 
+  /** Where the backup can promise room, what could not be stored whole is not begun. */
+  async #storeReserved(buffer: BufferState, store: Store, options: BackupOptions): Promise<TransferResult> {
+    const bytes = this.#dirtyPages(buffer) * store.backup.capabilities.pageSizeBytes
+    if (!store.backup.capabilities.reserves || bytes === 0)
+      return this.#storeAllOrNothing(buffer, store, options)
+    let reservation: Reservation
+    try {
+      reservation = await store.backup.reserve(bytes)
+    } catch (thrown) {
+      const failure = asError(thrown)
+      // Copies of what is in memory anyway may be given up on the way; any other failure will show itself again there.
+      if (!isFull(failure) || this.#writeback.hasRedundant(store)) {
+        return this.#storeAllOrNothing(buffer, store, options)
+      }
+      const fields = { buffer: buffer.label, backup: store.name }
+      return { pages: 0, error: located(failure, 'reserving room for', fields) }
+    }
+    try {
+      return await this.#storeAllOrNothing(buffer, store, options, reservation)
+    } finally {
+      // What became of the pages is settled by now; a reservation that cannot be given back is the backup's own matter.
+      await reservation.release().catch(() => {})
+    }
+  }
+
   async #storeAllOrNothing(
     buffer: BufferState,
     store: Store,
     options: BackupOptions,
+    reservation?: Reservation,
   ): Promise<TransferResult> {
     const run = new CallProgress(buffer, options.onProgress)
     const batches: StoredBatch[] = []
@@ -82,7 +109,12 @@ export class Backups {
     const begin = (chunks: readonly number[]) => {
       for (const chunk of chunks) own.add(chunk)
       const call = this.#writeback
-        .store(store, chunks, { ...options, destination: 'system', splitAlways: this.#splitAlways })
+        .store(store, chunks, {
+          ...options,
+          destination: 'system',
+          splitAlways: this.#splitAlways,
+          reservation,
+        })
         .then((stored) => {
           calls.delete(call)
           batches.push(stored)
@@ -192,6 +224,16 @@ export class Backups {
       throw new SpillwayError('EBUSY', `backup ${store.name} has no room`, fields)
     }
     return store
+  }
+
+  #dirtyPages(buffer: BufferState): number {
+    const { chunks } = this.#residents
+    let pages = 0
+    this.#residents.findPage(buffer, (chunk) => {
+      if ((chunks.flags[chunk]! & dirty) !== 0) pages += chunks.pageCount(chunk)
+      return false
+    })
+    return pages
   }
 
   #hasDirty(buffer: BufferState): boolean {

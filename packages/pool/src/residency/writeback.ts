@@ -68,7 +68,7 @@ export class Writeback {
       table.flags[chunk]! |= writeback
       pageCount += table.pageCount(chunk)
     }
-    const { signal, retryMayFail, writeback: durable, splitAlways = false } = options
+    const { signal, retryMayFail, writeback: durable, splitAlways = false, reservation } = options
     const handles: HandleRun[] = []
     let storedPages = 0
     let error: Error | undefined
@@ -76,7 +76,12 @@ export class Writeback {
       counters.backupCalls++
       const spans = this.#spans(chunks, storedPages, splitAlways)
       const left = pageCount - storedPages
-      const result = await store.backupPages(spans, left, { signal, retryMayFail, writeback: durable })
+      const result = await store.backupPages(spans, left, {
+        signal,
+        retryMayFail,
+        writeback: durable,
+        reservation,
+      })
       for (const run of result.handles) {
         handles.push(run)
         storedPages += run.count
