@@ -205,6 +205,7 @@ export class World {
     const wasGrouped = this.grouped
     this.grouped = true
     for (;;) {
+      const { limitBytes } = this.pool
       const { error } = await this.attempt((signal) => subject.buffer.read(offset, found, { signal }))
       if (error === undefined) break
       if (this.closing) return found
@@ -214,7 +215,7 @@ export class World {
         continue
       }
       // What is in memory and has no room in its backup can only be read with more memory.
-      if (this.pool.limitBytes >= 1000 * page) throw error
+      if (limitBytes >= 1000 * page) throw error
       await this.pool.setLimit(1000 * page)
     }
     this.grouped = wasGrouped

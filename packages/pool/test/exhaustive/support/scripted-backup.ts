@@ -10,6 +10,11 @@ import {
 } from '@spillway/core'
 import { page } from '../../support/bytes.ts'
 
+/** Ten thousands of scenes store their few pages here, one after the other: making room anew for each takes too long. */
+const shared = memoryBackup({ capacityBytes: 512 * page, name: 'shared' })
+// One page that stays keeps the memory of the others warm.
+await shared.backupPages([new Uint8Array(page)])
+
 /** What a page meets: nothing, or the failure that stops the call before it. */
 export type PageScript = (
   method: 'backupPages' | 'copyPages',
@@ -43,8 +48,10 @@ export interface ScriptedBackup extends Backup {
  * stored by itself, so that no two have adjacent handles.
  */
 export function scriptedBackup(options: ScriptedBackupOptions = {}): ScriptedBackup {
-  const { capacityPages = 1000, name = 'scripted', scattered = false } = options
-  const inner = memoryBackup({ capacityBytes: capacityPages * page, name })
+  const { capacityPages, name = 'scripted', scattered = false } = options
+  const inner =
+    capacityPages === undefined ? shared : memoryBackup({ capacityBytes: capacityPages * page, name })
+  const atFirst = inner.stats()
   const capabilities = Object.freeze({
     ...inner.capabilities,
     preferredBatchPages: options.batchPages ?? inner.capabilities.preferredBatchPages,
@@ -120,9 +127,18 @@ export function scriptedBackup(options: ScriptedBackupOptions = {}): ScriptedBac
     },
 
     reserve: (bytes) => inner.reserve(bytes),
-    stats: () => inner.stats(),
-    close: () => inner.close(),
-    [Symbol.asyncDispose]: () => inner.close(),
+    stats() {
+      const { livePages, copiedPages, ...others } = inner.stats()
+      return {
+        ...others,
+        livePages: livePages - atFirst.livePages,
+        copiedPages: copiedPages - atFirst.copiedPages,
+      }
+    },
+    async close() {
+      if (inner !== shared) await inner.close()
+    },
+    [Symbol.asyncDispose]: () => backup.close(),
   }
   return backup
 }
