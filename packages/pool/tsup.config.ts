@@ -1,4 +1,5 @@
 import { defineConfig } from 'tsup'
 import { base } from '../../tsup.base.ts'
 
-export default defineConfig(base)
+// Constructors that only a pool calls would bring the declarations of everything inside it along.
+export default defineConfig({ ...base, dts: { compilerOptions: { stripInternal: true } } })
