@@ -11,6 +11,7 @@ export function blobServer(cache: BlobCache): Server {
     const answering = request.method === 'PUT' ? put(cache, request, response) : get(cache, request, response)
     answering.catch((failure) => {
       if (response.headersSent) return response.destroy()
+      request.resume() // the rest of an upload, or the connection would wait for a reader
       // No memory or a full disk may pass; anything else does not.
       response
         .writeHead(isSpillwayError(failure) && failure.retryable ? 503 : 500)

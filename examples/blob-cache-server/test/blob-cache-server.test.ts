@@ -6,6 +6,7 @@ import { type AddressInfo, connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { openFileBackup } from '@spillway/backup-file'
+import { type Backup, memoryBackup } from '@spillway/core'
 import { Pool } from '@spillway/pool'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { BlobCache } from '../src/blob-cache.ts'
@@ -23,9 +24,9 @@ beforeAll(async () => {
 afterAll(() => rm(directory, { recursive: true }))
 
 /** A server in this process: 4 MiB of memory for 16 MiB of blobs. */
-async function start() {
+async function start(open: () => Promise<Backup> = () => openFileBackup({ directory })) {
   const stack = new AsyncDisposableStack()
-  const backup = stack.use(await openFileBackup({ directory }))
+  const backup = stack.use(await open())
   const pool = stack.use(new Pool({ limitBytes: 4 * mebibyte, backup }))
   const cache = new BlobCache(pool, 16 * mebibyte)
   const server: Server = stack.use(blobServer(cache))
@@ -93,9 +94,19 @@ describe('blob-cache-server', () => {
     expect((await fetch(`${server.url}/blob`)).status).toBe(404)
   })
 
+  it('says 503 when there is no room for the pages, and serves again when there is', async () => {
+    await using server = await start(async () => memoryBackup({ capacityBytes: 4 * mebibyte }))
+    const small = blobOf(3 * mebibyte)
+    expect((await server.put('small', small)).status).toBe(201)
+    expect((await server.put('large', blobOf(12 * mebibyte))).status).toBe(503)
+    expect(server.cache.usedBytes).toBe(small.byteLength)
+    expect(digest(await server.get('small'))).toBe(digest(small))
+    expect((await server.put('other', small)).status).toBe(201)
+  })
+
   it('keeps its memory flat while it serves many times of it, and ends when the last answer is through', async () => {
     await using server = await ServerProcess.start(8, 1, directory)
-    const blobs = Array.from({ length: 32 }, () => blobOf(mebibyte))
+    const blobs = Array.from({ length: 24 }, () => blobOf(mebibyte))
     const round = async (visit: (index: number) => Promise<void>) => {
       for (let index = 0; index < blobs.length; index += 8) {
         await Promise.all(Array.from({ length: 8 }, (_, offset) => visit(index + offset)))
@@ -115,7 +126,7 @@ describe('blob-cache-server', () => {
     const before = await round(check)
     for (let times = 0; times < 3; times++) {
       const after = await round(check)
-      expect(after.blobs).toBe(32)
+      expect(after.blobs).toBe(24)
       expect(after.rss - before.rss).toBeLessThan(40 * mebibyte)
     }
 
