@@ -50,6 +50,7 @@ function buildProgram(): Command {
     .option('--io <engine>', 'file backend: auto, uring or threads', 'auto')
     .option('--checksums <on|off>', 'file backend: a checksum for every page', 'on')
     .option('--seed <number>', 'of salts and draws: the same seed gives the same run', '1')
+    .option('--budget <seconds>', 'measure less in each round to be done in this time, or off', '90')
     .option(
       '--peers',
       'also measure what one writes by hand with node:fs, under the same memory control group',

@@ -88,6 +88,8 @@ export interface RunResult {
     readonly inputBytes: number
     readonly io: string
     readonly checksums: boolean
+    /** Time that the run was to take; `null`: as long as it takes. */
+    readonly budgetSeconds: number | null
   }
   readonly ceilings: Ceilings
   readonly ceilingSpreads: Readonly<Record<string, Spread>>

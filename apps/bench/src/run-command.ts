@@ -12,6 +12,7 @@ import { currentCommit, describeMachine } from './machine.ts'
 import { peers } from './peers/registry.ts'
 import { ProgressView } from './progress.ts'
 import { type CaseResult, type FailedCase, isClean, type RunResult, resultVersion } from './results.ts'
+import { RunBudget } from './run-budget.ts'
 import type { RunOptions } from './run-options.ts'
 import { formatByteSize, mebibyte } from './sizes.ts'
 import { type Spread, spreadOf } from './statistics.ts'
@@ -38,16 +39,17 @@ export async function runCommand(options: RunOptions, signal: AbortSignal): Prom
     savePlan(planPath, plan)
     console.log(introduction(options, plan))
     const view = new ProgressView()
-    const ceilings = await measureCeilings(options, scratch, view, signal)
-    const outcomes: (CaseResult | FailedCase)[] = []
     const planned = planCases(options, planPath, scratch)
+    const budget = new RunBudget(options.budgetSeconds, planned.length + (options.ceilings ? 1 : 0), startMs)
+    const ceilings = await measureCeilings(options, scratch, view, budget, signal)
+    const outcomes: (CaseResult | FailedCase)[] = []
     for (const [index, { order, grouped }] of planned.entries()) {
       const title = `[${index + 1}/${planned.length}] ${order.subject} · ${order.workload}`
       view.begin(title, 'start')
       try {
         using group = grouped ? openGroup(options, ceilings.notes) : undefined
         const outcome = await startCase({
-          order,
+          order: { ...order, budgetMs: budget.next() },
           plan,
           ceilings: ceilings.medians,
           memoryGroup: group,
@@ -119,6 +121,7 @@ function planCases(options: RunOptions, planPath: string, scratch: string): Plan
     directory: scratch,
     io: options.io,
     checksums: options.checksums,
+    budgetMs: undefined,
     planPath,
   })
   const cases = options.backends.flatMap(({ name, description }) =>
@@ -143,6 +146,7 @@ async function measureCeilings(
   options: RunOptions,
   scratch: string,
   view: ProgressView,
+  budget: RunBudget,
   signal: AbortSignal,
 ): Promise<MeasuredCeilings> {
   if (!options.ceilings)
@@ -157,6 +161,7 @@ async function measureCeilings(
         setBytes: Math.max(8 * mebibyte, Math.min(128 * mebibyte, options.limitBytes / 2)),
         requestBytes: 2 * mebibyte,
         depth: 4,
+        budgetMs: budget.next(),
         memory: true,
         files: options.peers || options.backends.some(({ description }) => !description.usesMemory),
       },
@@ -205,6 +210,7 @@ function assembleRun(
       inputBytes: plan.distinctBytes,
       io: options.io,
       checksums: options.checksums,
+      budgetSeconds: options.budgetSeconds ?? null,
     },
     ceilings: ceilings.medians,
     ceilingSpreads: ceilings.spreads,

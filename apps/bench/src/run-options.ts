@@ -22,6 +22,7 @@ export interface RunArguments {
   readonly io: string
   readonly checksums: string
   readonly seed: string
+  readonly budget: string
   readonly peers?: boolean
   readonly ceilings: boolean
   readonly quick?: boolean
@@ -45,6 +46,8 @@ export interface RunOptions {
   readonly io: 'auto' | 'uring' | 'threads'
   readonly checksums: boolean
   readonly seed: number
+  /** Time that the run may take, as far as measuring less can achieve it; undefined: as long as it takes. */
+  readonly budgetSeconds: number | undefined
   readonly peers: boolean
   readonly ceilings: boolean
   readonly jsonPath: string | undefined
@@ -87,6 +90,7 @@ export function parseRunOptions(given: RunArguments): RunOptions {
     io: parseChoice(given.io, '--io', ['auto', 'uring', 'threads']),
     checksums: parseChoice(given.checksums, '--checksums', ['on', 'off']) === 'on',
     seed: parseCount(given.seed, '--seed', 0, 2 ** 31),
+    budgetSeconds: given.budget === 'off' ? undefined : parseCount(given.budget, '--budget', 1, 86_400),
     peers: given.peers ?? false,
     ceilings: given.ceilings,
     jsonPath: parseOutput(given.json, '--json'),

@@ -38,6 +38,7 @@ export async function selfTestCommand(signal: AbortSignal): Promise<number> {
           directory: scratch,
           io: 'auto',
           checksums: true,
+          budgetMs: undefined,
           planPath,
         },
         plan,

@@ -3,6 +3,7 @@ import Table from 'cli-table3'
 import { isFailedCase } from './case/start-case.ts'
 import { backendMedian, ceilingOf, ceilingTitle, judgeGoals, subjectsOf } from './goals.ts'
 import { type CaseResult, type FailedCase, isClean, isCleanCase, type RunResult } from './results.ts'
+import { shortenedLines } from './run-budget.ts'
 import { formatByteSize, formatMilliseconds, formatRate, mebibyte } from './sizes.ts'
 
 const plainStyle = { head: [], border: [], compact: true }
@@ -34,6 +35,7 @@ export function renderTables(run: RunResult): string {
     workloadTable(run),
     goalTable(run),
     ...run.ceilingNotes.map(asNote),
+    ...shortenedLines(run.cases, run.settings.budgetSeconds).map(asNote),
   ]
   for (const failed of run.failedCases)
     parts.push(bad(`${failed.backend} · ${failed.workload} failed: ${failed.message}`))

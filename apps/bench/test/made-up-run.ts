@@ -75,6 +75,7 @@ export function madeUpCase(
     medium: 'file',
     backendStats: {},
     storeStats: {},
+    shortened: {},
     ...change,
   }
 }
@@ -102,6 +103,7 @@ export function madeUpRun(cases: readonly CaseResult[], ceilings: Record<string,
       inputBytes: 100 * mebibyte,
       io: 'auto',
       checksums: true,
+      budgetSeconds: 90,
     },
     ceilings,
     ceilingSpreads: {},

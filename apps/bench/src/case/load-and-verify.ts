@@ -103,9 +103,9 @@ const rehearsedBytes = 64 * 1024 * 1024
 
 /**
  * Reads and hashes some of the input into nothing, so that whatever memory the bench itself takes for that (code, heap,
- * hashes) is there before anything is measured.
+ * hashes) is there before anything is measured. Resolves to the milliseconds that all of the data would take.
  */
-export async function rehearse(plan: InputPlan, staging: Uint8Array): Promise<void> {
+export async function rehearse(plan: InputPlan, staging: Uint8Array): Promise<number> {
   const nowhere: BufferStore = {
     write: () => Promise.resolve(),
     read: () => Promise.resolve(),
@@ -114,7 +114,9 @@ export async function rehearse(plan: InputPlan, staging: Uint8Array): Promise<vo
     [Symbol.asyncDispose]: () => Promise.resolve(),
   }
   const dataBytes = Math.min(plan.dataBytes, Math.ceil(rehearsedBytes / plan.bufferBytes) * plan.bufferBytes)
+  const startMs = performance.now()
   await loadData(nowhere, new DataLedger({ ...plan, dataBytes }), staging, () => {})
+  return ((performance.now() - startMs) * plan.dataBytes) / dataBytes
 }
 
 /** What was found when everything was read back. */

@@ -22,8 +22,9 @@ export class LoopDelayMeter {
     if (this.#timer === undefined) return
     clearInterval(this.#timer)
     this.#timer = undefined
-    // What came after the last tick is only a delay if a tick is overdue.
-    if (performance.now() - this.#lastTickMs > 2 * intervalMs) this.#tick()
+    // What came after the last tick is only a delay if a tick is overdue, or if it is all there is to tell.
+    const overdue = performance.now() - this.#lastTickMs > 2 * intervalMs
+    if (overdue || this.histogram.count === 0) this.#tick()
   }
 
   #tick(): void {

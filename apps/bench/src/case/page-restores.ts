@@ -2,6 +2,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { PagedBuffer, Pool } from '@spillway/pool'
 import { Random, shuffledIndexes } from '../random.ts'
 import { LatencyHistogram } from '../statistics.ts'
+import { affordableShare } from './case-budget.ts'
 
 export interface PageRestoreFigures {
   readonly pagesPerSecondDepth4: readonly number[]
@@ -10,6 +11,8 @@ export interface PageRestoreFigures {
   readonly latenciesDepth32: LatencyHistogram
   /** Pages that did not hold the number they were given. */
   readonly wrongPages: number
+  /** Share of the pages that each measured round restored. */
+  readonly share: number
 }
 
 export interface PageRestoreOptions {
@@ -17,6 +20,8 @@ export interface PageRestoreOptions {
   readonly pageSizeBytes: number
   readonly pageCount: number
   readonly rounds: number
+  /** Time for all rounds: each restores fewer pages when it is short. */
+  readonly allowedMs: number
   readonly seed: number
   readonly measured: (running: boolean) => void
 }
@@ -26,7 +31,7 @@ export interface PageRestoreOptions {
  * by one, half of them with 4 pins in flight and half with 32. Every page carries its number, and is looked at.
  */
 export async function measurePageRestores(options: PageRestoreOptions): Promise<PageRestoreFigures> {
-  const { pool, pageSizeBytes, pageCount, rounds } = options
+  const { pool, pageSizeBytes, pageCount, rounds, allowedMs } = options
   const random = new Random(options.seed)
   const figures = {
     pagesPerSecondDepth4: [] as number[],
@@ -34,15 +39,18 @@ export async function measurePageRestores(options: PageRestoreOptions): Promise<
     latenciesDepth4: new LatencyHistogram(),
     latenciesDepth32: new LatencyHistogram(),
     wrongPages: 0,
+    share: 1,
   }
   await using buffer = await pool.allocate(pageCount * pageSizeBytes, { label: 'single pages', maxOrder: 0 })
   buffer.advise('random')
+  let restoredCount = pageCount
   for (let round = 0; round <= rounds; round++) {
-    await numberPages(buffer, pageCount, pageSizeBytes, round)
+    const roundMs = performance.now()
+    await numberPages(buffer, restoredCount, pageSizeBytes, round)
     const { error } = await buffer.backup()
     if (error !== undefined) throw new Error(`single pages could not be backed up: ${error.message}`)
-    const order = shuffledIndexes(pageCount, random)
-    const half = pageCount >>> 1
+    const order = shuffledIndexes(restoredCount, random)
+    const half = restoredCount >>> 1
     const runs = [
       {
         depth: 4,
@@ -73,6 +81,10 @@ export async function measurePageRestores(options: PageRestoreOptions): Promise<
       options.measured(false)
       if (counts) rates.push(pages.length / seconds)
     }
+    if (round > 0) continue
+    const nowMs = performance.now()
+    figures.share = affordableShare(allowedMs - (nowMs - roundMs), (nowMs - roundMs) * rounds)
+    restoredCount = Math.max(Math.min(pageCount, 64), Math.round(figures.share * pageCount))
   }
   return figures
 }

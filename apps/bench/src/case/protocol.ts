@@ -1,4 +1,5 @@
 import type { LatencySummary } from '../statistics.ts'
+import type { Shortened } from './case-budget.ts'
 
 /** What the process of a case is told to do. */
 export interface CaseOrder {
@@ -12,6 +13,8 @@ export interface CaseOrder {
   readonly directory: string
   readonly io: 'auto' | 'uring' | 'threads'
   readonly checksums: boolean
+  /** Time for the case; undefined: as long as it takes. Rounds are shortened for it, verification never. */
+  readonly budgetMs: number | undefined
   /** File with the input plan. */
   readonly planPath: string
 }
@@ -60,6 +63,8 @@ export interface CaseFindings {
   readonly medium: string
   readonly backendStats: unknown
   readonly storeStats: unknown
+  /** Phases whose rounds worked on less than all of their data to stay within the time, and on which share of it. */
+  readonly shortened: Shortened
 }
 
 /** Phases of a case, in order. */

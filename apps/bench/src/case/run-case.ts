@@ -3,14 +3,14 @@ import { chooseBackend } from '../backends.ts'
 import { type InputPlan, loadPlan } from '../input/plan.ts'
 import { openPeer } from '../peers/registry.ts'
 import { gibibyte, mebibyte } from '../sizes.ts'
-import { LatencyHistogram } from '../statistics.ts'
+import { CaseBudget } from './case-budget.ts'
 import { DataLedger } from './ledger.ts'
 import { loadData, rehearse, stagingBytes, verifyData } from './load-and-verify.ts'
 import { LoopDelayMeter } from './loop-delay.ts'
 import { measurePageRestores, type PageRestoreFigures } from './page-restores.ts'
 import { PoolStore } from './pool-store.ts'
 import type { CaseFindings, CaseMessage, CaseOrder, CasePhase } from './protocol.ts'
-import { runRound } from './run-workload.ts'
+import { runRounds } from './run-rounds.ts'
 import { spoiledBackup } from './spoiled-backup.ts'
 import type { BufferStore } from './store.ts'
 import { measureWholeBuffers, type WholeBufferFigures } from './whole-buffers.ts'
@@ -58,6 +58,9 @@ class CaseRun {
   readonly #staging = new Uint8Array(stagingBytes).fill(1)
   readonly #ledger: DataLedger
   readonly #loopDelay = new LoopDelayMeter()
+  readonly #budget: CaseBudget
+  /** How long loading and verifying will take, as the rehearsal tells. */
+  #wholeMs = 0
   #lastProgressMs = 0
 
   constructor(order: CaseOrder, plan: InputPlan, workload: Workload, voice: CaseVoice) {
@@ -66,6 +69,7 @@ class CaseRun {
     this.#workload = workload
     this.#voice = voice
     this.#ledger = new DataLedger(plan)
+    this.#budget = new CaseBudget(order.budgetMs)
   }
 
   async onBackend(): Promise<CaseFindings> {
@@ -92,7 +96,7 @@ class CaseRun {
     }
     const warm = await this.#warmWholeBuffers(new Pool({ ...poolOptions, idleBytes: this.#setBytes }))
     await using pool = new Pool(poolOptions)
-    const wholeBuffers = { warm, givingBack: isSound(warm) ? await this.#wholeBuffers(pool) : undefined }
+    const wholeBuffers = { warm, givingBack: isSound(warm) ? await this.#wholeBuffers(pool, 1) : undefined }
     const pages = isSound(wholeBuffers.givingBack) ? await this.#pageRestores(pool) : undefined
     const { bufferBytes, dataBytes } = this.#plan
     const chunkBytes = this.#workload.chunkBytes
@@ -128,31 +132,38 @@ class CaseRun {
   async #warmWholeBuffers(pool: Pool): Promise<WholeBufferFigures> {
     this.#phase('whole buffers')
     await using warmPool = pool
-    return await this.#wholeBuffers(warmPool)
+    return await this.#wholeBuffers(warmPool, 2)
   }
 
-  #wholeBuffers(pool: Pool): Promise<WholeBufferFigures> {
-    return measureWholeBuffers({
+  /** Each of the two times may take half of what the phase is allotted. */
+  async #wholeBuffers(pool: Pool, timesLeft: number): Promise<WholeBufferFigures> {
+    const figures = await measureWholeBuffers({
       pool,
       plan: { ...this.#plan, dataBytes: this.#setBytes },
       rounds: this.#order.rounds,
+      allowedMs: this.#budget.allot('whole buffers', this.#wholeMs) / timesLeft,
       staging: this.#staging,
       progress: (done, total) => this.#progress(done, total),
       measured: (running) => this.#measureLoopDelay(running),
     })
+    this.#budget.note('whole buffers', figures.share)
+    return figures
   }
 
-  #pageRestores(pool: Pool): Promise<PageRestoreFigures> {
+  async #pageRestores(pool: Pool): Promise<PageRestoreFigures> {
     this.#phase('single pages')
     const { pageSizeBytes, limitBytes } = this.#order
-    return measurePageRestores({
+    const figures = await measurePageRestores({
       pool,
       pageSizeBytes,
       pageCount: Math.max(64, Math.floor(Math.min(singlePageBytes, limitBytes / 8) / pageSizeBytes)),
       rounds: this.#order.rounds,
+      allowedMs: this.#budget.allot('single pages', this.#wholeMs),
       seed: this.#plan.seed,
       measured: (running) => this.#measureLoopDelay(running),
     })
+    this.#budget.note('single pages', figures.share)
+    return figures
   }
 
   async #workloadOn(
@@ -166,47 +177,26 @@ class CaseRun {
       seed: this.#plan.seed,
     }
     this.#phase('load')
+    const loadStartMs = performance.now()
     const hashes = await loadData(store, this.#ledger, this.#staging, (done, total) =>
       this.#progress(done, total),
     )
 
-    const touchLatencies = new LatencyHistogram()
-    const touchedBytesPerSecond: number[] = []
-    const errors: string[] = []
-    let touchedBytes = 0
-    let mismatchedBlocks = 0
-    let failedTouches = 0
-    let cpuSeconds = 0
     this.#phase('warm-up')
-    for (let round = 0; round <= this.#order.rounds; round++) {
-      const counts = round > 0
-      if (round === 1) this.#phase('rounds')
-      const cpuBefore = process.cpuUsage()
-      this.#measureLoopDelay(counts)
-      const result = await runRound(
-        store,
-        this.#ledger,
-        this.#workload.touches(shape, round),
-        this.#order.concurrency,
-        counts ? touchLatencies : undefined,
-        (done) =>
-          this.#progress(
-            (round - 1) * this.#plan.dataBytes + done,
-            this.#order.rounds * this.#plan.dataBytes,
-          ),
-      )
-      this.#measureLoopDelay(false)
-      mismatchedBlocks += result.mismatchedBlocks
-      failedTouches += result.failedTouches
-      errors.push(...result.errors)
-      // The gate: from here on every figure would be of a store that returns wrong bytes.
-      if (mismatchedBlocks > 0 || failedTouches > 0) break
-      if (!counts) continue
-      const cpu = process.cpuUsage(cpuBefore)
-      cpuSeconds += (cpu.user + cpu.system) / 1e6
-      touchedBytes += result.touchedBytes
-      touchedBytesPerSecond.push(result.touchedBytes / result.seconds)
-    }
+    const figures = await runRounds({
+      store,
+      ledger: this.#ledger,
+      workload: this.#workload,
+      shape,
+      rounds: this.#order.rounds,
+      concurrency: this.#order.concurrency,
+      // Reading back and hashing takes longer than loading: the hashes of what was rewritten are computed anew.
+      allowedMs: this.#budget.allot('rounds', 1.5 * (performance.now() - loadStartMs)),
+      onRounds: () => this.#phase('rounds'),
+      progress: (done, total) => this.#progress(done, total),
+      measured: (running) => this.#measureLoopDelay(running),
+    })
+    this.#budget.note('rounds', figures.share)
 
     this.#phase('verify')
     const verification = await verifyData(store, this.#ledger, hashes, this.#staging, (done, total) =>
@@ -221,40 +211,42 @@ class CaseRun {
         restoreBytesPerSecond: wholeBuffers?.warm.restoreBytesPerSecond ?? [],
         backupGivingBackBytesPerSecond: wholeBuffers?.givingBack?.backupBytesPerSecond ?? [],
         restoreIntoNewBytesPerSecond: wholeBuffers?.givingBack?.restoreBytesPerSecond ?? [],
-        touchedBytesPerSecond,
+        touchedBytesPerSecond: figures.touchedBytesPerSecond,
         pageRestoresPerSecondDepth4: pages?.pagesPerSecondDepth4 ?? [],
         pageRestoresPerSecondDepth32: pages?.pagesPerSecondDepth32 ?? [],
       },
       latencies: {
-        touch: touchLatencies.summary(),
+        touch: figures.touchLatencies.summary(),
         pageRestoreDepth4: pages?.latenciesDepth4.summary(),
         pageRestoreDepth32: pages?.latenciesDepth32.summary(),
-        touchCurve: touchLatencies.curve(),
+        touchCurve: figures.touchLatencies.curve(),
       },
       eventLoopDelayP99Ms: this.#loopDelay.histogram.quantileMs(0.99),
       eventLoopDelayMaxMs: this.#loopDelay.histogram.quantileMs(1),
-      cpuSeconds,
-      cpuSecondsPerTouchedGiB: touchedBytes === 0 ? 0 : cpuSeconds / (touchedBytes / gibibyte),
+      cpuSeconds: figures.cpuSeconds,
+      cpuSecondsPerTouchedGiB:
+        figures.touchedBytes === 0 ? 0 : figures.cpuSeconds / (figures.touchedBytes / gibibyte),
       verifiedBytes: verification.verifiedBytes,
       wrongBytes:
         verification.wrongBytes +
         (setVerification?.wrongBytes ?? 0) +
         (pages?.wrongPages ?? 0) * this.#order.pageSizeBytes,
       lostPages: verification.lostPages + (setVerification?.lostPages ?? 0),
-      mismatchedBlocks,
-      failedTouches,
+      mismatchedBlocks: figures.mismatchedBlocks,
+      failedTouches: figures.failedTouches,
       wrongFiles: [...(setVerification?.wrongFiles ?? []), ...verification.wrongFiles],
-      errors: [...errors, ...(setVerification?.errors ?? []), ...verification.errors].slice(0, 10),
+      errors: [...figures.errors, ...(setVerification?.errors ?? []), ...verification.errors].slice(0, 10),
       memoryReturn: wholeBuffers?.givingBack?.memoryReturn,
       medium: '',
       backendStats: undefined,
       storeStats: store.stats(),
+      shortened: this.#budget.shortened,
     }
   }
 
   /** Everything that the bench itself needs is there by now, and nothing of the pool or the backup. */
   async #sayBaseline(): Promise<void> {
-    await rehearse(this.#plan, this.#staging)
+    this.#wholeMs = 3 * (await rehearse(this.#plan, this.#staging))
     // Only the young generation: a full collection would shrink a heap that every program has.
     globalThis.gc?.({ type: 'minor' })
     this.#voice.tell({ type: 'baseline', residentBytes: process.memoryUsage.rss() })

@@ -5,6 +5,7 @@ import type { BufferStore, Touch } from './store.ts'
 
 /** What one round did. */
 export interface RoundResult {
+  readonly touches: number
   readonly touchedBytes: number
   readonly seconds: number
   /** Blocks of 4 KiB that did not have the right sum. */
@@ -16,24 +17,35 @@ export interface RoundResult {
 /** How long one turn of the event loop may belong to the bench itself. */
 const turnMs = 1
 
+export interface RoundOptions {
+  readonly store: BufferStore
+  readonly ledger: DataLedger
+  /** Where the touches come from; what is left in it belongs to the next round. */
+  readonly queue: Iterator<Touch>
+  /** How many touches are a round. */
+  readonly touchCount: number
+  /** No touch begins after this, on the clock of `performance`. */
+  readonly untilMs: number
+  readonly concurrency: number
+  readonly latencies: LatencyHistogram | undefined
+  readonly progress: (touchedBytes: number) => void
+}
+
 /** Runs the touches of one round, `concurrency` at a time, and checks what each of them sees. */
-export async function runRound(
-  store: BufferStore,
-  ledger: DataLedger,
-  touches: Iterable<Touch>,
-  concurrency: number,
-  latencies: LatencyHistogram | undefined,
-  progress: (touchedBytes: number) => void,
-): Promise<RoundResult> {
-  const queue = touches[Symbol.iterator]()
+export async function runRound(options: RoundOptions): Promise<RoundResult> {
+  const { store, ledger, queue, touchCount, untilMs, concurrency, latencies, progress } = options
   const errors: string[] = []
+  let touches = 0
   let touchedBytes = 0
   let mismatchedBlocks = 0
   let failedTouches = 0
   let turnStart = performance.now()
 
   async function worker(): Promise<void> {
-    for (let next = queue.next(); !next.done; next = queue.next()) {
+    while (touches < touchCount && (touches === 0 || performance.now() < untilMs)) {
+      const next = queue.next()
+      if (next.done) break
+      touches++
       const touch = next.value
       const position = touch.buffer * ledger.plan.bufferBytes + touch.offsetBytes
       const start = performance.now()
@@ -60,5 +72,5 @@ export async function runRound(
   const start = performance.now()
   await Promise.all(Array.from({ length: concurrency }, worker))
   const seconds = (performance.now() - start) / 1000
-  return { touchedBytes, seconds, mismatchedBlocks, failedTouches, errors }
+  return { touches, touchedBytes, seconds, mismatchedBlocks, failedTouches, errors }
 }

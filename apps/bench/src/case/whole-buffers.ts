@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs'
 import { setTimeout as pause } from 'node:timers/promises'
 import type { PagedBuffer, Pool } from '@spillway/pool'
 import type { InputPlan } from '../input/plan.ts'
+import { affordableShare } from './case-budget.ts'
 import { DataLedger } from './ledger.ts'
 import { loadData, type Progress, type Verification, verifyData } from './load-and-verify.ts'
 import { PoolStore } from './pool-store.ts'
@@ -14,6 +15,8 @@ export interface WholeBufferFigures {
   readonly restoreBytesPerSecond: readonly number[]
   readonly memoryReturn: { readonly ms: number; readonly share: number } | undefined
   readonly verification: Verification
+  /** Share of the set that each measured round moved. */
+  readonly share: number
 }
 
 export interface WholeBufferOptions {
@@ -21,6 +24,8 @@ export interface WholeBufferOptions {
   /** Data of the set: it fits into the limit with room to spare. */
   readonly plan: InputPlan
   readonly rounds: number
+  /** Time for all of it: each round moves fewer buffers when it is short. */
+  readonly allowedMs: number
   readonly staging: Uint8Array
   readonly progress: Progress
   /** Called before and after what is measured, so that nothing else counts into event-loop delay. */
@@ -30,13 +35,14 @@ export interface WholeBufferOptions {
 /**
  * Backs up a set of whole buffers with `buffer.backup()` and brings it back with `buffer.restore()`, again and again.
  * Every page is rewritten between the rounds, or the pool would rightly not write it a second time. The first round warms
- * up. Whatever comes back is checked by its sums before it is rewritten, and byte by byte after the last round; a set that
+ * up, and tells how many buffers the others can move in the time there is. Whatever comes back is checked by its sums before it is rewritten, and byte by byte after the last round; a set that
  * went wrong has no figures.
  */
 export async function measureWholeBuffers(options: WholeBufferOptions): Promise<WholeBufferFigures> {
   const { pool, plan, rounds, staging, progress } = options
   const ledger = new DataLedger(plan)
   const bufferCount = plan.dataBytes / plan.bufferBytes
+  const startMs = performance.now()
   await using store = await PoolStore.open(pool, {
     bufferCount,
     bufferBytes: plan.bufferBytes,
@@ -46,38 +52,49 @@ export async function measureWholeBuffers(options: WholeBufferOptions): Promise<
   const backupBytesPerSecond: number[] = []
   const restoreBytesPerSecond: number[] = []
   let memoryReturn: WholeBufferFigures['memoryReturn']
+  let movedCount = bufferCount
+  // Verifying takes about as long as loading.
+  const verifyMs = performance.now() - startMs
   const errors: string[] = []
 
   for (let round = 0; round <= rounds; round++) {
-    const wrongBlocks = await rewriteAll(store, ledger, bufferCount)
+    const roundMs = performance.now()
+    const wrongBlocks = await rewriteAll(store, ledger, movedCount)
     if (wrongBlocks > 0) errors.push(`${wrongBlocks} blocks of the set were wrong before round ${round}`)
     if (errors.length > 0) break
     const residentBytes = residentBytesNow()
+    const moved = store.buffers.slice(0, movedCount)
     options.measured(round > 0)
     const start = performance.now()
-    await forEachBuffer(store.buffers, errors, (buffer) => buffer.backup())
+    await forEachBuffer(moved, errors, (buffer) => buffer.backup())
     const backedUp = performance.now()
     options.measured(false)
     // Only the warm-up round waits for it: the figures shall not.
     if (round === 0) memoryReturn = await watchMemoryReturn(residentBytes, plan.dataBytes, backedUp)
     options.measured(round > 0)
     const restoreStart = performance.now()
-    await forEachBuffer(store.buffers, errors, (buffer) => buffer.restore())
+    await forEachBuffer(moved, errors, (buffer) => buffer.restore())
     const restored = performance.now()
     options.measured(false)
     progress(round, rounds)
     if (errors.length > 0) break
-    if (round > 0) {
-      backupBytesPerSecond.push((plan.dataBytes / (backedUp - start)) * 1000)
-      restoreBytesPerSecond.push((plan.dataBytes / (restored - restoreStart)) * 1000)
+    if (round === 0) {
+      const allowedMs = options.allowedMs - verifyMs - (restored - startMs)
+      const share = affordableShare(allowedMs, (restored - roundMs) * rounds)
+      movedCount = Math.max(Math.min(bufferCount, wholeBuffersInFlight), Math.round(share * bufferCount))
+    } else {
+      const movedBytes = movedCount * plan.bufferBytes
+      backupBytesPerSecond.push((movedBytes / (backedUp - start)) * 1000)
+      restoreBytesPerSecond.push((movedBytes / (restored - restoreStart)) * 1000)
     }
   }
+  const share = movedCount / bufferCount
   const verification = await verifyData(store, ledger, hashes, staging, () => {})
   verification.errors.unshift(...errors)
   if (verification.wrongBytes > 0 || verification.lostPages > 0 || errors.length > 0) {
-    return { backupBytesPerSecond: [], restoreBytesPerSecond: [], memoryReturn, verification }
+    return { backupBytesPerSecond: [], restoreBytesPerSecond: [], memoryReturn, verification, share }
   }
-  return { backupBytesPerSecond, restoreBytesPerSecond, memoryReturn, verification }
+  return { backupBytesPerSecond, restoreBytesPerSecond, memoryReturn, verification, share }
 }
 
 /** Checks the quick sums of everything and rewrites it. Resolves to the number of 4 KiB blocks that were not right. */

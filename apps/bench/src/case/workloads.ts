@@ -21,6 +21,8 @@ export interface Workload {
   readonly description: string
   /** Bytes of the chunks that buffers should be made of; without it the pool decides. */
   readonly chunkBytes?: number
+  /** How many touches one round has. */
+  touchesPerRound(shape: WorkloadShape): number
   /** The touches of one round; every round differs, every run of one seed is the same. */
   touches(shape: WorkloadShape, round: number): Iterable<Touch>
 }
@@ -37,6 +39,7 @@ const sweep: Workload = {
   name: 'sweep',
   title: 'Sweep',
   description: 'whole buffers in order, each once a round, 10 % rewritten',
+  touchesPerRound: ({ bufferCount }) => bufferCount,
   *touches(shape, round) {
     const random = roundRandom(shape, round)
     for (let buffer = 0; buffer < shape.bufferCount; buffer++) {
@@ -49,6 +52,7 @@ const random: Workload = {
   name: 'random',
   title: 'Random',
   description: 'whole buffers drawn at random, as many a round as there are, 10 % rewritten',
+  touchesPerRound: ({ bufferCount }) => bufferCount,
   *touches(shape, round) {
     const random = roundRandom(shape, round)
     for (let count = 0; count < shape.bufferCount; count++) {
@@ -62,6 +66,7 @@ const zipf: Workload = {
   title: 'Zipf',
   description: `ranges of 64 KiB, popularity zipf(${zipfSkew}) over all ranges, a quarter of the data a round, 10 % rewritten`,
   chunkBytes: rangeBytes,
+  touchesPerRound: ({ bufferCount, bufferBytes }) => Math.ceil((bufferCount * bufferBytes) / rangeBytes / 4),
   *touches(shape, round) {
     const random = roundRandom(shape, round)
     const rangesPerBuffer = shape.bufferBytes / rangeBytes
@@ -69,7 +74,7 @@ const zipf: Workload = {
     const ranks = new ZipfRanks(rangeCount, zipfSkew)
     // The same ranges are popular in every round, and they are scattered over all buffers.
     const popular = shuffledIndexes(rangeCount, new Random(shape.seed))
-    for (let count = 0; count < rangeCount / 4; count++) {
+    for (let count = 0; count < this.touchesPerRound(shape); count++) {
       const range = popular[ranks.draw(random)]
       yield {
         buffer: Math.floor(range / rangesPerBuffer),

@@ -2,7 +2,7 @@ import { execFile } from 'node:child_process'
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
-import type { CeilingOrder } from './measure.ts'
+import { affordableOrder, type CeilingOrder } from './measure.ts'
 
 const run = promisify(execFile)
 
@@ -23,7 +23,11 @@ interface FioReport {
  * What fio reaches on the same disk with the same sizes, direct: sequential writes and reads with three engines, random
  * reads of 4 KiB with io_uring. psync has no depth, so it gets as many threads as the others have requests in flight.
  */
-export async function measureFio(order: CeilingOrder, notes: string[]): Promise<Record<string, number[]>> {
+export async function measureFio(
+  order: CeilingOrder,
+  allowedMs: number,
+  notes: string[],
+): Promise<Record<string, number[]>> {
   try {
     await run('fio', ['--version'])
   } catch {
@@ -33,7 +37,11 @@ export async function measureFio(order: CeilingOrder, notes: string[]): Promise<
   const path = join(order.directory, `fio-${process.pid}.bin`)
   const figures: Record<string, number[]> = {}
   try {
-    const jobs = await workingJobs(plannedJobs(order, path), notes)
+    const startMs = performance.now()
+    const working = await workingJobs(plannedJobs(order, path), notes)
+    const tookMs = performance.now() - startMs
+    const measured = affordableOrder(order, allowedMs - tookMs, tookMs, notes, 'fio')
+    const jobs = plannedJobs(measured, path).filter(({ name }) => working.some((each) => each.name === name))
     for (const { name } of jobs) figures[name] = []
     for (let round = 0; round < order.rounds && jobs.length > 0; round++) {
       for (const [name, figure] of await runJobs(jobs)) figures[name].push(figure)
@@ -127,7 +135,7 @@ function randomJob({ setBytes }: CeilingOrder, path: string, depth: number): str
     '--norandommap',
     '--thread',
     `--size=${setBytes}`,
-    `--io_size=${Math.min(setBytes, randomBytes)}`,
+    `--io_size=${Math.min(setBytes / 8, randomBytes)}`,
     `--iodepth=${depth}`,
   ]
 }

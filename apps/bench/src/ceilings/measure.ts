@@ -1,3 +1,5 @@
+import { affordableShare } from '../case/case-budget.ts'
+import { mebibyte } from '../sizes.ts'
 import { measureFio } from './fio.ts'
 import { measureMemoryCopies } from './memory-copy.ts'
 import { measureRawFile } from './raw-file.ts'
@@ -10,6 +12,8 @@ export interface CeilingOrder {
   readonly setBytes: number
   readonly requestBytes: number
   readonly depth: number
+  /** Time for all of it: sets become smaller when it is short. Undefined: as long as it takes. */
+  readonly budgetMs: number | undefined
   /** Whether memory, or files, are to be measured at all. */
   readonly memory: boolean
   readonly files: boolean
@@ -35,6 +39,7 @@ export async function measureCeilings(
   order: CeilingOrder,
   step: (name: string) => void,
 ): Promise<CeilingFindings> {
+  const endMs = performance.now() + (order.budgetMs ?? Number.POSITIVE_INFINITY)
   const rounds: Record<string, readonly number[]> = {}
   const notes: string[] = []
   if (order.memory) {
@@ -43,9 +48,30 @@ export async function measureCeilings(
   }
   if (order.files) {
     step('raw file I/O')
-    Object.assign(rounds, await measureRawFile(order, notes))
+    Object.assign(rounds, await measureRawFile(order, (endMs - performance.now()) / 3, notes))
     step('fio')
-    Object.assign(rounds, await measureFio(order, notes))
+    Object.assign(rounds, await measureFio(order, endMs - performance.now(), notes))
   }
   return { rounds, notes }
+}
+
+/** Sets smaller than this would measure how requests begin and end. */
+const leastSetBytes = 32 * mebibyte
+
+/** The order with a set that fits into the time, when one round of the whole set took `roundMs`. */
+export function affordableOrder(
+  order: CeilingOrder,
+  allowedMs: number,
+  roundMs: number,
+  notes: string[],
+  name: string,
+): CeilingOrder {
+  const share = affordableShare(allowedMs, roundMs * order.rounds)
+  const requests = Math.round((share * order.setBytes) / order.requestBytes)
+  const setBytes = Math.min(order.setBytes, Math.max(leastSetBytes, requests * order.requestBytes))
+  if (setBytes === order.setBytes) return order
+  notes.push(
+    `${name} was measured with ${setBytes / mebibyte} MiB a round to stay within the time (--budget)`,
+  )
+  return { ...order, setBytes }
 }

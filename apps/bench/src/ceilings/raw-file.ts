@@ -2,11 +2,12 @@ import { constants } from 'node:fs'
 import { type FileHandle, open, unlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import { alignedMemory } from '../peers/buffer-cache.ts'
-import type { CeilingOrder } from './measure.ts'
+import { affordableOrder, type CeilingOrder } from './measure.ts'
 
 /** Writes and reads one file through `node:fs` with the backends' sizes and depth, direct and through the page cache. */
 export async function measureRawFile(
   order: CeilingOrder,
+  allowedMs: number,
   notes: string[],
 ): Promise<Record<string, number[]>> {
   const path = join(order.directory, `raw-file-${process.pid}.bin`)
@@ -27,10 +28,17 @@ export async function measureRawFile(
     try {
       const writes: number[] = []
       const reads: number[] = []
+      let measured = order
       for (let round = 0; round <= order.rounds; round++) {
-        const written = await transfer(order, (offset, length) => file.write(memory, offset, length, offset))
-        const read = await transfer(order, (offset, length) => file.read(memory, offset, length, offset))
-        if (round === 0) continue
+        const startMs = performance.now()
+        const written = await transfer(measured, (offset, length) =>
+          file.write(memory, offset, length, offset),
+        )
+        const read = await transfer(measured, (offset, length) => file.read(memory, offset, length, offset))
+        if (round === 0) {
+          measured = affordableOrder(order, allowedMs / 2, performance.now() - startMs, notes, name)
+          continue
+        }
         writes.push(written)
         reads.push(read)
       }
