@@ -1,4 +1,5 @@
-import { isSpillwayError, SpillwayError } from '@spillway/core'
+import { type HandleRun, isSpillwayError, SpillwayError } from '@spillway/core'
+import { handleOf } from './handles.ts'
 import { type KeySpace, persistentCount } from './keys.ts'
 import { decodeManifest, type Manifest } from './manifest.ts'
 import { PageBits } from './page-bits.ts'
@@ -78,21 +79,30 @@ function addLater(
   lost: readonly Root[],
 ): void {
   table.addObject(object)
+  // Not to be taken for empty before all its roots are there.
+  object.readers++
   let base = 0
   for (const { number, pages, places } of footer.roots) {
     const survivors = places === undefined ? PageBits.full(pages) : new PageBits(places[pages - 1] + 1)
     for (const place of places ?? []) survivors.setRun(place, 1)
-    const root = table.roots.get(number) ?? lost.find((candidate) => candidate.number === number)
     const moved = number === object.number ? undefined : survivors
+    const known = lost.find((candidate) => candidate.number === number)
+    if (known !== undefined && !table.roots.has(number)) table.addRoot({ ...known, object, base })
+    const root = table.roots.get(number)
     if (root === undefined || moved === undefined) {
       table.addRoot({ number, live: survivors.copy(), livePages: pages, object, base, survivors: moved })
-    } else if (table.roots.has(number)) {
-      table.moveRoot(root, object, base, survivors)
     } else {
-      table.addRoot({ ...root, object, base, survivors })
+      // Pages that the manifest holds for live and the copy has not were dropped before the copy was made.
+      const dropped: HandleRun[] = []
+      const gone = root.live.copy()
+      gone.subtract(survivors)
+      gone.forEachRun((first, count) => dropped.push({ first: handleOf(number, first), count }))
+      table.drop(dropped)
+      if (table.roots.has(number)) table.moveRoot(root, object, base, survivors)
     }
     base += pages
   }
+  table.release(object)
 }
 
 function isGarbage(manifest: Manifest, epoch: string, number: number): boolean {

@@ -57,6 +57,12 @@ export class PageBits {
     return count
   }
 
+  /** Takes those out that are in `other`. */
+  subtract(other: PageBits): void {
+    const words = Math.min(this.words.length, other.words.length)
+    for (let index = 0; index < words; index++) this.words[index] &= ~other.words[index]
+  }
+
   /** Calls `visit` with every run of adjacent pages, in order. */
   forEachRun(visit: (first: number, count: number) => void): void {
     const end = this.words.length * 32
