@@ -286,6 +286,7 @@ export class World {
   /** Ends faults; backups are given a second chance at once. */
   heal(): void {
     for (const backup of this.backups) backup.heal()
+    if (this.faulty) this.#faultyInStep = true
     this.faulty = false
     this.time.pass(2000)
   }

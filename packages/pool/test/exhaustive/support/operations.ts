@@ -169,7 +169,8 @@ export const shrink: Operation = {
   async run({ pool }) {
     const before = pool.stats().residentBytes
     const given = await pool.shrink(before)
-    claim(before - pool.stats().residentBytes === given, `T29: ${given} bytes reported`)
+    // More when the pool is closed meanwhile.
+    claim(before - pool.stats().residentBytes >= given, `T29: ${given} bytes reported`)
     return given < before ? { error: 'stopped' } : {}
   },
   done: ({ pool }) => claim(pool.stats().residentBytes === 0, 'T30: memory is left'),

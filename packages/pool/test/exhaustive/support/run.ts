@@ -1,4 +1,5 @@
 import type { ErrorCode } from '@spillway/core'
+import { vi } from 'vitest'
 import type { VirtualTime } from '../../model/virtual-time.ts'
 import { codeOf, type Operation } from './operations.ts'
 import { Scene, type SceneOptions } from './scene.ts'
@@ -17,6 +18,7 @@ export const codes: readonly ErrorCode[] = [
   'EBUSY',
 ]
 export const allOfIt = process.env['SPILLWAY_EXHAUSTIVE'] === '1'
+vi.setConfig({ testTimeout: allOfIt ? 3_600_000 : 120_000 })
 
 let turn = 0
 

@@ -37,8 +37,8 @@ export interface ScriptedBackup extends Backup {
   script: PageScript | undefined
   /** Pages asked for so far. */
   readonly asked: { backupPages: number; copyPages: number; drop: number }
-  /** The next calls of `drop` that fail, with what. */
-  dropFailures: Error[]
+  /** What the next calls of `drop` meet, one after the other. */
+  dropFailures: (Error | undefined)[]
   availableFailure: Error | undefined
 }
 
