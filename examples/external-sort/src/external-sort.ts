@@ -65,10 +65,9 @@ async function* merge(runs: readonly Blocks[]): AsyncGenerator<Buffer> {
       cursor.start = 0
     }
     cursor.key = cursor.block.readUIntBE(cursor.start, 6)
-    let place = 1
-    while (place < cursors.length && compare(cursors[place], cursor) < 0)
-      cursors[place - 1] = cursors[place++]
-    cursors[place - 1] = cursor
+    let next = 1
+    while (next < cursors.length && compare(cursors[next], cursor) < 0) cursors[next - 1] = cursors[next++]
+    cursors[next - 1] = cursor
   }
   yield stage.subarray(0, filled)
 }
