@@ -7,18 +7,18 @@ import { Discards } from './buffer/discards.ts'
 import { Readahead } from './buffer/readahead.ts'
 import { Restores } from './buffer/restores.ts'
 import { Pages } from './memory/pages.ts'
-import { pace } from './pace.ts'
 import type { Caching, PageProvider } from './providers/provider.ts'
 import { Background } from './residency/background.ts'
 import { BufferState } from './residency/buffer-state.ts'
 import { Fill } from './residency/fill.ts'
 import { Holder } from './residency/hold.ts'
 import { Limit } from './residency/limit.ts'
+import { LimitChanges } from './residency/limit-changes.ts'
 import { Reclaim, type WhenFull } from './residency/reclaim.ts'
 import { Residents } from './residency/residents.ts'
-import { Store } from './residency/store.ts'
+import { Stores } from './residency/stores.ts'
 import { Writeback } from './residency/writeback.ts'
-import { busy, partial, referenced } from './table/chunks.ts'
+import { referenced } from './table/chunks.ts'
 
 /** Everything a machine is made from; all checked by the pool. */
 export interface MachineOptions {
@@ -50,11 +50,11 @@ export class Machine {
   readonly discards: Discards
   readonly background: Background
   readonly readahead: Readahead
-  readonly stores = new Map<Backup, Store>()
+  readonly limitChanges: LimitChanges
+  readonly stores: Stores
   /** Pins that the application holds. */
   userPins = 0
   #nextBuffer = 1
-  #limitChange: Promise<void> = Promise.resolve()
 
   constructor(options: MachineOptions) {
     const { pageSizeBytes, maxOrder, limitPages, idlePages, whenFull, splitAlways } = options
@@ -74,6 +74,8 @@ export class Machine {
     this.background = new Background(this.residents, this.limit, this.reclaim, options.background)
     this.readahead = new Readahead(this.residents, this.holder, this.access, this.reclaim, pageSizeBytes)
     this.access.readAhead = (buffer, first, end) => this.readahead.start(buffer, first, end)
+    this.limitChanges = new LimitChanges(this.residents, this.reclaim)
+    this.stores = new Stores(this.residents, pageSizeBytes)
     this.limit.onShort = () => this.reclaim.pump()
     this.residents.onUnpin = () => {
       if (this.limit.waiters > 0) this.#pumpIfShort()
@@ -95,7 +97,7 @@ export class Machine {
     deviceMapped: boolean,
   ): BufferState {
     const id = this.#nextBuffer++
-    const store = backup === undefined ? undefined : this.#storeOf(backup)
+    const store = backup === undefined ? undefined : this.stores.of(backup)
     if (store !== undefined) store.users++
     const pageCount = Math.ceil(sizeBytes / this.pageSizeBytes)
     const state = new BufferState(
@@ -121,77 +123,28 @@ export class Machine {
       state.idle = Promise.withResolvers<void>()
       await state.idle.promise
     }
-    await this.#offer(state)
+    this.#offer(state)
     await this.discards.giveUp(state, 'idle')
     this.residents.buffers.delete(state.id)
-    await this.#endUse(state.store)
+    await this.stores.endUse(state.store)
   }
 
   /** Nobody needs the content any more: claims may take the memory before it is given up, and nothing is stored (T76). */
-  async #offer(state: BufferState): Promise<void> {
+  #offer(state: BufferState): void {
     state.purgeable = true
-    const { table } = state
-    for (let page = 0, looks = 1; page < table.pageCount; looks++) {
-      table.look(page, table.pageCount)
-      page += table.foundPages
-      if (table.found === 'chunk') this.residents.relist(table.foundChunk)
-      const turn = looks % looksPerQuestion === 0 ? pace() : undefined
-      if (turn !== undefined) await turn
-    }
+    this.#relistAll(state)
+  }
+
+  #relistAll(state: BufferState): void {
+    this.residents.findPage(state, (chunk) => {
+      this.residents.relist(chunk)
+      return false
+    })
   }
 
   /** The provider of all memory from now on; what others gave goes back to them (T81). */
   useProvider(provider: PageProvider): void {
     this.pages.slabs.provider = provider
-  }
-
-  /** Sets the limit; a lower one waits until it can be kept. One change after the other. */
-  setLimit(limitPages: number, signal: AbortSignal | undefined): Promise<void> {
-    const change = this.#limitChange.then(() => this.#setLimit(limitPages, signal))
-    this.#limitChange = change.catch(() => {})
-    return change
-  }
-
-  async #setLimit(limitPages: number, signal: AbortSignal | undefined): Promise<void> {
-    const { limit, pages } = this
-    const sinkBy = limit.limitPages - limitPages
-    if (sinkBy > 0) {
-      // The pages between the limits are charged to nobody, so they are free when the limit sinks past them.
-      if (!limit.tryClaim(sinkBy)) await limit.claim(sinkBy, () => sinkBy, signal)
-      limit.chargedPages -= sinkBy
-      limit.limitPages = limitPages
-      await this.#fitInto(limitPages)
-    } else {
-      limit.limitPages = limitPages
-      pages.limitPages = limitPages
-    }
-    this.#pumpIfShort()
-    limit.serveSoon()
-  }
-
-  /**
-   * Gives memory back until so many pages are resident, and lets no more become so; idle memory of a slab that is in use
-   * may take chunks with it.
-   */
-  async #fitInto(limitPages: number): Promise<void> {
-    const { limit, pages } = this
-    const before = pages.limitPages
-    for (;;) {
-      const surplus = pages.residentPages - limitPages
-      if (surplus <= 0) {
-        // At once: whoever runs next may take memory.
-        pages.limitPages = limitPages
-        return
-      }
-      if ((await this.reclaim.shrink(surplus)) > 0) continue
-      limit.limitPages = before
-      // Who came meanwhile waits for room that is there after all.
-      limit.serveSoon()
-      throw new SpillwayError(
-        'ENOMEM',
-        `${pages.residentPages} pages are resident and cannot all leave; the limit stays at ${before} pages`,
-      )
-    }
   }
 
   /** Ends all buffers and gives all memory to the system. */
@@ -224,57 +177,10 @@ export class Machine {
     }
   }
 
-  /**
-   * Gives a buffer another backup (T85). Throws `EBUSY` while pages are stored in the one it has: nobody else could bring
-   * them back (T55). Copies of what is in memory are dropped.
-   */
-  async setBackup(state: BufferState, backup: Backup | undefined): Promise<void> {
-    const { chunks } = this.residents
-    const isOurs = (test: (chunk: number) => boolean) => chunks.find(state.id, test)
-    for (;;) {
-      const stored = state.table.storedPages
-      const half = isOurs((chunk) => (chunks.flags[chunk]! & partial) !== 0 && chunks.kept[chunk] !== 0)
-      if (stored > 0 || half !== 0) {
-        const name = state.store?.name
-        throw new SpillwayError(
-          'EBUSY',
-          `buffer ${state.label} has pages in backup ${name} only; restore or purge it before it gets another`,
-          { buffer: state.label, backup: name },
-        )
-      }
-      const busyChunk = isOurs((chunk) => (chunks.flags[chunk]! & busy) !== 0)
-      if (busyChunk === 0) break
-      await chunks.whenSettled(busyChunk)
-    }
-    isOurs((chunk) => {
-      if (chunks.kept[chunk] !== 0) this.residents.markDirty(state, chunk)
-      return false
-    })
-    const former = state.store
-    state.store = backup === undefined ? undefined : this.#storeOf(backup)
-    if (state.store !== undefined) state.store.users++
-    isOurs((chunk) => {
-      this.residents.relist(chunk)
-      return false
-    })
-    await this.#endUse(former)
-  }
-
-  async #endUse(store: Store | undefined): Promise<void> {
-    if (store === undefined) return
-    await store.settled()
-    store.users--
-    this.#forgetStores()
-  }
-
   setPurgeable(state: BufferState, purgeable: boolean): void {
     if (state.purgeable === purgeable) return
     state.purgeable = purgeable
-    // The chunks that there are, not the pages that there could be: the buffer may be enormous.
-    this.residents.chunks.find(state.id, (chunk) => {
-      this.residents.relist(chunk)
-      return false
-    })
+    this.#relistAll(state)
     this.#pumpIfShort()
   }
 
@@ -298,7 +204,7 @@ export class Machine {
     const { residents, pageSizeBytes } = this
     return chunks.map((chunk) => {
       const from = Math.max(0, offsetBytes - residents.chunks.firstPage[chunk]! * pageSizeBytes)
-      return residents.deviceAddresses.get(chunk)! + from
+      return residents.mappings.addressOf(chunk) + from
     })
   }
 
@@ -311,31 +217,7 @@ export class Machine {
     return pinned.join(', ')
   }
 
-  #storeOf(backup: Backup): Store {
-    let store = this.stores.get(backup)
-    if (store === undefined) {
-      if (backup.capabilities.pageSizeBytes !== this.pageSizeBytes) {
-        throw new RangeError(
-          `backup ${backup.name} has pages of ${backup.capabilities.pageSizeBytes} bytes; the pool's have ${this.pageSizeBytes}`,
-        )
-      }
-      store = new Store(backup)
-      this.stores.set(backup, store)
-    }
-    return store
-  }
-
-  /** Drops stores that no buffer uses, once their backups have released all that was given up. */
-  #forgetStores(): void {
-    for (const store of this.stores.values()) {
-      if (store.users === 0 && store.dropFailures === 0) this.stores.delete(store.backup)
-    }
-  }
-
   #pumpIfShort(): void {
     if (this.limit.waiters > 0) queueMicrotask(() => this.reclaim.pump())
   }
 }
-
-/** A look at a table takes nanoseconds, a question for the time takes more. */
-const looksPerQuestion = 1024

@@ -94,7 +94,7 @@ export class Pool implements AsyncDisposable {
     if (reader !== undefined) {
       const leastBytes = this.pageSizeBytes * 2 ** maxOrder
       this.#autoLimit = new AutoLimit(reader, limitBytes, leastBytes, (bytes, signal) =>
-        this.#machine.setLimit(Math.floor(bytes / this.pageSizeBytes), signal),
+        this.#machine.limitChanges.set(Math.floor(bytes / this.pageSizeBytes), signal),
       )
       this.#autoLimit.start()
     }
@@ -176,7 +176,7 @@ export class Pool implements AsyncDisposable {
     assertByteCount(limitBytes, 'limitBytes')
     assertLimit(limitBytes, this.pageSizeBytes, this.#machine.maxOrder)
     this.#autoLimit?.stop()
-    await this.#machine.setLimit(Math.floor(limitBytes / this.pageSizeBytes), options.signal)
+    await this.#machine.limitChanges.set(Math.floor(limitBytes / this.pageSizeBytes), options.signal)
   }
 
   /** A snapshot of the gauges and counters; exact at every moment (I11). */

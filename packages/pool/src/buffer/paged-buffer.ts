@@ -229,7 +229,7 @@ export class PagedBuffer implements AsyncDisposable {
    * with `RangeError` for one with another page size.
    */
   setBackup(backup: Backup | undefined): Promise<void> {
-    return this.#run(() => this.#machine.setBackup(this.#state, backup))
+    return this.#run(() => this.#machine.stores.replace(this.#state, backup))
   }
 
   /**

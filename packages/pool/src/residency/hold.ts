@@ -2,8 +2,8 @@ import { abortError, SpillwayError, type TransferOptions } from '@spillway/core'
 import { trace } from '../introspection/trace.ts'
 import { busy, dirty, filling, notReady, partial, writeback, zeroed } from '../table/chunks.ts'
 import type { BufferState } from './buffer-state.ts'
-import { CachingConversion } from './caching-conversion.ts'
 import type { Fill } from './fill.ts'
+import { installMissing } from './installation.ts'
 import { alignedStart, naturalOrder } from './placement.ts'
 import type { Residents } from './residents.ts'
 import { settledOrAborted } from './waiting.ts'
@@ -49,7 +49,7 @@ export class Holder {
     for (let page = first; page < end; ) {
       const chunk = table.chunkAt(page)
       if (chunk === 0 || (chunks.flags[chunk]! & blocked) !== 0) return undefined
-      if (buffer.deviceMapped && !this.#residents.deviceAddresses.has(chunk)) return undefined
+      if (buffer.deviceMapped && !this.#residents.mappings.isMapped(chunk)) return undefined
       held.push(chunk)
       page = chunks.firstPage[chunk]! + (1 << chunks.order[chunk]!)
     }
@@ -237,36 +237,9 @@ export class Holder {
     charged: number,
     retryMayFail: boolean,
   ): void {
-    const residents = this.#residents
-    const { chunks, limit, pages } = residents
-    const conversion = buffer.caching === 0 ? undefined : new CachingConversion(residents, buffer)
-    let left = charged
     // Others may have brought in some of it since the charge, never taken away: all that was resident is held.
     this.#collect(buffer, first, end, held)
-    const before = held.length
-    pages.retryMayFail = retryMayFail
-    try {
-      for (let page = first; page < end && left > 0; ) {
-        let chunk = buffer.table.chunkAt(page)
-        if (chunk === 0) {
-          chunk = residents.install(buffer, page, naturalOrder(buffer, page, first, end))
-          if (chunk === 0) throw noMemory(buffer, page)
-          left -= 1 << chunks.order[chunk]!
-          held.push(chunk)
-          conversion?.add(chunk, pages.takenConverted)
-        }
-        page = chunks.firstPage[chunk]! + (1 << chunks.order[chunk]!)
-      }
-      conversion?.flush()
-    } catch (failure) {
-      // Back to how it was before the call (T25); evicting gives each chunk's charge back.
-      for (const chunk of held.splice(before))
-        residents.uninstall(chunk, conversion?.isConverted(chunk) ?? true)
-      throw failure
-    } finally {
-      pages.retryMayFail = false
-      if (left > 0) limit.uncharge(left)
-    }
+    installMissing(this.#residents, buffer, first, end, held, charged, retryMayFail)
   }
 
   /** Fills what is held, not ready, and not being filled by another. */
@@ -310,7 +283,7 @@ export class Holder {
     const { chunks } = this.#residents
     // What was just brought in is at the warm end already; only using it again is a second use.
     this.#residents.lastChunk = held.at(-1) ?? 0
-    if (buffer.deviceMapped) for (const chunk of held) this.#residents.map(buffer, chunk)
+    if (buffer.deviceMapped) for (const chunk of held) this.#residents.mappings.map(buffer, chunk)
     for (const chunk of held) {
       if ((chunks.flags[chunk]! & partial) !== 0) {
         chunks.flags[chunk] = (chunks.flags[chunk]! & ~partial) | filling
@@ -319,9 +292,4 @@ export class Holder {
       if (options.write && (chunks.flags[chunk]! & dirty) === 0) this.#residents.markDirty(buffer, chunk)
     }
   }
-}
-
-function noMemory(buffer: BufferState, page: number): SpillwayError {
-  const fields = { buffer: buffer.label, page }
-  return new SpillwayError('ENOMEM', `the page provider has no memory for buffer ${buffer.label}`, fields)
 }

@@ -1,7 +1,7 @@
 import { SpillwayError } from '@spillway/core'
 import { trace, warn } from '../introspection/trace.ts'
 import { pace } from '../pace.ts'
-import { busy, cleanList, dirtyList, purgeableList, referenced } from '../table/chunks.ts'
+import { cleanList, dirtyList, purgeableList } from '../table/chunks.ts'
 import { isFull } from './failures.ts'
 import type { Holder } from './hold.ts'
 import type { Destination, Residents } from './residents.ts'
@@ -154,13 +154,13 @@ export class Reclaim {
   /** Evicts what needs no I/O, coldest first, until `wanted` pages are free; returns the pages freed. */
   freeWithoutStoring(wanted: number, destination: Destination): number {
     let freed = 0
-    this.#walk(purgeableList, true, (chunk) => {
+    this.#residents.chunks.walk(purgeableList, true, (chunk) => {
       freed += this.#purge(chunk, destination)
       return freed < wanted
     })
     if (freed >= wanted) return freed
     const { chunks, counters } = this.#residents
-    this.#walk(cleanList, false, (chunk) => {
+    this.#residents.chunks.walk(cleanList, false, (chunk) => {
       const pages = chunks.pageCount(chunk)
       this.#residents.evict(chunk, destination)
       counters.evictedCleanPages += pages
@@ -176,7 +176,7 @@ export class Reclaim {
     let store: Store | undefined
     let pages = 0
     const picked: number[] = []
-    this.#walk(dirtyList, false, (chunk) => {
+    this.#residents.chunks.walk(dirtyList, false, (chunk) => {
       const candidate = this.#residents.bufferOf(chunk).store!
       if (store === undefined) {
         if (!this.#mayCall(candidate)) return true
@@ -286,7 +286,7 @@ export class Reclaim {
   /** The backup that is in disgrace and holds up the most patient of the dirty chunks. */
   #failingStore(): Store | undefined {
     let failing: Store | undefined
-    this.#walk(dirtyList, true, (chunk) => {
+    this.#residents.chunks.walk(dirtyList, true, (chunk) => {
       const store = this.#residents.bufferOf(chunk).store!
       if (store.failure !== undefined) failing = store
       return failing === undefined
@@ -309,30 +309,5 @@ export class Reclaim {
     this.#residents.discard(chunk, destination)
     counters.purgedPages += pages
     return pages
-  }
-
-  /**
-   * Goes through a list once, coldest first, skipping what is busy; a chunk that was used gets its second chance unless
-   * `all`. `visit` may take the chunk off the list; it says whether to go on.
-   */
-  #walk(list: number, all: boolean, visit: (chunk: number) => boolean): void {
-    const { chunks } = this.#residents
-    const last = chunks.previous[list]!
-    if (last === list) return
-    for (let chunk = chunks.next[list]!; ; ) {
-      const next = chunks.next[chunk]!
-      const isLast = chunk === last
-      const flags = chunks.flags[chunk]!
-      if ((flags & busy) === 0) {
-        if (!all && (flags & referenced) !== 0) {
-          chunks.flags[chunk]! &= ~referenced
-          chunks.moveTo(chunk, list)
-        } else if (!visit(chunk)) {
-          return
-        }
-      }
-      if (isLast) return
-      chunk = next
-    }
   }
 }

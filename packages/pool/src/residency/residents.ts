@@ -1,4 +1,3 @@
-import { SpillwayError } from '@spillway/core'
 import type { Pages } from '../memory/pages.ts'
 import {
   busy,
@@ -17,6 +16,7 @@ import {
 import type { PageTable } from '../table/page-table.ts'
 import type { BufferState } from './buffer-state.ts'
 import { Counters } from './counters.ts'
+import { DeviceMappings } from './device-mappings.ts'
 import type { Limit } from './limit.ts'
 import { Refaults } from './refaults.ts'
 
@@ -37,8 +37,7 @@ export class Residents {
   readonly limit: Limit
   readonly counters = new Counters()
   readonly refaults = new Refaults()
-  /** By chunk: where the device sees it. Only chunks of buffers that ask for it are here. */
-  readonly deviceAddresses = new Map<number, number>()
+  readonly mappings: DeviceMappings
   readonly buffers = new Map<number, BufferState>()
   /** The chunk of the last access: going on in it is not a second use. */
   lastChunk = 0
@@ -53,6 +52,7 @@ export class Residents {
     this.poolName = poolName
     this.pages = pages
     this.limit = limit
+    this.mappings = new DeviceMappings(pages, this.chunks)
   }
 
   bufferOf(chunk: number): BufferState {
@@ -225,7 +225,7 @@ export class Residents {
     const frame = chunks.frame[chunk]!
     const owner = chunks.owner[chunk]!
     const flags = chunks.flags[chunk]! & ~(busy | zeroed)
-    this.unmap(chunk)
+    this.mappings.unmap(chunk)
     for (let index = 0; index < storedCount; index++) pages.release(frame + index, 0, caching)
     for (let index = storedCount; index < count; ) {
       // The largest aligned piece that begins here: the lowest bit of the index that is set.
@@ -260,39 +260,6 @@ export class Residents {
     buffer.caching = caching
   }
 
-  /** Maps a held chunk for the device, once (T26). Throws `EFAULT` when the provider cannot. */
-  map(buffer: BufferState, chunk: number): void {
-    if (this.deviceAddresses.has(chunk)) return
-    const { slabs } = this.pages
-    const frame = this.chunks.frame[chunk]!
-    try {
-      this.deviceAddresses.set(
-        chunk,
-        slabs.providerOf(frame).map!(slabs.run(frame, 1 << this.chunks.order[chunk]!)),
-      )
-    } catch (failure) {
-      throw new SpillwayError(
-        'EFAULT',
-        `memory of buffer ${buffer.label} could not be mapped for the device`,
-        {
-          buffer: buffer.label,
-          page: this.chunks.firstPage[chunk]!,
-          cause: failure,
-        },
-      )
-    }
-  }
-
-  /** Ends the mapping of a chunk, if it has one (I4). */
-  unmap(chunk: number): void {
-    const address = this.deviceAddresses.get(chunk)
-    if (address === undefined) return
-    this.deviceAddresses.delete(chunk)
-    const { slabs } = this.pages
-    const frame = this.chunks.frame[chunk]!
-    slabs.providerOf(frame).unmap!(slabs.run(frame, 1 << this.chunks.order[chunk]!), address)
-  }
-
   #giveUp(chunk: number, destination: Destination): void {
     const { chunks, pages } = this
     const order = chunks.order[chunk]!
@@ -300,7 +267,7 @@ export class Residents {
     const caching = this.bufferOf(chunk).caching
     const zero = (chunks.flags[chunk]! & zeroed) !== 0
     this.markClean(chunk)
-    this.unmap(chunk)
+    this.mappings.unmap(chunk)
     chunks.remove(chunk)
     if (destination === 'reuse') pages.keep(frame, order, zero, caching)
     else if (destination === 'idle') pages.free(frame, order, zero, caching)

@@ -64,7 +64,7 @@ export class Writeback {
     this.inFlight++
     for (const chunk of chunks) {
       // A device must not write to what is being stored; whoever pins the chunk has it mapped again (T35).
-      this.#residents.unmap(chunk)
+      this.#residents.mappings.unmap(chunk)
       table.flags[chunk]! |= writeback
       pageCount += table.pageCount(chunk)
     }

@@ -144,6 +144,30 @@ export class Chunks {
     this.#link(chunk, this.list[other]!, other)
   }
 
+  /**
+   * Goes through a list once, coldest first, skipping what is busy; a chunk that was used gets its second chance unless
+   * `all`. `visit` may take the chunk off the list; it says whether to go on.
+   */
+  walk(list: number, all: boolean, visit: (chunk: number) => boolean): void {
+    const last = this.previous[list]!
+    if (last === list) return
+    for (let chunk = this.next[list]!; ; ) {
+      const next = this.next[chunk]!
+      const isLast = chunk === last
+      const flags = this.flags[chunk]!
+      if ((flags & busy) === 0) {
+        if (!all && (flags & referenced) !== 0) {
+          this.flags[chunk]! &= ~referenced
+          this.moveTo(chunk, list)
+        } else if (!visit(chunk)) {
+          return
+        }
+      }
+      if (isLast) return
+      chunk = next
+    }
+  }
+
   pageCount(chunk: number): number {
     return 1 << this.order[chunk]!
   }

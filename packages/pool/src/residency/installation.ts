@@ -1,0 +1,54 @@
+import { SpillwayError } from '@spillway/core'
+import type { BufferState } from './buffer-state.ts'
+import { CachingConversion } from './caching-conversion.ts'
+import { naturalOrder } from './placement.ts'
+import type { Residents } from './residents.ts'
+
+/**
+ * Makes chunks for the pages of a range that are missing, from pages that are charged already, and adds them to what is
+ * held; gives back what was charged too much. Throws `ENOMEM`, or what the provider throws, and has made none then (T25).
+ */
+export function installMissing(
+  residents: Residents,
+  buffer: BufferState,
+  first: number,
+  end: number,
+  held: number[],
+  charged: number,
+  retryMayFail: boolean,
+): void {
+  const { chunks, limit, pages } = residents
+  const conversion = buffer.caching === 0 ? undefined : new CachingConversion(residents, buffer)
+  let left = charged
+  const before = held.length
+  pages.retryMayFail = retryMayFail
+  try {
+    for (let page = first; page < end && left > 0; ) {
+      let chunk = buffer.table.chunkAt(page)
+      if (chunk === 0) {
+        // A neighbour that left since the charge leaves room for a larger chunk than was charged.
+        const most = 31 - Math.clz32(left)
+        chunk = residents.install(buffer, page, Math.min(most, naturalOrder(buffer, page, first, end)))
+        if (chunk === 0) throw noMemory(buffer, page)
+        left -= 1 << chunks.order[chunk]!
+        held.push(chunk)
+        conversion?.add(chunk, pages.takenConverted)
+      }
+      page = chunks.firstPage[chunk]! + (1 << chunks.order[chunk]!)
+    }
+    conversion?.flush()
+  } catch (failure) {
+    // Back to how it was before the call (T25); evicting gives each chunk's charge back.
+    for (const chunk of held.splice(before))
+      residents.uninstall(chunk, conversion?.isConverted(chunk) ?? true)
+    throw failure
+  } finally {
+    pages.retryMayFail = false
+    if (left > 0) limit.uncharge(left)
+  }
+}
+
+function noMemory(buffer: BufferState, page: number): SpillwayError {
+  const fields = { buffer: buffer.label, page }
+  return new SpillwayError('ENOMEM', `the page provider has no memory for buffer ${buffer.label}`, fields)
+}

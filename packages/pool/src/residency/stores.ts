@@ -1,0 +1,88 @@
+import { type Backup, SpillwayError } from '@spillway/core'
+import { busy, partial } from '../table/chunks.ts'
+import type { BufferState } from './buffer-state.ts'
+import type { Residents } from './residents.ts'
+import { Store } from './store.ts'
+
+/** The backups that the buffers of a pool use, each once however many use it (T83–T85). */
+export class Stores {
+  readonly #residents: Residents
+  readonly #pageSizeBytes: number
+  readonly #stores = new Map<Backup, Store>()
+
+  constructor(residents: Residents, pageSizeBytes: number) {
+    this.#residents = residents
+    this.#pageSizeBytes = pageSizeBytes
+  }
+
+  values(): IterableIterator<Store> {
+    return this.#stores.values()
+  }
+
+  /** The store of a backup. Throws `RangeError` when its pages are of another size. */
+  of(backup: Backup): Store {
+    let store = this.#stores.get(backup)
+    if (store === undefined) {
+      if (backup.capabilities.pageSizeBytes !== this.#pageSizeBytes) {
+        throw new RangeError(
+          `backup ${backup.name} has pages of ${backup.capabilities.pageSizeBytes} bytes; the pool's have ${this.#pageSizeBytes}`,
+        )
+      }
+      store = new Store(backup)
+      this.#stores.set(backup, store)
+    }
+    return store
+  }
+
+  /** Drops stores that no buffer uses, once their backups have released all that was given up. */
+  #forget(): void {
+    for (const store of this.#stores.values()) {
+      if (store.users === 0 && store.dropFailures === 0) this.#stores.delete(store.backup)
+    }
+  }
+
+  /**
+   * Gives a buffer another backup (T85). Throws `EBUSY` while pages are stored in the one it has: nobody else could bring
+   * them back (T55). Copies of what is in memory are dropped.
+   */
+  async replace(state: BufferState, backup: Backup | undefined): Promise<void> {
+    const next = backup === undefined ? undefined : this.of(backup)
+    const { chunks } = this.#residents
+    const isOurs = (test: (chunk: number) => boolean) => chunks.find(state.id, test)
+    for (;;) {
+      const stored = state.table.storedPages
+      const half = isOurs((chunk) => (chunks.flags[chunk]! & partial) !== 0 && chunks.kept[chunk] !== 0)
+      if (stored > 0 || half !== 0) {
+        const name = state.store?.name
+        throw new SpillwayError(
+          'EBUSY',
+          `buffer ${state.label} has pages in backup ${name} only; restore or purge it before it gets another`,
+          { buffer: state.label, backup: name },
+        )
+      }
+      const busyChunk = isOurs((chunk) => (chunks.flags[chunk]! & busy) !== 0)
+      if (busyChunk === 0) break
+      await chunks.whenSettled(busyChunk)
+    }
+    isOurs((chunk) => {
+      if (chunks.kept[chunk] !== 0) this.#residents.markDirty(state, chunk)
+      return false
+    })
+    const former = state.store
+    state.store = next
+    if (next !== undefined) next.users++
+    isOurs((chunk) => {
+      this.#residents.relist(chunk)
+      return false
+    })
+    await this.endUse(former)
+  }
+
+  /** A buffer uses it no more; once all that was given up is released, nobody may. */
+  async endUse(store: Store | undefined): Promise<void> {
+    if (store === undefined) return
+    await store.settled()
+    store.users--
+    this.#forget()
+  }
+}
