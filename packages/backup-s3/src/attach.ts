@@ -7,6 +7,10 @@ import { footerLength, readFooter, type SegmentFooter, trailerBytes } from './se
 import { type Root, type SegmentObject, type SegmentTable, segmentObject } from './segment-table.ts'
 import type { S3Service, StoredObject } from './service.ts'
 import type { EpochSurvey } from './sweep.ts'
+import { Semaphore } from './waiting.ts'
+
+/** Requests for footers that are under way at the same time. */
+const footersAtOnce = 16
 
 /**
  * Brings the table of a persistent store back.
@@ -57,8 +61,12 @@ export async function attach(
   }
   // Ascending numbers are the order of writing: a compaction comes after what it compacted.
   later.sort((left, right) => left.number - right.number)
-  for (const { object, epoch, number } of later) {
-    const footer = await loadFooter(service, object.key, object.bytes, epoch, number)
+  const slots = new Semaphore(footersAtOnce)
+  const load = ({ object, epoch, number }: (typeof later)[number]) =>
+    slots.run(() => loadFooter(service, object.key, object.bytes, epoch, number))
+  const footers = await Promise.all(later.map(load))
+  for (const [index, footer] of footers.entries()) {
+    const { object, epoch, number } = later[index]
     if (footer.pageSizeBytes !== pageSizeBytes) throw wrongPageSize(footer.pageSizeBytes, pageSizeBytes)
     const { generation, checksums } = footer
     addLater(
@@ -129,11 +137,10 @@ export async function loadFooter(
   epoch: string,
   number: number,
   expectedBytes = Math.ceil(objectBytes / 1024) + trailerBytes + 16,
-  signal?: AbortSignal,
 ): Promise<SegmentFooter> {
   const read = async (bytes: number) => {
     const wanted = Math.min(bytes, objectBytes)
-    const object = await service.read(key, { offset: objectBytes - wanted, bytes: wanted, signal })
+    const object = await service.read(key, { offset: objectBytes - wanted, bytes: wanted })
     if (object === undefined) throw new SpillwayError('ENOENT', `the segment ${key} is gone`)
     return object.body
   }

@@ -63,7 +63,7 @@ export class Restores {
   readonly #table: SegmentTable
   readonly #keys: KeySpace
   readonly #ledger: CostLedger
-  readonly #loadChecksums: (object: SegmentObject, signal: AbortSignal) => Promise<void>
+  readonly #loadChecksums: (object: SegmentObject) => Promise<void>
   readonly #waiting = new Map<SegmentObject, Part[]>()
   #requests = 0
   #bytes = 0
@@ -75,7 +75,7 @@ export class Restores {
     table: SegmentTable,
     keys: KeySpace,
     ledger: CostLedger,
-    loadChecksums: (object: SegmentObject, signal: AbortSignal) => Promise<void>,
+    loadChecksums: (object: SegmentObject) => Promise<void>,
   ) {
     this.#settings = settings
     this.#service = service
@@ -239,7 +239,7 @@ export class Restores {
     const retryMayFail = group.parts[0].call.options.retryMayFail ?? false
     const { signal } = group.controller
     try {
-      if (object.checksums === undefined) await this.#loadChecksums(object, signal)
+      if (object.checksums === undefined) await this.#loadChecksums(object)
       const fetch = async (parts: readonly RangePart[]) => {
         const target = new RangeTarget(object, parts, this.#settings.pageSizeBytes)
         target.onProgress = (bytes) => this.#ledger.received('get', bytes)

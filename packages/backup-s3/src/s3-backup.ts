@@ -66,6 +66,7 @@ export class S3Backup implements Backup {
   readonly #compactor: Compactor
   readonly #manifests: ManifestKeeper | undefined
   readonly #gate: CallGate
+  readonly #footers = new Map<SegmentObject, Promise<void>>()
   #copiedPages = 0
   #droppedPages = 0
   #leakedPages = 0
@@ -136,7 +137,7 @@ export class S3Backup implements Backup {
       segmentBytes + maxFooterBytes(pagesPerSegment),
     )
     this.#buffers = buffers
-    const load = (object: SegmentObject, signal: AbortSignal) => this.#loadChecksums(object, signal)
+    const load = (object: SegmentObject) => this.#loadChecksums(object)
     this.#restores = new Restores(settings, service, table, keys, ledger, load)
     const shared = { ...parts, buffers, zeros: new ZeroAdvance(pageSizeBytes), owner: parts.lease }
     this.#writer = new SegmentWriter({ ...shared, onSegment: () => this.#manifests?.segmentWritten() })
@@ -315,11 +316,21 @@ export class S3Backup implements Backup {
     if (found.length > 0) await deleteAll(this.#service, found)
   }
 
-  async #loadChecksums(object: SegmentObject, signal: AbortSignal): Promise<void> {
+  /** Reads a footer once, whoever else wants it; so no caller's abort can end it. */
+  #loadChecksums(object: SegmentObject): Promise<void> {
+    let loading = this.#footers.get(object)
+    if (loading === undefined) {
+      loading = this.#loadFooter(object).finally(() => this.#footers.delete(object))
+      this.#footers.set(object, loading)
+    }
+    return loading
+  }
+
+  async #loadFooter(object: SegmentObject): Promise<void> {
     const { epoch, number, bytes, pages } = object
     const plain = footerBytes(pages, [{ number, pages }])
     const key = this.#keys.segment(epoch, number)
-    const footer = await loadFooter(this.#service, key, bytes, epoch, number, plain, signal)
+    const footer = await loadFooter(this.#service, key, bytes, epoch, number, plain)
     object.checksums = footer.checksums
   }
 

@@ -278,6 +278,29 @@ describe('owners', () => {
   }, 90_000)
 })
 
+describe('listings', () => {
+  it('are read to their end, however many pages they have', async () => {
+    await using many = await s3Target({ embedded: true, maxListKeys: 3 })
+    const prefix = many.prefix()
+    const options = { deleteDelayMs: 0, lingerMs: 0, segmentBytes: pageSizeBytes, compaction: false as const }
+    const store = await openOn(many, { ...options, prefix, persistent: true })
+    const content = randomPages(40)
+    const { handles } = await store.backupPages([content])
+    await store.close()
+    const again = await openOn(many, { ...options, prefix, persistent: true })
+    expect((await read(again, handles)).equals(content)).toBe(true)
+    await again.close()
+    const report = await S3Backup.sweepOrphans({
+      client: many.client(),
+      bucket: many.bucket,
+      prefix,
+      persistent: true,
+    })
+    expect(report.objects).toBeGreaterThan(40)
+    expect(await many.list(prefix)).toEqual([])
+  })
+})
+
 describe('persistent stores', () => {
   it('come back with handles, drops and compactions after an orderly close', async () => {
     const prefix = target.prefix()
