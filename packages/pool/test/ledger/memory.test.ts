@@ -202,6 +202,19 @@ describe('memory that is taken', () => {
     }
   })
 
+  it('B10, T22, T23: every order but 0 and the beneficial one is asked for without effort, larger or smaller', async () => {
+    for (const beneficialOrder of [0, 1, 3]) {
+      const efforts: boolean[] = []
+      for (const order of [0, 1, 2, 3]) {
+        await using subject = subjectPool({ beneficialOrder })
+        await subject.filled(2 ** order)
+        expect(subject.provider.requests).toHaveLength(1)
+        efforts.push(subject.provider.requests[0]!.retryMayFail)
+      }
+      expect(efforts).toEqual([0, 1, 2, 3].map((order) => order > 0 && order !== beneficialOrder))
+    }
+  })
+
   it('B16, T38: after partial backups, a whole cycle brings the highest orders back, and no slab stays half used', async () => {
     await using subject = subjectPool({ limitBytes, idleBytes: 0 })
     const { provider, backup } = subject
