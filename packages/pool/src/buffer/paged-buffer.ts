@@ -17,6 +17,7 @@ import {
   type RangeOptions,
 } from './options.ts'
 import { Pin, type PinOwner } from './pin.ts'
+import { assertBytes, assertRange } from './ranges.ts'
 import { copyBetween, readableOf, readPieces, writableOf } from './streams.ts'
 
 /**
@@ -79,8 +80,8 @@ export class PagedBuffer implements AsyncDisposable {
   read(offsetBytes: number, into: Uint8Array, options: AccessOptions = {}): Promise<void> {
     return this.#run(() => {
       assertKnownOptions(options, ['signal'], 'read')
-      this.#assertBytes(into, 'into')
-      this.#assertRange(offsetBytes, into.byteLength)
+      assertBytes(into, 'into')
+      assertRange(this.#state, offsetBytes, into.byteLength)
       const { access, readahead } = this.#machine
       readahead.note(this.#state, offsetBytes, into.byteLength)
       if (options.signal === undefined && access.tryRead(this.#state, offsetBytes, into)) return undefined
@@ -92,8 +93,8 @@ export class PagedBuffer implements AsyncDisposable {
   write(offsetBytes: number, bytes: Uint8Array, options: AccessOptions = {}): Promise<void> {
     return this.#run(() => {
       assertKnownOptions(options, ['signal'], 'write')
-      this.#assertBytes(bytes, 'bytes')
-      this.#assertRange(offsetBytes, bytes.byteLength)
+      assertBytes(bytes, 'bytes')
+      assertRange(this.#state, offsetBytes, bytes.byteLength)
       return this.#machine.access.write(this.#state, offsetBytes, bytes.byteLength, bytesOf(bytes), options)
     })
   }
@@ -174,7 +175,7 @@ export class PagedBuffer implements AsyncDisposable {
     if (state.closing) throw closedBuffer(state)
     const { offset = 0, length = state.sizeBytes - offset, write = false, signal } = options
     for (const key in options) if (!pinOptions.has(key)) assertKnownOptions(options, [...pinOptions], 'pin')
-    this.#assertRange(offset, length)
+    assertRange(this.#state, offset, length)
     if (signal?.aborted) return undefined
     const { holder, pageSizeBytes, readahead } = this.#machine
     readahead.note(state, offset, length)
@@ -304,27 +305,7 @@ export class PagedBuffer implements AsyncDisposable {
   #range(options: RangeOptions, caller: string, more: string[] = []): { offset: number; length: number } {
     assertKnownOptions(options, ['offset', 'length', 'signal', ...more], caller)
     const { offset = 0, length = this.#state.sizeBytes - offset } = options
-    this.#assertRange(offset, length)
+    assertRange(this.#state, offset, length)
     return { offset, length }
-  }
-
-  #assertBytes(bytes: Uint8Array, name: string): void {
-    if (!(bytes instanceof Uint8Array)) throw new TypeError(`${name} is not a Uint8Array`)
-  }
-
-  #assertRange(offsetBytes: number, length: number): void {
-    const { sizeBytes, label } = this.#state
-    if (
-      !Number.isSafeInteger(offsetBytes) ||
-      offsetBytes < 0 ||
-      !Number.isSafeInteger(length) ||
-      length < 0
-    ) {
-      throw new RangeError(`offset ${offsetBytes} and length ${length} must be whole numbers, 0 or more`)
-    }
-    if (offsetBytes + length <= sizeBytes) return
-    throw new RangeError(
-      `bytes ${offsetBytes} to ${offsetBytes + length} are outside of buffer ${label}, which has ${sizeBytes}`,
-    )
   }
 }

@@ -1,10 +1,10 @@
 import type { HandleRun, TransferOptions } from '@spillway/core'
 import { trace } from '../introspection/trace.ts'
 import { pace, sliceBytes } from '../pace.ts'
-import { filling, notReady, partial, scattered, zeroed } from '../table/chunks.ts'
+import { filling, notReady, partial, runLength, scattered, zeroed } from '../table/chunks.ts'
 import type { BufferState } from './buffer-state.ts'
 import { located } from './failures.ts'
-import { type Residents, runLength } from './residents.ts'
+import type { Residents } from './residents.ts'
 import type { Store } from './store.ts'
 
 /**

@@ -1,9 +1,9 @@
-import { SpillwayError } from '@spillway/core'
 import { trace, warn } from '../introspection/trace.ts'
 import { pace } from '../pace.ts'
 import { cleanList, dirtyList, purgeableList } from '../table/chunks.ts'
 import { isFull } from './failures.ts'
 import type { Holder } from './hold.ts'
+import { refusal } from './refusal.ts'
 import type { Destination, Residents } from './residents.ts'
 import type { Store } from './store.ts'
 import type { Writeback } from './writeback.ts'
@@ -247,7 +247,7 @@ export class Reclaim {
 
   /** Nothing is in flight and nothing can be started: what a claim waits for must come from others, or never comes. */
   #stalled(): void {
-    const { limit, counters, chunks } = this.#residents
+    const { limit, counters } = this.#residents
     if (this.#holder.running > 0 || this.#writeback.inFlight > 0) return
     const failing = this.#failingStore()
     const failure = failing?.failure
@@ -258,29 +258,8 @@ export class Reclaim {
     const pins = this.userPins()
     if (failure === undefined && pins > 0 && this.whenFull === 'wait') return
     counters.refusals++
-    const reason =
-      failure !== undefined
-        ? `its backup failed: ${failure.message}`
-        : pins > 0
-          ? `pinned: ${this.describePins()}`
-          : `${chunks.listPages[0]} pages are in buffers that have no backup`
-    const { poolName: pool } = this.#residents
-    limit.refuseFirst((claimant) => {
-      const what = claimant === undefined ? 'no room' : `no room for buffer ${claimant.label}`
-      const error = new SpillwayError(
-        'ENOMEM',
-        `${what} within the limit of ${limit.limitPages} pages; ${reason}`,
-        {
-          buffer: claimant?.label,
-          cause: failure,
-          retryable: true,
-        },
-      )
-      if (trace.refuse.hasSubscribers) {
-        trace.refuse.publish({ pool, buffer: claimant?.label, pages: limit.firstShortPages, error })
-      }
-      return error
-    })
+    const pinners = pins > 0 ? this.describePins() : undefined
+    limit.refuseFirst((claimant) => refusal(this.#residents, claimant, failure, pinners))
   }
 
   /** The backup that is in disgrace and holds up the most patient of the dirty chunks. */

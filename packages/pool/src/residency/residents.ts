@@ -9,6 +9,7 @@ import {
   partial,
   purgeableList,
   referenced,
+  runLength,
   scattered,
   unevictable,
   zeroed,
@@ -295,13 +296,4 @@ export class Residents {
     if ((this.chunks.flags[chunk]! & dirty) === 0) return cleanList
     return buffer.store !== undefined && (this.chunks.flags[chunk]! & fixed) === 0 ? dirtyList : unevictable
   }
-}
-
-/** How many entries from `index` on are adjacent handles, or all 0. */
-export function runLength(handles: Float64Array, index: number): number {
-  const first = handles[index]!
-  const step = first === 0 ? 0 : 1
-  let length = 1
-  while (index + length < handles.length && handles[index + length] === first + length * step) length++
-  return length
 }

@@ -3,6 +3,7 @@ import { trace } from '../introspection/trace.ts'
 import { busy, cleanList, partial, scattered, unevictable, writeback } from '../table/chunks.ts'
 import type { BufferState } from './buffer-state.ts'
 import { isFull, located } from './failures.ts'
+import { HandleCursor } from './handle-cursor.ts'
 import type { Residents, StoredDestination } from './residents.ts'
 import type { Store } from './store.ts'
 
@@ -255,49 +256,5 @@ export class Writeback {
       left -= count
     }
     return located(failure, 'backing up', { backup: store.name })
-  }
-}
-
-/** Goes through runs of handles one page after the other. */
-class HandleCursor {
-  readonly #runs: readonly HandleRun[]
-  #run = 0
-  #index = 0
-
-  constructor(runs: readonly HandleRun[]) {
-    this.#runs = runs
-  }
-
-  takeOne(): number {
-    const run = this.#runs[this.#run]!
-    const handle = run.first + this.#index++
-    if (this.#index === run.count) {
-      this.#run++
-      this.#index = 0
-    }
-    return handle
-  }
-
-  /** The first of `count` adjacent handles, or `scattered` and nothing taken. */
-  takeAdjacent(count: number): number {
-    const first = this.#runs[this.#run]!.first + this.#index
-    let have = this.#runs[this.#run]!.count - this.#index
-    for (let run = this.#run; have < count; run++) {
-      const next = this.#runs[run + 1]
-      const current = this.#runs[run]!
-      if (next === undefined || next.first !== current.first + current.count) return scattered
-      have += next.count
-    }
-    for (let left = count; left > 0; ) {
-      const run = this.#runs[this.#run]!
-      const step = Math.min(left, run.count - this.#index)
-      left -= step
-      this.#index += step
-      if (this.#index === run.count) {
-        this.#run++
-        this.#index = 0
-      }
-    }
-    return first
   }
 }

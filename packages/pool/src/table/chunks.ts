@@ -239,3 +239,12 @@ function grown<Column extends { set(values: Column): void }>(from: Column, to: C
   to.set(from)
   return to
 }
+
+/** How many entries from `index` on are adjacent handles, or all 0. */
+export function runLength(handles: Float64Array, index: number): number {
+  const first = handles[index]!
+  const step = first === 0 ? 0 : 1
+  let length = 1
+  while (index + length < handles.length && handles[index + length] === first + length * step) length++
+  return length
+}
