@@ -4,11 +4,12 @@ import { backendNames } from './backends.ts'
 import { compareCommand } from './compare-command.ts'
 import { runCommand } from './run-command.ts'
 import { parseRunOptions, quickDefaults, type RunArguments } from './run-options.ts'
+import { type ScaleArguments, scaleCommand } from './scale-command.ts'
 import { selfTestCommand } from './self-test-command.ts'
 import { failureLine, UsageError } from './usage-error.ts'
 
 /*
- * Exit status: 0 all right, 1 a byte was wrong or a case failed or something became slower, 2 bad usage, 130 interrupted.
+ * Exit status: 0 all right, 1 a byte was wrong or a case failed or something became slower or grew, 2 bad usage, 130 interrupted.
  */
 
 const stop = new AbortController()
@@ -76,6 +77,17 @@ function buildProgram(): Command {
     .option('--threshold <percent>', 'how much slower is a regression', '10')
     .action((first: string, second: string, { threshold }: { threshold: string }) => {
       process.exitCode = compareCommand(first, second, threshold)
+    })
+
+  program
+    .command('scale')
+    .description('measure what the pool costs by itself, from 1 GiB to 1 TiB in the null backup')
+    .option('--max <size>', 'how much to back up', '1TiB')
+    .option('--limit <size>', 'memory limit of the pool', '256MiB')
+    .option('--json <file>', 'result as JSON', 'bench-results/scale.json')
+    .option('--no-json', 'no JSON')
+    .action(async (given: ScaleArguments) => {
+      process.exitCode = await scaleCommand(given, stop.signal)
     })
 
   program

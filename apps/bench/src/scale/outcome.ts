@@ -1,0 +1,135 @@
+import { styleText } from 'node:util'
+import { formatByteSize } from '../sizes.ts'
+import { table } from '../table.ts'
+import type { Growth } from './growth.ts'
+import type { MetadataCost } from './metadata.ts'
+import type { AllocatorSpeed, PinCost } from './quick-paths.ts'
+
+/** All that `scale` measured. */
+export interface ScaleFigures {
+  readonly limitBytes: number
+  readonly maxBytes: number
+  readonly growth: Growth
+  readonly metadata: readonly MetadataCost[]
+  readonly pins: PinCost
+  readonly allocator: AllocatorSpeed | undefined
+}
+
+export interface ScaleGoal {
+  readonly what: string
+  readonly goal: string
+  readonly measured: string
+  readonly met: boolean
+  /** Whether the exit status depends on it: ratios and counts do, speeds of a busy machine do not. */
+  readonly decides: boolean
+}
+
+const tebibyte = 1024 ** 4
+
+export function judgeScale(figures: ScaleFigures): ScaleGoal[] {
+  const { growth, metadata, pins, allocator } = figures
+  const goals: ScaleGoal[] = []
+  const add = (what: string, goal: string, measured: string, met: boolean, decides = false) =>
+    goals.push({ what, goal, measured, met, decides })
+  const last = growth.points.at(-1)!
+  const upTo = `with ${formatByteSize(last.backedUpBytes)} backed up, against a new buffer`
+  for (const [what, ratio] of [
+    [`cost of a page evicted ${upTo}`, last.evictRatio],
+    [`cost of a page restored ${upTo}`, last.restoreRatio],
+  ] as const) {
+    add(what, '≤ 1.10 ×', `${ratio.toFixed(2)} ×`, ratio <= 1.1, true)
+  }
+  for (const each of metadata) {
+    const bytes = (perPage: number) => `${perPage.toFixed(2)} B`
+    const name = `metadata, chunks of ${each.chunks}`
+    add(
+      `${name}, per resident page`,
+      '≤ 8 B',
+      bytes(each.perResidentPage),
+      each.perResidentPage <= 8,
+      each.chunks === '2 MiB',
+    )
+    add(
+      `${name}, per backed-up page`,
+      '≤ 16 B',
+      bytes(each.perBackedUpPage),
+      each.perBackedUpPage <= 16,
+      true,
+    )
+  }
+  const [one, many] = [pins.oneChunkNs.median, pins.manyChunksNs.median]
+  const manyGoalNs = 1000 + 100 * pins.manyChunks
+  add('pin of a resident chunk', '≤ 1100 ns', `${one.toFixed(0)} ns`, one <= 1100)
+  add(
+    `pin of ${pins.manyChunks} resident chunks`,
+    `≤ ${manyGoalNs} ns`,
+    `${many.toFixed(0)} ns`,
+    many <= manyGoalNs,
+  )
+  if (allocator !== undefined) {
+    const singles = allocator.singlePagesPerSecond.median
+    const chunks = allocator.chunkBytesPerSecond.median
+    add(
+      'single pages taken and given back',
+      '≥ 5 M/s',
+      `${(singles / 1e6).toFixed(1)} M/s`,
+      singles >= 5_000_000,
+    )
+    add(
+      '2 MiB chunks taken and given back',
+      '≥ 1 TiB/s',
+      `${(chunks / tebibyte).toFixed(1)} TiB/s`,
+      chunks >= tebibyte,
+    )
+  }
+  return goals
+}
+
+export function renderScale(figures: ScaleFigures, goals: readonly ScaleGoal[]): string {
+  const { growth, metadata, pins, allocator } = figures
+  const nanoseconds = (value: number) => value.toFixed(0)
+  const growthRows = growth.points.map((point) => [
+    formatByteSize(point.backedUpBytes),
+    nanoseconds(point.evictNs),
+    nanoseconds(point.smallEvictNs),
+    `${point.evictRatio.toFixed(2)} ×`,
+    nanoseconds(point.restoreNs),
+    nanoseconds(point.smallRestoreNs),
+    `${point.restoreRatio.toFixed(2)} ×`,
+  ])
+  const metadataRows = metadata.map((each) => [
+    each.chunks,
+    each.perResidentPage.toFixed(2),
+    each.perBackedUpPage.toFixed(2),
+    each.heapPerResidentPage.toFixed(2),
+    each.heapPerBackedUpPage.toFixed(2),
+  ])
+  const ratios = growth.points.map(({ evictRatio }) => evictRatio)
+  return [
+    '',
+    table(
+      ['backed up', 'evict ns/page', 'new buffer', 'ratio', 'restore ns/page', 'new buffer', 'ratio'],
+      growthRows,
+      1,
+    ),
+    table(
+      ['metadata, chunks of', 'B/resident', 'B/backed up', 'heap B/resident', 'heap B/backed up'],
+      metadataRows,
+      1,
+    ),
+    table(
+      ['what', 'goal', 'measured'],
+      goals.map(({ what, goal, measured, met }) => [
+        what,
+        goal,
+        styleText(met ? 'green' : 'yellow', measured),
+      ]),
+      1,
+    ),
+    `evicting: ratios from ${Math.min(...ratios).toFixed(2)} to ${Math.max(...ratios).toFixed(2)}; a further chunk in a pin takes ${pins.perChunkNs.toFixed(0)} ns; ` +
+      `${formatByteSize(growth.backedUpPages * 4096)} backed up take ${formatByteSize(growth.metadataBytes)} of metadata ` +
+      `(${(growth.metadataBytes / growth.backedUpPages).toFixed(3)} B/page; heap and null backup grew by ${formatByteSize(Math.max(0, growth.heapBytes))}); ` +
+      `freeing takes ${growth.freeNsPerPage.toFixed(1)} ns/page; ${growth.seconds.toFixed(0)} s`,
+    ...(allocator === undefined ? ['note: the allocator was not measured: its sources are not here'] : []),
+  ].join('\n')
+}
