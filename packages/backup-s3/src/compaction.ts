@@ -64,11 +64,6 @@ export class Compactor {
     await this.#running
   }
 
-  /** Waits for what is under way, for tests and orderly measurements. */
-  async idle(): Promise<void> {
-    await this.#running
-  }
-
   #isDue(): boolean {
     const { settings, table } = this.#parts
     if (settings.compaction === false) return false

@@ -4,7 +4,7 @@ import type { S3Service } from './service.ts'
 import { delay } from './waiting.ts'
 
 /** Keys that one DeleteObjects takes. */
-export const keysPerRequest = 1000
+const keysPerRequest = 1000
 /**
  * Deletes objects in the background, in batches, outside the way of those who dropped the pages.
  *

@@ -268,6 +268,7 @@ export class S3Backup implements Backup {
       deletionsPending: this.#deletions.pending,
       deletionFailures: this.#deletions.failures,
       leaseRenewals: this.#lease.renewals,
+      backgroundError: this.#deletions.lastError ?? this.#compactor.lastError ?? this.#manifests?.lastError,
       bufferBytes: this.#buffers.inUse * this.#settings.segmentBytes,
     }
   }

@@ -157,7 +157,12 @@ export class SegmentWriter {
     // Calls that are made in one turn of the event loop are taken in together.
     await yieldToEventLoop()
     for (let call = this.#queue[0]; call !== undefined; call = this.#queue[0]) {
-      await this.#absorb(call)
+      try {
+        await this.#absorb(call)
+      } catch (error) {
+        // One caller's memory that is gone must not stop the others.
+        call.error = serviceError(error, 'taking pages in', this.#settings.name)
+      }
       this.#queue.shift()
       this.#check(call)
     }
@@ -196,13 +201,15 @@ export class SegmentWriter {
   async #newSegment(signal: AbortSignal | undefined): Promise<Filling> {
     await this.#owner.assertOwned(signal)
     const buffer = await this.#buffers.take(signal)
-    const place = {
-      epoch: this.#owner.epoch,
-      number: this.#owner.takeSegmentNumber(),
-      generation: this.#owner.generation,
+    try {
+      const { epoch, generation } = this.#owner
+      const place = { epoch, generation, number: this.#owner.takeSegmentNumber() }
+      const builder = new SegmentBuilder(place, buffer, this.#settings, this.#zeros)
+      return { builder, parts: [], controller: new AbortController() }
+    } catch (error) {
+      this.#buffers.give(buffer)
+      throw error
     }
-    const builder = new SegmentBuilder(place, buffer, this.#settings, this.#zeros)
-    return { builder, parts: [], controller: new AbortController() }
   }
 
   #take(call: Call, segment: Filling, pages: number): void {

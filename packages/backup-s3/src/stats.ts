@@ -26,6 +26,8 @@ export interface S3BackupStats extends BackupStats {
   readonly deletionsPending: number
   readonly deletionFailures: number
   readonly leaseRenewals: number
+  /** What last went wrong with a deletion, a compaction or a manifest; they are tried again. */
+  readonly backgroundError: Error | undefined
   /** Segment buffers in use. */
   readonly bufferBytes: number
 }

@@ -185,6 +185,8 @@ describe('compaction', () => {
     const rest = pages.filter((page) => page % 4 === 0)
     const expected = rest.map((page) => content.subarray(page * pageSizeBytes, (page + 1) * pageSizeBytes))
     expect((await read(backup, pick(handles, rest))).equals(Buffer.concat(expected))).toBe(true)
+    await until('it is told', () => backup.stats().backgroundError !== undefined)
+    expect(backup.stats().backgroundError).toMatchObject({ code: 'EACCES' })
     await target.server!.faults.clear()
     await backup.close()
   })
