@@ -214,13 +214,14 @@ export class SegmentWriter {
 
   #take(call: Call, segment: Filling, pages: number): void {
     const { builder } = segment
+    const pieces = call.spans.take(pages * this.#settings.pageSizeBytes)
     let part = call.parts.at(-1)
     if (part?.segment !== segment) {
       part = { call, segment, slot: builder.pages, pages: 0, run: undefined, error: undefined }
       call.parts.push(part)
       segment.parts.push(part)
     }
-    for (const bytes of call.spans.take(pages * this.#settings.pageSizeBytes)) builder.add(bytes)
+    for (const bytes of pieces) builder.add(bytes)
     part.pages += pages
     call.absorbed += pages
     this.#pagesUnderway += pages

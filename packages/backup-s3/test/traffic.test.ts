@@ -110,6 +110,21 @@ describe('backups', () => {
     expect(await target.list(prefix)).toEqual([])
   })
 
+  it('a caller whose memory is gone gets an error, and stops nobody else', async () => {
+    const backup = await open({ lingerMs: 20 })
+    const content = randomPages(5)
+    const gone = new Uint8Array(10 * pageSizeBytes)
+    const broken = backup.backupPages([gone])
+    const other = backup.backupPages([content])
+    structuredClone(gone, { transfer: [gone.buffer] })
+    expect((await broken).error).toBeInstanceOf(TypeError)
+    expect((await broken).handles).toEqual([])
+    const { handles } = await other
+    expect((await read(backup, handles)).equals(content)).toBe(true)
+    expect(backup.stats().livePages).toBe(5)
+    await backup.close()
+  })
+
   it('an abort of one caller does not disturb those who share its segment', async () => {
     await target.server!.faults.once('PutObject', faults.delayed(200), { keyIncludes: segment })
     const backup = await open({ lingerMs: 20 })
