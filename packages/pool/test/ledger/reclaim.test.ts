@@ -134,6 +134,20 @@ describe('backups that fail', () => {
     await broken.close()
   })
 
+  it('T57, I9: a claim that counts on somebody’s backup is looked at again when that fails', async () => {
+    await using subject = subjectPool({ limitBytes: 8 * page })
+    const victim = await subject.filled(8, 1)
+    subject.backup.inject({ method: 'backupPages', times: 1, delayMs: 5, code: 'EIO' })
+    const storing = victim.backup()
+    await turn(1)
+    const next = await subject.pool.allocate(8 * page)
+    const writing = next.write(0, pattern(8 * page, 2))
+    expect(code((await storing).error)).toBe('EIO')
+    await writing
+    await expectFilled(next, 2)
+    await expectFilled(victim, 1)
+  })
+
   it('T69: the code of a backup’s failure is passed on, with the place, and the failure is the cause', async () => {
     const codes: ErrorCode[] = ['ENOSPC', 'EIO', 'ENOMEM', 'EAGAIN', 'ETIMEDOUT', 'EACCES', 'EDQUOT']
     for (const failure of codes) {
