@@ -38,6 +38,10 @@ export class RequestQueue {
   #requests: Request[] = []
   #first = 0
 
+  get isEmpty(): boolean {
+    return this.#first === this.#requests.length
+  }
+
   push(request: Request): void {
     this.#requests.push(request)
   }

@@ -11,6 +11,7 @@ import {
   type Queues,
   syncDataOnly,
 } from './ring-queues.ts'
+import { ShortWaits } from './short-waits.ts'
 import { openWaiter, type Waiter, waitInThread } from './waiter.ts'
 
 /*
@@ -30,7 +31,7 @@ const busy = 16
 const badDescriptor = 9
 const noSlot = -1
 const maxRetries = 100
-const leastPerStep = 4
+const leastPerStep = 2
 /** After this long the event loop gets a turn, whatever is left. */
 const maxTurnMs = 1
 /** The most bytes that the kernel moves in one request; longer spans come back short. */
@@ -43,6 +44,7 @@ export class Ring implements AsyncDisposable {
   readonly #slots: (Request | undefined)[]
   readonly #freeSlots: number[]
   readonly #waiting = new RequestQueue()
+  readonly #shortWaits = new ShortWaits()
   #inFlight = 0
   #scheduled = false
   #turnEnds = 0
@@ -231,9 +233,28 @@ export class Ring implements AsyncDisposable {
       this.#finishClose?.()
     } else if (this.#queues.hasResults || this.#inKernel() === 0) {
       this.#schedule()
+    } else if (!this.#scheduled && this.#shortWaits.isWorthLooking(performance.now())) {
+      this.#scheduled = true
+      setImmediate(this.#look)
     } else {
       this.#waiter.wait()
     }
+  }
+
+  /** Looks whether there is anything to do yet, as long as that seems soon. */
+  readonly #look = () => {
+    if (this.#queues.hasResults) {
+      this.#shortWaits.succeeded()
+    } else if (this.#waiting.isEmpty && this.#failure === undefined) {
+      if (this.#shortWaits.isWorthLooking(performance.now())) {
+        setImmediate(this.#look)
+      } else {
+        this.#scheduled = false
+        this.#waiter.wait()
+      }
+      return
+    }
+    this.#startTurn()
   }
 
   /** Lets a request that does nothing come back; there is room, since nothing else is in flight. */
@@ -253,8 +274,9 @@ export class Ring implements AsyncDisposable {
       if (request === undefined) break
       const slot = this.#freeSlots.pop() as number
       this.#slots[slot] = request
-      const { operation, fd, address, lengthBytes, offset, flags } = request
+      const { operation, fd, address, lengthBytes, offset, flags, region } = request
       this.#queues.push(operation, fd, address, lengthBytes, offset, flags, slot)
+      if (region !== undefined) this.#shortWaits.requested(lengthBytes)
     }
     if (this.#queues.unsubmitted === 0) return
     const errno = this.#queues.submit()
