@@ -25,6 +25,8 @@ class Step implements fc.AsyncCommand<Model, World> {
 
   async run(_: Model, world: World): Promise<void> {
     const random = new Random(this.seed)
+    // A pool without buffers is no place for histories.
+    while (world.subjects.length < 2) await operations['allocate']!(world, random)
     world.beginStep(this.kinds.length > 1)
     world.tally.steps++
     const calls = this.kinds.map((kind) => {

@@ -4,6 +4,8 @@ import type { PoolStats } from '../../src/index.ts'
 export class Tally {
   steps = 0
   calls = 0
+  /** Calls that reached the pool; others found nothing to do, such as no pin to write to. */
+  attempts = 0
   readonly callsByKind = new Map<string, number>()
   readonly errors = new Map<string, number>()
   readonly pages = {
@@ -45,7 +47,7 @@ export class Tally {
         .map(([name, count]) => `${name} ${count}`)
         .join(', ')
     return [
-      `steps    ${this.steps}, calls ${this.calls}`,
+      `steps    ${this.steps}, calls ${this.calls}, of which the pool got ${this.attempts}`,
       `calls    ${list(this.callsByKind)}`,
       `pages    ${list(Object.entries(this.pages))}`,
       `events   ${list(Object.entries(this.events))}`,

@@ -137,6 +137,7 @@ export class World {
     call: (signal: AbortSignal | undefined) => Promise<Value>,
     abortAfterTicks = -1,
   ): Promise<{ value?: Value; error?: unknown; aborted: boolean }> {
+    this.tally.attempts++
     let settled = false
     let controller: AbortController | undefined
     let signal: AbortSignal | undefined
