@@ -13,10 +13,11 @@ export function lifecycle({ options, test }: Suite): void {
   for (const [state, enter] of Object.entries(usableStates)) {
     options.describe(`when ${state}`, () => {
       for (const [trait, check] of Object.entries(usableTraits)) {
+        // As small as the traits allow: one of the states fills it page by page.
         test(trait, async (subject) => {
           await enter(subject)
           await check(subject)
-        })
+        }, 16)
       }
     })
   }
