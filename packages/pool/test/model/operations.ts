@@ -245,6 +245,24 @@ export const operations: Readonly<Record<string, Operation>> = {
     }
   },
 
+  async setBackup(world, random) {
+    const subject = pick(world, random)
+    // While others store it or bring it in, it may be refused or not.
+    if (subject === undefined || world.grouped) return
+    const next = random.below(3) === 0 ? undefined : world.backups[random.below(2)]
+    const stored = subject.buffer.backedUpBytes
+    const refusal = await world.ends(
+      'setBackup',
+      subject.buffer.setBackup(next).catch((failure) => failure.code),
+    )
+    if (refusal === undefined) {
+      if (stored > 0 && next !== subject.backup) throw new Error('T55: pages are left in the former backup')
+      subject.backup = next
+    } else if (refusal !== 'EBUSY') {
+      throw new Error(`T85: setBackup is refused with ${refusal}`)
+    }
+  },
+
   async reopen(world, random) {
     if (world.grouped || random.below(6) > 0) return
     await world.reopen()
@@ -272,6 +290,7 @@ export const weights: Readonly<Record<keyof typeof operations, number>> = {
   faults: 4,
   heal: 3,
   advise: 4,
+  setBackup: 2,
   reopen: 1,
 }
 

@@ -21,7 +21,7 @@ export interface WorldOptions {
 /** A buffer, and what has to be in it. */
 export interface Subject {
   readonly buffer: PagedBuffer
-  readonly backup: FaultyBackup | undefined
+  backup: FaultyBackup | undefined
   readonly oracle: Uint8Array
   readonly pins: { readonly pin: Pin; readonly offset: number; readonly length: number }[]
   /** Content may have been given up at any time since it was made purgeable: each byte is what it was, or 0. */
