@@ -79,15 +79,17 @@ export async function sweep(
     for (const { bytes } of objects) report.bytes += bytes
   }
 
-  const chain = [...found.values()].filter(({ epoch }) => persistentCount(epoch) !== undefined)
+  const chain = persistentOf(found)
   const isOwnChain = persistentCount(lease.epoch) !== undefined
   if (persistent && chain.length > 0 && !isOwnChain && (await isChainDead(service, chain, now))) {
     const newest = chain.reduce((a, b) => (persistentCount(a.epoch)! > persistentCount(b.epoch)! ? a : b))
-    if (
-      await withFence(service, keys, newest, signal, () => removeEpochs(service, keys, chain, remove, signal))
-    ) {
-      report.epochs.push(...chain.map(({ epoch }) => epoch))
-    }
+    await withFence(service, keys, newest, signal, async () => {
+      // Somebody may have opened the store since it was listed.
+      const current = persistentOf(await survey(service, keys, keys.prefix, signal))
+      if (!(await isChainDead(service, current, now))) return
+      await removeEpochs(service, keys, current, remove, signal)
+      report.epochs.push(...current.map(({ epoch }) => epoch))
+    })
   }
 
   for (const epoch of found.values()) {
@@ -110,6 +112,10 @@ export async function sweep(
     if (done) report.epochs.push(epoch.epoch)
   }
   return report
+}
+
+function persistentOf(epochs: ReadonlyMap<string, EpochSurvey>): EpochSurvey[] {
+  return [...epochs.values()].filter(({ epoch }) => persistentCount(epoch) !== undefined)
 }
 
 async function isChainDead(service: S3Service, chain: readonly EpochSurvey[], now: number): Promise<boolean> {
