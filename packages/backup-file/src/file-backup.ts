@@ -105,20 +105,8 @@ export class SlottedFileBackup implements FileBackup {
     countCopy(handles, spans, this.capabilities.pageSizeBytes)
     this.#gate.assertOpen()
     this.#assertLive(handles)
-    return this.#gate.run(async () => {
-      const piece = this.#singlePiece(handles, spans)
-      if (piece !== undefined && options.signal?.aborted !== true) {
-        const { pages, error } = await this.#parts.mover.read(piece, options.retryMayFail === true)
-        this.#copiedPages += pages
-        return error === undefined ? { copied: pages } : { copied: pages, error }
-      }
-      const plan = new PiecePlan(this.#parts.plan, handles, spans)
-      const { pages, error } = await carryPieces(plan, this.#parts.flight, options.signal, (piece) =>
-        this.#parts.mover.read(piece, options.retryMayFail === true),
-      )
-      this.#copiedPages += pages
-      return error === undefined ? { copied: pages } : { copied: pages, error }
-    })
+    // Awaited here: a promise that is returned settles two steps later, and single pages are made of such steps.
+    return await this.#gate.run(() => this.#copy(handles, spans, options))
   }
 
   async drop(handles: readonly HandleRun[]): Promise<void> {
@@ -202,6 +190,23 @@ export class SlottedFileBackup implements FileBackup {
       await sync().catch(() => this.#writebackErrors++)
     }
     return error === undefined ? { handles } : { handles, error }
+  }
+
+  async #copy(
+    handles: readonly HandleRun[],
+    spans: readonly Uint8Array[],
+    options: TransferOptions,
+  ): Promise<CopyResult> {
+    const { mover, plan, flight } = this.#parts
+    const retryMayFail = options.retryMayFail === true
+    const single = options.signal?.aborted === true ? undefined : this.#singlePiece(handles, spans)
+    const { pages, error } = await (single !== undefined
+      ? mover.read(single, retryMayFail)
+      : carryPieces(new PiecePlan(plan, handles, spans), flight, options.signal, (piece) =>
+          mover.read(piece, retryMayFail),
+        ))
+    this.#copiedPages += pages
+    return error === undefined ? { copied: pages } : { copied: pages, error }
   }
 
   /** A call that is one request needs no plan: most restores of single pages are. */

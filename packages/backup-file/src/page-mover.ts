@@ -60,13 +60,14 @@ export class PageMover {
     })
   }
 
-  async read(piece: Piece, retryMayFail: boolean): Promise<Progress> {
+  read(piece: Piece, retryMayFail: boolean): Promise<Progress> {
+    if (piece.staged) return this.#readStaged(piece, retryMayFail)
+    this.directBytes += piece.pageCount * this.#parts.pageSizeBytes
+    return this.#receive(piece, piece.parts[0], retryMayFail)
+  }
+
+  #readStaged(piece: Piece, retryMayFail: boolean): Promise<Progress> {
     const bytes = piece.pageCount * this.#parts.pageSizeBytes
-    if (!piece.staged) {
-      this.directBytes += bytes
-      const progress = await this.#receive(piece, piece.parts[0], retryMayFail)
-      if (!wasRefused(progress)) return progress
-    }
     return this.#staged(bytes, async (memory) => {
       const progress = await this.#receive(piece, memory, retryMayFail)
       const turn = workSlices.enter(bytes)
@@ -106,8 +107,20 @@ export class PageMover {
   }
 
   async #receive(piece: Piece, memory: Uint8Array, retryMayFail: boolean): Promise<Progress> {
-    const { checksums, pageSizeBytes, slotOf, isLive } = this.#parts
-    const { bytes, failure } = await this.#readAll(memory, this.#offsetOf(piece), retryMayFail)
+    const { engine, checksums, pageSizeBytes, slotOf, isLive } = this.#parts
+    const offset = this.#offsetOf(piece)
+    let bytes = 0
+    let failure: unknown
+    try {
+      bytes = await engine.read(memory, offset)
+    } catch (thrown) {
+      if (codeOf(thrown) === 'EINVAL' && memory === piece.parts[0])
+        return this.#readStaged(piece, retryMayFail)
+      failure = thrown
+    }
+    if (failure === undefined ? bytes > 0 && bytes < memory.byteLength : isTransient(failure, retryMayFail)) {
+      ;({ bytes, failure } = await this.#moveAll('read', memory, offset, retryMayFail, bytes))
+    }
     const arrived = Math.floor(bytes / pageSizeBytes)
     let good = arrived
     if (checksums !== undefined && arrived > 0) {
@@ -157,24 +170,6 @@ export class PageMover {
     return bytes === pageSizeBytes && checksums!.matches(handle, slotOf(handle), target)
   }
 
-  /** `#moveAll` for a read, in one step where one request does it: random reads are made of such steps. */
-  #readAll(
-    memory: Uint8Array,
-    offset: number,
-    retryMayFail: boolean,
-  ): Promise<{ bytes: number; failure?: unknown }> {
-    return this.#parts.engine.read(memory, offset).then(
-      (bytes) =>
-        bytes === memory.byteLength || bytes === 0
-          ? { bytes }
-          : this.#moveAll('read', memory, offset, retryMayFail, bytes),
-      (failure: unknown) =>
-        retryMayFail || !transientCodes.has(codeOf(failure))
-          ? { bytes: 0, failure }
-          : this.#moveAll('read', memory, offset, retryMayFail),
-    )
-  }
-
   /** Goes on after short transfers. Never rejects; reading stops at the end of the file. */
   async #moveAll(
     verb: 'read' | 'write',
@@ -195,7 +190,7 @@ export class PageMover {
         if (verb === 'read') return { bytes: done }
         return { bytes: done, failure: new SpillwayError('EIO', 'a write stored nothing') }
       } catch (failure) {
-        if (retryMayFail || !transientCodes.has(codeOf(failure)) || ++retries > transientRetries) {
+        if (!isTransient(failure, retryMayFail) || ++retries > transientRetries) {
           return { bytes: done, failure }
         }
         await delay(2 ** retries)
@@ -230,6 +225,10 @@ export class PageMover {
 function pageOf(memory: Uint8Array, page: number, pageSizeBytes: number): Uint8Array {
   if (memory.byteLength === pageSizeBytes) return memory
   return memory.subarray(page * pageSizeBytes, (page + 1) * pageSizeBytes)
+}
+
+function isTransient(failure: unknown, retryMayFail: boolean): boolean {
+  return !retryMayFail && transientCodes.has(codeOf(failure))
 }
 
 /** The kernel would not take this memory after all, though it looked aligned: staging memory it takes. */
