@@ -6,6 +6,7 @@ import { runCommand } from './run-command.ts'
 import { parseRunOptions, quickDefaults, type RunArguments } from './run-options.ts'
 import { type ScaleArguments, scaleCommand } from './scale-command.ts'
 import { selfTestCommand } from './self-test-command.ts'
+import { type SoakArguments, soakCommand } from './soak-command.ts'
 import { failureLine, UsageError } from './usage-error.ts'
 
 /*
@@ -88,6 +89,22 @@ function buildProgram(): Command {
     .option('--no-json', 'no JSON')
     .action(async (given: ScaleArguments) => {
       process.exitCode = await scaleCommand(given, stop.signal)
+    })
+
+  program
+    .command('soak')
+    .description('random operations for minutes or hours, every byte checked, with faults')
+    .option('--minutes <number>', 'how long', '1')
+    .option('--overcommit <factor>', 'how many times the limit the data is; 2..10 for stages', '2..10')
+    .option('--backend <name>', 'one backend', 'shmem')
+    .option('--limit <size>', 'memory limit of the pool', '64MiB')
+    .option('--faults', 'let calls of the backup fail and dawdle, drawn from the seed')
+    .option('--seed <number>', 'of operations and faults (default: random, and printed)')
+    .option('--directory <path>', 'where the file backend works')
+    .option('--json <file>', 'result as JSON', 'bench-results/soak.json')
+    .option('--no-json', 'no JSON')
+    .action(async (given: SoakArguments) => {
+      process.exitCode = await soakCommand(given, stop.signal)
     })
 
   program

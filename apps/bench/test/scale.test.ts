@@ -15,17 +15,17 @@ describe('scale', () => {
   })
 
   it('measures growth, metadata, pins and the allocator, and holds them against the goals', async () => {
-    const growth = await measureGrowth(gibibyte / 4, 32 * mebibyte, new AbortController().signal, () => {})
-    expect(growth.points.map(({ backedUpBytes }) => backedUpBytes)).toEqual([gibibyte / 16, gibibyte / 4])
+    const growth = await measureGrowth(gibibyte / 8, 16 * mebibyte, new AbortController().signal, () => {})
+    expect(growth.points.map(({ backedUpBytes }) => backedUpBytes)).toEqual([gibibyte / 32, gibibyte / 8])
     for (const point of growth.points) {
       for (const figure of Object.values(point)) expect(figure).toBeGreaterThan(0)
     }
-    expect(growth.backedUpPages * 4096).toBeGreaterThan(gibibyte / 4)
-    const metadata = await measureMetadata('2 MiB')
+    expect(growth.backedUpPages * 4096).toBeGreaterThan(gibibyte / 8)
+    const metadata = await measureMetadata('2 MiB', 16 * mebibyte)
     expect(metadata.perResidentPage).toBeGreaterThan(0)
     const figures = {
-      limitBytes: 32 * mebibyte,
-      maxBytes: gibibyte / 4,
+      limitBytes: 16 * mebibyte,
+      maxBytes: gibibyte / 8,
       growth,
       metadata: [metadata],
       pins: await measurePins({ rounds: 1, count: 100 }),
@@ -40,6 +40,6 @@ describe('scale', () => {
       [false, true],
       [true, true],
     ])
-    expect(renderScale(figures, goals)).toContain('256 MiB')
+    expect(renderScale(figures, goals)).toContain('128 MiB')
   })
 })

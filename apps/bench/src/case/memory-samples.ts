@@ -126,7 +126,7 @@ interface ProcessStatus {
   readonly highWaterBytes: number
 }
 
-function readStatus(processId: number): ProcessStatus | undefined {
+export function readStatus(processId: number): ProcessStatus | undefined {
   let text: string
   try {
     text = readFileSync(`/proc/${processId}/status`, 'latin1')

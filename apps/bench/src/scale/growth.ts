@@ -6,26 +6,25 @@ import { spreadOf } from '../statistics.ts'
 
 export const chunkBytes = 2 * mebibyte
 export const pageSizeBytes = 4096
-const pagesPerChunk = chunkBytes / pageSizeBytes
 /** Pairs of measurements at each size. */
-const pairs = 12
+const pairs = 24
 /** What one measurement makes resident, at most. */
 const largestPieceBytes = 64 * mebibyte
 /** Chunks restored for one measurement. */
-const restoredChunks = 256
+const restoredChunks = 1024
 /** Chunks are restored in steps of this share of all there are: no two near each other, none twice in a round. */
 const goldenShare = (Math.sqrt(5) - 1) / 2
 
 /** What a page costs when so much is backed up already, beside the same work on a new buffer in the same moments. */
 export interface GrowthPoint {
   readonly backedUpBytes: number
-  /** Nanoseconds per page to make it resident, zeroed, and to evict another for it: the median. */
+  /** Nanoseconds of processor time per page to make it resident, zeroed, and to evict another for it: the median. */
   readonly evictNs: number
   /** The same in a new buffer, of four times the limit. */
   readonly smallEvictNs: number
   /** Median of the ratios of the pairs: 1 is flat. */
   readonly evictRatio: number
-  /** Nanoseconds per page to restore one of chunks scattered over the buffer, and to evict another for it. */
+  /** Nanoseconds of processor time per page to restore one of chunks scattered over the buffer, and to evict another for it. */
   readonly restoreNs: number
   readonly smallRestoreNs: number
   readonly restoreRatio: number
@@ -79,7 +78,7 @@ export async function measureGrowth(
     const pieceBytes = Math.min(largestPieceBytes, size / 16)
     // The pool is full: what grows from here on is what is known of backed-up pages.
     before ??= await heapBytes()
-    points.push(await measurePoint({ buffer, smallPool, written, pieceBytes, size }))
+    points.push(await measurePoint({ pool, buffer, smallPool, written, pieceBytes, size }))
     written += pairs * pieceBytes
   }
   const { metadataBytes, backedUpBytes } = pool.stats()
@@ -98,6 +97,7 @@ export async function measureGrowth(
 }
 
 interface PointOptions {
+  readonly pool: Pool
   readonly buffer: PagedBuffer
   readonly smallPool: Pool
   readonly written: number
@@ -106,7 +106,7 @@ interface PointOptions {
 }
 
 async function measurePoint(options: PointOptions): Promise<GrowthPoint> {
-  const { buffer, smallPool, written, pieceBytes, size } = options
+  const { pool, buffer, smallPool, written, pieceBytes, size } = options
   const evict: number[] = []
   const smallEvict: number[] = []
   const restore: number[] = []
@@ -120,10 +120,10 @@ async function measurePoint(options: PointOptions): Promise<GrowthPoint> {
     for (const large of pair % 2 === 0 ? [true, false] : [false, true]) {
       if (large) {
         evict.push(await touchAll(buffer, from, from + pieceBytes))
-        restore.push(await restoreSome(buffer, written))
+        restore.push(await restoreSome(pool, buffer, written))
       } else {
         smallEvict.push(await touchAll(small, smallFrom, smallFrom + pieceBytes))
-        smallRestore.push(await restoreSome(small, smallBytes))
+        smallRestore.push(await restoreSome(smallPool, small, smallBytes))
       }
     }
   }
@@ -142,23 +142,25 @@ async function warmUp(pool: Pool): Promise<void> {
   const bytes = 4 * pool.stats().limitBytes
   await using buffer = await pool.allocate(bytes)
   await touchAll(buffer, 0, bytes)
-  await restoreSome(buffer, bytes)
+  await restoreSome(pool, buffer, bytes)
 }
 
-/** Pins every chunk of a range for writing; nanoseconds per page. */
+/** Pins every chunk of a range for writing; nanoseconds of processor time per page. */
 async function touchAll(buffer: PagedBuffer, from: number, to: number): Promise<number> {
-  const startMs = performance.now()
+  const start = processorNs()
   for (let offset = from; offset < to; offset += chunkBytes) {
     using pin = await buffer.pin({ offset, length: Math.min(chunkBytes, to - offset), write: true })
     pin.spans[0][0] = 1
   }
-  return ((performance.now() - startMs) * 1e6) / ((to - from) / pageSizeBytes)
+  return (processorNs() - start) / ((to - from) / pageSizeBytes)
 }
 
-/** Pins chunks scattered over the first `extentBytes` for reading, more than the limit holds; nanoseconds per page. */
-async function restoreSome(buffer: PagedBuffer, extentBytes: number): Promise<number> {
+/** Pins chunks scattered over the first `extentBytes` for reading, more than the limit holds; processor time as above. */
+async function restoreSome(pool: Pool, buffer: PagedBuffer, extentBytes: number): Promise<number> {
   const chunks = Math.floor(extentBytes / chunkBytes)
-  const startMs = performance.now()
+  // Chunks that happen to be in memory are not restored: a smaller buffer has more of them.
+  const restoredBefore = pool.stats().restoredPages
+  const start = processorNs()
   for (let count = 0; count < restoredChunks; count++) {
     using pin = await buffer.pin({
       offset: Math.floor(chunks * ((count * goldenShare) % 1)) * chunkBytes,
@@ -166,7 +168,13 @@ async function restoreSome(buffer: PagedBuffer, extentBytes: number): Promise<nu
     })
     void pin
   }
-  return ((performance.now() - startMs) * 1e6) / (restoredChunks * pagesPerChunk)
+  return (processorNs() - start) / (pool.stats().restoredPages - restoredBefore)
+}
+
+/** Processor time of this process: what else the machine does is not in it, and nothing here waits for anything. */
+function processorNs(): number {
+  const { user, system } = process.cpuUsage()
+  return (user + system) * 1000
 }
 
 /** Bytes of the JavaScript heap and of array buffers, after a full collection where that can be asked for. */

@@ -20,8 +20,10 @@ const pieceBytes = 2 * mebibyte
  * Fills a pool, which shows what a resident page costs, and goes on until four times the limit is written, which shows what
  * each backed-up page adds. With whole chunks, or with single pages, the worst case.
  */
-export async function measureMetadata(chunks: MetadataCost['chunks']): Promise<MetadataCost> {
-  const limitBytes = (chunks === '4 KiB' ? 64 : 256) * mebibyte
+export async function measureMetadata(
+  chunks: MetadataCost['chunks'],
+  limitBytes = (chunks === '4 KiB' ? 64 : 256) * mebibyte,
+): Promise<MetadataCost> {
   await using backup = nullBackup()
   await using pool = new Pool({ limitBytes, backup, background: false })
   const options = chunks === '4 KiB' ? { maxOrder: 0 } : {}

@@ -1,0 +1,148 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { chooseBackend } from './backends.ts'
+import { currentCommit, describeMachine } from './machine.ts'
+import { writeJson } from './output.ts'
+import { formatByteSize, mebibyte, parseByteSize } from './sizes.ts'
+import { MemoryTrendWatcher } from './soak/memory-trend.ts'
+import type { SoakTally } from './soak/operations.ts'
+import { runStage } from './soak/stage.ts'
+import { UsageError } from './usage-error.ts'
+
+export interface SoakArguments {
+  readonly minutes: string
+  readonly overcommit: string
+  readonly backend: string
+  readonly limit: string
+  readonly faults?: boolean
+  readonly seed?: string
+  readonly directory?: string
+  readonly json: string | boolean
+}
+
+interface SoakOptions {
+  readonly durationMs: number
+  readonly overcommits: readonly number[]
+  readonly backend: string
+  readonly limitBytes: number
+  readonly faults: boolean
+  readonly seed: number
+}
+
+/** How often a line tells how far it is, on a terminal and elsewhere. */
+const lineEveryMs = process.stderr.isTTY ? 1000 : 30_000
+
+/** The command `soak`. Resolves to 0 when every byte was right, nothing was left behind and memory stayed flat, else 1. */
+export async function soakCommand(given: SoakArguments, signal: AbortSignal): Promise<number> {
+  const options = parseSoakOptions(given)
+  const { backend, overcommits, durationMs, limitBytes, faults, seed } = options
+  const scratch = mkdtempSync(join(given.directory ?? tmpdir(), 'spillway-soak-'))
+  const tally: SoakTally = {
+    operations: 0,
+    verifiedBytes: 0,
+    writtenBytes: 0,
+    wrongBytes: 0,
+    failedCalls: 0,
+    problems: [],
+  }
+  const startMs = performance.now()
+  console.log(
+    `soak: ${backend}, limit ${formatByteSize(limitBytes)}, ${overcommits.join(', ')} times the limit, ` +
+      `${(durationMs / 60_000).toFixed(1)} minutes, ${faults ? 'with' : 'without'} faults, seed ${seed}`,
+  )
+  if (faults) process.removeAllListeners('warning').on('warning', noteWarning)
+  using watcher = new MemoryTrendWatcher()
+  const lines = setInterval(() => console.error(progressLine(tally, startMs, durationMs)), lineEveryMs)
+  try {
+    for (const [index, overcommit] of overcommits.entries()) {
+      if (tally.problems.length > 0) break
+      const stageMs = Math.max(0, (durationMs - (performance.now() - startMs)) / (overcommits.length - index))
+      await runStage({
+        backend,
+        limitBytes,
+        overcommit,
+        durationMs: stageMs,
+        faults,
+        seed: seed + index,
+        directory: scratch,
+        signal,
+        tally,
+      })
+    }
+  } finally {
+    clearInterval(lines)
+    rmSync(scratch, { recursive: true, force: true })
+  }
+  const memory = watcher.trend()
+  const seconds = (performance.now() - startMs) / 1000
+  if (!memory.flat) tally.problems.push(`memory grew by ${formatByteSize(memory.grownBytes)}`)
+  for (const problem of tally.problems) console.log(`✗ ${problem}`)
+  const clean = tally.wrongBytes === 0 && tally.problems.length === 0
+  console.log(
+    `${clean ? '✓' : '✗'} ${tally.operations} operations, ${tally.wrongBytes} wrong bytes, ${formatByteSize(tally.verifiedBytes)} verified, ` +
+      `${formatByteSize(tally.writtenBytes)} written, ${tally.failedCalls} calls failed as they may; memory: peak ${formatByteSize(memory.peakBytes)}, ` +
+      `slope ${(memory.slopeBytesPerHour / mebibyte).toFixed(1)} MiB/h, grown ${(memory.grownBytes / mebibyte).toFixed(1)} MiB; seed ${seed}, ${seconds.toFixed(0)} s`,
+  )
+  writeJson(given.json, {
+    date: new Date().toISOString(),
+    nodeVersion: process.version,
+    commit: currentCommit(),
+    machine: describeMachine(process.cwd()),
+    ...options,
+    ...tally,
+    memory,
+    seconds,
+    clean,
+  })
+  return clean ? 0 : 1
+}
+
+/** Throws `UsageError` with one line that names the value. */
+export function parseSoakOptions(given: SoakArguments): SoakOptions {
+  const minutes = Number(given.minutes)
+  if (given.minutes.trim() === '' || !(minutes > 0 && minutes <= 100_000)) {
+    throw new UsageError(`--minutes '${given.minutes}' is not a number above 0`)
+  }
+  const limitBytes = parseByteSize(given.limit, '--limit')
+  if (limitBytes < 8 * mebibyte)
+    throw new UsageError(`--limit '${given.limit}' is too small; it takes at least 8 MiB`)
+  const seed = given.seed === undefined ? Math.floor(Math.random() * 2 ** 31) : Number(given.seed)
+  if (!Number.isSafeInteger(seed) || seed < 0)
+    throw new UsageError(`--seed '${given.seed}' is not a whole number`)
+  chooseBackend(given.backend)
+  return {
+    durationMs: minutes * 60_000,
+    overcommits: parseOvercommits(given.overcommit),
+    backend: given.backend,
+    limitBytes,
+    faults: given.faults ?? false,
+    seed,
+  }
+}
+
+/** `4`, or `2..10`: five stages from the one to the other. */
+function parseOvercommits(text: string): number[] {
+  const bounds = text.split('..').map((part) => (part.trim() === '' ? Number.NaN : Number(part)))
+  const [from, to = from] = bounds
+  if (bounds.length > 2 || !(from >= 1 && to >= from && to <= 1000)) {
+    throw new UsageError(`--overcommit '${text}' is not a factor from 1 to 1000, or two of them like 2..10`)
+  }
+  if (from === to) return [from]
+  return [0, 1, 2, 3, 4].map((step) => from + ((to - from) * step) / 4)
+}
+
+const expectedWarnings: readonly string[] = ['SPILLWAY_BACKUP_FAILING', 'SPILLWAY_DROP_FAILED']
+
+/** That backups fail is what faults are for; other warnings are shown. */
+function noteWarning(warning: Error & { readonly code?: string }): void {
+  if (!expectedWarnings.includes(warning.code ?? '')) console.error(String(warning))
+}
+
+function progressLine(tally: SoakTally, startMs: number, durationMs: number): string {
+  const doneShare = Math.min(1, (performance.now() - startMs) / durationMs)
+  return (
+    `${Math.floor(doneShare * 100)} %  ${tally.operations} operations  ${formatByteSize(tally.verifiedBytes)} verified  ` +
+    `${tally.wrongBytes} wrong bytes  ${tally.failedCalls} failed calls  ${formatByteSize(process.memoryUsage.rss())} resident`
+  )
+}
