@@ -46,7 +46,7 @@ export class Stores {
    * them back (T55). Copies of what is in memory are dropped.
    */
   async replace(state: BufferState, backup: Backup | undefined): Promise<void> {
-    const next = backup === undefined ? undefined : this.of(backup)
+    if (backup !== undefined) this.of(backup)
     const { chunks } = this.#residents
     const isOurs = (test: (chunk: number) => boolean) => chunks.find(state.id, test)
     for (;;) {
@@ -69,6 +69,8 @@ export class Stores {
       return false
     })
     const former = state.store
+    // Looked up again: a store without users may have been forgotten during a wait (B9).
+    const next = backup === undefined ? undefined : this.of(backup)
     state.store = next
     if (next !== undefined) next.users++
     isOurs((chunk) => {

@@ -291,6 +291,26 @@ describe('code of others that is called', () => {
     await expectFilled(victim, 2)
   })
 
+  it('B9, T55: a backup that is given while a chunk is on its way is known to the pool, whatever ended meanwhile', async () => {
+    const other = memoryBackup({ name: 'other' })
+    await using subject = subjectPool()
+    const buffer = await subject.filled(8)
+    const passing = await subject.filled(8, 2)
+    subject.backup.inject({ method: 'backupPages', times: 1, delayMs: 5, code: 'EIO' })
+    const storing = buffer.backup()
+    await turn(1)
+    const replacing = buffer.setBackup(other)
+    await passing.free()
+    await storing
+    await replacing
+    expect(subject.pool.dump().backups.map(({ name, buffers }) => [name, buffers])).toEqual([['other', 1]])
+    expect((await buffer.backup()).pages).toBe(8)
+    expect(other.stats().livePages).toBe(8)
+    await expectFilled(buffer)
+    await buffer.free()
+    await other.close()
+  })
+
   it('T19: closing while a shrink is under way waits for it, and all memory is back', async () => {
     await using subject = subjectPool()
     const { pool, provider, backup } = subject
