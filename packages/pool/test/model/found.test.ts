@@ -2,6 +2,10 @@ import { faultyBackup, memoryBackup } from '@spillway/core'
 import { describe, expect, it } from 'vitest'
 import { Pool } from '../../src/index.ts'
 import { Pages } from '../../src/memory/pages.ts'
+import { BufferState } from '../../src/residency/buffer-state.ts'
+import { installMissing } from '../../src/residency/installation.ts'
+import { Limit } from '../../src/residency/limit.ts'
+import { Residents } from '../../src/residency/residents.ts'
 import { RecordingProvider } from '../exhaustive/support/recording-provider.ts'
 import { page, pattern } from '../support/bytes.ts'
 
@@ -37,6 +41,19 @@ describe('histories that failed once', () => {
     pages.free(idle, 1, false, cached)
     expect(pages.allocate(0)).toBeGreaterThanOrEqual(0)
     expect(pages.takenZero).toBe(false)
+  })
+
+  it('I11, T57: no larger chunk is made than was charged, although a neighbour left meanwhile', () => {
+    const pages = new Pages(page, 1, 4, 0)
+    pages.slabs.provider = new RecordingProvider()
+    const limit = new Limit(4)
+    const residents = new Residents('pool', pages, limit)
+    const buffer = new BufferState(1, 'buffer', 2 * page, 2, 1, undefined, 'cached', false)
+    residents.buffers.set(1, buffer)
+    // One page was charged while the other page of its pair was resident; now both could be had as one chunk.
+    limit.tryClaim(1)
+    installMissing(residents, buffer, 0, 1, [], 1, false)
+    expect([limit.chargedPages, pages.inUsePages]).toEqual([1, 1])
   })
 
   it('T63: all or nothing holds also when the backup has only room after copies of the same buffer are given up', async () => {

@@ -7,6 +7,9 @@ import type {
   ProviderCapabilities,
 } from '../../../src/index.ts'
 
+/** Blocks by length that are out of use: ten thousands of providers come one after the other. */
+const spare = new Map<number, MemoryBlock[]>()
+
 export interface RecordingProviderOptions {
   /** Where the memory comes from. Default: memory of its own. */
   readonly inner?: PageProvider
@@ -41,7 +44,6 @@ export class RecordingProvider implements PageProvider {
   refuseCaching: (call: number) => boolean = () => false
   readonly #inner: PageProvider | undefined
   readonly #pageSizeBytes: number
-  readonly #spare = new Map<number, MemoryBlock[]>()
   /** Pages whose caching is not the default, by block and page. */
   readonly #caching = new Map<string, Caching>()
   /** Mapped runs by block and offset: their address and length. */
@@ -92,9 +94,9 @@ export class RecordingProvider implements PageProvider {
       this.#inner.put(block)
       return
     }
-    const spare = this.#spare.get(lengthBytes)
-    if (spare === undefined) this.#spare.set(lengthBytes, [block])
-    else spare.push(block)
+    const others = spare.get(lengthBytes)
+    if (others === undefined) spare.set(lengthBytes, [block])
+    else others.push(block)
   }
 
   release(run: MemoryRun): void {
@@ -140,7 +142,7 @@ export class RecordingProvider implements PageProvider {
 
   /** Fresh memory is zeros, whatever was in it before (I6 begins here). */
   #own(lengthBytes: number): MemoryBlock {
-    const block = this.#spare.get(lengthBytes)?.pop()
+    const block = spare.get(lengthBytes)?.pop()
     if (block === undefined) return { bytes: new Uint8Array(lengthBytes) }
     block.bytes.fill(0)
     return { bytes: block.bytes }

@@ -77,7 +77,7 @@ export class Scene {
     }
     await write((state) => state === 'stored' || state === 'clean' || state === 'partial')
     if (chunks.some(({ state }) => state !== 'empty' && state !== 'dirty')) await buffer.backup()
-    const into = new Uint8Array(oracle.byteLength)
+    const into = scratch.subarray(0, oracle.byteLength)
     for (const { state, order, from, to } of chunks) {
       provider.highestOrder = order
       if (state === 'partial') {
@@ -140,7 +140,7 @@ export class Scene {
     this.heal()
     for (const { buffer, oracle } of [{ buffer: this.buffer, oracle: this.oracle }, ...this.others]) {
       if (buffer.freed) continue
-      const found = new Uint8Array(oracle.byteLength).fill(0xdd)
+      const found = scratch.subarray(0, oracle.byteLength).fill(0xdd)
       await buffer.read(0, found)
       const difference = firstDifference(found, oracle)
       if (difference >= 0)
@@ -174,3 +174,5 @@ export class Scene {
 }
 
 export const noise = pattern(130 * page, 11)
+/** Scenes are played one after the other, so one place to read into is enough. */
+const scratch = new Uint8Array(130 * page)
