@@ -1,3 +1,4 @@
+import type { S3Client } from '@aws-sdk/client-s3'
 import { pageHttpHandler, type S3Backup, type S3BackupOptions } from '@spillway/backup-s3'
 import type { Backup } from '@spillway/core'
 import { backupSuite, backupSuites, faultyBackupSuite, sharedBackupSuite } from '@spillway/core/conformance'
@@ -13,15 +14,19 @@ afterAll(() => target.close())
 
 function suiteOptions(name: string, options: () => Partial<S3BackupOptions>) {
   const prefixes = new WeakMap<Backup, string>()
+  // One client for all of them, as applications do; each would open connections of its own.
+  let client: S3Client | undefined
+  let chosen: Partial<S3BackupOptions> | undefined
   return {
     describe,
     it,
     name: `s3, ${name}`,
     async open({ capacityPages }: { capacityPages: number }) {
       const prefix = target.prefix()
-      const client = target.client()
+      client ??= target.client()
+      chosen ??= options()
       const capacityBytes = capacityPages * pageSizeBytes
-      const backup = await openOn(target, { client, prefix, capacityBytes, lingerMs: 0, ...options() })
+      const backup = await openOn(target, { client, prefix, capacityBytes, lingerMs: 0, ...chosen })
       prefixes.set(backup, prefix)
       return backup
     },

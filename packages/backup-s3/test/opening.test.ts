@@ -17,6 +17,7 @@ beforeEach(async () => {
   })
   target = await s3Target({
     embedded: true,
+    reuseProcess: true,
     credentials: [
       { accessKeyId: 'main', secretAccessKey: 'main-secret' },
       deny('PutObject'),

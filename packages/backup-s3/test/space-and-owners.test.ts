@@ -8,7 +8,7 @@ import { countOf, openOn, pageSizeBytes, pick, randomPages, read } from './store
 
 let target: S3Target
 beforeEach(async () => {
-  target = await s3Target({ embedded: true })
+  target = await s3Target({ embedded: true, reuseProcess: true })
 })
 afterEach(() => target.close())
 

@@ -127,11 +127,13 @@ function ready(child: ChildProcess, options: ServerOptions): Promise<number> {
   })
 }
 
-/**
- * Starts the S3 test server in a process of its own, which ends with this one at the latest.
- * @param options see `ServerOptions`; nothing has to be given
- */
-export async function startServer(options: ServerOptions = {}): Promise<EmbeddedServer> {
+interface ServerProcess {
+  readonly child: ChildProcess
+  readonly channel: Channel
+  readonly port: number
+}
+
+async function startProcess(options: ServerOptions): Promise<ServerProcess> {
   const child = fork(serverPath, [], {
     execArgv: [],
     serialization: 'advanced',
@@ -139,7 +141,28 @@ export async function startServer(options: ServerOptions = {}): Promise<Embedded
     env: { PATH: process.env['PATH'] ?? '' },
   })
   const port = await ready(child, options)
-  const channel = new Channel(child)
+  return { child, channel: new Channel(child), port }
+}
+
+/** Processes whose server was closed: a start costs more than most tests. */
+const idleProcesses: ServerProcess[] = []
+
+async function renewProcess(options: ServerOptions): Promise<ServerProcess | undefined> {
+  const idle = idleProcesses.pop()
+  return idle && { ...idle, port: await idle.channel.send<number>({ command: 'renew', options }) }
+}
+
+/**
+ * Starts the S3 test server in a process of its own, which ends with this one at the latest.
+ * @param options see `ServerOptions`; nothing has to be given
+ * @param reuseProcess takes a process whose server was closed, if there is one, and leaves it for the next
+ */
+export async function startServer(
+  options: ServerOptions = {},
+  reuseProcess = false,
+): Promise<EmbeddedServer> {
+  const serverProcess = (reuseProcess && (await renewProcess(options))) || (await startProcess(options))
+  const { child, channel, port } = serverProcess
   const add = (
     operation: Operation | readonly Operation[] | 'any',
     fault: Fault,
@@ -150,14 +173,20 @@ export async function startServer(options: ServerOptions = {}): Promise<Embedded
     return channel.send({ command: 'addFault', rule })
   }
   let closing: Promise<void> | undefined
-  const close = () => {
-    closing ??= new Promise((resolve) => {
+  const leave = async () => {
+    await channel.send({ command: 'outage', out: true })
+    idleProcesses.push(serverProcess)
+  }
+  const end = () =>
+    new Promise<void>((resolve) => {
       if (child.exitCode !== null || child.signalCode !== null) return resolve()
       child.ref()
       child.once('exit', () => resolve())
       // It has nothing to tidy up.
       child.kill('SIGKILL')
     })
+  const close = () => {
+    closing ??= reuseProcess ? leave() : end()
     return closing
   }
   const { accessKeyId, secretAccessKey, sessionToken } = options.credentials?.[0] ?? defaultCredentials

@@ -22,6 +22,8 @@ import { type Credentials, type EmbeddedServer, startServer } from './embedded-s
 export interface TargetOptions extends ServerOptions {
   /** Takes the embedded server whatever the environment says, for tests that need its faults. @default false */
   readonly embedded?: boolean
+  /** The process of the embedded server is left to the next target that says so: for a target per test. @default false */
+  readonly reuseProcess?: boolean
   /** @default process.env */
   readonly environment?: Readonly<Record<string, string | undefined>>
 }
@@ -74,9 +76,9 @@ export function hasServiceInEnvironment(): boolean {
  * The target to test against.
  */
 export async function s3Target(options: TargetOptions = {}): Promise<S3Target> {
-  const { embedded = false, environment = process.env, ...serverOptions } = options
+  const { embedded = false, reuseProcess = false, environment = process.env, ...serverOptions } = options
   const endpoint = environment['S3_ENDPOINT']
-  const server = embedded || !endpoint ? await startServer(serverOptions) : undefined
+  const server = embedded || !endpoint ? await startServer(serverOptions, reuseProcess) : undefined
   const credentials = server?.credentials ?? environmentCredentials(environment)
   const forcePathStyle = server !== undefined || environment['S3_FORCE_PATH_STYLE'] !== '0'
   const region = server?.region ?? (environment['AWS_REGION'] || 'us-east-1')

@@ -223,6 +223,8 @@ export type Command =
   | { readonly command: 'setQuota'; readonly quotaBytes: number }
   /** Ends all connections and refuses new ones, or takes them again. What is stored stays. */
   | { readonly command: 'outage'; readonly out: boolean }
+  /** A server with nothing of the former in it takes its place, on a port of its own: the result. */
+  | { readonly command: 'renew'; readonly options: ServerOptions }
 
 export type CommandMessage = Command & { readonly id: number }
 export interface AnswerMessage {

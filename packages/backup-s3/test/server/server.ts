@@ -61,11 +61,21 @@ function stopListening(server: http.Server): Promise<void> {
   })
 }
 
+interface Service {
+  readonly state: ServerState
+  readonly server: http.Server
+  readonly port: number
+}
+
+async function serve(options: ServerOptions): Promise<Service> {
+  const state = makeState(options)
+  const server = makeServer(state)
+  return { state, server, port: await listen(server, options.port ?? 0) }
+}
+
 async function obey(
-  state: ServerState,
-  server: http.Server,
-  port: number,
-  command: Command,
+  { state, server, port }: Service,
+  command: Exclude<Command, { command: 'renew' }>,
 ): Promise<unknown> {
   switch (command.command) {
     case 'addFault':
@@ -104,17 +114,23 @@ async function obey(
 function serveParent(): void {
   const send = (message: AnswerMessage | ReadyMessage) => process.send!(message)
   process.once('message', async (options: ServerOptions) => {
-    const state = makeState(options)
-    const server = makeServer(state)
-    const port = await listen(server, options.port ?? 0)
-    process.on('message', async ({ id, ...command }: CommandMessage) => {
+    let service = await serve(options)
+    const renew = async (fresh: ServerOptions) => {
+      await stopListening(service.server)
+      service = await serve(fresh)
+      return service.port
+    }
+    process.on('message', async ({ id, ...message }: CommandMessage) => {
+      const command = message as Command
       try {
-        send({ id, result: await obey(state, server, port, command as Command) })
+        const result =
+          command.command === 'renew' ? await renew(command.options) : await obey(service, command)
+        send({ id, result })
       } catch (error) {
         send({ id, failure: String(error) })
       }
     })
-    send({ ready: { port } })
+    send({ ready: { port: service.port } })
   })
   process.once('disconnect', () => process.exit(0))
 }
