@@ -73,7 +73,8 @@ export class Machine {
     this.discards = new Discards(this.residents)
     this.background = new Background(this.residents, this.limit, this.reclaim, options.background)
     this.readahead = new Readahead(this.residents, this.holder, this.access, this.reclaim, pageSizeBytes)
-    this.access.readAhead = (buffer, first, end) => this.readahead.start(buffer, first, end)
+    this.access.readAhead = (buffer, first, end) => this.readahead.goOn(buffer, first, end)
+    this.access.leave = (buffer, first, end) => this.readahead.leave(buffer, first, end)
     this.limitChanges = new LimitChanges(this.residents, this.reclaim)
     this.stores = new Stores(this.residents, pageSizeBytes)
     this.limit.onShort = () => this.reclaim.pump()
@@ -118,6 +119,7 @@ export class Machine {
   async freeBuffer(state: BufferState): Promise<void> {
     state.closing = true
     if (state.watch !== undefined) unwatch(state.watch)
+    this.readahead.end(state)
     this.limit.refuse(closedBuffer(state), state)
     if (state.operations > 0) {
       state.idle = Promise.withResolvers<void>()

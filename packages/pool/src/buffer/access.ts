@@ -31,6 +31,8 @@ export class Access {
   readonly #pageSizeBytes: number
   /** Asked to restore what a long read comes to next, while it copies what it has. */
   readAhead: (buffer: BufferState, first: number, end: number) => void = () => {}
+  /** Told what a long read has copied and goes on from. */
+  leave: (buffer: BufferState, first: number, end: number) => void = () => {}
 
   constructor(residents: Residents, holder: Holder, pageSizeBytes: number) {
     this.#residents = residents
@@ -73,7 +75,8 @@ export class Access {
       const held =
         this.#holder.tryHold(buffer, page, windowEnd, false) ??
         (await this.#holder.hold(buffer, page, windowEnd, { ...options, write: false }))
-      if (windowEnd < lastPage && !buffer.random) {
+      const goesOn = windowEnd < lastPage && !buffer.random
+      if (goesOn) {
         this.readAhead(buffer, windowEnd, Math.min(lastPage, this.windowEnd(buffer, windowEnd)))
       }
       try {
@@ -81,6 +84,7 @@ export class Access {
       } finally {
         this.#holder.letGo(buffer, held)
       }
+      if (goesOn) this.leave(buffer, page, windowEnd)
     }
   }
 

@@ -254,7 +254,7 @@ export class PagedBuffer implements AsyncDisposable {
       const { pageSizeBytes, readahead } = this.#machine
       const first = Math.floor(offset / pageSizeBytes)
       const end = Math.ceil((offset + length) / pageSizeBytes)
-      if (advice === 'willneed') readahead.start(state, first, end)
+      if (advice === 'willneed') readahead.willNeed(state, first, end)
       else this.#machine.makeCold(state, first, end)
       return
     }

@@ -3,12 +3,17 @@ import type { Holder } from '../residency/hold.ts'
 import type { Reclaim } from '../residency/reclaim.ts'
 import type { Residents } from '../residency/residents.ts'
 import type { Access } from './access.ts'
+import { ReadStreams } from './read-streams.ts'
 
 /**
  * Restores what a sequential reader will want next, while it still uses what it has.
  *
  * It never waits for memory, because a claim in the queue would hold up claims that somebody needs: it takes what is free
  * or can be taken from clean chunks, and else does nothing.
+ *
+ *   left by a reader      where readers are      read ahead, all readers together
+ *   ──────────────────▶   ────────────────▶      ────────────────────────────────
+ *   the first to go       one block each         a quarter of the limit at most, less with many readers
  */
 export class Readahead {
   readonly #residents: Residents
@@ -16,6 +21,7 @@ export class Readahead {
   readonly #access: Access
   readonly #reclaim: Reclaim
   readonly #pageSizeBytes: number
+  readonly #streams = new ReadStreams()
 
   constructor(residents: Residents, holder: Holder, access: Access, reclaim: Reclaim, pageSizeBytes: number) {
     this.#residents = residents
@@ -28,12 +34,19 @@ export class Readahead {
   /** Notes an access; the second that begins where the last one ended makes the reader sequential. */
   note(buffer: BufferState, offsetBytes: number, length: number): void {
     const goesOn = offsetBytes === buffer.nextOffset
+    const from = buffer.beforeLastOffset
     buffer.nextOffset = offsetBytes + length
+    buffer.beforeLastOffset = buffer.lastOffset
+    buffer.lastOffset = offsetBytes
     if (!goesOn && !buffer.sequential) {
+      if (buffer.streak > 0) this.#streams.end(buffer)
       buffer.streak = 0
       return
     }
+    // From the first access on, or the first of many readers would take what the others are about to need.
+    this.#streams.note(buffer)
     if (++buffer.streak < streakLength && !buffer.sequential) return
+    if (goesOn && from <= offsetBytes) this.#leaveBlocks(buffer, from, offsetBytes)
     if (buffer.random || buffer.readahead || buffer.table.storedPages === 0) return
     const page = Math.ceil(buffer.nextOffset / this.#pageSizeBytes)
     if (page >= buffer.table.pageCount) return
@@ -41,19 +54,64 @@ export class Readahead {
     const next = buffer.table.blockEnd(Math.max(0, page - 1))
     if (next >= buffer.table.pageCount) return
     buffer.table.look(next, next + 1)
-    if (buffer.table.found === 'handle') this.start(buffer, next, this.#windowEnd(buffer, next))
+    if (buffer.table.found === 'handle') this.#startCapped(buffer, next, this.#windowEnd(buffer, next))
+  }
+
+  /** The buffer is read no more. */
+  end(buffer: BufferState): void {
+    this.#streams.end(buffer)
+  }
+
+  /** What a long read comes to next. */
+  goOn(buffer: BufferState, from: number, to: number): void {
+    if (!buffer.random) this.#startCapped(buffer, from, to)
+  }
+
+  /** A reader has gone past these pages. */
+  leave(buffer: BufferState, first: number, end: number): void {
+    const { chunks } = this.#residents
+    const { table } = buffer
+    for (let page = first; page < end; page += table.foundPages) {
+      table.look(page, end)
+      if (table.found !== 'chunk') continue
+      const chunk = table.foundChunk
+      if (chunks.firstPage[chunk]! + chunks.pageCount(chunk) <= end) this.#residents.leave(chunk)
+    }
+  }
+
+  /** Restores a range that the application says it will need, up to half of the limit. */
+  willNeed(buffer: BufferState, from: number, to: number): void {
+    this.#start(buffer, from, to, Math.floor(this.#residents.limit.limitPages / 2), false)
+  }
+
+  #leaveBlocks(buffer: BufferState, fromBytes: number, toBytes: number): void {
+    const blockBytes = buffer.table.blockPages * this.#pageSizeBytes
+    const from = Math.floor(fromBytes / blockBytes)
+    const to = Math.floor(toBytes / blockBytes)
+    if (from < to) this.leave(buffer, from * buffer.table.blockPages, to * buffer.table.blockPages)
+  }
+
+  /** The share of one reader in what may be read ahead, in whole blocks; then as far as all readers together may go. */
+  #startCapped(buffer: BufferState, from: number, to: number): void {
+    const { limit, chunks } = this.#residents
+    const { blockPages } = buffer.table
+    const readers = Math.max(1, this.#streams.count)
+    // Each reader keeps a block to read in; half of what is left then may lie ahead of them, never more than a quarter.
+    const most = Math.min(limit.limitPages / 4, (limit.limitPages - readers * blockPages) / 2)
+    const share = Math.max(1, Math.floor(most / readers / blockPages)) * blockPages
+    const room = Math.floor((most - chunks.aheadPages) / blockPages) * blockPages
+    this.#start(buffer, from, to, Math.min(share, room), true)
   }
 
   /** Restores a range in the background if memory can be had at once; at most one such call for each buffer. */
-  start(buffer: BufferState, from: number, to: number): void {
-    if (buffer.readahead || buffer.closing) return
+  #start(buffer: BufferState, from: number, to: number, most: number, marked: boolean): void {
+    if (buffer.readahead || buffer.closing || most <= 0) return
     const first = this.#firstStored(buffer, from, to)
-    const most = Math.floor(this.#residents.limit.limitPages / 2)
     const end = this.#access.nonEmptyEnd(buffer, first, Math.min(to, first + most))
     if (first >= end) return
     const room = (pages: number) =>
       this.#reclaim.freeWithoutStoring(pages - this.#residents.limit.availablePages, 'reuse') > 0
-    const holding = this.#holder.holdAhead(buffer, first, end, room)
+    const holding = this.#holder.holdAhead(buffer, first, end, room, marked)
     if (holding === undefined) return
     buffer.readahead = true
     buffer.operations++

@@ -1,6 +1,6 @@
 import type { Machine } from '../machine.ts'
 import type { BufferState } from '../residency/buffer-state.ts'
-import { busy, dirty, notReady, scattered, unevictable } from '../table/chunks.ts'
+import { ahead, busy, dirty, notReady, scattered, unevictable } from '../table/chunks.ts'
 
 /**
  * Recomputes every gauge from the tables and says what does not match: an empty array is a healthy pool (I2, I3, I10,
@@ -29,6 +29,9 @@ export function verify(machine: Machine): string[] {
     problems.push(`${pages.residentPages} pages, limit ${limit.limitPages}`)
   if (machine.holder.running === 0 && limit.waiters === 0)
     expect('charged pages', limit.chargedPages, pages.inUsePages)
+  let aheadPages = 0
+  for (const chunk of seen) if ((chunks.flags[chunk]! & ahead) !== 0) aheadPages += chunks.pageCount(chunk)
+  expect('pages read ahead', chunks.aheadPages, aheadPages)
   verifyLists(machine, seen, problems, expect)
   return problems
 }

@@ -29,6 +29,11 @@ export class BufferState {
   /** Where the last access ended, and how many in a row began where the one before had ended. */
   nextOffset = 0
   streak = 0
+  /** Where the last two accesses began, the older one second. */
+  lastOffset = 0
+  beforeLastOffset = 0
+  /** When it was last read sequentially, on the clock of `Streams`. */
+  streamTick = 0
   /** A readahead is under way. */
   readahead = false
   /** Ends the watch for a buffer that is never freed. */

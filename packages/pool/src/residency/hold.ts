@@ -11,6 +11,8 @@ import { settledOrAborted } from './waiting.ts'
 /** What the holder is going to do. */
 export interface HoldOptions extends TransferOptions {
   readonly write: boolean
+  /** Nobody wants the pages yet: having them is no use of them. */
+  readonly ahead?: boolean | undefined
   /**
    * Pages from here to there will be overwritten whole: chunks that lie inside and are not resident come back `filling`
    * and with any content, and the holder must call `overwritten` for each once its bytes are in.
@@ -93,13 +95,14 @@ export class Holder {
 
   /**
    * Holds a range that nobody waits for: undefined when the memory cannot be had at once. `room` is asked to make some
-   * without I/O, and says whether it is worth trying again.
+   * without I/O, and says whether it is worth trying again. `marked` chunks count as read ahead until somebody comes.
    */
   holdAhead(
     buffer: BufferState,
     first: number,
     end: number,
     room: (pages: number) => boolean,
+    marked: boolean,
   ): Promise<number[]> | undefined {
     const held: number[] = []
     const missing = this.#collect(buffer, first, end, held)
@@ -116,8 +119,16 @@ export class Holder {
       this.letGo(buffer, held)
       return undefined
     }
+    if (marked) this.#markAhead(held)
     this.#release(buffer, held)
-    return this.hold(buffer, first, end, { write: false, retryMayFail: true }).finally(() => this.endRun())
+    return this.hold(buffer, first, end, { write: false, retryMayFail: true, ahead: true }).finally(() =>
+      this.endRun(),
+    )
+  }
+
+  #markAhead(held: readonly number[]): void {
+    const { chunks } = this.#residents
+    for (const chunk of held) if ((chunks.flags[chunk]! & partial) !== 0) chunks.markAhead(chunk)
   }
 
   /** Ends what `hold` or `tryHold` began. */
@@ -282,7 +293,10 @@ export class Holder {
   #finish(buffer: BufferState, held: readonly number[], options: HoldOptions): void {
     const { chunks } = this.#residents
     // What was just brought in is at the warm end already; only using it again is a second use.
-    this.#residents.lastChunk = held.at(-1) ?? 0
+    if (options.ahead !== true) {
+      this.#residents.lastChunk = held.at(-1) ?? 0
+      for (const chunk of held) this.#residents.chunks.arrive(chunk)
+    }
     if (buffer.deviceMapped) for (const chunk of held) this.#residents.mappings.map(buffer, chunk)
     for (const chunk of held) {
       if ((chunks.flags[chunk]! & partial) !== 0) {

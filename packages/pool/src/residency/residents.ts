@@ -1,11 +1,13 @@
 import type { Pages } from '../memory/pages.ts'
 import {
+  ahead,
   busy,
   Chunks,
   cleanList,
   dirty,
   dirtyList,
   fixed,
+  left,
   partial,
   purgeableList,
   referenced,
@@ -86,9 +88,18 @@ export class Residents {
 
   /** Notes a use of a chunk, for the second chance. */
   touch(chunk: number): void {
-    if (this.lastChunk === chunk) return
+    const { chunks } = this
+    if ((chunks.flags[chunk]! & ahead) !== 0) chunks.arrive(chunk)
+    else if (this.lastChunk !== chunk) chunks.flags[chunk]! |= referenced
     this.lastChunk = chunk
-    this.chunks.flags[chunk]! |= referenced
+  }
+
+  /** A sequential reader has gone past a chunk: it is the next to go, unless it stayed and was used again after that. */
+  leave(chunk: number): void {
+    const { chunks } = this
+    if (chunks.pins[chunk]! > 0 || (chunks.flags[chunk]! & left) !== 0) return
+    chunks.flags[chunk] = (chunks.flags[chunk]! | left) & ~referenced
+    chunks.moveToCold(chunk, chunks.list[chunk]!)
   }
 
   /** The first page of some chunk of a buffer that passes the test; goes through the buffer or through all chunks. */
@@ -225,7 +236,7 @@ export class Residents {
     const first = chunks.firstPage[chunk]!
     const frame = chunks.frame[chunk]!
     const owner = chunks.owner[chunk]!
-    const flags = chunks.flags[chunk]! & ~(busy | zeroed)
+    const flags = chunks.flags[chunk]! & ~(busy | zeroed | ahead)
     this.mappings.unmap(chunk)
     for (let index = 0; index < storedCount; index++) pages.release(frame + index, 0, caching)
     for (let index = storedCount; index < count; ) {

@@ -24,6 +24,10 @@ export const partial = 16
 export const zeroed = 32
 /** Its provider does not let its content leave (T34, T82). */
 export const fixed = 64
+/** Read ahead, and nobody has come to it yet. */
+export const ahead = 128
+/** A sequential reader has gone past it, once. */
+export const left = 256
 export const busy = filling | writeback
 /** Bits that keep every reader out. */
 export const notReady = filling | partial
@@ -40,7 +44,7 @@ export const scattered = -1
 export class Chunks {
   frame = new Int32Array(0)
   order = new Uint8Array(0)
-  flags = new Uint8Array(0)
+  flags = new Uint16Array(0)
   /** How many pins and running operations hold the chunk. */
   pins = new Int32Array(0)
   /** Id of the buffer it belongs to. */
@@ -58,6 +62,8 @@ export class Chunks {
   readonly keptPages = new Map<number, Float64Array>()
   /** Pages on each list. */
   readonly listPages = new Float64Array(listCount)
+  /** Pages in chunks that were read ahead, and to which nobody has come yet. */
+  aheadPages = 0
   /** Chunks that exist. */
   count = 0
   #used = listCount
@@ -109,6 +115,7 @@ export class Chunks {
 
   /** Forgets a chunk; its memory and its pages are the caller's business. */
   remove(chunk: number): void {
+    this.arrive(chunk)
     this.#unlink(chunk)
     if (this.kept[chunk] === scattered) this.keptPages.delete(chunk)
     this.kept[chunk] = 0
@@ -168,6 +175,20 @@ export class Chunks {
     }
   }
 
+  /** The chunk was read ahead of whoever will want it. */
+  markAhead(chunk: number): void {
+    if ((this.flags[chunk]! & ahead) !== 0) return
+    this.flags[chunk]! |= ahead
+    this.aheadPages += 1 << this.order[chunk]!
+  }
+
+  /** Somebody came to a chunk, or it is gone. */
+  arrive(chunk: number): void {
+    if ((this.flags[chunk]! & ahead) === 0) return
+    this.flags[chunk]! &= ~ahead
+    this.aheadPages -= 1 << this.order[chunk]!
+  }
+
   pageCount(chunk: number): number {
     return 1 << this.order[chunk]!
   }
@@ -219,7 +240,7 @@ export class Chunks {
   #grow(length: number): void {
     this.frame = grown(this.frame, new Int32Array(length))
     this.order = grown(this.order, new Uint8Array(length))
-    this.flags = grown(this.flags, new Uint8Array(length))
+    this.flags = grown(this.flags, new Uint16Array(length))
     this.pins = grown(this.pins, new Int32Array(length))
     this.owner = grown(this.owner, new Int32Array(length))
     this.firstPage = grown(this.firstPage, new Uint32Array(length))
@@ -231,7 +252,7 @@ export class Chunks {
   }
 }
 
-const bytesPerChunk = 4 + 1 + 1 + 4 + 4 + 4 + 8 + 4 + 1 + 4 + 4
+const bytesPerChunk = 4 + 1 + 2 + 4 + 4 + 4 + 8 + 4 + 1 + 4 + 4
 
 type Wake = PromiseWithResolvers<void>
 
