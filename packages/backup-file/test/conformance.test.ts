@@ -1,11 +1,17 @@
-import { backupSuites } from '@spillway/core/conformance'
+import {
+  type BackupSuiteOptions,
+  backupSuite,
+  faultyBackupSuite,
+  sharedBackupSuite,
+} from '@spillway/core/conformance'
 import { describe, it } from 'vitest'
 import { kinds } from './kinds.ts'
 import { scratchDirectory } from './places.ts'
 
-for (const kind of kinds(scratchDirectory())) {
+// What lies around a backup does not care how its pages travel: each wrapper goes around one kind.
+for (const [index, kind] of kinds(scratchDirectory()).entries()) {
   let capacity = 0
-  backupSuites({
+  const options: BackupSuiteOptions = {
     describe,
     it,
     name: `file (${kind.name})`,
@@ -14,5 +20,8 @@ for (const kind of kinds(scratchDirectory())) {
       return kind.open({ capacityBytes: capacityPages * 4096 })
     },
     corrupt: (_backup, handle) => kind.corrupt(handle, capacity),
-  })
+  }
+  backupSuite(options)
+  if (index === 0) faultyBackupSuite(options)
+  if (index === 1) sharedBackupSuite(options)
 }

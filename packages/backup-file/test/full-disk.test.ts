@@ -6,7 +6,7 @@ import { scratchDirectory } from './places.ts'
 const directory = scratchDirectory()
 const isRoot = process.getuid?.() === 0
 const unshare = isRoot ? 'unshare --mount' : 'unshare --mount --map-root-user'
-const small = 24 * 2 ** 20
+const small = 14 * 2 ** 20
 
 const shells: Record<string, string> = {
   'a full tmpfs': `${unshare} sh -c 'mount -t tmpfs -o size=${small} none "${directory}" && exec "$@"' sh "$@"`,

@@ -3,7 +3,7 @@ import { type FileBackupOptions, openFileBackup } from '../../src/index.ts'
 
 // Fills a small file system to the last page, reads everything back, drops a part and fills it again.
 const [directory] = process.argv.slice(2)
-const batchPages = 700
+const batchPages = 400
 
 interface Stored {
   readonly seed: number
