@@ -15,6 +15,8 @@ export class Limit {
   chargedPages = 0
   /** Told that somebody waits, or that the first claim could not be served. */
   onShort: () => void = () => {}
+  /** Claims that have left the queue: served, refused or aborted. */
+  departures = 0
   readonly #queue: Waiting[] = []
   #serving = false
 
@@ -24,6 +26,11 @@ export class Limit {
 
   get waiters(): number {
     return this.#queue.length
+  }
+
+  /** Who is the first of the queue, if a buffer is. */
+  get firstClaimant(): Claimant | undefined {
+    return this.#queue[0]?.claimant
   }
 
   get availablePages(): number {
@@ -99,6 +106,7 @@ export class Limit {
     const index = this.#queue.indexOf(waiting)
     if (index < 0) return
     this.#queue.splice(index, 1)
+    this.departures++
     this.#forget(waiting)
     waiting.reject(error)
     if (this.#queue.length > 0) this.serveSoon()
@@ -132,6 +140,7 @@ export class Limit {
         return
       }
       this.#queue.shift()
+      this.departures++
       this.#forget(first)
       this.chargedPages += first.pages
       first.served()

@@ -5,6 +5,7 @@ import { isFull } from './failures.ts'
 import type { Holder } from './hold.ts'
 import { refusal } from './refusal.ts'
 import type { Destination, Residents } from './residents.ts'
+import { StallWarning } from './stall-warning.ts'
 import type { Store } from './store.ts'
 import type { Writeback } from './writeback.ts'
 
@@ -36,6 +37,7 @@ export class Reclaim {
   describePins: () => string = () => ''
   /** Told when a batch came back. */
   onBatch: () => void = () => {}
+  readonly stallWarning: StallWarning
   #pagesInFlight = 0
   #pagesBeingCleaned = 0
   readonly #batches = new Set<Promise<void>>()
@@ -53,6 +55,12 @@ export class Reclaim {
     this.#holder = holder
     this.whenFull = whenFull
     this.splitAlways = splitAlways
+    this.stallWarning = new StallWarning(
+      residents.limit,
+      residents.poolName,
+      () => residents.limit.firstShortPages > 0 && this.#nothingRuns() && this.userPins() > 0,
+      () => this.describePins(),
+    )
   }
 
   get batchesInFlight(): number {
@@ -149,6 +157,7 @@ export class Reclaim {
   /** Tries no more on its own. */
   stop(): void {
     clearTimeout(this.#retry)
+    this.stallWarning.stop()
   }
 
   /** Evicts what needs no I/O, coldest first, until `wanted` pages are free; returns the pages freed. */
@@ -248,7 +257,7 @@ export class Reclaim {
   /** Nothing is in flight and nothing can be started: what a claim waits for must come from others, or never comes. */
   #stalled(): void {
     const { limit, counters } = this.#residents
-    if (this.#holder.running > 0 || this.#writeback.inFlight > 0) return
+    if (!this.#nothingRuns()) return
     const failing = this.#failingStore()
     const failure = failing?.failure
     if (failing?.worthRetrying) {
@@ -256,10 +265,17 @@ export class Reclaim {
       return
     }
     const pins = this.userPins()
-    if (failure === undefined && pins > 0 && this.whenFull === 'wait') return
+    if (failure === undefined && pins > 0 && this.whenFull === 'wait') {
+      this.stallWarning.note()
+      return
+    }
     counters.refusals++
     const pinners = pins > 0 ? this.describePins() : undefined
     limit.refuseFirst((claimant) => refusal(this.#residents, claimant, failure, pinners))
+  }
+
+  #nothingRuns(): boolean {
+    return this.#holder.running === 0 && this.#writeback.inFlight === 0
   }
 
   /** The backup that is in disgrace and holds up the most patient of the dirty chunks. */
