@@ -11,6 +11,16 @@ import type { CostLedger } from './ledger.ts'
 import type { Settings } from './options.ts'
 import { fetchRange, Interrupted } from './range-fetch.ts'
 import { type RangePart, RangeTarget } from './range-target.ts'
+import {
+  copiedPages,
+  cutIntoParts,
+  damagedPage,
+  type PagePlaces,
+  type RestoreCall,
+  type RestoreGroup,
+  type RestorePart,
+  resultOf,
+} from './restore-parts.ts'
 import type { SegmentObject, SegmentTable } from './segment-table.ts'
 import type { S3Service } from './service.ts'
 import { serviceError } from './service-errors.ts'
@@ -24,30 +34,6 @@ import { SpanCursor } from './span-cursor.ts'
  * Parts of all calls that wait at the same time are put together when they are adjacent or the gap is cheaper than a
  * request. GETs under way are bounded by number and by bytes. A call settles when its last part did.
  */
-
-interface Part extends RangePart {
-  readonly call: Call
-  readonly object: SegmentObject
-  /** Number of its first page in the call. */
-  readonly firstPage: number
-  readonly firstHandle: number
-  group: Group | undefined
-  error: Error | undefined
-}
-
-interface Call {
-  isAborted: boolean
-  readonly parts: Part[]
-  readonly options: TransferOptions
-  left: number
-  settle: (aborted?: Error) => void
-}
-
-interface Group {
-  readonly parts: readonly Part[]
-  readonly controller: AbortController
-  target: RangeTarget | undefined
-}
 
 export interface RestoreCounters {
   resumes: number
@@ -63,8 +49,9 @@ export class Restores {
   readonly #table: SegmentTable
   readonly #keys: KeySpace
   readonly #ledger: CostLedger
+  readonly #places: PagePlaces
   readonly #loadChecksums: (object: SegmentObject) => Promise<void>
-  readonly #waiting = new Map<SegmentObject, Part[]>()
+  readonly #waiting = new Map<SegmentObject, RestorePart[]>()
   #requests = 0
   #bytes = 0
   #pumpSet = false
@@ -82,6 +69,7 @@ export class Restores {
     this.#table = table
     this.#keys = keys
     this.#ledger = ledger
+    this.#places = { table, keys, backup: settings.name, pageSizeBytes: settings.pageSizeBytes }
     this.#loadChecksums = loadChecksums
     this.hedging = new HedgePolicy(settings.hedgeShare)
   }
@@ -104,10 +92,10 @@ export class Restores {
         if (settled) return
         settled = true
         signal?.removeEventListener('abort', onAbort)
-        resolve(this.#result(call, aborted))
+        resolve(resultOf(call, aborted))
       }
-      const call: Call = { isAborted: false, parts: [], options, left: 0, settle }
-      this.#makeParts(call, handles, spans)
+      const call: RestoreCall = { isAborted: false, parts: [], options, left: 0, settle }
+      cutIntoParts(call, handles, spans, this.#places)
       call.left = call.parts.filter((part) => part.error === undefined).length
       if (signal?.aborted) return settle(abortError(signal, { backup: this.#settings.name }))
       if (call.left === 0) return settle()
@@ -123,45 +111,8 @@ export class Restores {
     })
   }
 
-  #makeParts(call: Call, handles: readonly HandleRun[], spans: readonly Uint8Array[]): void {
-    const memory = new SpanCursor(spans)
-    const size = this.#settings.pageSizeBytes
-    let page = 0
-    for (const run of handles) {
-      const pageOfRun = page
-      this.#table.forEachExtent(run, ({ object, slot, pages }) => {
-        const last = call.parts.at(-1)
-        if (last?.error !== undefined) return
-        const bad = firstWithin(object.quarantined, slot, pages)
-        const good = bad === undefined ? pages : bad - slot
-        const base = { call, object, group: undefined, arrived: 0, badPages: [] as number[] }
-        if (good > 0) {
-          const firstHandle = run.first + page - pageOfRun
-          const part = { ...base, slot, pages: good, firstPage: page, firstHandle, error: undefined }
-          call.parts.push({ ...part, badPages: [], memory: memory.take(good * size) })
-        }
-        page += good
-        if (bad !== undefined) {
-          const firstHandle = run.first + page - pageOfRun
-          const error = this.#damaged(object, bad, page, firstHandle)
-          call.parts.push({ ...base, slot: bad, pages: 1, firstPage: page, firstHandle, memory: [], error })
-        }
-      })
-    }
-  }
-
-  #result(call: Call, aborted: Error | undefined): CopyResult {
-    let copied = 0
-    for (const part of call.parts) {
-      const pages = copiedPages(part)
-      copied += pages
-      if (pages < part.pages) return { copied, error: aborted ?? part.error! }
-    }
-    return { copied }
-  }
-
   /** Takes a call's parts out of everything; none of its memory is touched afterwards. */
-  #cancel(call: Call): void {
+  #cancel(call: RestoreCall): void {
     for (const part of call.parts) {
       const waiting = this.#waiting.get(part.object)
       if (part.group === undefined) {
@@ -179,7 +130,7 @@ export class Restores {
     }
   }
 
-  #unqueue(object: SegmentObject, parts: ReadonlySet<Part>): void {
+  #unqueue(object: SegmentObject, parts: ReadonlySet<RestorePart>): void {
     const rest = (this.#waiting.get(object) ?? []).filter((part) => !parts.has(part))
     if (rest.length === 0) this.#waiting.delete(object)
     else this.#waiting.set(object, rest)
@@ -207,7 +158,7 @@ export class Restores {
       this.#unqueue(object, new Set(parts))
       this.#requests++
       this.#bytes += bytes
-      const group: Group = { parts, controller: new AbortController(), target: undefined }
+      const group: RestoreGroup = { parts, controller: new AbortController(), target: undefined }
       for (const part of parts) part.group = group
       this.#read(object, group).finally(() => {
         this.#requests--
@@ -219,7 +170,7 @@ export class Restores {
   }
 
   /** The first parts that one GET can serve. */
-  #nextGroup(waiting: readonly Part[]): Part[] {
+  #nextGroup(waiting: readonly RestorePart[]): RestorePart[] {
     const { mergeGapBytes, pageSizeBytes, restoreBytesInFlight } = this.#settings
     const group = [waiting[0]]
     const retryMayFail = waiting[0].call.options.retryMayFail ?? false
@@ -234,7 +185,7 @@ export class Restores {
     return group
   }
 
-  async #read(object: SegmentObject, group: Group): Promise<void> {
+  async #read(object: SegmentObject, group: RestoreGroup): Promise<void> {
     const key = this.#keys.segment(object.epoch, object.number)
     const retryMayFail = group.parts[0].call.options.retryMayFail ?? false
     const { signal } = group.controller
@@ -259,7 +210,7 @@ export class Restores {
   }
 
   /** A page that came damaged is asked for once more: the wire may have done it. */
-  async #readAgain(part: Part, fetch: (parts: readonly RangePart[]) => Promise<void>): Promise<void> {
+  async #readAgain(part: RestorePart, fetch: (parts: readonly RangePart[]) => Promise<void>): Promise<void> {
     const size = this.#settings.pageSizeBytes
     while (part.badPages.length > 0 && !part.call.isAborted) {
       const page = part.badPages[0]
@@ -279,14 +230,20 @@ export class Restores {
       if (again.badPages.length > 0) {
         part.object.quarantined ??= new Set()
         part.object.quarantined.add(slot)
-        part.error = this.#damaged(part.object, slot, part.firstPage + page, part.firstHandle + page)
+        part.error = damagedPage(
+          this.#places,
+          part.object,
+          slot,
+          part.firstPage + page,
+          part.firstHandle + page,
+        )
         return
       }
       part.badPages.shift()
     }
   }
 
-  #finish(part: Part): void {
+  #finish(part: RestorePart): void {
     const { call } = part
     this.#table.release(part.object)
     if (part.error !== undefined) {
@@ -302,32 +259,4 @@ export class Restores {
     }
     if (--call.left === 0) call.settle()
   }
-
-  #damaged(object: SegmentObject, slot: number, page: number, handle: number): SpillwayError {
-    const key = this.#keys.segment(object.epoch, object.number)
-    return new SpillwayError('EBADMSG', `page ${slot} of ${key} does not match its checksum`, {
-      backup: this.#settings.name,
-      page,
-      handle,
-      offsetBytes: slot * this.#settings.pageSizeBytes,
-    })
-  }
-}
-
-/** Pages of the part, from its first on, that hold their content. */
-function copiedPages(part: RangePart): number {
-  return part.badPages.length > 0 ? part.badPages[0] : part.arrived
-}
-
-function firstWithin(
-  slots: ReadonlySet<number> | undefined,
-  first: number,
-  count: number,
-): number | undefined {
-  if (slots === undefined) return undefined
-  let least: number | undefined
-  for (const slot of slots) {
-    if (slot >= first && slot < first + count && (least === undefined || slot < least)) least = slot
-  }
-  return least
 }

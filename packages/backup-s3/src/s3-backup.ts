@@ -16,11 +16,11 @@ import {
   SpillwayError,
   type TransferOptions,
 } from '@spillway/core'
-import { loadFooter } from './attach.ts'
 import { BufferPool } from './buffer-pool.ts'
 import { ZeroAdvance } from './checksum.ts'
 import { Compactor } from './compaction.ts'
 import { Deletions } from './deletions.ts'
+import { FooterLoads } from './footer-loads.ts'
 import { KeySpace } from './keys.ts'
 import type { Lease } from './lease.ts'
 import { CostLedger } from './ledger.ts'
@@ -34,11 +34,11 @@ import {
   type Settings,
 } from './options.ts'
 import { Restores } from './restores.ts'
-import { footerBytes, maxFooterBytes } from './segment-format.ts'
-import { type SegmentObject, SegmentTable } from './segment-table.ts'
+import { maxFooterBytes } from './segment-format.ts'
+import { SegmentTable } from './segment-table.ts'
 import { SegmentWriter } from './segment-writer.ts'
 import { S3Service } from './service.ts'
-import { pageRequests, ratio, type S3BackupStats } from './stats.ts'
+import { collectStats, type S3BackupStats } from './stats.ts'
 import { deleteAll, type SweepOptions, type SweepReport, sweep } from './sweep.ts'
 
 /** How long a service that said it is full is believed. */
@@ -66,7 +66,6 @@ export class S3Backup implements Backup {
   readonly #compactor: Compactor
   readonly #manifests: ManifestKeeper | undefined
   readonly #gate: CallGate
-  readonly #footers = new Map<SegmentObject, Promise<void>>()
   #copiedPages = 0
   #droppedPages = 0
   #leakedPages = 0
@@ -137,8 +136,8 @@ export class S3Backup implements Backup {
       segmentBytes + maxFooterBytes(pagesPerSegment),
     )
     this.#buffers = buffers
-    const load = (object: SegmentObject) => this.#loadChecksums(object)
-    this.#restores = new Restores(settings, service, table, keys, ledger, load)
+    const footers = new FooterLoads(service, keys)
+    this.#restores = new Restores(settings, service, table, keys, ledger, (object) => footers.load(object))
     const shared = { ...parts, buffers, zeros: new ZeroAdvance(pageSizeBytes), owner: parts.lease }
     this.#writer = new SegmentWriter({ ...shared, onSegment: () => this.#manifests?.segmentWritten() })
     this.#compactor = new Compactor({ ...shared, restores: this.#restores })
@@ -238,39 +237,22 @@ export class S3Backup implements Backup {
   }
 
   stats(): S3BackupStats {
-    const { pageSizeBytes } = this.#settings
-    const { livePages, storedBytes } = this.#table
-    const mediumBytes = storedBytes + this.#deletions.pendingBytes
-    const { backedUpPages } = this.#writer
-    const costs = this.#ledger.report(backedUpPages * pageSizeBytes, this.#copiedPages * pageSizeBytes)
-    return {
-      livePages,
-      backedUpPages,
+    return collectStats({
+      settings: this.#settings,
+      ledger: this.#ledger,
+      service: this.#service,
+      table: this.#table,
+      deletions: this.#deletions,
+      buffers: this.#buffers,
+      lease: this.#lease,
+      writer: this.#writer,
+      restores: this.#restores,
+      compactor: this.#compactor,
+      manifests: this.#manifests,
       copiedPages: this.#copiedPages,
       droppedPages: this.#droppedPages,
-      mediumBytes,
-      writebackErrors: 0,
       leakedPages: this.#leakedPages,
-      epoch: this.#lease.epoch,
-      objects: this.#table.objects.size,
-      spaceAmplification: ratio(mediumBytes, livePages * pageSizeBytes),
-      requestAmplification: ratio(
-        pageRequests(costs.verbs.put) + pageRequests(costs.verbs.get),
-        (backedUpPages + this.#copiedPages) / this.#settings.pagesPerSegment,
-      ),
-      costs,
-      retries: this.#service.retry.retries,
-      throttles: this.#service.retry.throttles,
-      hedges: this.#restores.hedging.hedges,
-      ...this.#restores.counters,
-      compactions: this.#compactor.runs,
-      compactedPages: this.#compactor.movedPages,
-      deletionsPending: this.#deletions.pending,
-      deletionFailures: this.#deletions.failures,
-      leaseRenewals: this.#lease.renewals,
-      backgroundError: this.#deletions.lastError ?? this.#compactor.lastError ?? this.#manifests?.lastError,
-      bufferBytes: this.#buffers.inUse * this.#settings.segmentBytes,
-    }
+    })
   }
 
   /**
@@ -315,24 +297,6 @@ export class S3Backup implements Backup {
       if (this.#deletions.uncertainKeys.has(key)) found.push(key)
     }
     if (found.length > 0) await deleteAll(this.#service, found)
-  }
-
-  /** Reads a footer once, whoever else wants it; so no caller's abort can end it. */
-  #loadChecksums(object: SegmentObject): Promise<void> {
-    let loading = this.#footers.get(object)
-    if (loading === undefined) {
-      loading = this.#loadFooter(object).finally(() => this.#footers.delete(object))
-      this.#footers.set(object, loading)
-    }
-    return loading
-  }
-
-  async #loadFooter(object: SegmentObject): Promise<void> {
-    const { epoch, number, bytes, pages } = object
-    const plain = footerBytes(pages, [{ number, pages }])
-    const key = this.#keys.segment(epoch, number)
-    const footer = await loadFooter(this.#service, key, bytes, epoch, number, plain)
-    object.checksums = footer.checksums
   }
 
   #assertLive(notLive: number | undefined): void {

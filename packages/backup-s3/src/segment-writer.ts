@@ -2,11 +2,11 @@ import {
   abortError,
   type BackupPagesOptions,
   type BackupResult,
-  type HandleRun,
   isSpillwayError,
   SpillwayError,
   yieldToEventLoop,
 } from '@spillway/core'
+import { type BackupCall, isBetterAlone, isDone, type OpenSegment, outcome } from './backup-call.ts'
 import type { BufferPool } from './buffer-pool.ts'
 import type { ZeroAdvance } from './checksum.ts'
 import type { Deletions } from './deletions.ts'
@@ -41,33 +41,6 @@ export interface SegmentOwner {
   assertOwned(signal?: AbortSignal): Promise<void>
 }
 
-interface Part {
-  readonly call: Call
-  readonly segment: Filling
-  readonly slot: number
-  pages: number
-  run: HandleRun | undefined
-  error: Error | undefined
-}
-
-interface Call {
-  readonly pages: number
-  readonly spans: SpanCursor
-  readonly options: BackupPagesOptions
-  readonly parts: Part[]
-  absorbed: number
-  /** What stopped it from being taken in. */
-  error: Error | undefined
-  isSettled: boolean
-  settle: (result: BackupResult) => void
-}
-
-interface Filling {
-  readonly builder: SegmentBuilder
-  readonly parts: Part[]
-  readonly controller: AbortController
-}
-
 export class SegmentWriter {
   backedUpPages = 0
   /** When the service last said that it is full; of `performance.now()`. */
@@ -81,9 +54,9 @@ export class SegmentWriter {
   readonly #deletions: Deletions
   readonly #owner: SegmentOwner
   readonly #onSegment: () => void
-  readonly #queue: Call[] = []
+  readonly #queue: BackupCall[] = []
   readonly #sending = new Set<Promise<void>>()
-  #open: Filling | undefined
+  #open: OpenSegment | undefined
   #filler: Promise<void> | undefined
   #lingerTimer: NodeJS.Timeout | undefined
   #lingered = false
@@ -121,7 +94,7 @@ export class SegmentWriter {
         for (const run of result.handles) this.backedUpPages += run.count
         resolve(result)
       }
-      const call: Call = {
+      const call: BackupCall = {
         pages,
         spans: new SpanCursor(spans),
         options,
@@ -170,7 +143,7 @@ export class SegmentWriter {
     if (this.#open !== undefined) this.#linger()
   }
 
-  async #absorb(call: Call): Promise<void> {
+  async #absorb(call: BackupCall): Promise<void> {
     const { pageSizeBytes, pagesPerSegment } = this.#settings
     const slicePages = Math.max(1, Math.floor(sliceBytes / pageSizeBytes))
     while (call.absorbed < call.pages && !call.isSettled) {
@@ -198,7 +171,7 @@ export class SegmentWriter {
     }
   }
 
-  async #newSegment(signal: AbortSignal | undefined): Promise<Filling> {
+  async #newSegment(signal: AbortSignal | undefined): Promise<OpenSegment> {
     await this.#owner.assertOwned(signal)
     const buffer = await this.#buffers.take(signal)
     try {
@@ -212,7 +185,7 @@ export class SegmentWriter {
     }
   }
 
-  #take(call: Call, segment: Filling, pages: number): void {
+  #take(call: BackupCall, segment: OpenSegment, pages: number): void {
     const { builder } = segment
     const pieces = call.spans.take(pages * this.#settings.pageSizeBytes)
     let part = call.parts.at(-1)
@@ -254,7 +227,7 @@ export class SegmentWriter {
     this.#sending.add(sending)
   }
 
-  async #send(segment: Filling): Promise<void> {
+  async #send(segment: OpenSegment): Promise<void> {
     const { builder, parts } = segment
     const key = this.#keys.segment(builder.epoch, builder.number)
     let failure: Error | undefined
@@ -300,32 +273,23 @@ export class SegmentWriter {
   }
 
   /** Settles the call when all that was taken in of it is done. */
-  #check(call: Call): void {
-    if (call.isSettled || (call.absorbed < call.pages && call.error === undefined)) return
-    if (call.parts.some(({ run, error }) => run === undefined && error === undefined)) return
-    const good = call.parts.findIndex(({ error }) => error !== undefined)
-    const prefix = good < 0 ? call.parts : call.parts.slice(0, good)
-    // What was stored after the gap has no handle that anybody knows.
-    for (const { run } of call.parts.slice(prefix.length)) if (run !== undefined) this.#table.drop([run])
-    const error = call.parts[good]?.error ?? call.error
-    const handles = prefix.map(({ run }) => run!)
-    call.settle(error === undefined ? { handles } : { handles, error })
+  #check(call: BackupCall): void {
+    if (isDone(call)) this.#settle(call, undefined)
   }
 
-  #abort(call: Call, error: SpillwayError): void {
-    const done = call.parts.findIndex(({ run }) => run === undefined)
-    const prefix = done < 0 ? call.parts : call.parts.slice(0, done)
-    for (const { run } of call.parts.slice(prefix.length)) if (run !== undefined) this.#table.drop([run])
-    call.settle({ handles: prefix.map(({ run }) => run!), error })
+  #abort(call: BackupCall, error: SpillwayError): void {
+    this.#settle(call, error)
     for (const { segment } of call.parts) {
       if (segment !== this.#open && segment.parts.every((part) => part.call.isSettled)) {
         segment.controller.abort(error)
       }
     }
   }
-}
 
-/** Whether pages that do not fit into the open segment should begin a new one, rather than be cut in two. */
-function isBetterAlone(pages: number, free: number, perSegment: number): boolean {
-  return pages > free && (pages >= perSegment / 2 || free < perSegment / 4)
+  #settle(call: BackupCall, aborted: SpillwayError | undefined): void {
+    const { result, unknown } = outcome(call, aborted)
+    // What was stored after the gap has no handle that anybody knows.
+    if (unknown.length > 0) this.#table.drop(unknown)
+    call.settle(result)
+  }
 }

@@ -152,3 +152,15 @@ export function mayHaveHappened(error: unknown): boolean {
   const { code } = (error.cause ?? {}) as ServiceFailure
   return code !== 'ECONNREFUSED' && code !== 'ENOTFOUND' && code !== 'EAI_AGAIN'
 }
+
+/** The result of a request for an object; undefined when the object is not there. */
+export async function unlessMissing<T>(request: Promise<T>): Promise<T | undefined> {
+  try {
+    return await request
+  } catch (error) {
+    const isMissing =
+      isSpillwayError(error) && error.code === 'ENOENT' && serviceName(error.cause) !== 'NoSuchBucket'
+    if (isMissing) return undefined
+    throw error
+  }
+}

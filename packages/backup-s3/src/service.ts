@@ -1,6 +1,4 @@
 import {
-  DeleteObjectCommand,
-  DeleteObjectsCommand,
   GetObjectCommand,
   HeadObjectCommand,
   ListObjectsV2Command,
@@ -10,13 +8,13 @@ import {
 import { isSpillwayError, SpillwayError } from '@spillway/core'
 import { checksumHeader } from './checksum.ts'
 import type { CostLedger } from './ledger.ts'
+import { ObjectDeleter } from './object-deleter.ts'
 import type { Settings } from './options.ts'
 import { type Attempt, RequestSender } from './request-sender.ts'
 import { readBody } from './response-body.ts'
 import type { ResponseSink } from './response-sink.ts'
 import { RetryPolicy, type RetryScope } from './retry.ts'
-import { mayHaveHappened, serviceError, serviceName, statusOf } from './service-errors.ts'
-import { Semaphore } from './waiting.ts'
+import { mayHaveHappened, statusOf, unlessMissing } from './service-errors.ts'
 
 /** The operations that the backup is made of, in its own terms. Single requests: request-sender.ts. */
 
@@ -57,32 +55,22 @@ export interface RangeRequest {
 
 const identityKey = 'spillway'
 
-/** Answers to DeleteObjects of services that lack it, or that want a Content-MD5, which the SDK no longer sends. */
-const unsupportedDeletes = new Set([
-  'MissingContentMD5',
-  'InvalidRequest',
-  'InvalidDigest',
-  'MalformedXML',
-  'NotImplemented',
-  'MethodNotAllowed',
-  'BadRequest',
-])
-
 export class S3Service {
   readonly retry: RetryPolicy
   readonly #settings: Settings
   readonly #ledger: CostLedger
   readonly #requests: RequestSender
+  readonly #deleter: ObjectDeleter
   readonly #readSettings: Record<string, unknown>
   #sendsChecksums: boolean | undefined
   #bareEtags = false
-  #deletesOneByOne = false
 
   constructor(settings: Settings, ledger: CostLedger) {
     this.#settings = settings
     this.#ledger = ledger
     this.retry = new RetryPolicy(settings)
     this.#requests = new RequestSender(settings, ledger)
+    this.#deleter = new ObjectDeleter(settings, this.#requests)
     const { SSECustomerAlgorithm, SSECustomerKey, SSECustomerKeyMD5, ExpectedBucketOwner, RequestPayer } =
       settings.objectSettings
     this.#readSettings = {
@@ -164,7 +152,7 @@ export class S3Service {
     scope: RetryScope & { free?: boolean | undefined; offset?: number; bytes?: number } = {},
   ): Promise<{ body: Buffer; lastModified: number } | undefined> {
     const { offset = 0, bytes } = scope
-    return this.#unlessMissing(
+    return unlessMissing(
       this.retry.run(scope, async () => {
         const answer = await this.#requests.send(
           'get',
@@ -197,7 +185,7 @@ export class S3Service {
     key: string,
     scope: RetryScope & { free?: boolean | undefined } = {},
   ): Promise<ObjectInfo | undefined> {
-    return this.#unlessMissing(
+    return unlessMissing(
       this.retry.run(scope, async () => {
         const answer = await this.#requests.send(
           'head',
@@ -280,46 +268,13 @@ export class S3Service {
   }
 
   /** Deletes up to 1,000 objects; returns what the service would not delete, by key. */
-  async deleteMany(keys: readonly string[], signal?: AbortSignal): Promise<Map<string, Error>> {
-    if (this.#deletesOneByOne) return this.#deleteOneByOne(keys, signal)
-    const command = new DeleteObjectsCommand({
-      Bucket: this.#settings.bucket,
-      Delete: { Objects: keys.map((Key) => ({ Key })), Quiet: true },
-    })
-    const what = `deleting ${keys.length} objects`
-    const failed = new Map<string, Error>()
-    try {
-      const answer = await this.#requests.send('delete', command, { what, signal, free: true })
-      for (const { Key, Code, Message } of answer.Errors ?? []) {
-        if (Key === undefined || Code === 'NoSuchKey') continue
-        const failure = Object.assign(new Error(Message ?? Code ?? ''), { name: Code ?? 'Error' })
-        failed.set(Key, serviceError(failure, `deleting ${Key}`, this.#settings.name))
-      }
-      return failed
-    } catch (error) {
-      const { cause } = error as Error
-      const name = cause === undefined ? serviceName(error) : serviceName(cause)
-      if (!unsupportedDeletes.has(name)) throw error
-      this.#deletesOneByOne = true
-      return this.#deleteOneByOne(keys, signal)
-    }
-  }
-
-  async #deleteOneByOne(keys: readonly string[], signal?: AbortSignal): Promise<Map<string, Error>> {
-    const failed = new Map<string, Error>()
-    const slots = new Semaphore(8)
-    const deleteKey = (key: string) =>
-      slots.run(() => this.deleteOne(key, signal)).catch((error: Error) => void failed.set(key, error))
-    await Promise.all(keys.map(deleteKey))
-    return failed
+  deleteMany(keys: readonly string[], signal?: AbortSignal): Promise<Map<string, Error>> {
+    return this.#deleter.deleteMany(keys, signal)
   }
 
   /** One DeleteObject; no error when the object is not there. */
-  async deleteOne(key: string, signal?: AbortSignal): Promise<void> {
-    const command = new DeleteObjectCommand({ Bucket: this.#settings.bucket, Key: key })
-    await this.#unlessMissing(
-      this.#requests.send('delete', command, { what: `deleting ${key}`, signal, free: true }),
-    )
+  deleteOne(key: string, signal?: AbortSignal): Promise<void> {
+    return this.#deleter.deleteOne(key, signal)
   }
 
   async #mayChecksum(): Promise<boolean> {
@@ -330,17 +285,6 @@ export class S3Service {
       this.#sendsChecksums = setting !== 'WHEN_REQUIRED' && objectSettings.ChecksumAlgorithm === undefined
     }
     return this.#sendsChecksums
-  }
-
-  async #unlessMissing<T>(request: Promise<T>): Promise<T | undefined> {
-    try {
-      return await request
-    } catch (error) {
-      const isMissing =
-        isSpillwayError(error) && error.code === 'ENOENT' && serviceName(error.cause) !== 'NoSuchBucket'
-      if (isMissing) return undefined
-      throw error
-    }
   }
 
   #notS3(why: string): SpillwayError {

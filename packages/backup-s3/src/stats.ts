@@ -1,5 +1,15 @@
 import type { BackupStats } from '@spillway/core'
-import type { CostReport, VerbCosts } from './ledger.ts'
+import type { BufferPool } from './buffer-pool.ts'
+import type { Compactor } from './compaction.ts'
+import type { Deletions } from './deletions.ts'
+import type { Lease } from './lease.ts'
+import type { CostLedger, CostReport, VerbCosts } from './ledger.ts'
+import type { ManifestKeeper } from './manifest-keeper.ts'
+import type { Settings } from './options.ts'
+import type { Restores } from './restores.ts'
+import type { SegmentTable } from './segment-table.ts'
+import type { SegmentWriter } from './segment-writer.ts'
+import type { S3Service } from './service.ts'
 
 export interface S3BackupStats extends BackupStats {
   /** The folder under the prefix that this instance writes to. */
@@ -32,13 +42,69 @@ export interface S3BackupStats extends BackupStats {
   readonly bufferBytes: number
 }
 
+export interface StatsSources {
+  readonly settings: Settings
+  readonly ledger: CostLedger
+  readonly service: S3Service
+  readonly table: SegmentTable
+  readonly deletions: Deletions
+  readonly buffers: BufferPool
+  readonly lease: Lease
+  readonly writer: SegmentWriter
+  readonly restores: Restores
+  readonly compactor: Compactor
+  readonly manifests: ManifestKeeper | undefined
+  readonly copiedPages: number
+  readonly droppedPages: number
+  readonly leakedPages: number
+}
+
+/** Puts together what the parts of a backup have counted. */
+export function collectStats(sources: StatsSources): S3BackupStats {
+  const { settings, ledger, service, table, deletions, buffers, lease, writer, restores } = sources
+  const { compactor, manifests, copiedPages, droppedPages, leakedPages } = sources
+  const { pageSizeBytes, pagesPerSegment, segmentBytes } = settings
+  const { livePages, storedBytes } = table
+  const { backedUpPages } = writer
+  const mediumBytes = storedBytes + deletions.pendingBytes
+  const costs = ledger.report(backedUpPages * pageSizeBytes, copiedPages * pageSizeBytes)
+  return {
+    livePages,
+    backedUpPages,
+    copiedPages,
+    droppedPages,
+    mediumBytes,
+    writebackErrors: 0,
+    leakedPages,
+    epoch: lease.epoch,
+    objects: table.objects.size,
+    spaceAmplification: ratio(mediumBytes, livePages * pageSizeBytes),
+    requestAmplification: ratio(
+      pageRequests(costs.verbs.put) + pageRequests(costs.verbs.get),
+      (backedUpPages + copiedPages) / pagesPerSegment,
+    ),
+    costs,
+    retries: service.retry.retries,
+    throttles: service.retry.throttles,
+    hedges: restores.hedging.hedges,
+    ...restores.counters,
+    compactions: compactor.runs,
+    compactedPages: compactor.movedPages,
+    deletionsPending: deletions.pending,
+    deletionFailures: deletions.failures,
+    leaseRenewals: lease.renewals,
+    backgroundError: deletions.lastError ?? compactor.lastError ?? manifests?.lastError,
+    bufferBytes: buffers.inUse * segmentBytes,
+  }
+}
+
 /** Requests that moved pages. */
-export function pageRequests({ requests, housekeeping }: VerbCosts): number {
+function pageRequests({ requests, housekeeping }: VerbCosts): number {
   return requests - housekeeping
 }
 
 /** 1 when there is nothing of either, Infinity when there is something for nothing. */
-export function ratio(amount: number, ideal: number): number {
+function ratio(amount: number, ideal: number): number {
   if (ideal > 0) return amount / ideal
   return amount === 0 ? 1 : Number.POSITIVE_INFINITY
 }
