@@ -87,7 +87,7 @@ const scenarios: Record<string, () => unknown> = {
 
   async 'mappings outlive views'() {
     const mapping = Mapping.anonymous(4 * page)
-    for (let round = 0; round < 12; round++) {
+    for (let round = 0; round < 8; round++) {
       touch(mapping.view(0, 4 * page))
       gc()
       await pause()
@@ -139,7 +139,7 @@ const scenarios: Record<string, () => unknown> = {
 
   async 'closed while a ring works in it'() {
     const fd = scratchFile(256)
-    for (let round = 0; round < 9; round++) {
+    for (let round = 0; round < 6; round++) {
       const ring = Ring.open({ entries: 8 })
       const mapping = Mapping.anonymous(64 * page)
       const bytes = mapping.view(0, 64 * page)
@@ -220,7 +220,7 @@ const scenarios: Record<string, () => unknown> = {
   },
 
   async 'workers terminated at any time'() {
-    for (let delay = 0; delay < 28; delay += 4) {
+    for (let delay = 0; delay < 28; delay += 7) {
       const worker = new Worker(new URL(import.meta.url), { workerData: { how: 'never ends' } })
       if (delay > 8) await new Promise((resolve) => worker.once('message', resolve))
       await pause(delay % 7)
@@ -233,7 +233,7 @@ const scenarios: Record<string, () => unknown> = {
     const entries = () => readFileSync('/proc/self/maps', 'latin1').split('\n').length
     const before = entries()
     const stale: Uint8Array[] = []
-    for (let round = 0; round < 4000; round++) {
+    for (let round = 0; round < 2000; round++) {
       const mapping =
         round % 2 === 0 ? Mapping.anonymous(64 * page, { hugePages: round % 4 === 0 }) : memfdMapping(2)
       const bytes = mapping.view(page, page)
@@ -309,7 +309,7 @@ async function randomHistory(seed: number): Promise<void> {
     () => pause(),
     () => gc(),
   ]
-  for (let step = 0; step < 800; step++) {
+  for (let step = 0; step < 600; step++) {
     const result = attempt(() => pick(steps)?.())
     if (result instanceof Promise) await result
   }
