@@ -1,4 +1,5 @@
 import type { Backup } from '@spillway/core'
+import type { S3Access } from './s3/server.ts'
 import { UsageError } from './usage-error.ts'
 
 /** What a backend is opened with. */
@@ -11,6 +12,8 @@ export interface BackendSettings {
   readonly checksums: boolean
   /** Memory that a shared-memory backend keeps of dropped pages: as much as the set of whole buffers that is measured. */
   readonly warmBytes: number
+  /** The service that the S3 backend talks to. */
+  readonly s3?: S3Access | undefined
 }
 
 /** One place where pages can go, as the bench knows it. */
@@ -76,6 +79,26 @@ export const backends: readonly BackendDescription[] = [
     async open({ capacityBytes, pageSizeBytes, directory, io, checksums }) {
       const { openFileBackup } = await import('@spillway/backup-file')
       return openFileBackup({ directory, capacityBytes, pageSizeBytes, io, checksums })
+    },
+  },
+  {
+    name: 's3',
+    title: 'S3',
+    // The embedded server keeps its objects in memory.
+    usesMemory: true,
+    storesInProcess: false,
+    // Held against loops of bare calls instead, which `run` measures beside it.
+    backupCeilings: [],
+    restoreCeilings: [],
+    variants: {},
+    async open({ capacityBytes, pageSizeBytes, s3 }) {
+      if (s3 === undefined)
+        throw new UsageError("backend 's3' needs a server; only 'run' and 'soak' start one")
+      const { S3Client } = await import('@aws-sdk/client-s3')
+      const { pageHttpHandler, S3Backup } = await import('@spillway/backup-s3')
+      const client = new S3Client({ ...s3.clientConfig, requestHandler: pageHttpHandler() })
+      const prefix = 'spillway-bench/'
+      return S3Backup.open({ client, bucket: s3.bucket, prefix, capacityBytes, pageSizeBytes })
     },
   },
 ]

@@ -54,6 +54,13 @@ function buildProgram(): Command {
     .option('--seed <number>', 'of salts and draws: the same seed gives the same run', '1')
     .option('--budget <seconds>', 'measure less in each round to be done in this time, or off', '90')
     .option(
+      '--s3 <server>',
+      'for backend s3: embedded, ceph, or env for the one of the environment',
+      'embedded',
+    )
+    .option('--s3-latency <time>', 'added to every answer of the embedded server', '0ms')
+    .option('--s3-errors <share>', 'of requests that the embedded server answers with 503', '0%')
+    .option(
       '--peers',
       'also measure what one writes by hand with node:fs, under the same memory control group',
     )

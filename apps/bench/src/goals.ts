@@ -1,5 +1,6 @@
 import { backends } from './backends.ts'
 import type { CaseResult, RunResult } from './results.ts'
+import { judgeLoops } from './s3/outcome.ts'
 import { formatByteSize, formatMilliseconds, mebibyte } from './sizes.ts'
 import { spreadOf } from './statistics.ts'
 
@@ -64,6 +65,7 @@ export function judgeGoals(run: RunResult): GoalOutcome[] {
     }
     judgeLoop(backend, cases, outcomes)
   }
+  if (run.s3 !== undefined) outcomes.push(...judgeLoops(run.s3))
   return outcomes
 }
 

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs'
 import type { MemorySample } from './case/memory-samples.ts'
 import type { CaseFindings, CasePhase } from './case/protocol.ts'
+import type { LoopsFindings } from './s3/loops.ts'
 import type { Spread } from './statistics.ts'
 import { UsageError } from './usage-error.ts'
 
@@ -91,6 +92,8 @@ export interface RunResult {
     /** Time that the run was to take; `null`: as long as it takes. */
     readonly budgetSeconds: number | null
   }
+  /** Loops of bare S3 calls and backup-s3 beside them; absent without the S3 backend. */
+  readonly s3?: LoopsFindings | undefined
   readonly ceilings: Ceilings
   readonly ceilingSpreads: Readonly<Record<string, Spread>>
   readonly ceilingNotes: readonly string[]
@@ -100,8 +103,9 @@ export interface RunResult {
 }
 
 /** Whether every case ran to its end and gave back every byte. */
-export function isClean(run: Pick<RunResult, 'cases' | 'failedCases'>): boolean {
-  return run.failedCases.length === 0 && run.cases.every(isCleanCase)
+export function isClean(run: Pick<RunResult, 'cases' | 'failedCases' | 's3'>): boolean {
+  const wrong = run.s3?.wrongAnswers ?? 0
+  return wrong === 0 && run.failedCases.length === 0 && run.cases.every(isCleanCase)
 }
 
 export function isCleanCase(result: CaseResult): boolean {

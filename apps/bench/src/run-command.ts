@@ -14,6 +14,9 @@ import { ProgressView } from './progress.ts'
 import { type CaseResult, type FailedCase, isClean, type RunResult, resultVersion } from './results.ts'
 import { RunBudget } from './run-budget.ts'
 import type { RunOptions } from './run-options.ts'
+import type { LoopsFindings } from './s3/loops.ts'
+import { type S3Access, startS3Server } from './s3/server.ts'
+import { startLoops } from './s3/start-loops.ts'
 import { formatByteSize, mebibyte } from './sizes.ts'
 import { type Spread, spreadOf } from './statistics.ts'
 import { caseLine, renderTables } from './table.ts'
@@ -39,9 +42,16 @@ export async function runCommand(options: RunOptions, signal: AbortSignal): Prom
     savePlan(planPath, plan)
     console.log(introduction(options, plan))
     const view = new ProgressView()
+    const usesS3 = options.backends.some(({ description }) => description.name === 's3')
+    await using s3 = usesS3 ? await startS3Server(options.s3) : undefined
     const planned = planCases(options, planPath, scratch)
-    const budget = new RunBudget(options.budgetSeconds, planned.length + (options.ceilings ? 1 : 0), startMs)
+    const budget = new RunBudget(
+      options.budgetSeconds,
+      planned.length + Number(options.ceilings) + Number(usesS3),
+      startMs,
+    )
     const ceilings = await measureCeilings(options, scratch, view, budget, signal)
+    const loops = s3 && (await measureLoops(options, s3.access, view, budget, signal))
     const outcomes: (CaseResult | FailedCase)[] = []
     for (const [index, { order, grouped }] of planned.entries()) {
       const title = `[${index + 1}/${planned.length}] ${order.subject} · ${order.workload}`
@@ -49,7 +59,7 @@ export async function runCommand(options: RunOptions, signal: AbortSignal): Prom
       try {
         using group = grouped ? openGroup(options, ceilings.notes) : undefined
         const outcome = await startCase({
-          order: { ...order, budgetMs: budget.next() },
+          order: { ...order, budgetMs: budget.next(), s3: s3?.access },
           plan,
           ceilings: ceilings.medians,
           memoryGroup: group,
@@ -63,7 +73,7 @@ export async function runCommand(options: RunOptions, signal: AbortSignal): Prom
         view.end()
       }
     }
-    const run = assembleRun(options, plan, ceilings, outcomes, (performance.now() - startMs) / 1000)
+    const run = assembleRun(options, plan, ceilings, loops, outcomes, (performance.now() - startMs) / 1000)
     await writeResults(options, run)
     return isClean(run) ? 0 : 1
   } finally {
@@ -180,6 +190,21 @@ async function measureCeilings(
   return { medians, spreads, notes: [...findings.notes] }
 }
 
+async function measureLoops(
+  { rounds, concurrency }: RunOptions,
+  access: S3Access,
+  view: ProgressView,
+  budget: RunBudget,
+  signal: AbortSignal,
+): Promise<LoopsFindings> {
+  view.begin('bare S3 calls', 'loops')
+  try {
+    return await startLoops({ access, rounds, concurrency, budgetMs: budget.next() }, signal)
+  } finally {
+    view.end()
+  }
+}
+
 function openGroup(options: RunOptions, notes: string[]) {
   const group = openMemoryGroup(options.limitBytes + processAllowanceBytes)
   if ('add' in group) return group
@@ -192,6 +217,7 @@ function assembleRun(
   options: RunOptions,
   plan: InputPlan,
   ceilings: MeasuredCeilings,
+  s3: LoopsFindings | undefined,
   outcomes: readonly (CaseResult | FailedCase)[],
   seconds: number,
 ): RunResult {
@@ -212,6 +238,7 @@ function assembleRun(
       checksums: options.checksums,
       budgetSeconds: options.budgetSeconds ?? null,
     },
+    ...(s3 === undefined ? {} : { s3 }),
     ceilings: ceilings.medians,
     ceilingSpreads: ceilings.spreads,
     ceilingNotes: ceilings.notes,

@@ -4,6 +4,7 @@ import { dirname, resolve } from 'node:path'
 import { type BackendChoice, chooseBackend } from './backends.ts'
 import { type Workload, workloadNamed, workloads } from './case/workloads.ts'
 import { fileSystemOf } from './machine.ts'
+import type { S3ServerOptions } from './s3/server.ts'
 import { formatByteSize, kibibyte, mebibyte, parseByteSize } from './sizes.ts'
 import { UsageError } from './usage-error.ts'
 
@@ -23,6 +24,9 @@ export interface RunArguments {
   readonly checksums: string
   readonly seed: string
   readonly budget: string
+  readonly s3: string
+  readonly s3Latency: string
+  readonly s3Errors: string
   readonly peers?: boolean
   readonly ceilings: boolean
   readonly quick?: boolean
@@ -48,6 +52,7 @@ export interface RunOptions {
   readonly seed: number
   /** Time that the run may take, as far as measuring less can achieve it; undefined: as long as it takes. */
   readonly budgetSeconds: number | undefined
+  readonly s3: S3ServerOptions
   readonly peers: boolean
   readonly ceilings: boolean
   readonly jsonPath: string | undefined
@@ -91,6 +96,7 @@ export function parseRunOptions(given: RunArguments): RunOptions {
     checksums: parseChoice(given.checksums, '--checksums', ['on', 'off']) === 'on',
     seed: parseCount(given.seed, '--seed', 0, 2 ** 31),
     budgetSeconds: given.budget === 'off' ? undefined : parseCount(given.budget, '--budget', 1, 86_400),
+    s3: parseS3(given),
     peers: given.peers ?? false,
     ceilings: given.ceilings,
     jsonPath: parseOutput(given.json, '--json'),
@@ -157,6 +163,24 @@ function parseChoice<Choice extends string>(
   const choice = choices.find((each) => each === text)
   if (choice !== undefined) return choice
   throw new UsageError(`${option} '${text}' is not known; there are ${choices.join(', ')}`)
+}
+
+function parseS3({ s3, s3Latency, s3Errors }: RunArguments): S3ServerOptions {
+  const kind = parseChoice(s3, '--s3', ['embedded', 'ceph', 'env'])
+  const latencyMs = parseMeasure(s3Latency, '--s3-latency', 'ms', 10_000)
+  const errorShare = parseMeasure(s3Errors, '--s3-errors', '%', 50) / 100
+  if (kind !== 'embedded' && (latencyMs > 0 || errorShare > 0)) {
+    throw new UsageError(
+      `--s3 '${kind}' takes neither --s3-latency nor --s3-errors; only the embedded server does`,
+    )
+  }
+  return { kind, latencyMs, errorShare }
+}
+
+function parseMeasure(text: string, option: string, unit: string, most: number): number {
+  const value = Number(text.endsWith(unit) ? text.slice(0, -unit.length) : text)
+  if (/^\d/.test(text) && value >= 0 && value <= most) return value
+  throw new UsageError(`${option} '${text}' is not from 0${unit} to ${most}${unit}`)
 }
 
 function parseDirectory(path: string | undefined): string {

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { chooseBackend } from './backends.ts'
 import { currentCommit, describeMachine } from './machine.ts'
 import { writeJson } from './output.ts'
+import { startS3Server } from './s3/server.ts'
 import { formatByteSize, mebibyte, parseByteSize } from './sizes.ts'
 import { MemoryTrendWatcher } from './soak/memory-trend.ts'
 import type { SoakTally } from './soak/operations.ts'
@@ -52,6 +53,9 @@ export async function soakCommand(given: SoakArguments, signal: AbortSignal): Pr
       `${(durationMs / 60_000).toFixed(1)} minutes, ${faults ? 'with' : 'without'} faults, seed ${seed}`,
   )
   if (faults) process.removeAllListeners('warning').on('warning', noteWarning)
+  await using s3 = backend.startsWith('s3')
+    ? await startS3Server({ kind: 'embedded', latencyMs: 0, errorShare: 0 })
+    : undefined
   using watcher = new MemoryTrendWatcher()
   const lines = setInterval(() => console.error(progressLine(tally, startMs, durationMs)), lineEveryMs)
   try {
@@ -66,6 +70,7 @@ export async function soakCommand(given: SoakArguments, signal: AbortSignal): Pr
         faults,
         seed: seed + index,
         directory: scratch,
+        s3: s3?.access,
         signal,
         tally,
       })

@@ -4,6 +4,7 @@ import { isFailedCase } from './case/start-case.ts'
 import { backendMedian, ceilingOf, ceilingTitle, judgeGoals, subjectsOf } from './goals.ts'
 import { type CaseResult, type FailedCase, isClean, isCleanCase, type RunResult } from './results.ts'
 import { shortenedLines } from './run-budget.ts'
+import { loopRows } from './s3/outcome.ts'
 import { formatByteSize, formatMilliseconds, formatRate, mebibyte } from './sizes.ts'
 
 const plainStyle = { head: [], border: [], compact: true }
@@ -33,6 +34,9 @@ export function renderTables(run: RunResult): string {
     '',
     wholeBufferTable(run),
     workloadTable(run),
+    run.s3 === undefined
+      ? undefined
+      : table(['S3', 'rate', 'least – most', 'CPU per 8 MiB', 'CPU per request'], loopRows(run.s3), 1),
     goalTable(run),
     ...run.ceilingNotes.map(asNote),
     ...shortenedLines(run.cases, run.settings.budgetSeconds).map(asNote),

@@ -160,6 +160,29 @@ describe('run', () => {
     expect(cases[0].touchedBytesPerSecond).toBeNull()
   })
 
+  it('starts an S3 server, spills to it although it refuses requests, and measures bare calls beside', async () => {
+    const json = join(directory, 's3.json')
+    const { status, output, errors } = await bench(
+      ...['run', '--backend', 's3', '--input', input, '--directory', scratch, '--workload', 'random'],
+      ...['--s3-latency', '1ms', '--s3-errors', '1%', '--budget', '1', '--no-ceilings', '--no-report'],
+      ...['--limit', '8MiB', '--overcommit', '2', '--rounds', '1', '--json', json],
+    )
+    expect(errors).toBe('')
+    expect(status, output).toBe(0)
+    const run = JSON.parse(readFileSync(json, 'utf8')) as RunResult
+    expect(run.cases[0]).toMatchObject({ backend: 's3', verifiedBytes: 16 * mebibyte, wrongBytes: 0 })
+    expect(run.s3?.loops.map(({ way, verb }) => `${verb} ${way}`).sort()).toEqual([
+      'GET backup-s3',
+      'GET bare 8 MiB objects',
+      'GET one object per page',
+      'PUT backup-s3',
+      'PUT bare 8 MiB objects',
+      'PUT one object per page',
+    ])
+    expect(run.s3?.wrongAnswers).toBe(0)
+    expect(run.s3?.putsPerGiB).toBeGreaterThanOrEqual(128)
+  })
+
   it('stops its children and leaves no file on Ctrl-C', async () => {
     const child = spawn(
       process.execPath,

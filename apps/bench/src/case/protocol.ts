@@ -1,3 +1,4 @@
+import type { S3Access } from '../s3/server.ts'
 import type { LatencySummary } from '../statistics.ts'
 import type { Shortened } from './case-budget.ts'
 
@@ -15,6 +16,8 @@ export interface CaseOrder {
   readonly checksums: boolean
   /** Time for the case; undefined: as long as it takes. Rounds are shortened for it, verification never. */
   readonly budgetMs: number | undefined
+  /** The service that the S3 backend talks to. */
+  readonly s3?: S3Access | undefined
   /** File with the input plan. */
   readonly planPath: string
 }

@@ -85,6 +85,7 @@ class CaseRun {
       io: this.#order.io,
       checksums: this.#order.checksums,
       warmBytes: this.#setBytes,
+      s3: this.#order.s3,
       ...choice.settings,
     })
     await using backup = choice.spoiler === undefined ? opened : spoiledBackup(opened, choice.spoiler)

@@ -3,6 +3,7 @@ import { type PagedBuffer, Pool } from '@spillway/pool'
 import { chooseBackend } from '../backends.ts'
 import { spoiledBackup } from '../case/spoiled-backup.ts'
 import { Random } from '../random.ts'
+import type { S3Access } from '../s3/server.ts'
 import { mebibyte } from '../sizes.ts'
 import { ExpectedPages, pageSizeBytes } from './expected.ts'
 import { drawOperation, type SoakBuffer, SoakOperations, type SoakTally } from './operations.ts'
@@ -15,6 +16,7 @@ export interface StageOptions {
   readonly faults: boolean
   readonly seed: number
   readonly directory: string
+  readonly s3?: S3Access | undefined
   readonly signal: AbortSignal
   readonly tally: SoakTally
 }
@@ -40,6 +42,7 @@ export async function runStage(options: StageOptions): Promise<void> {
     directory: options.directory,
     io: 'auto',
     checksums: true,
+    s3: options.s3,
     warmBytes: 16 * mebibyte,
     ...settings,
   })
