@@ -1,5 +1,5 @@
 import { systemError } from './errors.ts'
-import type { Region } from './region.ts'
+import { placementOf, type Region } from './region.ts'
 import { operationRead, operationSync, operationWrite } from './ring-queues.ts'
 
 /** One request of a ring, from the call to its settling. */
@@ -21,6 +21,27 @@ const operationNames: Readonly<Record<number, string>> = {
   [operationRead]: 'read',
   [operationWrite]: 'write',
   [operationSync]: 'fsync',
+}
+
+/** The most bytes that the kernel moves in one request; longer spans come back short. */
+const maxRequestBytes = 0x7ffff000
+
+/** The memory of a span that a ring may touch. `TypeError` unless it belongs to an open Mapping. */
+export function memoryOf(span: Uint8Array): Pick<Request, 'address' | 'lengthBytes'> & { region: Region } {
+  if (!(span instanceof Uint8Array)) throw new TypeError('span is not a Uint8Array')
+  const placement = placementOf(span)
+  if (placement === undefined || placement.region.state !== 'open') {
+    throw new TypeError('span is not memory of an open Mapping; a ring can touch no other')
+  }
+  const { region } = placement
+  const address = placement.address + span.byteOffset
+  const lengthBytes = Math.min(span.byteLength, maxRequestBytes)
+  const end = address + lengthBytes
+  // Whatever a subclass says of itself, no address outside the mapping leaves this place: NaN fails the test, too.
+  if (!(address >= region.base && end <= region.base + region.lengthBytes && lengthBytes > 0)) {
+    throw new RangeError(`span has ${span.byteLength} bytes; it must have at least one, inside the mapping`)
+  }
+  return { region, address, lengthBytes }
 }
 
 /** The error for a request that came back with `errno`. */

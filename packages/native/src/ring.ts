@@ -1,7 +1,7 @@
 import { assertBytes, assertFd, assertKnownOptions } from './checks.ts'
 import { systemError } from './errors.ts'
-import { busyChecks, placementOf, type Region, requestDone } from './region.ts'
-import { type Request, RequestQueue, requestError, uses } from './requests.ts'
+import { busyChecks, type Region, requestDone } from './region.ts'
+import { memoryOf, type Request, RequestQueue, requestError, uses } from './requests.ts'
 import {
   openQueues,
   operationNoop,
@@ -34,8 +34,6 @@ const maxRetries = 100
 const leastPerStep = 2
 /** After this long the event loop gets a turn, whatever is left. */
 const maxTurnMs = 1
-/** The most bytes that the kernel moves in one request; longer spans come back short. */
-const maxRequestBytes = 0x7ffff000
 
 /** Reads and writes files through an io_uring of the kernel. */
 export class Ring implements AsyncDisposable {
@@ -140,24 +138,7 @@ export class Ring implements AsyncDisposable {
   #move(operation: number, fd: number, span: Uint8Array, offsetBytes: number): Promise<number> {
     assertFd(fd)
     assertBytes(offsetBytes, 'offsetBytes')
-    if (!(span instanceof Uint8Array)) throw new TypeError('span is not a Uint8Array')
-    const placement = placementOf(span)
-    if (placement === undefined || placement.region.state !== 'open') {
-      throw new TypeError('span is not memory of an open Mapping; a ring can touch no other')
-    }
-    const { region } = placement
-    const address = placement.address + span.byteOffset
-    const lengthBytes = Math.min(span.byteLength, maxRequestBytes)
-    // Whatever a subclass says of itself, no address outside the mapping leaves this place.
-    if (
-      !(
-        address >= region.base &&
-        address + lengthBytes <= region.base + region.lengthBytes &&
-        lengthBytes > 0
-      )
-    ) {
-      throw new RangeError(`span has ${span.byteLength} bytes; it must have at least one, inside the mapping`)
-    }
+    const { region, address, lengthBytes } = memoryOf(span)
     return this.#request(operation, fd, address, lengthBytes, offsetBytes, 0, region)
   }
 
