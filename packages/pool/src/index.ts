@@ -5,6 +5,7 @@ export type {
   CopyOptions,
   PiecesOptions,
   PinOptions,
+  PurgeOptions,
   RangeOptions,
 } from './buffer/options.ts'
 export { PagedBuffer } from './buffer/paged-buffer.ts'

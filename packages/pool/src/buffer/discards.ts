@@ -1,11 +1,18 @@
 import { SpillwayError } from '@spillway/core'
-import { pace } from '../pace.ts'
+import { pace, sliceBytes } from '../pace.ts'
 import type { BufferState } from '../residency/buffer-state.ts'
 import type { Destination, Residents } from '../residency/residents.ts'
-import { busy, fixed } from '../table/chunks.ts'
+import { busy, dirty, fixed, partial } from '../table/chunks.ts'
 import { pinnedError } from './call-progress.ts'
 
-/** Giving up what buffers hold, in memory and in backups, in any state they may be in (T36, T49). */
+/**
+ * Giving up what buffers hold, in memory and in backups, in any state they may be in (T36, T49).
+ *
+ *   stored ──────────────────▶ dropped
+ *   chunk inside the range ──▶ discarded, with what is stored of it
+ *   chunk across its border ─▶ partial: evicted, and then it is stored pages
+ *                              else: the range's part is zeros in memory, and not stored any more
+ */
 export class Discards {
   readonly #residents: Residents
 
@@ -14,14 +21,14 @@ export class Discards {
   }
 
   /**
-   * Gives up the content of a buffer without storing it (T36). Rejects with `EBUSY` when somebody pins it meanwhile; what
-   * was given up by then stays so. Resolves to the pages given up.
+   * Gives up the content of some pages of a buffer without storing it (T36). Rejects with `EBUSY` when somebody pins them
+   * meanwhile; what was given up by then stays so. Resolves to the pages given up.
    */
-  async purge(buffer: BufferState): Promise<number> {
+  async purge(buffer: BufferState, first: number, end: number): Promise<number> {
     const { counters } = this.#residents
     const purged = { pages: 0 }
     try {
-      await this.giveUp(buffer, 'system', purged)
+      await this.giveUp(buffer, 'system', purged, first, end)
     } finally {
       if (purged.pages > 0) buffer.purged = true
       counters.purgedPages += purged.pages
@@ -29,22 +36,41 @@ export class Discards {
     return purged.pages
   }
 
-  /** Gives up the content of a buffer; memory goes to `destination`, the pages are counted in `progress`. */
-  async giveUp(buffer: BufferState, destination: Destination, progress = { pages: 0 }): Promise<void> {
+  /** Gives up the content of pages; memory goes to `destination`, the pages are counted in `progress`. */
+  async giveUp(
+    buffer: BufferState,
+    destination: Destination,
+    progress = { pages: 0 },
+    first = 0,
+    end = buffer.table.pageCount,
+  ): Promise<void> {
     const { chunks } = this.#residents
     const { table } = buffer
-    for (let page = 0; page < table.pageCount; ) {
-      table.look(page, table.pageCount)
+    let waitedAt = -1
+    for (let page = first; page < end; ) {
+      table.look(page, end)
       const count = table.foundPages
       if (table.found === 'chunk') {
         const chunk = table.foundChunk
-        if ((chunks.flags[chunk]! & busy) !== 0 || chunks.pins[chunk]! > 0) {
-          if (buffer.userPins > 0) throw pinnedError(buffer, page)
-          // What holds it is an operation, and it ends.
-          await this.#whenFree(chunk)
+        if ((chunks.flags[chunk]! & busy) !== 0) {
+          await chunks.whenSettled(chunk)
           continue
         }
-        this.#residents.discard(chunk, destination)
+        if (chunks.pins[chunk]! > 0) {
+          // What holds it may be an operation, and that ends.
+          if (buffer.userPins > 0 && waitedAt === page) throw pinnedError(buffer, page)
+          waitedAt = page
+          await new Promise<void>((resolve) => setTimeout(resolve, 0))
+          continue
+        }
+        if (count === chunks.pageCount(chunk)) {
+          this.#residents.discard(chunk, destination)
+        } else if ((chunks.flags[chunk]! & partial) !== 0) {
+          this.#residents.evict(chunk, destination)
+          continue
+        } else {
+          await this.#giveUpPart(buffer, chunk, page, count, destination)
+        }
         progress.pages += count
       } else if (table.found === 'handle') {
         buffer.store!.drop(table.foundHandle, count)
@@ -57,10 +83,48 @@ export class Discards {
     }
   }
 
-  async #whenFree(chunk: number): Promise<void> {
+  /** Gives up some pages of a chunk that nobody holds; it stays for the others, and goes when there are none. */
+  async #giveUpPart(
+    buffer: BufferState,
+    chunk: number,
+    page: number,
+    count: number,
+    destination: Destination,
+  ): Promise<void> {
+    const residents = this.#residents
+    const { chunks } = residents
+    const index = page - chunks.firstPage[chunk]!
+    if (chunks.kept[chunk] !== 0) this.#dropPart(buffer, chunk, index, count)
+    // Held meanwhile: until its memory is zeros it must not leave, for its pages are not stored any more.
+    residents.pin(chunk)
+    try {
+      const bytes = residents.bytes(chunk)
+      const pageSizeBytes = bytes.byteLength / chunks.pageCount(chunk)
+      const endBytes = (index + count) * pageSizeBytes
+      for (let from = index * pageSizeBytes; from < endBytes; from += sliceBytes) {
+        bytes.fill(0, from, Math.min(endBytes, from + sliceBytes))
+        const turn = pace()
+        if (turn !== undefined) await turn
+      }
+    } finally {
+      residents.unpin(chunk, buffer)
+      residents.onUnpin()
+    }
+    const held = chunks.pins[chunk]! > 0 || (chunks.flags[chunk]! & (busy | dirty)) !== 0
+    if (!held && chunks.kept[chunk] === 0) residents.discard(chunk, destination)
+  }
+
+  /** Releases what is stored of some pages of a chunk that is not dirty. */
+  #dropPart(buffer: BufferState, chunk: number, index: number, count: number): void {
     const { chunks } = this.#residents
-    if ((chunks.flags[chunk]! & busy) !== 0) await chunks.whenSettled(chunk)
-    else await new Promise<void>((resolve) => setTimeout(resolve, 0))
+    const handles = chunks.scatter(chunk)
+    for (let at = index; at < index + count; at++) {
+      if (handles[at] !== 0) buffer.store!.drop(handles[at]!, 1)
+      handles[at] = 0
+    }
+    if (handles.some((handle) => handle !== 0)) return
+    chunks.keptPages.delete(chunk)
+    chunks.kept[chunk] = 0
   }
 }
 

@@ -10,6 +10,13 @@ export interface RangeOptions extends AccessOptions {
   readonly length?: number | undefined
 }
 
+export interface PurgeOptions {
+  /** First byte, a multiple of the page size. Default 0. */
+  readonly offset?: number | undefined
+  /** Number of bytes, whole pages. Default: up to the buffer's end. */
+  readonly length?: number | undefined
+}
+
 export interface CopyOptions extends RangeOptions {
   /** Where the first byte goes in the target. Default 0. */
   readonly targetOffset?: number | undefined

@@ -13,11 +13,12 @@ import {
   type CopyOptions,
   type PiecesOptions,
   type PinOptions,
+  type PurgeOptions,
   pinOptions,
   type RangeOptions,
 } from './options.ts'
 import { Pin, type PinOwner } from './pin.ts'
-import { assertBytes, assertRange } from './ranges.ts'
+import { assertBytes, assertRange, assertWholePages } from './ranges.ts'
 import { copyBetween, readableOf, readPieces, writableOf } from './streams.ts'
 
 /**
@@ -213,13 +214,24 @@ export class PagedBuffer implements AsyncDisposable {
     })
   }
 
-  /** Gives up the content, in memory and in the backup (T36); it reads as zeros from then on. Rejects with `EBUSY` when pinned. */
-  purge(): Promise<{ readonly pages: number }> {
+  /**
+   * Gives up the content, or a range of whole pages of it, in memory and in the backup (T36); it reads as zeros from then
+   * on. A chunk that lies only partly in the range keeps its memory until the rest of it is given up too. Resolves to the
+   * pages given up. Rejects with `EBUSY` when a chunk of the range is pinned, with `RangeError` for a range that is not
+   * whole pages of the buffer.
+   */
+  purge(options: PurgeOptions = {}): Promise<{ readonly pages: number }> {
     return this.#run(async () => {
       const state = this.#state
-      this.#assertNotPinned()
-      assertMayLeave(this.#machine.residents, state)
-      const pages = await this.#machine.discards.purge(state)
+      const { pageSizeBytes, residents, discards } = this.#machine
+      assertKnownOptions(options, ['offset', 'length'], 'purge')
+      const { offset = 0, length = state.sizeBytes - offset } = options
+      assertRange(state, offset, length)
+      assertWholePages(state, offset, length, pageSizeBytes)
+      if (length === state.sizeBytes) this.#assertNotPinned()
+      assertMayLeave(residents, state)
+      const end = Math.ceil((offset + length) / pageSizeBytes)
+      const pages = await discards.purge(state, Math.floor(offset / pageSizeBytes), end)
       await state.store?.settled()
       return { pages }
     })

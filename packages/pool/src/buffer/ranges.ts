@@ -5,6 +5,20 @@ export function assertBytes(bytes: Uint8Array, name: string): void {
   if (!(bytes instanceof Uint8Array)) throw new TypeError(`${name} is not a Uint8Array`)
 }
 
+/** Throws `RangeError` unless a range of the buffer begins and ends with a page; the buffer's end is the end of a page. */
+export function assertWholePages(
+  { sizeBytes, label }: BufferState,
+  offsetBytes: number,
+  length: number,
+  pageSizeBytes: number,
+): void {
+  const end = offsetBytes + length
+  if (offsetBytes % pageSizeBytes === 0 && (end % pageSizeBytes === 0 || end === sizeBytes)) return
+  throw new RangeError(
+    `bytes ${offsetBytes} to ${end} of buffer ${label} are not whole pages; both must be multiples of ${pageSizeBytes}`,
+  )
+}
+
 /** Throws `RangeError` unless the range lies in the buffer. */
 export function assertRange({ sizeBytes, label }: BufferState, offsetBytes: number, length: number): void {
   if (!Number.isSafeInteger(offsetBytes) || offsetBytes < 0 || !Number.isSafeInteger(length) || length < 0) {

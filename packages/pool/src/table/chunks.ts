@@ -200,6 +200,16 @@ export class Chunks {
     return first === 0 ? 0 : first + index
   }
 
+  /** The handles of a chunk's pages one by one, to be changed: from now on they are `scattered`. */
+  scatter(chunk: number): Float64Array {
+    const first = this.kept[chunk]!
+    if (first === scattered) return this.keptPages.get(chunk)!
+    const handles = Float64Array.from({ length: this.pageCount(chunk) }, (_, index) => first + index)
+    this.kept[chunk] = scattered
+    this.keptPages.set(chunk, handles)
+    return handles
+  }
+
   /** Resolves when the chunk's I/O settled or the chunk is gone; look its page up again then (B9). */
   whenSettled(chunk: number): Promise<void> {
     let wake = this.#waiting.get(chunk)
