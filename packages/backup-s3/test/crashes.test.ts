@@ -142,7 +142,7 @@ describe(`a process killed at any request (seed ${seed})`, () => {
     const work = workloads.map(async (workload) => {
       while (running) {
         await workload.step()
-        await new Promise((resolve) => setTimeout(resolve, 30))
+        await new Promise((resolve) => setTimeout(resolve, 100))
       }
     })
     const { requests } = await runChild(0, { prefix, leaseMs: 1500 })
