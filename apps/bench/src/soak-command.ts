@@ -81,13 +81,13 @@ export async function soakCommand(given: SoakArguments, signal: AbortSignal): Pr
   }
   const memory = watcher.trend()
   const seconds = (performance.now() - startMs) / 1000
-  if (!memory.flat) tally.problems.push(`memory grew by ${formatByteSize(memory.grownBytes)}`)
+  if (memory.flat === false) tally.problems.push(`memory grew by ${formatByteSize(memory.grownBytes)}`)
   for (const problem of tally.problems) console.log(`✗ ${problem}`)
   const clean = tally.wrongBytes === 0 && tally.problems.length === 0
   console.log(
     `${clean ? '✓' : '✗'} ${tally.operations} operations, ${tally.wrongBytes} wrong bytes, ${formatByteSize(tally.verifiedBytes)} verified, ` +
       `${formatByteSize(tally.writtenBytes)} written, ${tally.failedCalls} calls failed as they may; memory: peak ${formatByteSize(memory.peakBytes)}, ` +
-      `slope ${(memory.slopeBytesPerHour / mebibyte).toFixed(1)} MiB/h, grown ${(memory.grownBytes / mebibyte).toFixed(1)} MiB; seed ${seed}, ${seconds.toFixed(0)} s`,
+      `slope ${(memory.slopeBytesPerHour / mebibyte).toFixed(1)} MiB/h, grown ${(memory.grownBytes / mebibyte).toFixed(1)} MiB${memory.flat === null ? ' (too short to judge)' : ''}; seed ${seed}, ${seconds.toFixed(0)} s`,
   )
   writeJson(given.json, {
     date: new Date().toISOString(),

@@ -29,6 +29,8 @@ export interface LoopsFindings {
   readonly loops: readonly LoopFigures[]
   readonly putsPerGiB: number
   readonly getsPerGiB: number
+  /** GETs of segments that were asked for again because they were slow; they are in `getsPerGiB`. */
+  readonly hedgesPerGiB: number
   /** Bytes read beyond what was asked for, per page restored alone from a random place. */
   readonly overReadBytesPerPage: number
   readonly segmentRestore: LatencySummary | undefined
@@ -65,6 +67,7 @@ export async function measureLoops(order: LoopsOrder): Promise<LoopsFindings> {
   let overReadBytes = 0
   let pagesRead = 0
   let segmentGets = 0
+  let segmentHedges = 0
   let segmentsRead = 0
 
   const run = async (
@@ -118,6 +121,7 @@ export async function measureLoops(order: LoopsOrder): Promise<LoopsFindings> {
       handles[index] = result.handles
     })
     const getsBefore = pageGets(backup)
+    const hedgesBefore = backup.stats().hedges
     await run('backup-s3', 'GET', segments, counts, segmentBytes, async (worker, index) => {
       const startMs = performance.now()
       const { error } = await backup.copyPages(handles[index], [target[worker]])
@@ -127,6 +131,7 @@ export async function measureLoops(order: LoopsOrder): Promise<LoopsFindings> {
     })
 
     segmentGets += pageGets(backup) - getsBefore
+    segmentHedges += backup.stats().hedges - hedgesBefore
     segmentsRead += segments
 
     const random = new Random(round)
@@ -163,6 +168,7 @@ export async function measureLoops(order: LoopsOrder): Promise<LoopsFindings> {
   return {
     loops: [...loops.values()],
     putsPerGiB: costs.putsPerGiB,
+    hedgesPerGiB: (segmentHedges / segmentsRead) * (gibibyte / segmentBytes),
     getsPerGiB: (segmentGets / segmentsRead) * (gibibyte / segmentBytes),
     overReadBytesPerPage: pagesRead === 0 ? 0 : overReadBytes / pagesRead,
     segmentRestore: segmentRestores.summary(),

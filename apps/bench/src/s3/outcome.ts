@@ -38,7 +38,8 @@ export function judgeLoops(findings: LoopsFindings): GoalOutcome[] {
     ['PUT', findings.putsPerGiB],
     ['GET', findings.getsPerGiB],
   ] as const) {
-    const measured = requests.toFixed(1)
+    const hedges = verb === 'GET' ? findings.hedgesPerGiB : 0
+    const measured = requests.toFixed(1) + (hedges > 0 ? ` (${hedges.toFixed(1)} hedges)` : '')
     add(`${verb} requests per GiB`, '', `≤ ${mostRequestsPerGiB}`, measured, requests <= mostRequestsPerGiB)
   }
   const overRead = findings.overReadBytesPerPage

@@ -5,6 +5,8 @@ import { spreadOf } from '../statistics.ts'
 /** Growth that is noise: code, heap and arenas settle late. */
 const allowedGrowthBytes = 16 * mebibyte
 const keptSamples = 2000
+/** Shorter runs end before memory has settled: nothing can be said of them. */
+const leastJudgedMs = 120_000
 
 /** Whether the memory of this process stays what it is. */
 export interface MemoryTrend {
@@ -14,11 +16,13 @@ export interface MemoryTrend {
   readonly slopeBytesPerHour: number
   /** Median of the last quarter of the time less that of the quarter before the half. */
   readonly grownBytes: number
-  readonly flat: boolean
+  /** `null` when the run was too short to tell. */
+  readonly flat: boolean | null
 }
 
 /** Samples ordinary memory of this process: shared memory is the store's. */
 export class MemoryTrendWatcher implements Disposable {
+  readonly #startMs = performance.now()
   readonly #timer: NodeJS.Timeout
   #samples: [seconds: number, bytes: number][] = []
   #everyMs = 100
@@ -41,7 +45,7 @@ export class MemoryTrendWatcher implements Disposable {
       peakBytes: this.#peakBytes,
       slopeBytesPerHour: slopeOf(points.slice(points.length / 2)) * 3600,
       grownBytes: after - before,
-      flat: after - before <= allowedGrowthBytes,
+      flat: performance.now() - this.#startMs < leastJudgedMs ? null : after - before <= allowedGrowthBytes,
     }
   }
 
