@@ -9,6 +9,7 @@ import { AutoLimit, firstLimit, systemReader } from './auto-limit.ts'
 import { PagedBuffer } from './buffer/paged-buffer.ts'
 import { type PoolDump, poolDump } from './introspection/dump.ts'
 import { type PoolStats, poolStats } from './introspection/stats.ts'
+import { poolTitle, unnamedPool } from './introspection/trace.ts'
 import { verify } from './introspection/verify.ts'
 import { Machine } from './machine.ts'
 import {
@@ -75,7 +76,7 @@ export class Pool implements AsyncDisposable {
     assertOneOf(split, ['native', 'always'], 'split')
     if (typeof provider === 'string') assertOneOf(provider, ['mmap', 'resizable'], 'provider')
     else if (provider !== undefined) assertProvider(provider)
-    this.name = options.name ?? 'pool'
+    this.name = options.name ?? unnamedPool
     this.#backup = backup
     this.#choice = provider
     this.#registry = options.providers ?? providerRegistry
@@ -220,7 +221,7 @@ export class Pool implements AsyncDisposable {
     if (machine.userPins > 0) {
       throw new SpillwayError(
         'EBUSY',
-        `pool ${this.name} cannot be closed; pinned: ${machine.describePins()}`,
+        `${poolTitle(this.name)} cannot be closed; pinned: ${machine.describePins()}`,
       )
     }
     this.#autoLimit?.stop()
@@ -261,7 +262,7 @@ export class Pool implements AsyncDisposable {
   }
 
   #assertOpen(): void {
-    if (this.#closing !== undefined) throw new SpillwayError('EBADF', `pool ${this.name} is closed`)
+    if (this.#closing !== undefined) throw new SpillwayError('EBADF', `${poolTitle(this.name)} is closed`)
   }
 }
 

@@ -51,6 +51,21 @@ describe('dump and stats', () => {
     expect(text).toContain('idle chunks by order:')
   })
 
+  it('a pool without a name is just the pool, in dumps and errors', async () => {
+    const pool = new Pool({ limitBytes: 2 ** 21, provider: 'resizable' })
+    expect(String(pool.dump())).toMatch(/^pool: provider/)
+    await pool.close()
+    await expect(pool.allocate(1)).rejects.toThrow('EBADF: pool is closed')
+  })
+
+  it('a buffer says how large its chunks are at most', async () => {
+    await using subject = await setup({ maxOrder: 3 })
+    expect(subject.buffer.chunkBytes).toBe(8 * page)
+    const small = await subject.pool.allocate(page, { maxOrder: 1 })
+    expect(small.chunkBytes).toBe(2 * page)
+    await small.free()
+  })
+
   it('metadata is far below 8 bytes per page', async () => {
     await using subject = await setup({ pages: 4096, limitBytes: 4096 * page, maxOrder: 9 })
     expect(subject.pool.stats().metadataBytes / 4096).toBeLessThan(8)

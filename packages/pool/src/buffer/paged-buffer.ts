@@ -58,6 +58,11 @@ export class PagedBuffer implements AsyncDisposable {
     return this.#state.sizeBytes
   }
 
+  /** Size of the largest chunk: what one access makes resident at most, and what a range must not cross for `pin.bytes`. */
+  get chunkBytes(): number {
+    return this.#state.table.blockPages * this.#machine.pageSizeBytes
+  }
+
   /** Bytes that are in memory now. */
   get residentBytes(): number {
     return this.#state.table.residentPages * this.#machine.pageSizeBytes

@@ -2,6 +2,7 @@ import type { Machine } from '../machine.ts'
 import { cachings } from '../providers/provider.ts'
 import { cleanList, dirtyList, purgeableList, unevictable } from '../table/chunks.ts'
 import { type PoolStats, poolStats } from './stats.ts'
+import { poolTitle } from './trace.ts'
 
 /** One row of the free lists: how many chunks of each order are idle. */
 export interface FreeListDump {
@@ -90,7 +91,7 @@ function asText(dump: Omit<PoolDump, 'toString'>): string {
   const kibibytes = (bytes: number) => `${Math.ceil(bytes / 1024)} KiB`
   const width = Math.max(14, ...dump.buffers.map((buffer) => buffer.label.length))
   return [
-    `pool ${dump.pool}: provider ${dump.provider}, ${dump.slabs} slabs`,
+    `${poolTitle(dump.pool)}: provider ${dump.provider}, ${dump.slabs} slabs`,
     `limit ${kibibytes(stats.limitBytes)}, resident ${kibibytes(stats.residentBytes)} (in use ${kibibytes(stats.inUseBytes)}, idle ${kibibytes(stats.idleBytes)}, pinned ${kibibytes(stats.pinnedBytes)}, dirty ${kibibytes(stats.dirtyBytes)}), backed up ${kibibytes(stats.backedUpBytes)}, waiting ${stats.waiters}`,
     `lists in pages: unevictable ${lists.unevictable}, dirty ${lists.dirty}, clean ${lists.clean}, purgeable ${lists.purgeable}`,
     'idle chunks by order:',

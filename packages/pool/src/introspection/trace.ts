@@ -37,6 +37,14 @@ function channel(name: string): Channel {
   return makeChannel?.(`spillway:pool:${name}`) ?? silent
 }
 
+/** A pool in messages and dumps; one without a name is just the pool. */
+export function poolTitle(name: string): string {
+  return name === unnamedPool ? 'pool' : `pool ${name}`
+}
+
+/** What a pool is called in events when it was given no name. */
+export const unnamedPool = 'pool'
+
 export const trace = {
   /** A call that stored pages came back. */
   backup: channel('backup'),

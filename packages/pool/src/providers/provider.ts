@@ -16,7 +16,7 @@ export const cachings: readonly Caching[] = ['cached', 'write-combined', 'uncach
 export interface ProviderCapabilities {
   /** Whether pages may leave for a backup; otherwise `backup()` is refused with `EBUSY` (T34). */
   readonly swappable: boolean
-  /** Whether the content of a page may move to another page; otherwise chunks are never split or merged. */
+  /** Whether the content of a page may move to another page. The pool moves none: chunks are split in place. */
   readonly movable: boolean
   /** Whether other processes can map the memory. */
   readonly shareable: boolean

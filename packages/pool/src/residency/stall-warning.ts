@@ -1,4 +1,4 @@
-import { warn } from '../introspection/trace.ts'
+import { poolTitle, warn } from '../introspection/trace.ts'
 import type { Limit } from './limit.ts'
 
 /**
@@ -50,7 +50,7 @@ export class StallWarning {
     const label = firstClaimant?.label
     warn(
       'SPILLWAY_WAITING_FOR_PINS',
-      `pool ${this.#poolName}: ${label === undefined ? 'a lower limit' : `buffer ${label}`} waits for memory, and all that could be evicted is pinned: ${this.#describePins()}`,
+      `${poolTitle(this.#poolName)}: ${label === undefined ? 'a lower limit' : `buffer ${label}`} waits for memory, and all that could be evicted is pinned: ${this.#describePins()}`,
       "Who holds these pins and waits itself waits for ever: release them first, or use whenFull: 'fail'.",
     )
   }
