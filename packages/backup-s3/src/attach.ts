@@ -29,11 +29,12 @@ export async function attach(
   keys: KeySpace,
   pageSizeBytes: number,
   remove: (key: string) => void,
+  signal?: AbortSignal,
 ): Promise<{ highestNumber: number; manifests: readonly string[] }> {
   const manifests = epochs.flatMap(({ manifests: listed }) => listed.map(({ key }) => key)).sort()
   const stored = new Map<string, StoredObject>()
   for (const { segments } of epochs) for (const segment of segments) stored.set(segment.key, segment)
-  const manifest = await readNewest(manifests, service)
+  const manifest = await readNewest(manifests, service, signal)
   if (manifest !== undefined && manifest.pageSizeBytes !== pageSizeBytes) {
     throw wrongPageSize(manifest.pageSizeBytes, pageSizeBytes)
   }
@@ -63,7 +64,7 @@ export async function attach(
   later.sort((left, right) => left.number - right.number)
   const slots = new Semaphore(footersAtOnce)
   const load = ({ object, epoch, number }: (typeof later)[number]) =>
-    slots.run(() => loadFooter(service, object.key, object.bytes, epoch, number))
+    slots.run(() => loadFooter(service, object.key, object.bytes, epoch, number, undefined, signal))
   const footers = await Promise.all(later.map(load))
   for (const [index, footer] of footers.entries()) {
     const { object, epoch, number } = later[index]
@@ -119,11 +120,15 @@ function isGarbage(manifest: Manifest, epoch: string, number: number): boolean {
   return number < manifest.nextNumber && !manifest.underway.has(number)
 }
 
-async function readNewest(manifests: readonly string[], service: S3Service): Promise<Manifest | undefined> {
+async function readNewest(
+  manifests: readonly string[],
+  service: S3Service,
+  signal: AbortSignal | undefined,
+): Promise<Manifest | undefined> {
   const key = manifests.at(-1)
   if (key === undefined) return undefined
   return onceMoreIfDamaged(async () => {
-    const object = await service.read(key)
+    const object = await service.read(key, { signal })
     if (object === undefined) throw new SpillwayError('ENOENT', `the manifest ${key} vanished`)
     return decodeManifest(object.body, key)
   })
@@ -137,10 +142,11 @@ export async function loadFooter(
   epoch: string,
   number: number,
   expectedBytes = Math.ceil(objectBytes / 1024) + trailerBytes + 16,
+  signal?: AbortSignal,
 ): Promise<SegmentFooter> {
   const read = async (bytes: number) => {
     const wanted = Math.min(bytes, objectBytes)
-    const object = await service.read(key, { offset: objectBytes - wanted, bytes: wanted })
+    const object = await service.read(key, { offset: objectBytes - wanted, bytes: wanted, signal })
     if (object === undefined) throw new SpillwayError('ENOENT', `the segment ${key} is gone`)
     return object.body
   }

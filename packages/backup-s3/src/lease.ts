@@ -33,6 +33,9 @@ const clockResolutionMs = 1000
 /** How long an owner that came late waits at most for a fence to go away again; short leases wait less. */
 const longestFenceWaitMs = 5000
 
+/** How long who gave up opening is kept waiting for the lease to be removed. */
+const hurryMs = 1000
+
 export interface LeaseContent {
   readonly format: 1
   readonly epoch: string
@@ -72,14 +75,19 @@ export class Lease implements SegmentOwner {
   }
 
   /** Begins a new epoch of a scratch store. */
-  static async createScratch(settings: Settings, service: S3Service, keys: KeySpace): Promise<Lease> {
+  static async createScratch(
+    settings: Settings,
+    service: S3Service,
+    keys: KeySpace,
+    signal?: AbortSignal,
+  ): Promise<Lease> {
     const lease = new Lease(scratchEpoch(randomBytes(12).toString('hex')), settings, service, keys)
-    await lease.#create()
+    await lease.#create(signal)
     try {
       const identity = randomBytes(12).toString('hex')
-      await service.upload(lease.#witness, Buffer.from('{}'), { identity, free: true })
+      await service.upload(lease.#witness, Buffer.from('{}'), { identity, free: true, signal })
     } catch (error) {
-      await lease.withdraw().catch(() => {})
+      await lease.withdraw(signal?.aborted).catch(() => {})
       throw error
     }
     return lease
@@ -91,9 +99,10 @@ export class Lease implements SegmentOwner {
     settings: Settings,
     service: S3Service,
     keys: KeySpace,
+    signal?: AbortSignal,
   ): Promise<Lease> {
     const lease = new Lease(persistentEpoch(count), settings, service, keys)
-    await lease.#create()
+    await lease.#create(signal)
     return lease
   }
 
@@ -152,8 +161,8 @@ export class Lease implements SegmentOwner {
   }
 
   /** The service's clock when the lease was last written: never ahead of it. */
-  async serviceNow(): Promise<number> {
-    const head = await this.#service.head(this.#key, { free: true })
+  async serviceNow(signal?: AbortSignal): Promise<number> {
+    const head = await this.#service.head(this.#key, { free: true, signal })
     if (head === undefined) throw this.#lose('its lease was removed')
     return head.lastModified
   }
@@ -168,11 +177,11 @@ export class Lease implements SegmentOwner {
     else await this.#remove()
   }
 
-  /** Takes back a claim: as if it had never been made. */
-  async withdraw(): Promise<void> {
+  /** Takes back a claim: as if it had never been made. What cannot be removed soon, if in a hurry, runs out. */
+  async withdraw(inHurry = false): Promise<void> {
     this.#released = true
     clearTimeout(this.#timer)
-    await this.#remove()
+    await this.#remove(inHurry ? AbortSignal.timeout(hurryMs) : undefined)
   }
 
   /** Stops renewing without another request, as a process that dies does. */
@@ -185,16 +194,27 @@ export class Lease implements SegmentOwner {
     return this.#keys.witness(this.epoch)
   }
 
-  async #remove(): Promise<void> {
-    const { retry } = this.#service
-    if (!this.#settings.persistent) await retry.run({}, () => this.#service.deleteOne(this.#witness))
-    await retry.run({}, () => this.#service.deleteOne(this.#key))
+  async #remove(signal?: AbortSignal): Promise<void> {
+    const remove = (key: string) =>
+      this.#service.retry.run({ signal }, () => this.#service.deleteOne(key, signal))
+    if (!this.#settings.persistent) await remove(this.#witness)
+    await remove(this.#key)
   }
 
-  async #create(): Promise<void> {
+  async #create(signal: AbortSignal | undefined): Promise<void> {
     const startedAt = performance.now()
     const identity = randomBytes(12).toString('hex')
-    await this.#service.upload(this.#key, this.#content(false), { identity, free: true })
+    try {
+      await this.#service.upload(this.#key, this.#content(false), { identity, free: true, signal })
+    } catch (error) {
+      // It may be there all the same, and would keep others out until it ran out; but another's is not touched.
+      if (signal?.aborted) {
+        const hurry = { signal: AbortSignal.timeout(hurryMs), free: true, retryMayFail: true }
+        const found = await this.#service.head(this.#key, hurry).catch(() => undefined)
+        if (found?.identity === identity) await this.withdraw(true).catch(() => {})
+      }
+      throw error
+    }
     this.#validUntil = startedAt + this.#settings.leaseMs
   }
 
@@ -260,19 +280,24 @@ export function hasRunOut(lastModified: number, leaseMs: number, now: number): b
   return now > lastModified + leaseMs + clockResolutionMs
 }
 
-/** The content of a lease object; undefined when it is not there or not a lease. */
+/**
+ * The content of a lease object; undefined when it is not there or not a lease. What came damaged is asked for once
+ * more: a lease that is not recognised is no protection.
+ */
 export async function readLease(
   service: S3Service,
   key: string,
+  signal?: AbortSignal,
 ): Promise<{ content: LeaseContent; lastModified: number } | undefined> {
-  const object = await service.read(key, { free: true })
-  if (object === undefined) return undefined
-  try {
-    const content = JSON.parse(object.body.toString()) as LeaseContent
-    return content.format === 1 ? { content, lastModified: object.lastModified } : undefined
-  } catch {
-    return undefined
+  for (let attempt = 0; attempt < 2; attempt++) {
+    const object = await service.read(key, { free: true, signal })
+    if (object === undefined) return undefined
+    try {
+      const content = JSON.parse(object.body.toString()) as LeaseContent
+      if (content.format === 1) return { content, lastModified: object.lastModified }
+    } catch {}
   }
+  return undefined
 }
 
 /** Whether an error says that someone else holds the key. */

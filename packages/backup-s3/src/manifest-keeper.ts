@@ -54,16 +54,20 @@ export class ManifestKeeper {
   }
 
   /** Writes the table as it is now. */
-  async write(): Promise<void> {
+  async write(signal?: AbortSignal): Promise<void> {
     this.#segmentsSince = 0
-    await this.#lease.assertOwned()
+    await this.#lease.assertOwned(signal)
     const { epoch, underway, nextSegmentNumber: nextNumber } = this.#lease
     const { pageSizeBytes } = this.#settings
     const body = encodeManifest(this.#table, { epoch, pageSizeBytes, nextNumber, underway: [...underway] })
     const sequence = ++this.#sequence
     const key = this.#keys.manifest(epoch, sequence)
-    await this.#service.upload(key, body, { identity: `manifest-${sequence}-${body.length}`, free: true })
-    await this.#lease.assertOwned()
+    await this.#service.upload(key, body, {
+      identity: `manifest-${sequence}-${body.length}`,
+      free: true,
+      signal,
+    })
+    await this.#lease.assertOwned(signal)
     if (this.#previous !== undefined) this.#deletions.add(this.#previous)
     this.#previous = key
   }

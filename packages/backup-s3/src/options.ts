@@ -115,9 +115,11 @@ export interface S3BackupOptions {
   readonly payloadSigning?: 'sha256' | 'unsigned'
   /** Server-side encryption, storage class, tags, … */
   readonly objectSettings?: ObjectSettings
+  /** Ends the opening, not what comes after it. */
+  readonly signal?: AbortSignal
 }
 
-export type Settings = Required<Omit<S3BackupOptions, 'compaction' | 'budget' | 'prices'>> & {
+export type Settings = Required<Omit<S3BackupOptions, 'compaction' | 'budget' | 'prices' | 'signal'>> & {
   readonly compaction: false | Required<CompactionOptions>
   readonly budget: RequestBudget
   readonly prices: Required<RequestPrices>
@@ -161,6 +163,7 @@ const optionNames: readonly (keyof S3BackupOptions)[] = [
   'prices',
   'payloadSigning',
   'objectSettings',
+  'signal',
 ]
 
 /** Checks every option and fills in the defaults. Throws `TypeError` or `RangeError` that names the value. */
@@ -172,6 +175,9 @@ export function resolveOptions(options: S3BackupOptions): Settings {
     throw new TypeError('client must be an S3Client of @aws-sdk/client-s3')
   }
   assertName('bucket', given.bucket)
+  if (given.signal !== undefined && !(given.signal instanceof AbortSignal)) {
+    throw new TypeError(`signal is ${String(given.signal)}; it must be an AbortSignal`)
+  }
   const pageSizeBytes = given.pageSizeBytes ?? minPageSizeBytes
   assertPageSize(pageSizeBytes)
   const segmentBytes = given.segmentBytes ?? Math.max(8 * mebibyte, pageSizeBytes)

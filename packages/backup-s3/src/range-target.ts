@@ -7,6 +7,8 @@ import type { SegmentObject } from './segment-table.ts'
 const directBytes = 64 * 1024
 /** The most that is handed to the socket at once: libuv may read 32 times before the event loop turns. */
 const mostDirectBytes = 128 * 1024
+/** So many answers to another question are taken for accidents of something on the way. */
+const mostMisanswers = 3
 
 /** Adjacent pages of one segment that one call of `copyPages` wants. */
 export interface RangePart {
@@ -47,6 +49,8 @@ export class RangeTarget {
   /** Bytes that came and were nobody's. */
   overReadBytes = 0
   etag: string | undefined
+  /** Answers with another range than was asked for. */
+  misanswers = 0
   writer: RangeSink | undefined
   /** Whose memory the socket may be writing into; it is stopped before that memory is given back. */
   lentTo: RangePart['call'] | undefined
@@ -170,6 +174,7 @@ export class RangeSink implements ResponseSink {
         'EIO',
         `bytes ${start}-${target.offset + target.bytes - 1} were asked for; the answer has status ${head.status} and ` +
           `${head.contentRange ?? 'no range'}: the object is short, or the service does not honour ranges`,
+        { retryable: ++target.misanswers <= mostMisanswers },
       )
     }
     target.writer?.interrupt(new SpillwayError('EINTR', 'another request for the same bytes was faster'))

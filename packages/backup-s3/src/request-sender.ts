@@ -1,6 +1,7 @@
 import { SpillwayError } from '@spillway/core'
 import type { CostLedger, RequestVerb } from './ledger.ts'
 import type { Settings } from './options.ts'
+import { discardBody } from './response-body.ts'
 import { type PageRequestOptions, type ResponseSink, responseSink } from './response-sink.ts'
 import { serviceError, serviceName } from './service-errors.ts'
 import { delay, TokenBucket } from './waiting.ts'
@@ -117,7 +118,9 @@ export class RequestSender {
       const sending = client.send(command as never, options as never) as unknown as Promise<
         Out & ServiceAnswer
       >
-      sending.catch(() => {})
+      // An answer that comes in spite of the abort has nobody who would read it.
+      const discard = ({ Body }: ServiceAnswer) => controller.signal.aborted && discardBody(Body)
+      sending.then(discard, () => {})
       return await Promise.race([sending, aborted])
     } catch (error) {
       const failure = error instanceof AttemptFailure ? error.failure : error

@@ -8,6 +8,16 @@ export interface BodyReading {
   readonly onChunk: (chunk: Uint8Array) => void
 }
 
+/** Ends a body that nobody reads, so that its socket is free and an error that it reports later ends no process. */
+export function discardBody(body: unknown): void {
+  if (body instanceof Readable) {
+    body.on('error', () => {})
+    body.destroy()
+  } else if (body instanceof ReadableStream) {
+    body.cancel().catch(() => {})
+  }
+}
+
 /**
  * Reads a body to its end, chunk by chunk. Rejects with `ETIMEDOUT` when it falls silent, with `EIO` when it breaks
  * off, with the signal's reason when that is aborted; the body is destroyed then, so that its socket is free.

@@ -1,5 +1,6 @@
 import { abortError, isSpillwayError } from '@spillway/core'
 import type { Settings } from './options.ts'
+import { isUnreachable, statusOf } from './service-errors.ts'
 import { delay, TokenBucket } from './waiting.ts'
 
 export interface RetryScope {
@@ -7,6 +8,9 @@ export interface RetryScope {
   /** Fail at the first error (T22, T45). */
   readonly retryMayFail?: boolean | undefined
 }
+
+/** How long an endpoint that has never been reached is tried: long enough for a service that is just being started. */
+const unreachableForMs = 3_000
 
 /**
  * When a request is sent again. All requests of a backup share one budget, so that a service in trouble is not made
@@ -16,6 +20,9 @@ export interface RetryScope {
 export class RetryPolicy {
   retries = 0
   throttles = 0
+  /** Whether anything was ever answered. */
+  wasReached = false
+  #unreachableSince: number | undefined
   readonly #settings: Settings
   readonly #budget: TokenBucket
 
@@ -25,6 +32,7 @@ export class RetryPolicy {
   }
 
   succeeded(): void {
+    this.wasReached = true
     this.#budget.add(0.2)
   }
 
@@ -37,13 +45,21 @@ export class RetryPolicy {
   async pause(error: unknown, failures: number, deadline: number, scope: RetryScope): Promise<void> {
     if (scope.signal?.aborted) throw abortError(scope.signal)
     if (isSpillwayError(error) && error.code === 'EAGAIN') this.throttles++
+    if (statusOf((error as Error | undefined)?.cause ?? {}) !== undefined) this.wasReached = true
     if (scope.retryMayFail || !isRetryable(error)) throw error
     const { retryBaseMs, retryMaxMs } = this.#settings
     const ceiling = Math.min(retryMaxMs, retryBaseMs * 2 ** (failures - 1))
     const wait = Math.max(Math.random() * ceiling, this.#budget.take(), askedForMs(error))
-    if (performance.now() + wait > deadline) throw error
+    if (performance.now() + wait > Math.min(deadline, this.#reachDeadline(error))) throw error
     this.retries++
     await delay(wait, scope.signal)
+  }
+
+  /** An endpoint that was never there is more likely wrong than away for a moment. */
+  #reachDeadline(error: unknown): number {
+    if (this.wasReached || !isUnreachable(error)) return Number.POSITIVE_INFINITY
+    this.#unreachableSince ??= performance.now()
+    return this.#unreachableSince + unreachableForMs
   }
 
   /** Runs `attempt` until it succeeds, fails for good, or its time is over. */

@@ -25,7 +25,7 @@ import { KeySpace } from './keys.ts'
 import type { Lease } from './lease.ts'
 import { CostLedger } from './ledger.ts'
 import { ManifestKeeper } from './manifest-keeper.ts'
-import { openEpoch } from './opening.ts'
+import { openEpoch, openingError } from './opening.ts'
 import {
   type RequestBudget,
   resolveBudget,
@@ -74,7 +74,8 @@ export class S3Backup implements Backup {
    * Opens a store, and tries what it will need.
    * @throws `TypeError`, `RangeError` for bad options; `SpillwayError` with `ENOENT` (no such bucket), `EACCES`
    *   (credentials, permission to write, read or delete), `EINVAL` (region, clocks, not S3, other page size), `EBUSY`
-   *   (a persistent store that someone else owns), `ENOSYS` (no conditional writes), `ETIMEDOUT` and `EIO` (unreachable)
+   *   (a persistent store that someone else owns), `ENOSYS` (no conditional writes), `ETIMEDOUT` and `EIO` (unreachable:
+   *   within seconds when there is no connection to be had), `EINTR` (`signal` aborted)
    */
   static async open(options: S3BackupOptions): Promise<S3Backup> {
     const settings = resolveOptions(options)
@@ -86,21 +87,28 @@ export class S3Backup implements Backup {
     const table = new SegmentTable(({ epoch, number, bytes }) => {
       deletions.add(keys.segment(epoch, number), bytes)
     })
-    const { lease, obsolete } = await openEpoch(settings, service, keys, table, remove)
-    const backup = new S3Backup({ settings, keys, ledger, service, deletions, table, lease })
-    if (backup.#manifests !== undefined) {
+    const { signal } = options
+    try {
+      signal?.throwIfAborted()
+      const { lease, obsolete } = await openEpoch(settings, service, keys, table, remove, signal)
+      const backup = new S3Backup({ settings, keys, ledger, service, deletions, table, lease })
       // Not before the new epoch describes the store can the old ones' descriptions go.
-      await backup.#manifests.write()
+      await backup.#manifests?.write(signal).catch(async (error) => {
+        await lease.withdraw(signal?.aborted).catch(() => {})
+        throw error
+      })
       for (const key of obsolete) remove(key)
+      lease.start()
+      return backup
+    } catch (error) {
+      throw await openingError(error, settings, service, signal)
     }
-    lease.start()
-    return backup
   }
 
   /** Sweeps without opening a store: removes what owners that are gone left under the prefix. */
   static async sweepOrphans(options: S3BackupOptions & SweepOptions): Promise<SweepReport> {
     const { persistent, signal, ...rest } = options
-    const backup = await S3Backup.open({ ...rest, persistent: false })
+    const backup = await S3Backup.open({ ...rest, ...(signal ? { signal } : {}), persistent: false })
     try {
       return await backup.sweepOrphans({
         ...(persistent ? { persistent } : {}),

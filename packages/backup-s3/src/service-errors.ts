@@ -145,6 +145,19 @@ export function serviceError(failure: unknown, request: string, backup: string):
   )
 }
 
+const unreachableCodes: ReadonlySet<unknown> = new Set([
+  'ECONNREFUSED',
+  'ENOTFOUND',
+  'EHOSTUNREACH',
+  'ENETUNREACH',
+])
+
+/** Whether a request did not come so far as to have a connection. */
+export function isUnreachable(error: unknown): boolean {
+  const { code } = ((error as Error | undefined)?.cause ?? {}) as ServiceFailure
+  return isSpillwayError(error) && unreachableCodes.has(code)
+}
+
 /** Whether the service may have done what it was asked, although it said something else or nothing. */
 export function mayHaveHappened(error: unknown): boolean {
   if (!isSpillwayError(error) || !error.retryable || error.code === 'EAGAIN' || error.code === 'EINTR')

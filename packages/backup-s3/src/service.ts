@@ -11,7 +11,7 @@ import type { CostLedger } from './ledger.ts'
 import { ObjectDeleter } from './object-deleter.ts'
 import type { Settings } from './options.ts'
 import { type Attempt, RequestSender } from './request-sender.ts'
-import { readBody } from './response-body.ts'
+import { discardBody, readBody } from './response-body.ts'
 import type { ResponseSink } from './response-sink.ts'
 import { RetryPolicy, type RetryScope } from './retry.ts'
 import { mayHaveHappened, statusOf, unlessMissing } from './service-errors.ts'
@@ -152,6 +152,7 @@ export class S3Service {
     scope: RetryScope & { free?: boolean | undefined; offset?: number; bytes?: number } = {},
   ): Promise<{ body: Buffer; lastModified: number } | undefined> {
     const { offset = 0, bytes } = scope
+    let misanswers = 0
     return unlessMissing(
       this.retry.run(scope, async () => {
         const answer = await this.#requests.send(
@@ -172,8 +173,11 @@ export class S3Service {
         })
         const body = Buffer.concat(chunks)
         this.#ledger.received('get', body.length)
-        if (answer.ContentLength !== undefined && answer.ContentLength !== body.length) {
-          throw new SpillwayError('EIO', `reading ${key}: the answer was short`, { retryable: true })
+        const isShort = answer.ContentLength !== undefined && answer.ContentLength !== body.length
+        if (isShort || (bytes !== undefined && bytes !== body.length)) {
+          throw new SpillwayError('EIO', `reading ${key}: the answer has not the length it should have`, {
+            retryable: ++misanswers <= 3,
+          })
         }
         return { body, lastModified: answer.LastModified?.getTime() ?? 0 }
       }),
@@ -219,21 +223,19 @@ export class S3Service {
       if (etag?.includes('"') && statusOf(error.cause ?? {}) === 412) this.#bareEtags = true
       throw error
     })
-    const body = answer.Body as { destroy?: () => void } | undefined
-    if (sink.isComplete) {
-      body?.destroy?.()
-      return
+    if (sink.isComplete) return discardBody(answer.Body)
+    let wanted = false
+    try {
+      wanted = sink.begin({
+        status: answer.$metadata.httpStatusCode ?? 0,
+        contentRange: answer.ContentRange,
+        contentLength: answer.ContentLength,
+        etag: answer.ETag,
+      })
+    } finally {
+      if (!wanted) discardBody(answer.Body)
     }
-    const wanted = sink.begin({
-      status: answer.$metadata.httpStatusCode ?? 0,
-      contentRange: answer.ContentRange,
-      contentLength: answer.ContentLength,
-      etag: answer.ETag,
-    })
-    if (!wanted) {
-      body?.destroy?.()
-      throw new SpillwayError('EINTR', 'another request for the same bytes was faster')
-    }
+    if (!wanted) throw new SpillwayError('EINTR', 'another request for the same bytes was faster')
     await readBody(answer.Body, {
       silenceMs: this.#settings.bodyTimeoutMs,
       signal,

@@ -117,6 +117,61 @@ describe('open', () => {
     expect(hung).toMatchObject({ code: 'ETIMEDOUT', retryable: true })
   })
 
+  it('gives an endpoint that was never there up long before retryForMs, and says what to check', async () => {
+    const closed = createServer()
+    await new Promise<void>((resolve) => closed.listen(0, '127.0.0.1', resolve))
+    const { port } = closed.address() as AddressInfo
+    await new Promise((resolve) => closed.close(resolve))
+    const client = target.client({ endpoint: `http://127.0.0.1:${port}` })
+    const error = await failure({ client, retryForMs: 3_600_000 })
+    expect(error).toMatchObject({ code: 'EIO', retryable: true, cause: { code: 'ECONNREFUSED' } })
+    expect(error.message).toContain(`127.0.0.1:${port} cannot be reached (ECONNREFUSED): check the endpoint`)
+  })
+
+  it('ends with EINTR when its signal is aborted, at any request, and leaves nothing behind', async () => {
+    for (const persistent of [false, true]) {
+      let requests = 0
+      for (let at = 0; ; at++) {
+        requests = 0
+        const controller = new AbortController()
+        if (at === 0) controller.abort(new Error('enough'))
+        const client = target.client()
+        client.middlewareStack.add(
+          (next) => (args) => {
+            if (++requests === at) controller.abort(new Error('enough'))
+            return next(args)
+          },
+          { step: 'initialize' },
+        )
+        const prefix = target.prefix()
+        const call = openOn(target, { client, prefix, persistent, signal: controller.signal })
+        const backup = await call.catch((error) => {
+          expect(error, `request ${at}`).toMatchObject({
+            code: 'EINTR',
+            backup: 's3',
+            cause: { message: 'enough' },
+          })
+        })
+        if (at === 0) expect(requests).toBe(0)
+        if (backup !== undefined) {
+          expect(requests).toBe(at - 1)
+          await backup.close()
+          break
+        }
+        expect(await target.list(prefix), `request ${at}, persistent: ${persistent}`).toEqual([])
+      }
+      expect(requests).toBeGreaterThan(4)
+    }
+  })
+
+  it('ends with EINTR when its signal is aborted while the service hangs', async () => {
+    await target.server!.faults.always('any', faults.hung)
+    const signal = AbortSignal.timeout(100)
+    expect(await failure({ signal, retryForMs: 3_600_000, firstByteTimeoutMs: 3_600_000 })).toMatchObject({
+      code: 'EINTR',
+    })
+  })
+
   it('says ENOSYS where If-None-Match is ignored or refused, and does without when told to', async () => {
     for (const quirks of [{ ignoreConditionalPut: true }, { refuseConditionalPut: true }]) {
       await target.server!.setQuirks(quirks)
@@ -191,6 +246,7 @@ describe('bad options', () => {
     ['bucket is ""', { bucket: '' }, TypeError],
     ['client must be an S3Client', { client: {} }, TypeError],
     ['persistent is yes', { persistent: 'yes' }, TypeError],
+    ['signal is never', { signal: 'never' }, TypeError],
     ['payloadSigning is none', { payloadSigning: 'none' }, TypeError],
   ]
   it('are refused before any request, by name and value', async () => {

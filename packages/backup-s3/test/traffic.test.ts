@@ -225,6 +225,30 @@ for (const fast of [false, true]) {
       await backup.close()
     })
 
+    it.each([
+      ['a byte short', faults.truncated(1)],
+      ['half as long', faults.truncated(4 * pageSizeBytes)],
+      ['the whole object', faults.rangeIgnored],
+    ])('an answer that is %s instead of the range is not taken, and asked for again', async (_, fault) => {
+      const backup = await open({ client: client() })
+      const content = randomPages(32)
+      const { handles } = await backup.backupPages([content])
+      const wanted = [{ first: handles[0].first + 8, count: 8 }]
+      const expected = content.subarray(8 * pageSizeBytes, 16 * pageSizeBytes)
+      await target.server!.faults.once('GetObject', fault, { keyIncludes: segment })
+      expect((await read(backup, wanted)).equals(expected)).toBe(true)
+      expect(backup.stats().retries).toBe(1)
+      // For ever: said, and not tried for as long as an outage.
+      await target.server!.faults.always('GetObject', fault, { keyIncludes: segment })
+      const before = (await requests('GetObject')).length
+      const { copied, error } = await backup.copyPages(wanted, [Buffer.alloc(8 * pageSizeBytes)])
+      expect(copied).toBe(0)
+      expect(error).toMatchObject({ code: 'EIO', retryable: false })
+      expect((await requests('GetObject')).length - before).toBeLessThan(6)
+      await target.server!.faults.clear()
+      await backup.close()
+    })
+
     it('with retryMayFail nothing is tried twice, and the prefix that came is told', async () => {
       const backup = await open({ client: client() })
       const content = randomPages(100)
