@@ -7,6 +7,7 @@ export type {
   PinOptions,
   PurgeOptions,
   RangeOptions,
+  ReadWriteOptions,
 } from './buffer/options.ts'
 export { PagedBuffer } from './buffer/paged-buffer.ts'
 export { type NumbersType, Pin } from './buffer/pin.ts'

@@ -266,6 +266,40 @@ describe('reclaim', () => {
     await pool.close()
   })
 
+  it('T22, T45: with retryMayFail a call waits for no failure to pass, not even behind one that does', async () => {
+    const backup = faultyBackup(memoryBackup())
+    const asked: (boolean | undefined)[] = []
+    const store = backup.backupPages.bind(backup)
+    backup.backupPages = (spans, options) => {
+      asked.push(options?.retryMayFail)
+      return store(spans, options)
+    }
+    const pool = new Pool({ limitBytes, maxOrder: 3, provider: 'resizable', backup, background: false })
+    const buffers = await chunkBuffers(pool, 4)
+    const stored = await pool.allocate(8 * page)
+    await stored.write(0, pattern(8 * page, 9))
+    await stored.backup()
+    await buffers[0]!.write(0, pattern(8 * page, 1))
+    asked.length = 0
+    backup.inject({ method: 'backupPages', code: 'EAGAIN' })
+    const other = await pool.allocate(8 * page)
+    const refused = { code: 'ENOMEM', cause: { code: 'EAGAIN' } }
+    const options = { retryMayFail: true }
+    await expect(other.write(0, pattern(page), options)).rejects.toMatchObject(refused)
+    expect(asked).toEqual([true])
+    await expect(other.pin({ write: true, ...options })).rejects.toMatchObject(refused)
+    const patient = other.write(0, pattern(8 * page, 5))
+    await expect(stored.read(0, new Uint8Array(page), options)).rejects.toMatchObject(refused)
+    expect(pool.stats()).toMatchObject({ waiters: 1, refusals: 3 })
+    backup.heal()
+    await patient
+    const found = new Uint8Array(8 * page)
+    await stored.read(0, found, options)
+    expect(firstDifference(found, pattern(8 * page, 9))).toBe(-1)
+    expect(pool.verify()).toEqual([])
+    await pool.close()
+  })
+
   it('a full backup bounds only what is not in memory: copies of resident pages are given up', async () => {
     const backup = memoryBackup({ capacityBytes: 16 * page })
     const pool = new Pool({ limitBytes, maxOrder: 3, provider: 'resizable', backup, whenFull: 'fail' })

@@ -3,6 +3,14 @@ export interface AccessOptions {
   readonly signal?: AbortSignal | undefined
 }
 
+export interface ReadWriteOptions extends AccessOptions {
+  /**
+   * Fail at once rather than try again when the backup fails in a way that may pass (T22, T45). Default false: such a
+   * failure is tried again for about 0.6 s before the call is refused.
+   */
+  readonly retryMayFail?: boolean | undefined
+}
+
 export interface RangeOptions extends AccessOptions {
   /** First byte. Default 0. */
   readonly offset?: number | undefined
@@ -27,7 +35,7 @@ export interface PiecesOptions extends RangeOptions {
   readonly pieceBytes?: number | undefined
 }
 
-export interface PinOptions extends RangeOptions {
+export interface PinOptions extends RangeOptions, ReadWriteOptions {
   /** The memory will be written to. Default false: pages that are only read keep their stored copy. */
   readonly write?: boolean | undefined
 }
@@ -45,4 +53,10 @@ export const advices: readonly Advice[] = [
   'purgeable',
 ]
 /** The options that `pin` knows. */
-export const pinOptions: ReadonlySet<string> = new Set(['offset', 'length', 'write', 'signal'])
+export const pinOptions: ReadonlySet<string> = new Set([
+  'offset',
+  'length',
+  'write',
+  'signal',
+  'retryMayFail',
+])

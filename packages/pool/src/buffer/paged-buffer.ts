@@ -7,7 +7,6 @@ import { closedBuffer } from './closed.ts'
 import { watch } from './debug.ts'
 import { assertMayLeave } from './discards.ts'
 import {
-  type AccessOptions,
   type Advice,
   advices,
   type CopyOptions,
@@ -16,6 +15,7 @@ import {
   type PurgeOptions,
   pinOptions,
   type RangeOptions,
+  type ReadWriteOptions,
 } from './options.ts'
 import { Pin, type PinOwner } from './pin.ts'
 import { assertBytes, assertRange, assertWholePages } from './ranges.ts'
@@ -83,9 +83,9 @@ export class PagedBuffer implements AsyncDisposable {
   }
 
   /** Fills `into` with the bytes from `offsetBytes` on. Rejects with `RangeError` when they are not all in the buffer. */
-  read(offsetBytes: number, into: Uint8Array, options: AccessOptions = {}): Promise<void> {
+  read(offsetBytes: number, into: Uint8Array, options: ReadWriteOptions = {}): Promise<void> {
     return this.#run(() => {
-      assertKnownOptions(options, ['signal'], 'read')
+      assertKnownOptions(options, ['signal', 'retryMayFail'], 'read')
       assertBytes(into, 'into')
       assertRange(this.#state, offsetBytes, into.byteLength)
       const { access, readahead } = this.#machine
@@ -96,9 +96,9 @@ export class PagedBuffer implements AsyncDisposable {
   }
 
   /** Writes `bytes` at `offsetBytes`. Chunks that are overwritten whole are not restored first. */
-  write(offsetBytes: number, bytes: Uint8Array, options: AccessOptions = {}): Promise<void> {
+  write(offsetBytes: number, bytes: Uint8Array, options: ReadWriteOptions = {}): Promise<void> {
     return this.#run(() => {
-      assertKnownOptions(options, ['signal'], 'write')
+      assertKnownOptions(options, ['signal', 'retryMayFail'], 'write')
       assertBytes(bytes, 'bytes')
       assertRange(this.#state, offsetBytes, bytes.byteLength)
       return this.#machine.access.write(this.#state, offsetBytes, bytes.byteLength, bytesOf(bytes), options)
@@ -161,12 +161,12 @@ export class PagedBuffer implements AsyncDisposable {
     const fast = this.tryPin(options)
     if (fast !== undefined) return fast
     const state = this.#state
-    const { offset = 0, length = state.sizeBytes - offset, write = false, signal } = options
+    const { offset = 0, length = state.sizeBytes - offset, write = false, signal, retryMayFail } = options
     const { holder, pageSizeBytes } = this.#machine
     const first = Math.floor(offset / pageSizeBytes)
     const end = Math.ceil((offset + length) / pageSizeBytes)
     return this.#run(async () => {
-      const held = await holder.hold(state, first, end, { write, signal })
+      const held = await holder.hold(state, first, end, { write, signal, retryMayFail })
       if (state.closing) {
         holder.letGo(state, held)
         throw closedBuffer(state)

@@ -219,7 +219,7 @@ export class Holder {
       }
       try {
         const need = () => this.#fitting(buffer, held, this.#collect(buffer, first, end, held))
-        missing = await limit.claim(missing, need, options.signal, buffer, served)
+        missing = await limit.claim(missing, need, options.signal, buffer, served, options.retryMayFail)
       } finally {
         if (!isServed) this.running++
       }

@@ -33,6 +33,11 @@ export class Limit {
     return this.#queue[0]?.claimant
   }
 
+  /** Whether the first of the queue would rather fail than have a backup try hard. */
+  get firstRetryMayFail(): boolean {
+    return this.#queue[0]?.retryMayFail === true
+  }
+
   get availablePages(): number {
     return this.limitPages - this.chargedPages
   }
@@ -62,7 +67,8 @@ export class Limit {
    * Waits for its turn and for room, and resolves to the pages charged, which is what `need` said last; what
    * `need` throws is the claim's end. `served` is called at the moment of the charge, before anybody else is served: until
    * the promise's continuation runs, nothing else tells that somebody has this memory. Rejects with `EINTR` when aborted,
-   * with `ENOMEM` when the room cannot be had; then nothing is charged.
+   * with `ENOMEM` when the room cannot be had; then nothing is charged. With `retryMayFail` it does not wait for a backup that
+   * fails now and may not in a while.
    */
   claim(
     pages: number,
@@ -70,11 +76,22 @@ export class Limit {
     signal: AbortSignal | undefined,
     claimant?: Claimant,
     served: () => void = () => {},
+    retryMayFail = false,
   ): Promise<number> {
     const fields = { buffer: claimant?.label }
     if (signal?.aborted) return Promise.reject(abortError(signal, fields))
     const { promise, resolve, reject } = Promise.withResolvers<number>()
-    const waiting: Waiting = { claimant, pages, need, served, resolve, reject, signal, abort: undefined }
+    const waiting: Waiting = {
+      claimant,
+      pages,
+      need,
+      served,
+      resolve,
+      reject,
+      signal,
+      retryMayFail,
+      abort: undefined,
+    }
     if (signal !== undefined) {
       waiting.abort = () => this.#leave(waiting, abortError(signal, fields))
       signal.addEventListener('abort', waiting.abort, { once: true })
@@ -93,6 +110,13 @@ export class Limit {
   refuseFirst(makeError: (claimant: Claimant | undefined) => SpillwayError): void {
     const first = this.#queue[0]
     if (first !== undefined) this.#leave(first, makeError(first.claimant))
+  }
+
+  /** Refuses every claim with `retryMayFail`, wherever it is in the queue. */
+  refuseRetryMayFail(makeError: (claimant: Claimant | undefined) => SpillwayError): void {
+    for (const waiting of this.#queue.filter(({ retryMayFail }) => retryMayFail)) {
+      this.#leave(waiting, makeError(waiting.claimant))
+    }
   }
 
   /** Refuses all claims of a buffer, or of all buffers: it closes. */
@@ -162,5 +186,6 @@ interface Waiting {
   readonly resolve: (pages: number) => void
   readonly reject: (error: SpillwayError) => void
   readonly signal: AbortSignal | undefined
+  readonly retryMayFail: boolean
   abort: (() => void) | undefined
 }

@@ -3,6 +3,7 @@ import { pace } from '../pace.ts'
 import { cleanList, dirtyList, purgeableList } from '../table/chunks.ts'
 import { isFull } from './failures.ts'
 import type { Holder } from './hold.ts'
+import type { Claimant } from './limit.ts'
 import { refusal } from './refusal.ts'
 import type { Destination, Residents } from './residents.ts'
 import { StallWarning } from './stall-warning.ts'
@@ -236,7 +237,12 @@ export class Reclaim {
     this.#pagesInFlight += pages
     store.reclaimCalls++
     const { splitAlways } = this
-    const { error } = await this.#writeback.run(store, chunks, { destination: 'reuse', splitAlways })
+    const retryMayFail = this.#residents.limit.firstRetryMayFail
+    const { error } = await this.#writeback.run(store, chunks, {
+      destination: 'reuse',
+      splitAlways,
+      retryMayFail,
+    })
     store.reclaimCalls--
     this.#pagesInFlight -= pages
     this.#note(store, error)
@@ -260,18 +266,21 @@ export class Reclaim {
     if (!this.#nothingRuns()) return
     const failing = this.#failingStore()
     const failure = failing?.failure
+    const pins = this.userPins()
+    const refused = (claimant: Claimant | undefined) => {
+      counters.refusals++
+      return refusal(this.#residents, claimant, failure, pins > 0 ? this.describePins() : undefined)
+    }
     if (failing?.worthRetrying) {
-      this.#pumpAfter(failing.backoffMs)
+      limit.refuseRetryMayFail(refused)
+      if (limit.waiters > 0) this.#pumpAfter(failing.backoffMs)
       return
     }
-    const pins = this.userPins()
     if (failure === undefined && pins > 0 && this.whenFull === 'wait') {
       this.stallWarning.note()
       return
     }
-    counters.refusals++
-    const pinners = pins > 0 ? this.describePins() : undefined
-    limit.refuseFirst((claimant) => refusal(this.#residents, claimant, failure, pinners))
+    limit.refuseFirst(refused)
   }
 
   #nothingRuns(): boolean {
