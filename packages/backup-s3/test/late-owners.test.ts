@@ -50,7 +50,7 @@ async function live(backup: S3Backup, forMs: number): Promise<Life> {
       expect(isSpillwayError(after.error) && after.error.code, String(failure)).toBe('EBADF')
       return { lost: true, pages: kept.size }
     }
-    await new Promise((resolve) => setTimeout(resolve, 20))
+    await new Promise((resolve) => setTimeout(resolve, 60))
   }
   const failure = await verify([...kept.keys()])
   if (failure === undefined) return { lost: false, pages: kept.size }
