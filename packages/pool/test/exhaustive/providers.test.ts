@@ -10,7 +10,7 @@ const time = new VirtualTime()
 beforeAll(() => time.install())
 afterAll(() => time.uninstall())
 
-const statesEach = allOfIt ? 125 : 8
+const statesEach = allOfIt ? 125 : 5
 const mixes = partitions(3).flatMap((partition, index) => withStates(partition, statesEach, 90 + index))
 
 type Calls = 'gets' | 'maps' | 'cachingCalls'

@@ -12,7 +12,7 @@ afterAll(() => time.uninstall())
 /** Every mix of orders 0 to 6: buffers of 1 to 64 pages. */
 const sizes = Array.from({ length: 64 }, (_, index) => index + 1)
 /** Every way to cut 8 pages into chunks, in many states. */
-const statesEach = allOfIt ? 125 : 8
+const statesEach = allOfIt ? 125 : 5
 const mixes = partitions(3).flatMap((partition, index) => withStates(partition, statesEach, index + 1))
 
 const sized = (shape: Shape): SceneOptions => ({ shape, maxOrder: 6 })
