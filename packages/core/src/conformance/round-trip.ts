@@ -87,6 +87,36 @@ export function roundTrip({ test }: Suite): void {
     }
   })
 
+  test('T11: runs joined from the results of different calls, where their handles are adjacent, name just these pages', async (subject) => {
+    // Full, so that the last place is used as well, and then places are used again: handles of different ages meet.
+    const live: { handle: number; seed: number }[] = []
+    const storePairs = async (count: number, firstSeed: number) => {
+      for (let seed = firstSeed; seed < firstSeed + count; seed += 2) {
+        const handles = await subject.store(subject.pattern(1, seed), subject.pattern(1, seed + 1))
+        for (const [index, handle] of handlesOf(handles).entries()) live.push({ handle, seed: seed + index })
+      }
+    }
+    await storePairs(subject.capacityPages, 0)
+    for (let round = 1; round <= 2; round++) {
+      const dropped = [...live.splice(0, 2), ...live.splice(9, 2)]
+      await subject.backup.drop(singles(dropped.map(({ handle }) => handle)))
+      await storePairs(dropped.length, round * 100)
+    }
+    live.sort((one, other) => one.handle - other.handle)
+    const joined: { first: number; count: number }[] = []
+    for (const { handle } of live) {
+      const last = joined.at(-1)
+      if (last !== undefined && last.first + last.count === handle) last.count++
+      else joined.push({ first: handle, count: 1 })
+    }
+    const expected = new Uint8Array(live.length * subject.pageSizeBytes)
+    for (const [index, { seed }] of live.entries())
+      expected.set(subject.pattern(1, seed), index * subject.pageSizeBytes)
+    await subject.assertHolds(joined, expected)
+    await subject.backup.drop(joined)
+    assert.equal(subject.backup.stats().livePages, 0)
+  }, 16)
+
   test('takes memory that is not aligned: a subarray at an odd offset', async (subject) => {
     const expected = subject.pattern(3, 7)
     const odd = new Uint8Array(expected.byteLength + 2).subarray(1, 1 + expected.byteLength)
