@@ -59,10 +59,12 @@ export class ManifestKeeper {
     await this.#lease.assertOwned(signal)
     const { epoch, underway, nextSegmentNumber: nextNumber } = this.#lease
     const { pageSizeBytes } = this.#settings
-    const body = encodeManifest(this.#table, { epoch, pageSizeBytes, nextNumber, underway: [...underway] })
+    const about = { epoch, pageSizeBytes, nextNumber, underway: [...underway] }
+    const { body, ...sums } = await encodeManifest(this.#table, about)
     const sequence = ++this.#sequence
     const key = this.#keys.manifest(epoch, sequence)
     await this.#service.upload(key, body, {
+      ...sums,
       identity: `manifest-${sequence}-${body.length}`,
       free: true,
       signal,

@@ -1,6 +1,8 @@
+import { createHash } from 'node:crypto'
 import { crc32 } from 'node:zlib'
-import { SpillwayError } from '@spillway/core'
+import { SpillwayError, yieldToEventLoop } from '@spillway/core'
 import { PageBits } from './page-bits.ts'
+import { sliceBytes } from './segment-builder.ts'
 import { type Root, type SegmentObject, type SegmentTable, segmentObject } from './segment-table.ts'
 
 /**
@@ -34,46 +36,118 @@ export interface Manifest {
   readonly roots: readonly Root[]
 }
 
-export function encodeManifest(
+export interface EncodedManifest {
+  readonly body: Buffer
+  /** CRC-32 of the whole body. */
+  readonly checksum: number
+  /** SHA-256 of the whole body in hex. */
+  readonly sha256: string
+}
+
+/** Roots that are described before the event loop gets a turn. */
+const rootsPerSlice = 512
+
+/**
+ * Describes the table as it is when this is called, a slice at a time. What goes on meanwhile does no harm: pages that
+ * are dropped may be in it or not, and what lies in segments from `nextNumber` on, or in those under way, is left out,
+ * as these speak for themselves. A root that is moved there is in it at its old place, or not at all.
+ */
+export async function encodeManifest(
   table: SegmentTable,
   about: { epoch: string; pageSizeBytes: number; nextNumber: number; underway: readonly number[] },
-): Buffer {
-  const objects = [...table.objects]
-  const index = new Map(objects.map((object, position) => [object, position]))
-  const roots = [...table.roots.values()].filter(({ object }) => index.has(object))
-  const head: ManifestHead = {
-    format: 1,
-    ...about,
-    objects: objects.map(({ epoch, number, generation, pages, bytes }) => [
-      epoch,
-      number,
-      generation,
-      pages,
-      bytes,
-    ]),
-    roots: roots.map(({ number, object, base, live, survivors }) => [
-      number,
-      index.get(object)!,
-      base,
-      live.words.length,
-      survivors?.words.length ?? 0,
-    ]),
-  }
-  const json = Buffer.from(JSON.stringify(head))
-  const length = Buffer.alloc(4)
-  length.writeUInt32LE(json.length)
-  const parts: Buffer[] = [length, json]
-  for (const { live, survivors } of roots) {
-    for (const bits of [live, survivors]) {
-      if (bits !== undefined)
-        parts.push(Buffer.from(bits.words.buffer, bits.words.byteOffset, bits.words.byteLength))
+): Promise<EncodedManifest> {
+  const underway = new Set(about.underway)
+  const objects: SegmentObject[] = []
+  const rootTexts = new SlicedText()
+  const bits: Buffer[] = []
+  let words: Buffer[] = []
+  let wordBytes = 0
+  for (const { number, object, base, live, survivors } of table.roots.values()) {
+    if (object.number >= about.nextNumber || underway.has(object.number)) continue
+    if (objects[object.manifestPlace] !== object) object.manifestPlace = objects.push(object) - 1
+    rootTexts.add(
+      `[${number},${object.manifestPlace},${base},${live.words.length},${survivors?.words.length ?? 0}]`,
+    )
+    for (const set of survivors === undefined ? [live] : [live, survivors]) {
+      words.push(Buffer.from(set.words.buffer, set.words.byteOffset, set.words.byteLength))
+      wordBytes += set.words.byteLength
     }
+    if (rootTexts.waiting < rootsPerSlice && wordBytes < sliceBytes) continue
+    // Copied before the event loop turns: afterwards they may have changed.
+    bits.push(Buffer.concat(words, wordBytes))
+    words = []
+    wordBytes = 0
+    rootTexts.cut()
+    await yieldToEventLoop()
   }
+  bits.push(Buffer.concat(words, wordBytes))
+  const objectTexts = new SlicedText()
+  for (const { epoch, number, generation, pages, bytes } of objects) {
+    objectTexts.add(`[${JSON.stringify(epoch)},${number},${generation},${pages},${bytes}]`)
+    if (objectTexts.waiting < rootsPerSlice) continue
+    objectTexts.cut()
+    await yieldToEventLoop()
+  }
+  const start = JSON.stringify({ format: 1, ...about }).slice(0, -1)
+  const json = [
+    Buffer.from(`${start},"objects":[`),
+    ...objectTexts.finish(),
+    Buffer.from('],"roots":['),
+    ...rootTexts.finish(),
+    Buffer.from(']}'),
+  ]
+  const length = Buffer.alloc(4)
+  length.writeUInt32LE(json.reduce((sum, part) => sum + part.length, 0))
+  return assemble([length, ...json, ...bits])
+}
+
+/** Elements of a JSON array, gathered into buffers. */
+class SlicedText {
+  /** Elements since the last cut. */
+  waiting = 0
+  #text = ''
+  readonly #parts: Buffer[] = []
+
+  add(element: string): void {
+    this.#text += this.waiting === 0 && this.#parts.length === 0 ? element : `,${element}`
+    this.waiting++
+  }
+
+  cut(): void {
+    if (this.waiting > 0) this.#parts.push(Buffer.from(this.#text))
+    this.#text = ''
+    this.waiting = 0
+  }
+
+  finish(): readonly Buffer[] {
+    this.cut()
+    return this.#parts
+  }
+}
+
+/** Joins the parts, with their CRC-32 behind them, and sums the whole up. */
+async function assemble(parts: readonly Buffer[]): Promise<EncodedManifest> {
+  const bytes = parts.reduce((sum, part) => sum + part.length, 0)
+  // A turn of its own: getting this much memory can set off a collection.
+  await yieldToEventLoop()
+  const body = Buffer.allocUnsafeSlow(bytes + 4)
+  await yieldToEventLoop()
+  const hash = createHash('sha256')
   let checksum = 0
-  for (const part of parts) checksum = crc32(part, checksum)
-  const end = Buffer.alloc(4)
+  let offset = 0
+  let turnAt = sliceBytes
+  for (const part of parts) {
+    body.set(part, offset)
+    checksum = crc32(part, checksum)
+    hash.update(part)
+    offset += part.length
+    if (offset < turnAt) continue
+    turnAt = offset + sliceBytes
+    await yieldToEventLoop()
+  }
+  const end = body.subarray(bytes)
   end.writeUInt32LE(checksum)
-  return Buffer.concat([...parts, end])
+  return { body, checksum: crc32(end, checksum), sha256: hash.update(end).digest('hex') }
 }
 
 /** Throws `EBADMSG` for anything but a whole manifest. */

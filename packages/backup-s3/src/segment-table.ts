@@ -31,6 +31,8 @@ export interface SegmentObject {
   readers: number
   /** Being read by compaction, or with live pages that cannot be moved. */
   unmovable: boolean
+  /** Its index in the manifest that was begun last, if it is in that. */
+  manifestPlace: number
   /** Slots whose checksum did not match, twice. */
   quarantined: Set<number> | undefined
 }
@@ -74,6 +76,7 @@ export function segmentObject(
     roots: new Set(),
     readers: 0,
     unmovable: false,
+    manifestPlace: -1,
     quarantined: undefined,
   }
 }

@@ -1,4 +1,4 @@
-import { randomFillSync } from 'node:crypto'
+import { createHash, randomFillSync } from 'node:crypto'
 import { crc32 } from 'node:zlib'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
@@ -75,7 +75,7 @@ describe('segment footers', () => {
 })
 
 describe('manifests', () => {
-  const about = { epoch: 'store-00000001', pageSizeBytes: 4096, nextNumber: 103, underway: [102] }
+  const about = { epoch: 'store-00000001', pageSizeBytes: 4096, nextNumber: 103, underway: [99] }
 
   function table(): SegmentTable {
     const filled = new SegmentTable(() => {})
@@ -89,11 +89,14 @@ describe('manifests', () => {
     return filled
   }
 
-  it('bring a table back', () => {
+  it('bring a table back', async () => {
     const before = table()
-    const { roots, objects, nextNumber, underway } = decodeManifest(encodeManifest(before, about), 'm')
+    const { roots, objects, nextNumber, underway } = decodeManifest(
+      (await encodeManifest(before, about)).body,
+      'm',
+    )
     expect(nextNumber).toBe(103)
-    expect([...underway]).toEqual([102])
+    expect([...underway]).toEqual([99])
     const after = new SegmentTable(() => {})
     for (const object of objects) after.addObject(object)
     for (const root of roots) after.addRoot(root)
@@ -108,8 +111,66 @@ describe('manifests', () => {
     expect(extents(after)).toEqual(extents(before))
   })
 
-  it('are EBADMSG when cut or changed', () => {
-    const good = encodeManifest(table(), about)
+  it('come with the sums of their bytes, also without any page', async () => {
+    for (const described of [table(), new SegmentTable(() => {})]) {
+      const { body, checksum, sha256 } = await encodeManifest(described, about)
+      expect(checksum).toBe(crc32(body))
+      expect(sha256).toBe(createHash('sha256').update(body).digest('hex'))
+      expect(decodeManifest(body, 'm').roots).toHaveLength(described.roots.size)
+    }
+  })
+
+  it('of many segments are encoded in turns, and show each root where it was or not at all', async () => {
+    const many = new SegmentTable(() => {})
+    const numbers = Array.from({ length: 5000 }, (_, index) => index + 1)
+    for (const number of numbers) {
+      many.addWritten(segmentObject('store-00000001', number, 1, 40, 40 * 4096, new Uint32Array(40)))
+    }
+    const nextNumber = 5001
+    let turns = 0
+    let encoded = false
+    const changed = new Set<number>()
+    const changeAtEveryTurn = () => {
+      if (encoded) return
+      turns++
+      // Two are compacted into one, one is dropped, a new one is written.
+      const [first, second, dropped] = [turns * 3, 5000 - turns * 3, turns * 3 + 1]
+      const copy = segmentObject(
+        'store-00000001',
+        nextNumber + 2 * turns,
+        1,
+        80,
+        80 * 4096,
+        new Uint32Array(80),
+      )
+      many.addObject(copy)
+      for (const [place, number] of [first, second].entries()) {
+        const root = many.roots.get(number)!
+        many.moveRoot(root, copy, place * 40, root.live.copy())
+        changed.add(number)
+      }
+      many.drop([{ first: dropped * 2 ** 21, count: 40 }])
+      changed.add(dropped)
+      const written = nextNumber + 2 * turns + 1
+      many.addWritten(segmentObject('store-00000001', written, 1, 40, 40 * 4096, new Uint32Array(40)))
+      setImmediate(changeAtEveryTurn)
+    }
+    setImmediate(changeAtEveryTurn)
+    const { body } = await encodeManifest(many, { ...about, nextNumber, underway: [] })
+    encoded = true
+    expect(turns).toBeGreaterThan(9)
+    const found = new Map(decodeManifest(body, 'm').roots.map((root) => [root.number, root]))
+    for (const number of numbers) {
+      const root = found.get(number)
+      if (root === undefined) expect(changed, `root ${number}`).toContain(number)
+      else expect([root.object.number, root.base, root.livePages]).toEqual([number, 0, 40])
+      found.delete(number)
+    }
+    expect([...found.keys()]).toEqual([])
+  })
+
+  it('are EBADMSG when cut or changed', async () => {
+    const good = (await encodeManifest(table(), about)).body
     for (let length = 0; length < good.length; length += 7) {
       expect(() => decodeManifest(good.subarray(0, length), 'm')).toThrow('EBADMSG')
     }
