@@ -5,7 +5,7 @@ import { BitTree } from '../src/slots/bit-tree.ts'
 
 describe('BitTree', () => {
   it('agrees with a plain set, and finds its least member in a few words', () => {
-    const member = fc.oneof(fc.nat(100), fc.nat(40_000), fc.nat(2 ** 25))
+    const member = fc.oneof(fc.nat(100), fc.nat(40_000), fc.nat(2 ** 25 - 1))
     const step = fc.tuple(fc.boolean(), member)
     fc.assert(
       fc.property(fc.array(step, { maxLength: 80 }), (steps) => {
