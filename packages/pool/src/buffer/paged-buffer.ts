@@ -1,9 +1,9 @@
-import { assertKnownOptions, type Backup, SpillwayError } from '@spillway/core'
+import { assertKnownOptions, type Backup } from '@spillway/core'
 import type { Machine } from '../machine.ts'
 import type { BufferState } from '../residency/buffer-state.ts'
 import { bytesOf } from './access.ts'
 import type { BackupOptions, RestoreOptions, TransferResult } from './call-progress.ts'
-import { closedBuffer } from './closed.ts'
+import { assertNotPinned, closedBuffer } from './closed.ts'
 import { watch } from './debug.ts'
 import { assertMayLeave } from './discards.ts'
 import {
@@ -18,7 +18,7 @@ import {
   type ReadWriteOptions,
 } from './options.ts'
 import { Pin, type PinOwner } from './pin.ts'
-import { assertBytes, assertRange, assertWholePages } from './ranges.ts'
+import { assertBytes, assertRange, assertWholePages, rangeOf } from './ranges.ts'
 import { copyBetween, readableOf, readPieces, writableOf } from './streams.ts'
 
 /**
@@ -111,7 +111,7 @@ export class PagedBuffer implements AsyncDisposable {
       if (!Number.isInteger(value) || value < 0 || value > 255) {
         throw new RangeError(`value is ${value}; it must be a byte, an integer from 0 to 255`)
       }
-      const { offset, length } = this.#range(options, 'fill')
+      const { offset, length } = rangeOf(this.#state, options, 'fill')
       return this.#machine.access.write(this.#state, offset, length, (target) => target.fill(value), options)
     })
   }
@@ -123,7 +123,7 @@ export class PagedBuffer implements AsyncDisposable {
   copyTo(target: PagedBuffer, options: CopyOptions = {}): Promise<void> {
     return this.#run(() => {
       if (!(target instanceof PagedBuffer)) throw new TypeError('the target is not a PagedBuffer')
-      const { offset, length } = this.#range(options, 'copyTo', ['targetOffset'])
+      const { offset, length } = rangeOf(this.#state, options, 'copyTo', ['targetOffset'])
       return copyBetween(this, offset, target, options.targetOffset ?? 0, length, options.signal)
     })
   }
@@ -131,7 +131,7 @@ export class PagedBuffer implements AsyncDisposable {
   /** The bytes of a range, one copy after the other: `for await (const bytes of buffer.pieces())`. */
   pieces(options: PiecesOptions = {}): AsyncGenerator<Uint8Array<ArrayBuffer>, void, undefined> {
     const { pieceBytes = 1024 ** 2 } = options
-    const { offset, length } = this.#range(options, 'pieces', ['pieceBytes'])
+    const { offset, length } = rangeOf(this.#state, options, 'pieces', ['pieceBytes'])
     if (!Number.isSafeInteger(pieceBytes) || pieceBytes < 1) {
       throw new RangeError(`pieceBytes is ${pieceBytes}; it must be a whole number of bytes, 1 or more`)
     }
@@ -149,7 +149,7 @@ export class PagedBuffer implements AsyncDisposable {
 
   /** A stream whose bytes are written from `offset` on, and which fails with `RangeError` when there are more than fit. */
   writable(options: RangeOptions = {}): WritableStream<Uint8Array> {
-    const { offset, length } = this.#range(options, 'writable')
+    const { offset, length } = rangeOf(this.#state, options, 'writable')
     return writableOf(this, offset, length, options.signal)
   }
 
@@ -233,7 +233,7 @@ export class PagedBuffer implements AsyncDisposable {
       const { offset = 0, length = state.sizeBytes - offset } = options
       assertRange(state, offset, length)
       assertWholePages(state, offset, length, pageSizeBytes)
-      if (length === state.sizeBytes) this.#assertNotPinned()
+      if (length === state.sizeBytes) assertNotPinned(this.#state)
       assertMayLeave(residents, state)
       const end = Math.ceil((offset + length) / pageSizeBytes)
       const pages = await discards.purge(state, Math.floor(offset / pageSizeBytes), end)
@@ -266,7 +266,7 @@ export class PagedBuffer implements AsyncDisposable {
     const state = this.#state
     if (state.closing) throw closedBuffer(state)
     if (!advices.includes(advice)) throw new TypeError(`advice is ${advice}; it can be ${advices.join(', ')}`)
-    const { offset, length } = this.#range(options, 'advise')
+    const { offset, length } = rangeOf(this.#state, options, 'advise')
     if (advice === 'willneed' || advice === 'dontneed') {
       const { pageSizeBytes, readahead } = this.#machine
       const first = Math.floor(offset / pageSizeBytes)
@@ -284,7 +284,7 @@ export class PagedBuffer implements AsyncDisposable {
   async free(): Promise<void> {
     const state = this.#state
     if (state.closing) throw closedBuffer(state)
-    this.#assertNotPinned()
+    assertNotPinned(this.#state)
     await this.#machine.freeBuffer(state)
   }
 
@@ -311,18 +311,5 @@ export class PagedBuffer implements AsyncDisposable {
     } finally {
       if (--state.operations === 0) state.idle?.resolve()
     }
-  }
-
-  #assertNotPinned(): void {
-    const { userPins, label } = this.#state
-    if (userPins === 0) return
-    throw new SpillwayError('EBUSY', `buffer ${label} has ${userPins} pins`, { buffer: label })
-  }
-
-  #range(options: RangeOptions, caller: string, more: string[] = []): { offset: number; length: number } {
-    assertKnownOptions(options, ['offset', 'length', 'signal', ...more], caller)
-    const { offset = 0, length = this.#state.sizeBytes - offset } = options
-    assertRange(this.#state, offset, length)
-    return { offset, length }
   }
 }

@@ -1,4 +1,6 @@
+import { assertKnownOptions } from '@spillway/core'
 import type { BufferState } from '../residency/buffer-state.ts'
+import type { RangeOptions } from './options.ts'
 
 /** Throws `TypeError` unless `bytes` is a Uint8Array; `name` says which argument it is. */
 export function assertBytes(bytes: Uint8Array, name: string): void {
@@ -28,4 +30,17 @@ export function assertRange({ sizeBytes, label }: BufferState, offsetBytes: numb
   throw new RangeError(
     `bytes ${offsetBytes} to ${offsetBytes + length} are outside of buffer ${label}, which has ${sizeBytes}`,
   )
+}
+
+/** The range that options name, the whole buffer by default; `RangeError` when it is not in the buffer. */
+export function rangeOf(
+  buffer: BufferState,
+  options: RangeOptions,
+  caller: string,
+  more: string[] = [],
+): { offset: number; length: number } {
+  assertKnownOptions(options, ['offset', 'length', 'signal', ...more], caller)
+  const { offset = 0, length = buffer.sizeBytes - offset } = options
+  assertRange(buffer, offset, length)
+  return { offset, length }
 }
