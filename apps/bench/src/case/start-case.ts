@@ -21,7 +21,7 @@ export interface CaseStart {
  * The young generation of V8 grows to 32 MiB and more whenever it likes, which would blur a memory limit of that order:
  * a process that watches its memory bounds it.
  */
-const caseFlags = ['--expose-gc', '--max-semi-space-size=4']
+const caseFlags = ['--expose-gc', '--max-semi-space-size=2']
 
 /** Runs one case in a process of its own and watches it. Resolves to what came of it; rejects only when aborted. */
 export async function startCase(start: CaseStart): Promise<CaseResult | FailedCase> {
