@@ -53,6 +53,11 @@ describe('soak', () => {
     memory[5] ^= 1
     memory[5000] ^= 1
     expect(expected.countWrong(4096, memory)).toBe(2)
+    // What was given up is zeros from then on, and nothing else counts as given up.
+    expected.forgetZeros(1, new Uint8Array(4096))
+    expected.forgetZeros(2, new Uint8Array(4096).fill(1))
+    expect([...expected.versions]).toEqual([0, 0, 1, 0])
+    expected.versions[1] = 1
     // In another place, in another version, in another buffer: almost all bytes differ.
     const page = memory.slice(4096 + 1000)
     expect(expected.countWrong(1000, page)).toBeGreaterThan(2900)
@@ -63,7 +68,7 @@ describe('soak', () => {
   it('draws every operation, and fits a line through samples', () => {
     const random = new Random(1)
     const drawn = new Set(Array.from({ length: 2000 }, () => drawOperation(random)))
-    expect(drawn.size).toBe(9)
+    expect(drawn.size).toBe(11)
     expect(
       slopeOf([
         [0, 5],

@@ -29,6 +29,14 @@ export class ExpectedPages {
     }
   }
 
+  /** Pages that read as zeros were given up, where that may be: they must be zeros from now on. */
+  forgetZeros(firstPage: number, memory: Uint8Array): void {
+    for (let page = 0; page < memory.byteLength / pageSizeBytes; page++) {
+      const found = memory.subarray(page * pageSizeBytes, (page + 1) * pageSizeBytes)
+      if (Buffer.compare(found, zeros) === 0) this.versions[firstPage + page] = 0
+    }
+  }
+
   /** The content of all pages was given up. */
   clear(): void {
     this.versions.fill(0)
@@ -69,3 +77,4 @@ export class ExpectedPages {
 }
 
 const scratch = new Uint8Array(pageSizeBytes)
+const zeros = new Uint8Array(pageSizeBytes)

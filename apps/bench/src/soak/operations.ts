@@ -1,5 +1,5 @@
 import { isSpillwayError } from '@spillway/core'
-import type { Advice, PagedBuffer } from '@spillway/pool'
+import type { Advice, PagedBuffer, Pool } from '@spillway/pool'
 import type { Random } from '../random.ts'
 import { type ExpectedPages, pageSizeBytes } from './expected.ts'
 
@@ -33,6 +33,8 @@ const faultCodes: ReadonlySet<string> = new Set([
 ])
 const mostAttempts = 2000
 const longestPages = 64
+/** How long a buffer is left to be purged, at most: long enough for others to want its memory. */
+const longestPurgeableMs = 20
 const advices: readonly Advice[] = ['normal', 'random', 'sequential', 'willneed', 'dontneed']
 
 /** How often each operation is drawn. */
@@ -45,6 +47,8 @@ const weights = {
   overlap: 6,
   advise: 5,
   purge: 2,
+  purgeable: 2,
+  setLimit: 1,
   replace: 1,
 } as const
 export type SoakOperation = keyof typeof weights
@@ -61,11 +65,15 @@ export function drawOperation(random: Random): SoakOperation {
 
 /** Does what may be done to a buffer again and again, and compares what comes back with what must be there. */
 export class SoakOperations {
+  readonly #pool: Pool
+  readonly #limitBytes: number
   readonly #random: Random
   readonly #tally: SoakTally
   readonly #scratch = new Uint8Array((longestPages + 1) * pageSizeBytes)
 
-  constructor(random: Random, tally: SoakTally) {
+  constructor(pool: Pool, random: Random, tally: SoakTally) {
+    this.#pool = pool
+    this.#limitBytes = pool.limitBytes
     this.#random = random
     this.#tally = tally
   }
@@ -76,14 +84,8 @@ export class SoakOperations {
     switch (operation) {
       case 'read':
         return this.read(target)
-      case 'write': {
-        const [first, count] = this.#range(expected)
-        const memory = this.#scratch.subarray(0, count * pageSizeBytes)
-        expected.rewrite(first, memory)
-        this.#tally.writtenBytes += memory.byteLength
-        // A call that failed has written a part: the same bytes again make it whole.
-        return void (await this.#again(() => buffer.write(first * pageSizeBytes, memory)))
-      }
+      case 'write':
+        return this.#write(target)
       case 'pin':
         return this.#pin(target)
       case 'backup':
@@ -112,6 +114,41 @@ export class SoakOperations {
       case 'purge':
         await this.#again(() => buffer.purge())
         expected.clear()
+        return
+      case 'purgeable':
+        return this.#leaveToBePurged(target)
+      case 'setLimit': {
+        // Between half of the limit that it began with and all of it, while the others go on.
+        const sunkBy = random.below(Math.floor(this.#limitBytes / 2 / pageSizeBytes)) * pageSizeBytes
+        await this.#again(() => this.#pool.setLimit(this.#limitBytes - sunkBy))
+      }
+    }
+  }
+
+  async #write({ buffer, expected }: SoakBuffer): Promise<void> {
+    const [first, count] = this.#range(expected)
+    const memory = this.#scratch.subarray(0, count * pageSizeBytes)
+    expected.rewrite(first, memory)
+    this.#tally.writtenBytes += memory.byteLength
+    // A call that failed has written a part: the same bytes again make it whole.
+    await this.#again(() => buffer.write(first * pageSizeBytes, memory))
+  }
+
+  /** Lets reclaim take the content for a while, writing some of it meanwhile; then each page is whole or gone. */
+  async #leaveToBePurged(target: SoakBuffer): Promise<void> {
+    const { buffer, expected } = target
+    const random = this.#random
+    buffer.advise('purgeable')
+    if (random.below(2) === 0) await this.#write(target)
+    await new Promise((resolve) => setTimeout(resolve, random.below(longestPurgeableMs)))
+    buffer.advise('normal')
+    for (let page = 0; page < expected.pageCount; page += longestPages) {
+      const count = Math.min(longestPages, expected.pageCount - page)
+      const into = this.#scratch.subarray(0, count * pageSizeBytes)
+      const done = await this.#again(() => buffer.read(page * pageSizeBytes, into))
+      if (!done) return
+      expected.forgetZeros(page, into)
+      this.#check(expected, page * pageSizeBytes, into, buffer)
     }
   }
 

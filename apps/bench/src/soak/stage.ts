@@ -71,7 +71,7 @@ async function runWorker(
   const { tally, seed, durationMs, signal } = options
   const endMs = performance.now() + durationMs
   const random = new Random(seed * workers + index)
-  const operations = new SoakOperations(random, tally)
+  const operations = new SoakOperations(pool, random, tally)
   const all = buffersOf.get(pool) ?? []
   buffersOf.set(pool, all)
   const targets: SoakBuffer[] = []
@@ -105,7 +105,7 @@ async function openBuffer(pool: Pool, pages: number, random: Random): Promise<So
 
 /** Everything is read once more, without faults; then everything is freed, and nothing may be left anywhere. */
 async function readAndFree(pool: Pool, inner: Backup, { tally, seed }: StageOptions): Promise<void> {
-  const operations = new SoakOperations(new Random(seed), tally)
+  const operations = new SoakOperations(pool, new Random(seed), tally)
   for (const target of buffersOf.get(pool) ?? []) {
     await operations.readAll(target)
     await target.buffer.free()
