@@ -2,6 +2,7 @@
 import { Command, CommanderError } from 'commander'
 import { backendNames } from './backends.ts'
 import { compareCommand } from './compare-command.ts'
+import { type LargeArguments, largeCommand } from './large-command.ts'
 import { runCommand } from './run-command.ts'
 import { parseRunOptions, quickDefaults, type RunArguments } from './run-options.ts'
 import { type ScaleArguments, scaleCommand } from './scale-command.ts'
@@ -112,6 +113,23 @@ function buildProgram(): Command {
     .option('--no-json', 'no JSON')
     .action(async (given: SoakArguments) => {
       process.exitCode = await soakCommand(given, stop.signal)
+    })
+
+  program
+    .command('large')
+    .description(
+      'write, read at random and verify one buffer many times larger than the limit, and watch memory',
+    )
+    .option('--size <size>', 'how large the buffer is', '10GiB')
+    .option('--limit <size>', 'memory limit of the pool', '256MiB')
+    .option('--headroom <size>', 'how much more than the limit may become resident', '32MiB')
+    .option('--backend <name>', 'file or shmem, or a variant', 'file')
+    .option('--seed <number>', 'of the content and the ranges', '1')
+    .option('--directory <path>', 'where the file backend works')
+    .option('--json <file>', 'result as JSON', 'bench-results/large.json')
+    .option('--no-json', 'no JSON')
+    .action(async (given: LargeArguments) => {
+      process.exitCode = await largeCommand(given, stop.signal)
     })
 
   program
