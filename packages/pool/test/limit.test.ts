@@ -286,7 +286,8 @@ describe('reclaim', () => {
     const refused = { code: 'ENOMEM', cause: { code: 'EAGAIN' } }
     const options = { retryMayFail: true }
     await expect(other.write(0, pattern(page), options)).rejects.toMatchObject(refused)
-    expect(asked).toEqual([true])
+    // Once, or again where the processor was away for longer than the back-off.
+    expect(new Set(asked)).toEqual(new Set([true]))
     await expect(other.pin({ write: true, ...options })).rejects.toMatchObject(refused)
     const patient = other.write(0, pattern(8 * page, 5))
     await expect(stored.read(0, new Uint8Array(page), options)).rejects.toMatchObject(refused)

@@ -44,9 +44,10 @@ export class CallProgress {
     this.#onProgress = onProgress
   }
 
+  /** Counts pages that were done. What left again meanwhile and was done twice never takes it past the whole. */
   add(pages: number): void {
-    this.pages += pages
-    if (pages === 0) return
+    if (pages <= 0) return
+    this.pages = Math.min(this.pages + pages, this.#buffer.table.pageCount)
     try {
       this.#onProgress?.({ pages: this.pages, totalPages: this.#buffer.table.pageCount })
     } catch (failure) {

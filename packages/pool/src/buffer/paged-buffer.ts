@@ -208,7 +208,8 @@ export class PagedBuffer implements AsyncDisposable {
 
   /**
    * Brings all stored pages into memory. Resolves to the pages that came, and to what stopped it; the next call goes on,
-   * and copies no page in twice (T43). Content that was purged is reported once, as `ENOENT`.
+   * and copies no page in twice (T43). Without an error all of the buffer was in memory at one moment; only a pin keeps
+   * it there. Content that was purged is reported once, as `ENOENT`.
    *
    * Rejects with `ENOMEM` when the buffer is larger than the limit.
    */

@@ -9,7 +9,17 @@ import type { Access } from './access.ts'
 import { CallProgress, type RestoreOptions, type TransferResult } from './call-progress.ts'
 import { closedBuffer } from './closed.ts'
 
-/** Restores of whole buffers, window by window; each window is held only while it is filled (T40–T47). */
+/**
+ * Restores of whole buffers (T40–T47).
+ *
+ *   window by window, each held only while it is filled ─▶ nothing is missing: done
+ *                                                       └─▶ others evicted some of it meanwhile:
+ *                                                           one claim for all that is missing, all of it held ─▶ done
+ *
+ * The first pass holds no more than a window, so others get memory between its claims, and two restores never wait for
+ * each other. The claim that may follow waits in the queue like a pin of the whole buffer, and holds nothing before it is
+ * the first there: it can neither be overtaken for ever nor wait for a claim behind it.
+ */
 export class Restores {
   readonly #residents: Residents
   readonly #holder: Holder
@@ -57,12 +67,35 @@ export class Restores {
         run.add(before)
       } catch (failure) {
         failed = asError(failure)
-        run.add(Math.max(0, before - this.#missingPages(buffer, first, end)))
+        run.add(before - this.#missingPages(buffer, first, end))
       }
       page = end
     }
+    failed ??= await this.#bringBack(buffer, run, options)
     const error = failed ?? run.error
     return error === undefined ? { pages: run.pages } : { pages: run.pages, error }
+  }
+
+  /** What is missing after all windows were filled had been there: now all of the buffer is held at one moment. */
+  async #bringBack(
+    buffer: BufferState,
+    run: CallProgress,
+    options: RestoreOptions,
+  ): Promise<Error | undefined> {
+    const { pageCount } = buffer.table
+    const first = await this.#firstMissing(buffer, 0)
+    if (first >= pageCount) return undefined
+    if (buffer.closing) throw closedBuffer(buffer)
+    const missing = this.#missingPages(buffer, first, pageCount)
+    let failed: Error | undefined
+    try {
+      const held = { ...options, write: false, storedOnly: true }
+      this.#holder.letGo(buffer, await this.#holder.hold(buffer, 0, pageCount, held))
+    } catch (failure) {
+      failed = asError(failure)
+    }
+    run.add(missing - (failed === undefined ? 0 : this.#missingPages(buffer, first, pageCount)))
+    return failed
   }
 
   /** The first page from `page` on that is stored, or whose chunk was only filled in part. */

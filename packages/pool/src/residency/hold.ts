@@ -4,7 +4,7 @@ import { busy, dirty, filling, notReady, partial, writeback, zeroed } from '../t
 import type { BufferState } from './buffer-state.ts'
 import type { Fill } from './fill.ts'
 import { installMissing } from './installation.ts'
-import { alignedStart, naturalOrder } from './placement.ts'
+import { alignedStart, emptyPages, naturalOrder } from './placement.ts'
 import type { Residents } from './residents.ts'
 import { settledOrAborted } from './waiting.ts'
 
@@ -13,6 +13,8 @@ export interface HoldOptions extends TransferOptions {
   readonly write: boolean
   /** Nobody wants the pages yet: having them is no use of them. */
   readonly ahead?: boolean | undefined
+  /** Leave out what is neither resident nor stored: it is zeros, and takes no memory for being held. */
+  readonly storedOnly?: boolean | undefined
   /**
    * Pages from here to there will be overwritten whole: chunks that lie inside and are not resident come back `filling`
    * and with any content, and the holder must call `overwritten` for each once its bytes are in.
@@ -75,7 +77,7 @@ export class Holder {
     try {
       for (;;) {
         if (options.signal?.aborted) throw abortError(options.signal, { buffer: buffer.label })
-        if (this.#collect(buffer, first, end, held) > 0)
+        if (this.#collect(buffer, first, end, held, options) > 0)
           await this.#bringIn(buffer, first, end, held, options)
         const error = await this.#fillHeld(buffer, held, options)
         if (error !== undefined) throw error
@@ -108,19 +110,19 @@ export class Holder {
     const missing = this.#collect(buffer, first, end, held)
     const { limit } = this.#residents
     if (!limit.tryClaim(missing) && !(limit.waiters === 0 && room(missing) && limit.tryClaim(missing))) {
-      this.#release(buffer, held)
+      this.release(buffer, held)
       return undefined
     }
-    this.#release(buffer, held)
+    this.release(buffer, held)
     this.running++
     try {
-      this.#install(buffer, first, end, held, missing, true)
+      this.#install(buffer, first, end, held, missing, { retryMayFail: true })
     } catch {
       this.letGo(buffer, held)
       return undefined
     }
     if (marked) this.#markAhead(held)
-    this.#release(buffer, held)
+    this.release(buffer, held)
     return this.hold(buffer, first, end, { write: false, retryMayFail: true, ahead: true }).finally(() =>
       this.endRun(),
     )
@@ -133,7 +135,7 @@ export class Holder {
 
   /** Ends what `hold` or `tryHold` began. */
   letGo(buffer: BufferState, held: number[]): void {
-    this.#release(buffer, held)
+    this.release(buffer, held)
     this.endRun()
   }
 
@@ -144,10 +146,6 @@ export class Holder {
 
   /** Releases chunks that the application held. */
   release(buffer: BufferState, held: number[]): void {
-    this.#release(buffer, held)
-  }
-
-  #release(buffer: BufferState, held: number[]): void {
     if (held.length === 0) return
     for (let index = 0; index < held.length; index++) this.#residents.unpin(held[index]!, buffer)
     held.length = 0
@@ -172,10 +170,16 @@ export class Holder {
   }
 
   /** Pins what is resident in the range and says how many pages are missing around the rest. */
-  #collect(buffer: BufferState, first: number, end: number, held: number[]): number {
+  #collect(
+    buffer: BufferState,
+    first: number,
+    end: number,
+    held: number[],
+    { storedOnly }: { readonly storedOnly?: boolean | undefined } = {},
+  ): number {
     const { chunks } = this.#residents
     const { table } = buffer
-    this.#release(buffer, held)
+    this.release(buffer, held)
     let missing = 0
     for (let page = first; page < end; ) {
       const chunk = table.chunkAt(page)
@@ -183,6 +187,11 @@ export class Holder {
         this.#residents.pin(chunk)
         held.push(chunk)
         page = chunks.firstPage[chunk]! + (1 << chunks.order[chunk]!)
+        continue
+      }
+      const empty = storedOnly === true ? emptyPages(table, page, end) : 0
+      if (empty > 0) {
+        page += empty
         continue
       }
       const order = naturalOrder(buffer, page, first, end)
@@ -198,14 +207,14 @@ export class Holder {
     first: number,
     end: number,
     held: number[],
-    options: TransferOptions,
+    options: HoldOptions,
   ): Promise<void> {
     const { limit, counters } = this.#residents
-    let missing = this.#collect(buffer, first, end, held)
+    let missing = this.#collect(buffer, first, end, held, options)
     if (!limit.tryClaim(missing)) {
       this.#fitting(buffer, held, missing)
       // Who waits holds nothing until it is the first of the queue.
-      this.#release(buffer, held)
+      this.release(buffer, held)
       counters.waits++
       if (trace.wait.hasSubscribers) {
         trace.wait.publish({ pool: this.#residents.poolName, buffer: buffer.label, pages: missing })
@@ -218,13 +227,13 @@ export class Holder {
         this.running++
       }
       try {
-        const need = () => this.#fitting(buffer, held, this.#collect(buffer, first, end, held))
+        const need = () => this.#fitting(buffer, held, this.#collect(buffer, first, end, held, options))
         missing = await limit.claim(missing, need, options.signal, buffer, served, options.retryMayFail)
       } finally {
         if (!isServed) this.running++
       }
     }
-    this.#install(buffer, first, end, held, missing, options.retryMayFail === true)
+    this.#install(buffer, first, end, held, missing, options)
   }
 
   /** Throws `ENOMEM` when a range could not be resident even if nothing else were. */
@@ -246,11 +255,11 @@ export class Holder {
     end: number,
     held: number[],
     charged: number,
-    retryMayFail: boolean,
+    options: Pick<HoldOptions, 'retryMayFail' | 'storedOnly'>,
   ): void {
     // Others may have brought in some of it since the charge, never taken away: all that was resident is held.
-    this.#collect(buffer, first, end, held)
-    installMissing(this.#residents, buffer, first, end, held, charged, retryMayFail)
+    this.#collect(buffer, first, end, held, options)
+    installMissing(this.#residents, buffer, first, end, held, charged, options)
   }
 
   /** Fills what is held, not ready, and not being filled by another. */

@@ -1,8 +1,16 @@
 import { SpillwayError } from '@spillway/core'
 import type { BufferState } from './buffer-state.ts'
 import { CachingConversion } from './caching-conversion.ts'
-import { naturalOrder } from './placement.ts'
+import { emptyPages, naturalOrder } from './placement.ts'
 import type { Residents } from './residents.ts'
+
+/** How chunks are made. */
+interface InstallOptions {
+  /** Rather none than that the provider tries hard (T45). */
+  readonly retryMayFail?: boolean | undefined
+  /** None for pages that are not stored either. */
+  readonly storedOnly?: boolean | undefined
+}
 
 /**
  * Makes chunks for the pages of a range that are missing, from pages that are charged already, and adds them to what is
@@ -15,7 +23,7 @@ export function installMissing(
   end: number,
   held: number[],
   charged: number,
-  retryMayFail: boolean,
+  { retryMayFail = false, storedOnly = false }: InstallOptions = {},
 ): void {
   const { chunks, limit, pages } = residents
   const conversion = buffer.caching === 0 ? undefined : new CachingConversion(residents, buffer)
@@ -26,6 +34,11 @@ export function installMissing(
     for (let page = first; page < end && left > 0; ) {
       let chunk = buffer.table.chunkAt(page)
       if (chunk === 0) {
+        const empty = storedOnly ? emptyPages(buffer.table, page, end) : 0
+        if (empty > 0) {
+          page += empty
+          continue
+        }
         // A neighbour that left since the charge leaves room for a larger chunk than was charged.
         const most = 31 - Math.clz32(left)
         chunk = residents.install(buffer, page, Math.min(most, naturalOrder(buffer, page, first, end)))

@@ -1,3 +1,4 @@
+import type { PageTable } from '../table/page-table.ts'
 import type { BufferState } from './buffer-state.ts'
 
 /**
@@ -30,4 +31,10 @@ function hasResident(buffer: BufferState, from: number, to: number): boolean {
     if (table.found === 'chunk') return true
   }
   return false
+}
+
+/** How many pages from `page` on, in its block and before `end`, are neither resident nor stored. */
+export function emptyPages(table: PageTable, page: number, end: number): number {
+  table.look(page, end)
+  return table.found === 'empty' ? table.foundPages : 0
 }

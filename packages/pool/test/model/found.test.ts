@@ -52,7 +52,7 @@ describe('histories that failed once', () => {
     residents.buffers.set(1, buffer)
     // One page was charged while the other page of its pair was resident; now both could be had as one chunk.
     limit.tryClaim(1)
-    installMissing(residents, buffer, 0, 1, [], 1, false)
+    installMissing(residents, buffer, 0, 1, [], 1)
     expect([limit.chargedPages, pages.inUsePages]).toEqual([1, 1])
   })
 
