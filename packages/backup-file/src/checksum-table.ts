@@ -14,19 +14,43 @@ export class ChecksumTable {
   readonly #salt = randomBytes(4).readUInt32LE()
   readonly #blocks: (Uint32Array | undefined)[] = []
 
-  record(handle: number, slot: number, page: Uint8Array): void {
+  /** Notes the sums of `count` adjacent pages, the first of them in `slot` under `handle`. */
+  record(handle: number, slot: number, pages: Uint8Array, pageSizeBytes: number, count: number): void {
+    for (let page = 0; page < count; page++) {
+      const block = this.#blockFor(slot + page)
+      block[(slot + page) % blockSlots] = this.#keyedSum(handle, pages, page, pageSizeBytes)
+    }
+  }
+
+  /** The first of adjacent pages, from page `first` of them on, that does not match; their number when all do. */
+  firstMismatch(
+    handle: number,
+    slot: number,
+    pages: Uint8Array,
+    pageSizeBytes: number,
+    first: number,
+  ): number {
+    const count = pages.byteLength / pageSizeBytes
+    for (let page = first; page < count; page++) {
+      const block = this.#blocks[Math.floor((slot + page) / blockSlots)]
+      const expected = block?.[(slot + page) % blockSlots]
+      if (expected !== this.#keyedSum(handle, pages, page, pageSizeBytes)) return page
+    }
+    return count
+  }
+
+  #keyedSum(firstHandle: number, pages: Uint8Array, page: number, pageSizeBytes: number): number {
+    return (pageSum(pages, page * pageSizeBytes, pageSizeBytes) ^ this.#key(firstHandle + page)) >>> 0
+  }
+
+  #blockFor(slot: number): Uint32Array {
     const number = Math.floor(slot / blockSlots)
     let block = this.#blocks[number]
     if (block === undefined) {
       block = new Uint32Array(blockSlots)
       this.#blocks[number] = block
     }
-    block[slot % blockSlots] = (pageSum(page) ^ this.#key(handle)) >>> 0
-  }
-
-  matches(handle: number, slot: number, page: Uint8Array): boolean {
-    const block = this.#blocks[Math.floor(slot / blockSlots)]
-    return block !== undefined && block[slot % blockSlots] === (pageSum(page) ^ this.#key(handle)) >>> 0
+    return block
   }
 
   #key(handle: number): number {

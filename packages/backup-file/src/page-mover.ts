@@ -95,10 +95,7 @@ export class PageMover {
     const { checksums, pageSizeBytes, slotOf } = this.#parts
     if (checksums !== undefined) {
       await workSlices.enterLater(memory.byteLength)
-      const slot = slotOf(piece.handle)
-      for (let page = 0; page < piece.pageCount; page++) {
-        checksums.record(piece.handle + page, slot + page, pageOf(memory, page, pageSizeBytes))
-      }
+      checksums.record(piece.handle, slotOf(piece.handle), memory, pageSizeBytes, piece.pageCount)
     }
     const { bytes, failure } = await written
     if (failure === undefined) return { pages: piece.pageCount }
@@ -107,7 +104,7 @@ export class PageMover {
   }
 
   async #receive(piece: Piece, memory: Uint8Array, retryMayFail: boolean): Promise<Progress> {
-    const { engine, checksums, pageSizeBytes, slotOf, isLive } = this.#parts
+    const { engine, checksums, pageSizeBytes, isLive } = this.#parts
     const offset = this.#offsetOf(piece)
     let bytes = 0
     let failure: unknown
@@ -126,13 +123,7 @@ export class PageMover {
     if (checksums !== undefined && arrived > 0) {
       const turn = workSlices.enter(arrived * pageSizeBytes)
       if (turn !== undefined) await turn
-      const slot = slotOf(piece.handle)
-      for (let page = 0; page < arrived; page++) {
-        if (checksums.matches(piece.handle + page, slot + page, pageOf(memory, page, pageSizeBytes))) continue
-        if (await this.#readAgain(piece, memory, page, retryMayFail)) continue
-        good = page
-        break
-      }
+      good = await this.#firstBad(piece, memory, arrived, retryMayFail)
     }
     // A page that was dropped meanwhile may have been another's when it was read.
     if (!isLive(piece.handle, piece.pageCount)) {
@@ -159,6 +150,17 @@ export class PageMover {
     return { pages: piece.pageCount }
   }
 
+  /** The first of the pages that arrived which does not match its sum, not even when it is read again; their number if all do. */
+  async #firstBad(piece: Piece, memory: Uint8Array, arrived: number, retryMayFail: boolean): Promise<number> {
+    const { checksums, pageSizeBytes, slotOf } = this.#parts
+    const pages = arrived === piece.pageCount ? memory : memory.subarray(0, arrived * pageSizeBytes)
+    const slot = slotOf(piece.handle)
+    for (let from = 0; ; from++) {
+      from = checksums!.firstMismatch(piece.handle, slot, pages, pageSizeBytes, from)
+      if (from === arrived || !(await this.#readAgain(piece, memory, from, retryMayFail))) return from
+    }
+  }
+
   /** One more chance for a page that does not match: the fault may have been on the way. */
   async #readAgain(piece: Piece, memory: Uint8Array, page: number, retryMayFail: boolean): Promise<boolean> {
     this.rereadPages++
@@ -167,7 +169,10 @@ export class PageMover {
     const offset = this.#offsetOf(piece) + page * pageSizeBytes
     const { bytes } = await this.#moveAll('read', target, offset, retryMayFail)
     const handle = piece.handle + page
-    return bytes === pageSizeBytes && checksums!.matches(handle, slotOf(handle), target)
+    return (
+      bytes === pageSizeBytes &&
+      checksums!.firstMismatch(handle, slotOf(handle), target, pageSizeBytes, 0) === 1
+    )
   }
 
   /** Goes on after short transfers. Never rejects; reading stops at the end of the file. */

@@ -131,10 +131,18 @@ export function openPageSums(): Promise<void> {
   return opening
 }
 
-/** The sum of a page as a signed 32-bit number. A page has a multiple of 128 bytes, up to 2 MiB. */
-export function pageSum(page: Uint8Array): number {
-  memory.set(page)
-  return sum(page.byteLength)
+/** Copies a page of many without a view of it: a view for each page would be most of what a large transfer allocates. */
+const copyBytes: (this: Uint8Array, to: Uint8Array, toStart: number, start: number, end: number) => number =
+  Buffer.prototype.copy
+
+/**
+ * The sum of the page at `offsetBytes` as a signed 32-bit number. A page has a multiple of 128 bytes, up to 2 MiB. Throws
+ * `TypeError` when it is not there, as in memory that was detached.
+ */
+export function pageSum(pages: Uint8Array, offsetBytes: number, pageSizeBytes: number): number {
+  const copied = copyBytes.call(pages, memory, 0, offsetBytes, offsetBytes + pageSizeBytes)
+  if (copied !== pageSizeBytes) throw new TypeError('the memory of a page was detached or resized')
+  return sum(pageSizeBytes)
 }
 
 async function open(): Promise<void> {

@@ -1,8 +1,12 @@
 import fc from 'fast-check'
 import { beforeAll, describe, expect, it } from 'vitest'
-import { openPageSums, pageSum } from '../src/page-sum.ts'
+import { openPageSums, pageSum as pageSumAt } from '../src/page-sum.ts'
 
 const page = (pageBytes = 4096) => fc.uint8Array({ minLength: pageBytes, maxLength: pageBytes, size: 'max' })
+
+function pageSum(page: Uint8Array): number {
+  return pageSumAt(page, 0, page.byteLength)
+}
 
 /** The same in words of JavaScript. */
 function expectedSum(bytes: Uint8Array): number {
@@ -39,6 +43,30 @@ describe('sums of pages', () => {
     )
     const largest = Uint8Array.from({ length: 2 * 1024 * 1024 }, (_, index) => index * 7 + (index >> 8))
     expect(pageSum(largest)).toBe(expectedSum(largest))
+  })
+
+  it('are those of each page where many lie in one piece of memory, whatever kind it is of', () => {
+    const count = 7
+    for (const memory of [
+      new ArrayBuffer(8192 + count * 4096),
+      new ArrayBuffer(8192 + count * 4096, { maxByteLength: 2 ** 20 }),
+      new SharedArrayBuffer(8192 + count * 4096),
+    ]) {
+      const pages = new Uint8Array(memory, 4096, count * 4096)
+      for (let index = 0; index < pages.length; index++) pages[index] = index * 131 + (index >> 7) * 7
+      for (let page = 0; page < count; page++) {
+        const offsetBytes = page * 4096
+        const alone = expectedSum(pages.slice(offsetBytes, offsetBytes + 4096))
+        expect(pageSumAt(pages, offsetBytes, 4096)).toBe(alone)
+      }
+    }
+  })
+
+  it('are refused for memory that is gone', () => {
+    const pages = new Uint8Array(8192)
+    pages.buffer.transfer()
+    for (const offsetBytes of [0, 4096]) expect(() => pageSumAt(pages, offsetBytes, 4096)).toThrow()
+    expect(() => pageSumAt(new Uint8Array(8191), 4096, 4096)).toThrow(TypeError)
   })
 
   it('change with every single bit', () => {
