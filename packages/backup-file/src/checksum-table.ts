@@ -12,7 +12,7 @@ const blockSlots = 2 ** 16
  */
 export class ChecksumTable {
   readonly #salt = randomBytes(4).readUInt32LE()
-  readonly #blocks: (Uint32Array | undefined)[] = []
+  readonly #blocks: (Int32Array | undefined)[] = []
 
   /** Notes the sums of `count` adjacent pages, the first of them in `slot` under `handle`. */
   record(handle: number, slot: number, pages: Uint8Array, pageSizeBytes: number, count: number): void {
@@ -39,15 +39,16 @@ export class ChecksumTable {
     return count
   }
 
+  /** Signed, as is all that it is made of: V8 has an object for each number of 2^31 and more that leaves a function. */
   #keyedSum(firstHandle: number, pages: Uint8Array, page: number, pageSizeBytes: number): number {
-    return (pageSum(pages, page * pageSizeBytes, pageSizeBytes) ^ this.#key(firstHandle + page)) >>> 0
+    return pageSum(pages, page * pageSizeBytes, pageSizeBytes) ^ this.#key(firstHandle + page)
   }
 
-  #blockFor(slot: number): Uint32Array {
+  #blockFor(slot: number): Int32Array {
     const number = Math.floor(slot / blockSlots)
     let block = this.#blocks[number]
     if (block === undefined) {
-      block = new Uint32Array(blockSlots)
+      block = new Int32Array(blockSlots)
       this.#blocks[number] = block
     }
     return block
@@ -56,8 +57,7 @@ export class ChecksumTable {
   #key(handle: number): number {
     const high = Math.floor(handle / 2 ** 32)
     // For one `high` this maps each `low` to a number of its own.
-    let mixed = Math.imul((handle ^ this.#salt) >>> 0, 0x9e3779b1) ^ Math.imul(high + 1, 0x85ebca6b)
-    mixed ^= mixed >>> 15
-    return mixed >>> 0
+    const mixed = Math.imul((handle ^ this.#salt) >>> 0, 0x9e3779b1) ^ Math.imul(high + 1, 0x85ebca6b)
+    return mixed ^ (mixed >>> 15)
   }
 }
