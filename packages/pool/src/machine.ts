@@ -173,9 +173,9 @@ export class Machine {
     const { chunks } = this.residents
     for (let page = first; page < end; page += table.foundPages) {
       table.look(page, end)
-      if (table.found !== 'chunk' || chunks.pins[table.foundChunk]! > 0) continue
-      chunks.flags[table.foundChunk]! &= ~referenced
-      chunks.moveToCold(table.foundChunk, chunks.list[table.foundChunk]!)
+      if (table.found !== 'chunk' || chunks.isPinned(table.foundChunk)) continue
+      chunks.clearFlags(table.foundChunk, referenced)
+      chunks.moveToCold(table.foundChunk, chunks.listOf(table.foundChunk))
     }
   }
 
@@ -193,7 +193,7 @@ export class Machine {
     const end = offsetBytes + length
     for (const chunk of chunks) {
       const bytes = residents.bytes(chunk)
-      const base = residents.chunks.firstPage[chunk]! * pageSizeBytes
+      const base = residents.chunks.firstPageOf(chunk) * pageSizeBytes
       const from = Math.max(0, offsetBytes - base)
       const to = Math.min(bytes.byteLength, end - base)
       spans.push(from === 0 && to === bytes.byteLength ? bytes : bytes.subarray(from, to))
@@ -205,7 +205,7 @@ export class Machine {
   deviceAddresses(chunks: readonly number[], offsetBytes: number): number[] {
     const { residents, pageSizeBytes } = this
     return chunks.map((chunk) => {
-      const from = Math.max(0, offsetBytes - residents.chunks.firstPage[chunk]! * pageSizeBytes)
+      const from = Math.max(0, offsetBytes - residents.chunks.firstPageOf(chunk) * pageSizeBytes)
       return residents.mappings.addressOf(chunk) + from
     })
   }

@@ -202,7 +202,7 @@ describe('debug mode', () => {
     for (let page = 0; page < 21; page += 8) {
       const chunk = [...machine.residents.buffers.values()][0]!.table.chunkAt(page)
       const [state] = machine.residents.buffers.values()
-      while (chunks.pins[chunk]! > 0) machine.residents.unpin(chunk, state!)
+      while (chunks.isPinned(chunk)) machine.residents.unpin(chunk, state!)
     }
 
     async function leak(): Promise<void> {

@@ -121,8 +121,7 @@ export class Access {
         }
       } finally {
         for (; next < held.length; next++) {
-          if ((this.#residents.chunks.flags[held[next]!]! & filling) !== 0)
-            this.#holder.notOverwritten(held[next]!)
+          if (this.#residents.chunks.has(held[next]!, filling)) this.#holder.notOverwritten(held[next]!)
         }
         this.#holder.letGo(buffer, held)
       }
@@ -161,8 +160,8 @@ export class Access {
     const end = Math.ceil((offsetBytes + length) / this.#pageSizeBytes)
     for (let page = Math.floor(offsetBytes / this.#pageSizeBytes); page < end; ) {
       const chunk = buffer.table.chunkAt(page)
-      if (chunk === 0 || (chunks.flags[chunk]! & blocked) !== 0) return false
-      page = chunks.firstPage[chunk]! + (1 << chunks.order[chunk]!)
+      if (chunk === 0 || chunks.has(chunk, blocked)) return false
+      page = chunks.endPageOf(chunk)
     }
     return true
   }
@@ -178,8 +177,8 @@ export class Access {
     for (let done = 0; done < length; ) {
       const position = offsetBytes + done
       const chunk = buffer.table.chunkAt(Math.floor(position / this.#pageSizeBytes))
-      const start = position - chunks.firstPage[chunk]! * this.#pageSizeBytes
-      const part = Math.min(length - done, (this.#pageSizeBytes << chunks.order[chunk]!) - start)
+      const start = position - chunks.firstPageOf(chunk) * this.#pageSizeBytes
+      const part = Math.min(length - done, (this.#pageSizeBytes << chunks.orderOf(chunk)) - start)
       visit(chunk, start, done, part)
       done += part
     }
@@ -198,7 +197,7 @@ export class Access {
     end: number,
   ): Promise<number> {
     const bytes = this.#residents.bytes(chunk)
-    const base = this.#residents.chunks.firstPage[chunk]! * this.#pageSizeBytes - offsetBytes
+    const base = this.#residents.chunks.firstPageOf(chunk) * this.#pageSizeBytes - offsetBytes
     const stop = Math.min(end, base + bytes.byteLength)
     for (let done = from; done < stop; ) {
       const step = Math.min(sliceBytes, stop - done)
@@ -222,7 +221,7 @@ export class Access {
   ): Promise<number> {
     const { chunks } = this.#residents
     const bytes = this.#residents.bytes(chunk)
-    const base = chunks.firstPage[chunk]! * this.#pageSizeBytes - offsetBytes
+    const base = chunks.firstPageOf(chunk) * this.#pageSizeBytes - offsetBytes
     const stop = Math.min(total, base + bytes.byteLength)
     let done = begin
     while (done < stop) {
@@ -234,7 +233,7 @@ export class Access {
         if (turn !== undefined) await turn
       }
     }
-    if ((chunks.flags[chunk]! & filling) !== 0) {
+    if (chunks.has(chunk, filling)) {
       bytes.fill(0, stop - base)
       this.#holder.overwritten(buffer, chunk)
     }

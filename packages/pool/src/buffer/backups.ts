@@ -174,7 +174,7 @@ export class Backups {
       table.look(next, table.pageCount)
       const count = table.foundPages
       const chunk = table.found === 'chunk' ? table.foundChunk : 0
-      const flags = chunks.flags[chunk]!
+      const flags = chunks.flagsOf(chunk)
       const isOwn = own?.has(chunk) === true
       if (chunk !== 0 && !isOwn && (flags & busy) !== 0) {
         mustWait = pages > 0 || !mayWait
@@ -184,7 +184,7 @@ export class Backups {
       }
       if (chunk === 0 || isOwn) {
         // Empty, stored, or about to be: nothing to do.
-      } else if (chunks.pins[chunk]! > 0) {
+      } else if (chunks.isPinned(chunk)) {
         run.pinnedPage ??= next
       } else if ((flags & dirty) === 0) {
         if (evictClean) {
@@ -230,31 +230,27 @@ export class Backups {
     const { chunks } = this.#residents
     let pages = 0
     this.#residents.findPage(buffer, (chunk) => {
-      if ((chunks.flags[chunk]! & dirty) !== 0) pages += chunks.pageCount(chunk)
+      if (chunks.has(chunk, dirty)) pages += chunks.pageCount(chunk)
       return false
     })
     return pages
   }
 
   #hasDirty(buffer: BufferState): boolean {
-    return (
-      this.#residents.findPage(buffer, (chunk) => (this.#residents.chunks.flags[chunk]! & dirty) !== 0) !==
-      undefined
-    )
+    return this.#residents.findPage(buffer, (chunk) => this.#residents.chunks.has(chunk, dirty)) !== undefined
   }
 
   #firstUnstored(buffer: BufferState, own: ReadonlySet<number>): number | undefined {
     return this.#residents.findPage(
       buffer,
-      (chunk) => (this.#residents.chunks.flags[chunk]! & dirty) !== 0 && !own.has(chunk),
+      (chunk) => this.#residents.chunks.has(chunk, dirty) && !own.has(chunk),
     )
   }
 
   #firstPinned(buffer: BufferState): Error | undefined {
     const page = this.#residents.findPage(
       buffer,
-      (chunk) =>
-        this.#residents.chunks.pins[chunk]! > 0 && (this.#residents.chunks.flags[chunk]! & busy) === 0,
+      (chunk) => this.#residents.chunks.isPinned(chunk) && !this.#residents.chunks.has(chunk, busy),
     )
     return page === undefined ? undefined : pinnedError(buffer, page)
   }

@@ -52,11 +52,11 @@ export class Discards {
       const count = table.foundPages
       if (table.found === 'chunk') {
         const chunk = table.foundChunk
-        if ((chunks.flags[chunk]! & busy) !== 0) {
+        if (chunks.has(chunk, busy)) {
           await chunks.whenSettled(chunk)
           continue
         }
-        if (chunks.pins[chunk]! > 0) {
+        if (chunks.isPinned(chunk)) {
           // What holds it may be an operation, and that ends.
           if (buffer.userPins > 0 && waitedAt === page) throw pinnedError(buffer, page)
           waitedAt = page
@@ -65,7 +65,7 @@ export class Discards {
         }
         if (count === chunks.pageCount(chunk)) {
           this.#residents.discard(chunk, destination)
-        } else if ((chunks.flags[chunk]! & partial) !== 0) {
+        } else if (chunks.has(chunk, partial)) {
           this.#residents.evict(chunk, destination)
           continue
         } else {
@@ -93,8 +93,8 @@ export class Discards {
   ): Promise<void> {
     const residents = this.#residents
     const { chunks } = residents
-    const index = page - chunks.firstPage[chunk]!
-    if (chunks.kept[chunk] !== 0) this.#dropPart(buffer, chunk, index, count)
+    const index = page - chunks.firstPageOf(chunk)
+    if (chunks.keptOf(chunk) !== 0) this.#dropPart(buffer, chunk, index, count)
     // Held meanwhile: until its memory is zeros it must not leave, for its pages are not stored any more.
     residents.pin(chunk)
     try {
@@ -110,8 +110,8 @@ export class Discards {
       residents.unpin(chunk, buffer)
       residents.onUnpin()
     }
-    const held = chunks.pins[chunk]! > 0 || (chunks.flags[chunk]! & (busy | dirty)) !== 0
-    if (!held && chunks.kept[chunk] === 0) residents.discard(chunk, destination)
+    const held = chunks.isPinned(chunk) || chunks.has(chunk, busy | dirty)
+    if (!held && chunks.keptOf(chunk) === 0) residents.discard(chunk, destination)
   }
 
   /** Releases what is stored of some pages of a chunk that is not dirty. */
@@ -124,13 +124,13 @@ export class Discards {
     }
     if (handles.some((handle) => handle !== 0)) return
     chunks.keptPages.delete(chunk)
-    chunks.kept[chunk] = 0
+    chunks.setKept(chunk, 0)
   }
 }
 
 /** Throws `EBUSY` when a page is in memory that it may not leave (T34). */
 export function assertMayLeave(residents: Residents, buffer: BufferState): void {
-  const page = residents.findPage(buffer, (chunk) => (residents.chunks.flags[chunk]! & fixed) !== 0)
+  const page = residents.findPage(buffer, (chunk) => residents.chunks.has(chunk, fixed))
   if (page === undefined) return
   throw new SpillwayError('EBUSY', `the page provider of buffer ${buffer.label} does not let pages leave`, {
     buffer: buffer.label,

@@ -75,7 +75,7 @@ export class Readahead {
       table.look(page, end)
       if (table.found !== 'chunk') continue
       const chunk = table.foundChunk
-      if (chunks.firstPage[chunk]! + chunks.pageCount(chunk) <= end) this.#residents.leave(chunk)
+      if (chunks.endPageOf(chunk) <= end) this.#residents.leave(chunk)
     }
   }
 

@@ -130,7 +130,7 @@ export class Restores {
       table.look(page, end)
       if (!this.#isMissing(buffer)) continue
       missing += table.foundPages
-      if (table.found === 'chunk') missing -= this.#residents.chunks.restored[table.foundChunk]!
+      if (table.found === 'chunk') missing -= this.#residents.chunks.restoredOf(table.foundChunk)
     }
     return missing
   }
@@ -138,6 +138,6 @@ export class Restores {
   #isMissing(buffer: BufferState): boolean {
     const { table } = buffer
     if (table.found === 'handle') return true
-    return table.found === 'chunk' && (this.#residents.chunks.flags[table.foundChunk]! & partial) !== 0
+    return table.found === 'chunk' && this.#residents.chunks.has(table.foundChunk, partial)
   }
 }

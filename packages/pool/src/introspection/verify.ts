@@ -30,7 +30,7 @@ export function verify(machine: Machine): string[] {
   if (machine.holder.running === 0 && limit.waiters === 0)
     expect('charged pages', limit.chargedPages, pages.inUsePages)
   let aheadPages = 0
-  for (const chunk of seen) if ((chunks.flags[chunk]! & ahead) !== 0) aheadPages += chunks.pageCount(chunk)
+  for (const chunk of seen) if (chunks.has(chunk, ahead)) aheadPages += chunks.pageCount(chunk)
   expect('pages read ahead', chunks.aheadPages, aheadPages)
   verifyLists(machine, seen, problems, expect)
   return problems
@@ -69,25 +69,25 @@ function verifyBuffer(
       const where = `buffer ${label} page ${page} chunk ${chunk}`
       resident += count
       seen.add(chunk)
-      if (chunks.owner[chunk] !== buffer.id)
-        problems.push(`${where} belongs to buffer ${chunks.owner[chunk]}`)
-      if (chunks.firstPage[chunk] !== page)
-        problems.push(`${where} begins at page ${chunks.firstPage[chunk]}`)
+      if (chunks.ownerOf(chunk) !== buffer.id)
+        problems.push(`${where} belongs to buffer ${chunks.ownerOf(chunk)}`)
+      if (chunks.firstPageOf(chunk) !== page)
+        problems.push(`${where} begins at page ${chunks.firstPageOf(chunk)}`)
       expect(`${where}: pages`, count, chunks.pageCount(chunk))
-      const flags = chunks.flags[chunk]!
+      const flags = chunks.flagsOf(chunk)
       sums.inUse += count
-      if (chunks.pins[chunk]! > 0) sums.pinned += count
+      if (chunks.isPinned(chunk)) sums.pinned += count
       if ((flags & dirty) !== 0) sums.dirty += count
-      if ((flags & dirty) !== 0 && chunks.kept[chunk] !== 0)
+      if ((flags & dirty) !== 0 && chunks.keptOf(chunk) !== 0)
         problems.push(`${where} is dirty and keeps handles`)
       if ((flags & busy) === busy) problems.push(`${where} is on its way in and out`)
       if ((flags & notReady) === notReady) problems.push(`${where} is filling and partial`)
-      if (chunks.kept[chunk] === scattered && !chunks.keptPages.has(chunk))
+      if (chunks.keptOf(chunk) === scattered && !chunks.keptPages.has(chunk))
         problems.push(`${where} lost its handles`)
       for (let index = 0; index < count; index++) {
         const handle = chunks.keptHandle(chunk, index)
         if (handle !== 0) addHandle(handle, page + index)
-        const frame = chunks.frame[chunk]! + index
+        const frame = chunks.frameOf(chunk) + index
         if (frames.has(frame)) problems.push(`${where}: frame ${frame} is used twice`)
         frames.add(frame)
       }
@@ -103,13 +103,13 @@ function verifyLists(machine: Machine, seen: ReadonlySet<number>, problems: stri
   const listed = new Set<number>()
   for (let list = 0; list < 4; list++) {
     let pages = 0
-    for (let chunk = chunks.next[list]!; chunk !== list; chunk = chunks.next[chunk]!) {
+    for (let chunk = chunks.nextOf(list); chunk !== list; chunk = chunks.nextOf(chunk)) {
       if (listed.has(chunk)) problems.push(`chunk ${chunk} is on two lists`)
       listed.add(chunk)
       if (!seen.has(chunk)) problems.push(`chunk ${chunk} is on list ${list} and in no buffer`)
-      if (chunks.list[chunk] !== list)
-        problems.push(`chunk ${chunk} is on list ${list}, says ${chunks.list[chunk]}`)
-      if (chunks.pins[chunk]! > 0 && list !== unevictable)
+      if (chunks.listOf(chunk) !== list)
+        problems.push(`chunk ${chunk} is on list ${list}, says ${chunks.listOf(chunk)}`)
+      if (chunks.isPinned(chunk) && list !== unevictable)
         problems.push(`chunk ${chunk} is pinned and on list ${list}`)
       pages += chunks.pageCount(chunk)
     }

@@ -31,8 +31,8 @@ export class CachingConversion {
     if (this.#pending.length === 0) return
     const { chunks, pages } = this.#residents
     const { slabs } = pages
-    const runs = this.#pending.map((chunk) => slabs.run(chunks.frame[chunk]!, chunks.pageCount(chunk)))
-    slabs.providerOf(chunks.frame[this.#pending[0]!]!).setCaching!(runs, cachings[this.#buffer.caching]!)
+    const runs = this.#pending.map((chunk) => slabs.run(chunks.frameOf(chunk), chunks.pageCount(chunk)))
+    slabs.providerOf(chunks.frameOf(this.#pending[0]!)).setCaching!(runs, cachings[this.#buffer.caching]!)
     for (const chunk of this.#pending) this.#converted.add(chunk)
     this.#pending = []
   }

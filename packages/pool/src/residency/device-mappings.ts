@@ -27,11 +27,11 @@ export class DeviceMappings {
   map(buffer: BufferState, chunk: number): void {
     if (this.#addresses.has(chunk)) return
     const { slabs } = this.#pages
-    const frame = this.#chunks.frame[chunk]!
+    const frame = this.#chunks.frameOf(chunk)
     try {
       this.#addresses.set(
         chunk,
-        slabs.providerOf(frame).map!(slabs.run(frame, 1 << this.#chunks.order[chunk]!)),
+        slabs.providerOf(frame).map!(slabs.run(frame, this.#chunks.pageCount(chunk))),
       )
     } catch (failure) {
       throw new SpillwayError(
@@ -39,7 +39,7 @@ export class DeviceMappings {
         `memory of buffer ${buffer.label} could not be mapped for the device`,
         {
           buffer: buffer.label,
-          page: this.#chunks.firstPage[chunk]!,
+          page: this.#chunks.firstPageOf(chunk),
           cause: failure,
         },
       )
@@ -52,7 +52,7 @@ export class DeviceMappings {
     if (address === undefined) return
     this.#addresses.delete(chunk)
     const { slabs } = this.#pages
-    const frame = this.#chunks.frame[chunk]!
-    slabs.providerOf(frame).unmap!(slabs.run(frame, 1 << this.#chunks.order[chunk]!), address)
+    const frame = this.#chunks.frameOf(chunk)
+    slabs.providerOf(frame).unmap!(slabs.run(frame, this.#chunks.pageCount(chunk)), address)
   }
 }

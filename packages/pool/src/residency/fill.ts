@@ -33,7 +33,10 @@ export class Fill {
     options: TransferOptions,
   ): Promise<Error | undefined> {
     const { chunks: table } = this.#residents
-    for (const chunk of chunks) table.flags[chunk] = (table.flags[chunk]! & ~partial) | filling
+    for (const chunk of chunks) {
+      table.clearFlags(chunk, partial)
+      table.setFlags(chunk, filling)
+    }
     const calls = this.#plan(buffer, chunks)
     const zeroing = this.#clearEmptyPages(chunks)
     let error: Error | undefined
@@ -49,10 +52,10 @@ export class Fill {
   /** What is still filling when all calls are settled was not begun, or was stopped. */
   #settle(chunk: number): void {
     const { chunks } = this.#residents
-    if ((chunks.flags[chunk]! & filling) !== 0) {
-      const needsStored = chunks.kept[chunk] !== 0
-      chunks.flags[chunk]! &= ~filling
-      if (needsStored) chunks.flags[chunk]! |= partial
+    if (chunks.has(chunk, filling)) {
+      const needsStored = chunks.keptOf(chunk) !== 0
+      chunks.clearFlags(chunk, filling)
+      if (needsStored) chunks.setFlags(chunk, partial)
     }
     chunks.wake(chunk)
   }
@@ -63,7 +66,7 @@ export class Fill {
     const calls: Call[] = []
     let call: Call | undefined
     for (const chunk of chunks) {
-      if (table.kept[chunk] === 0) continue
+      if (table.keptOf(chunk) === 0) continue
       if (call === undefined || call.pages + table.pageCount(chunk) > batchPages) {
         call = { chunks: [], storedPages: [], handles: [], spans: [], pages: 0 }
         calls.push(call)
@@ -76,9 +79,9 @@ export class Fill {
   #add(call: Call, chunk: number): void {
     const { chunks, pages } = this.#residents
     const count = chunks.pageCount(chunk)
-    const frame = chunks.frame[chunk]!
-    const kept = chunks.kept[chunk]!
-    const from = chunks.restored[chunk]!
+    const frame = chunks.frameOf(chunk)
+    const kept = chunks.keptOf(chunk)
+    const from = chunks.restoredOf(chunk)
     let stored = 0
     if (kept !== scattered) {
       addHandles(call.handles, kept + from, count - from)
@@ -104,7 +107,7 @@ export class Fill {
   /** Zeros for the pages that are stored nowhere, unless the memory is known to be zeros. */
   #clearEmptyPages(chunks: readonly number[]): Promise<void> | undefined {
     const { chunks: table } = this.#residents
-    const unclean = chunks.filter((chunk) => (table.flags[chunk]! & zeroed) === 0 && table.kept[chunk]! <= 0)
+    const unclean = chunks.filter((chunk) => !table.has(chunk, zeroed) && table.keptOf(chunk) <= 0)
     if (unclean.length === 0) return undefined
     return this.#clear(unclean)
   }
@@ -113,14 +116,14 @@ export class Fill {
     const { chunks: table, pages } = this.#residents
     for (const chunk of chunks) {
       const count = table.pageCount(chunk)
-      const frame = table.frame[chunk]!
-      if (table.kept[chunk] === 0) {
+      const frame = table.frameOf(chunk)
+      if (table.keptOf(chunk) === 0) {
         await clearSliced(pages.slabs.bytes(frame, count))
-        table.flags[chunk]! |= zeroed
+        table.setFlags(chunk, zeroed)
         continue
       }
       const handles = table.keptPages.get(chunk)!
-      for (let index = table.restored[chunk]!; index < count; ) {
+      for (let index = table.restoredOf(chunk); index < count; ) {
         const length = runLength(handles, index)
         if (handles[index] === 0) await clearSliced(pages.slabs.bytes(frame + index, length))
         index += length
@@ -157,7 +160,7 @@ export class Fill {
   ): Promise<Error | undefined> {
     const { chunks, counters } = this.#residents
     counters.restoreCalls++
-    for (const chunk of call.chunks) chunks.flags[chunk]! &= ~zeroed
+    for (const chunk of call.chunks) chunks.clearFlags(chunk, zeroed)
     const { signal, retryMayFail } = options
     const { copied, error } = await store.copyPages(call.handles, call.spans, call.pages, {
       signal,
@@ -176,12 +179,12 @@ export class Fill {
       const got = Math.min(left, stored)
       left -= got
       if (got === stored) {
-        chunks.flags[chunk]! &= ~notReady
-        chunks.restored[chunk] = 0
+        chunks.clearFlags(chunk, notReady)
+        chunks.setRestored(chunk, 0)
         continue
       }
-      chunks.restored[chunk] = this.#pageAfter(chunk, chunks.restored[chunk]!, got)
-      failedPage ??= chunks.firstPage[chunk]! + chunks.restored[chunk]!
+      chunks.setRestored(chunk, this.#pageAfter(chunk, chunks.restoredOf(chunk), got))
+      failedPage ??= chunks.firstPageOf(chunk) + chunks.restoredOf(chunk)
     }
     if (error === undefined) return undefined
     counters.restoreFailures++
@@ -191,7 +194,7 @@ export class Fill {
   /** The page of a chunk that comes after `stored` stored pages from page `from` on. */
   #pageAfter(chunk: number, from: number, stored: number): number {
     const { chunks } = this.#residents
-    if (chunks.kept[chunk] !== scattered) return from + stored
+    if (chunks.keptOf(chunk) !== scattered) return from + stored
     const handles = chunks.keptPages.get(chunk)!
     let page = from
     for (let left = stored; left > 0; page++) if (handles[page] !== 0) left--

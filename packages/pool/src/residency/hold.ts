@@ -52,10 +52,10 @@ export class Holder {
     const held: number[] = []
     for (let page = first; page < end; ) {
       const chunk = table.chunkAt(page)
-      if (chunk === 0 || (chunks.flags[chunk]! & blocked) !== 0) return undefined
+      if (chunk === 0 || chunks.has(chunk, blocked)) return undefined
       if (buffer.deviceMapped && !this.#residents.mappings.isMapped(chunk)) return undefined
       held.push(chunk)
-      page = chunks.firstPage[chunk]! + (1 << chunks.order[chunk]!)
+      page = chunks.endPageOf(chunk)
     }
     for (let index = 0; index < held.length; index++) {
       const chunk = held[index]!
@@ -87,8 +87,8 @@ export class Holder {
         await settledOrAborted(this.#residents.chunks.whenSettled(other), options.signal, buffer.label)
       }
       this.#finish(buffer, held, options)
-      const { firstPage } = this.#residents.chunks
-      return held.sort((one, other) => firstPage[one]! - firstPage[other]!)
+      const { chunks } = this.#residents
+      return held.sort((one, other) => chunks.firstPageOf(one) - chunks.firstPageOf(other))
     } catch (failure) {
       this.letGo(buffer, held)
       throw failure
@@ -130,7 +130,7 @@ export class Holder {
 
   #markAhead(held: readonly number[]): void {
     const { chunks } = this.#residents
-    for (const chunk of held) if ((chunks.flags[chunk]! & partial) !== 0) chunks.markAhead(chunk)
+    for (const chunk of held) if (chunks.has(chunk, partial)) chunks.markAhead(chunk)
   }
 
   /** Ends what `hold` or `tryHold` began. */
@@ -155,8 +155,8 @@ export class Holder {
   /** All bytes of a chunk that `hold` gave for overwriting are in. */
   overwritten(buffer: BufferState, chunk: number): void {
     const { chunks } = this.#residents
-    chunks.flags[chunk]! &= ~notReady
-    chunks.restored[chunk] = 0
+    chunks.clearFlags(chunk, notReady)
+    chunks.setRestored(chunk, 0)
     this.#residents.markDirty(buffer, chunk)
     chunks.wake(chunk)
   }
@@ -164,8 +164,9 @@ export class Holder {
   /** A chunk that `hold` gave for overwriting was not written to the end: what it held before is brought in again. */
   notOverwritten(chunk: number): void {
     const { chunks } = this.#residents
-    chunks.flags[chunk] = (chunks.flags[chunk]! & ~(filling | zeroed)) | partial
-    chunks.restored[chunk] = 0
+    chunks.clearFlags(chunk, filling | zeroed)
+    chunks.setFlags(chunk, partial)
+    chunks.setRestored(chunk, 0)
     chunks.wake(chunk)
   }
 
@@ -186,7 +187,7 @@ export class Holder {
       if (chunk !== 0) {
         this.#residents.pin(chunk)
         held.push(chunk)
-        page = chunks.firstPage[chunk]! + (1 << chunks.order[chunk]!)
+        page = chunks.endPageOf(chunk)
         continue
       }
       const empty = storedOnly === true ? emptyPages(table, page, end) : 0
@@ -240,7 +241,7 @@ export class Holder {
   #fitting(buffer: BufferState, held: readonly number[], missing: number): number {
     const { chunks, limit } = this.#residents
     let pages = missing
-    for (const chunk of held) pages += 1 << chunks.order[chunk]!
+    for (const chunk of held) pages += chunks.pageCount(chunk)
     if (pages <= limit.limitPages) return missing
     throw new SpillwayError(
       'ENOMEM',
@@ -271,7 +272,7 @@ export class Holder {
     const { chunks } = this.#residents
     let jobs: number[] | undefined
     for (const chunk of held) {
-      if ((chunks.flags[chunk]! & notReady) === partial && !this.#willOverwrite(chunk, options)) {
+      if ((chunks.flagsOf(chunk) & notReady) === partial && !this.#willOverwrite(chunk, options)) {
         if (jobs === undefined) jobs = []
         jobs.push(chunk)
       }
@@ -284,7 +285,7 @@ export class Holder {
     const { chunks } = this.#residents
     const blocked = options.write ? filling | writeback : filling
     for (const chunk of held) {
-      const flags = chunks.flags[chunk]!
+      const flags = chunks.flagsOf(chunk)
       if ((flags & blocked) !== 0) return chunk
       if ((flags & partial) !== 0 && !this.#willOverwrite(chunk, options)) return -1
     }
@@ -295,8 +296,8 @@ export class Holder {
     const { overwriteFrom, overwriteEnd } = options
     if (overwriteFrom === undefined || overwriteEnd === undefined) return false
     const { chunks } = this.#residents
-    const firstPage = chunks.firstPage[chunk]!
-    return firstPage >= overwriteFrom && firstPage + (1 << chunks.order[chunk]!) <= overwriteEnd
+    const firstPage = chunks.firstPageOf(chunk)
+    return firstPage >= overwriteFrom && firstPage + chunks.pageCount(chunk) <= overwriteEnd
   }
 
   #finish(buffer: BufferState, held: readonly number[], options: HoldOptions): void {
@@ -308,11 +309,12 @@ export class Holder {
     }
     if (buffer.deviceMapped) for (const chunk of held) this.#residents.mappings.map(buffer, chunk)
     for (const chunk of held) {
-      if ((chunks.flags[chunk]! & partial) !== 0) {
-        chunks.flags[chunk] = (chunks.flags[chunk]! & ~partial) | filling
+      if (chunks.has(chunk, partial)) {
+        chunks.clearFlags(chunk, partial)
+        chunks.setFlags(chunk, filling)
         continue
       }
-      if (options.write && (chunks.flags[chunk]! & dirty) === 0) this.#residents.markDirty(buffer, chunk)
+      if (options.write && !chunks.has(chunk, dirty)) this.#residents.markDirty(buffer, chunk)
     }
   }
 }

@@ -43,11 +43,11 @@ export function installMissing(
         const most = 31 - Math.clz32(left)
         chunk = residents.install(buffer, page, Math.min(most, naturalOrder(buffer, page, first, end)))
         if (chunk === 0) throw noMemory(buffer, page)
-        left -= 1 << chunks.order[chunk]!
+        left -= chunks.pageCount(chunk)
         held.push(chunk)
         conversion?.add(chunk, pages.takenConverted)
       }
-      page = chunks.firstPage[chunk]! + (1 << chunks.order[chunk]!)
+      page = chunks.endPageOf(chunk)
     }
     conversion?.flush()
   } catch (failure) {

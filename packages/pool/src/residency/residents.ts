@@ -59,20 +59,20 @@ export class Residents {
   }
 
   bufferOf(chunk: number): BufferState {
-    return this.buffers.get(this.chunks.owner[chunk]!)!
+    return this.buffers.get(this.chunks.ownerOf(chunk))!
   }
 
   /** The memory of a chunk. */
   bytes(chunk: number): Uint8Array {
-    return this.pages.slabs.bytes(this.chunks.frame[chunk]!, 1 << this.chunks.order[chunk]!)
+    return this.pages.slabs.bytes(this.chunks.frameOf(chunk), this.chunks.pageCount(chunk))
   }
 
   /** Holds a chunk in memory. */
   pin(chunk: number): void {
     const { chunks } = this
-    if (chunks.pins[chunk]!++ > 0) return
+    if (!chunks.addPin(chunk)) return
     chunks.moveTo(chunk, unevictable)
-    this.pinnedPages += 1 << chunks.order[chunk]!
+    this.pinnedPages += chunks.pageCount(chunk)
   }
 
   /**
@@ -81,25 +81,26 @@ export class Residents {
    */
   unpin(chunk: number, buffer: BufferState): void {
     const { chunks } = this
-    if (--chunks.pins[chunk]! > 0) return
-    this.pinnedPages -= 1 << chunks.order[chunk]!
+    if (!chunks.removePin(chunk)) return
+    this.pinnedPages -= chunks.pageCount(chunk)
     chunks.moveTo(chunk, this.listOf(chunk, buffer))
   }
 
   /** Notes a use of a chunk, for the second chance. */
   touch(chunk: number): void {
     const { chunks } = this
-    if ((chunks.flags[chunk]! & ahead) !== 0) chunks.arrive(chunk)
-    else if (this.lastChunk !== chunk) chunks.flags[chunk]! |= referenced
+    if (chunks.has(chunk, ahead)) chunks.arrive(chunk)
+    else if (this.lastChunk !== chunk) chunks.setFlags(chunk, referenced)
     this.lastChunk = chunk
   }
 
   /** A sequential reader has gone past a chunk: it is the next to go, unless it stayed and was used again after that. */
   leave(chunk: number): void {
     const { chunks } = this
-    if (chunks.pins[chunk]! > 0 || (chunks.flags[chunk]! & left) !== 0) return
-    chunks.flags[chunk] = (chunks.flags[chunk]! | left) & ~referenced
-    chunks.moveToCold(chunk, chunks.list[chunk]!)
+    if (chunks.isPinned(chunk) || chunks.has(chunk, left)) return
+    chunks.clearFlags(chunk, referenced)
+    chunks.setFlags(chunk, left)
+    chunks.moveToCold(chunk, chunks.listOf(chunk))
   }
 
   /** The first page of some chunk of a buffer that passes the test; goes through the buffer or through all chunks. */
@@ -109,7 +110,7 @@ export class Residents {
     if (table.residentPages === 0) return undefined
     if (table.pageCount / table.blockPages > chunks.count) {
       const chunk = chunks.find(buffer.id, test)
-      return chunk === 0 ? undefined : chunks.firstPage[chunk]!
+      return chunk === 0 ? undefined : chunks.firstPageOf(chunk)
     }
     for (let page = 0; page < table.pageCount; page += table.foundPages) {
       table.look(page, table.pageCount)
@@ -121,40 +122,41 @@ export class Residents {
   /** Moves a chunk that nobody holds to the list it now belongs to; where it is right already its age stays. */
   relist(chunk: number): void {
     const { chunks } = this
-    if (chunks.pins[chunk]! > 0) return
+    if (chunks.isPinned(chunk)) return
     const list = this.listOf(chunk)
-    if (chunks.list[chunk] !== list) chunks.moveTo(chunk, list)
+    if (chunks.listOf(chunk) !== list) chunks.moveTo(chunk, list)
   }
 
   /** Says that a pinned chunk is being written to: what is stored of it is out of date and is released. */
   markDirty(buffer: BufferState, chunk: number): void {
     const { chunks } = this
-    if ((chunks.flags[chunk]! & dirty) !== 0) return
+    if (chunks.has(chunk, dirty)) return
     this.dropKept(buffer, chunk)
-    chunks.flags[chunk] = (chunks.flags[chunk]! | dirty) & ~zeroed
-    this.dirtyPages += 1 << chunks.order[chunk]!
+    chunks.clearFlags(chunk, zeroed)
+    chunks.setFlags(chunk, dirty)
+    this.dirtyPages += chunks.pageCount(chunk)
   }
 
   /** Says that what is in memory is stored, under the handles that are kept. */
   markClean(chunk: number): void {
     const { chunks } = this
-    if ((chunks.flags[chunk]! & dirty) === 0) return
-    chunks.flags[chunk]! &= ~dirty
-    this.dirtyPages -= 1 << chunks.order[chunk]!
+    if (!chunks.has(chunk, dirty)) return
+    chunks.clearFlags(chunk, dirty)
+    this.dirtyPages -= chunks.pageCount(chunk)
   }
 
   /** Releases what is stored of a chunk whose memory has it too, or that is given up. */
   dropKept(buffer: BufferState, chunk: number): void {
     const { chunks } = this
-    const first = chunks.kept[chunk]!
+    const first = chunks.keptOf(chunk)
     if (first === 0) return
     if (first === scattered) {
       for (const handle of chunks.keptPages.get(chunk)!) if (handle !== 0) buffer.store!.drop(handle, 1)
       chunks.keptPages.delete(chunk)
     } else {
-      buffer.store!.drop(first, 1 << chunks.order[chunk]!)
+      buffer.store!.drop(first, chunks.pageCount(chunk))
     }
-    chunks.kept[chunk] = 0
+    chunks.setKept(chunk, 0)
   }
 
   /**
@@ -176,11 +178,11 @@ export class Residents {
     if (!pages.slabs.providerOf(frame).capabilities.swappable) flags |= fixed
     const chunk = chunks.add(buffer.id, first, taken, frame, flags)
     table.look(first, first + count)
-    if (table.foundPages === count) chunks.kept[chunk] = table.found === 'handle' ? table.foundHandle : 0
+    if (table.foundPages === count) chunks.setKept(chunk, table.found === 'handle' ? table.foundHandle : 0)
     else this.#keepScattered(table, chunk, first, count)
     table.setChunk(first, count, chunk)
     if (
-      chunks.kept[chunk] !== 0 &&
+      chunks.keptOf(chunk) !== 0 &&
       this.refaults.noteRestore(buffer.id, first, count, this.limit.limitPages)
     ) {
       this.counters.refaultedPages += count
@@ -195,9 +197,9 @@ export class Residents {
   evict(chunk: number, destination: Destination): void {
     const { chunks } = this
     const { table } = this.bufferOf(chunk)
-    const first = chunks.firstPage[chunk]!
-    const count = 1 << chunks.order[chunk]!
-    const kept = chunks.kept[chunk]!
+    const first = chunks.firstPageOf(chunk)
+    const count = chunks.pageCount(chunk)
+    const kept = chunks.keptOf(chunk)
     if (kept === 0) {
       table.setEmpty(first, count)
     } else if (kept !== scattered) {
@@ -211,7 +213,7 @@ export class Residents {
         index += length
       }
     }
-    if (destination === 'reuse') this.refaults.noteEviction(chunks.owner[chunk]!, first, count)
+    if (destination === 'reuse') this.refaults.noteEviction(chunks.ownerOf(chunk), first, count)
     this.#giveUp(chunk, destination)
   }
 
@@ -219,9 +221,9 @@ export class Residents {
   discard(chunk: number, destination: Destination): void {
     const { chunks } = this
     const buffer = this.bufferOf(chunk)
-    const count = 1 << chunks.order[chunk]!
+    const count = chunks.pageCount(chunk)
     this.dropKept(buffer, chunk)
-    buffer.table.setEmpty(chunks.firstPage[chunk]!, count)
+    buffer.table.setEmpty(chunks.firstPageOf(chunk), count)
     this.#giveUp(chunk, destination)
   }
 
@@ -232,18 +234,18 @@ export class Residents {
   split(chunk: number, storedCount: number): void {
     const { chunks, pages, limit } = this
     const { table, caching } = this.bufferOf(chunk)
-    const count = 1 << chunks.order[chunk]!
-    const first = chunks.firstPage[chunk]!
-    const frame = chunks.frame[chunk]!
-    const owner = chunks.owner[chunk]!
-    const flags = chunks.flags[chunk]! & ~(busy | zeroed | ahead)
+    const count = chunks.pageCount(chunk)
+    const first = chunks.firstPageOf(chunk)
+    const frame = chunks.frameOf(chunk)
+    const owner = chunks.ownerOf(chunk)
+    const flags = chunks.flagsOf(chunk) & ~(busy | zeroed | ahead)
     this.mappings.unmap(chunk)
     for (let index = 0; index < storedCount; index++) pages.release(frame + index, 0, caching)
     for (let index = storedCount; index < count; ) {
       // The largest aligned piece that begins here: the lowest bit of the index that is set.
       const size = index & -index
       const piece = chunks.add(owner, first + index, 31 - Math.clz32(size), frame + index, flags)
-      chunks.pins[piece] = 0
+      chunks.removePin(piece)
       chunks.moveBefore(piece, chunk)
       table.setChunk(first + index, size, piece)
       index += size
@@ -274,10 +276,10 @@ export class Residents {
 
   #giveUp(chunk: number, destination: Destination): void {
     const { chunks, pages } = this
-    const order = chunks.order[chunk]!
-    const frame = chunks.frame[chunk]!
+    const order = chunks.orderOf(chunk)
+    const frame = chunks.frameOf(chunk)
     const caching = this.bufferOf(chunk).caching
-    const zero = (chunks.flags[chunk]! & zeroed) !== 0
+    const zero = chunks.has(chunk, zeroed)
     this.markClean(chunk)
     this.mappings.unmap(chunk)
     chunks.remove(chunk)
@@ -296,15 +298,15 @@ export class Residents {
       for (let index = 0; index < table.foundPages; index++)
         handles[page - first + index] = table.foundHandle + index
     }
-    this.chunks.kept[chunk] = scattered
+    this.chunks.setKept(chunk, scattered)
     this.chunks.keptPages.set(chunk, handles)
   }
 
   /** The list that a chunk belongs to. */
   listOf(chunk: number, buffer: BufferState = this.bufferOf(chunk)): number {
-    if (this.chunks.pins[chunk]! > 0) return unevictable
+    if (this.chunks.isPinned(chunk)) return unevictable
     if (buffer.purgeable) return purgeableList
-    if ((this.chunks.flags[chunk]! & dirty) === 0) return cleanList
-    return buffer.store !== undefined && (this.chunks.flags[chunk]! & fixed) === 0 ? dirtyList : unevictable
+    if (!this.chunks.has(chunk, dirty)) return cleanList
+    return buffer.store !== undefined && !this.chunks.has(chunk, fixed) ? dirtyList : unevictable
   }
 }

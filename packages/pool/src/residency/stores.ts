@@ -51,7 +51,7 @@ export class Stores {
     const isOurs = (test: (chunk: number) => boolean) => chunks.find(state.id, test)
     for (;;) {
       const stored = state.table.storedPages
-      const half = isOurs((chunk) => (chunks.flags[chunk]! & partial) !== 0 && chunks.kept[chunk] !== 0)
+      const half = isOurs((chunk) => chunks.has(chunk, partial) && chunks.keptOf(chunk) !== 0)
       if (stored > 0 || half !== 0) {
         const name = state.store?.name
         throw new SpillwayError(
@@ -60,12 +60,12 @@ export class Stores {
           { buffer: state.label, backup: name },
         )
       }
-      const busyChunk = isOurs((chunk) => (chunks.flags[chunk]! & busy) !== 0)
+      const busyChunk = isOurs((chunk) => chunks.has(chunk, busy))
       if (busyChunk === 0) break
       await chunks.whenSettled(busyChunk)
     }
     isOurs((chunk) => {
-      if (chunks.kept[chunk] !== 0) this.#residents.markDirty(state, chunk)
+      if (chunks.keptOf(chunk) !== 0) this.#residents.markDirty(state, chunk)
       return false
     })
     const former = state.store

@@ -66,7 +66,7 @@ export class Writeback {
     for (const chunk of chunks) {
       // A device must not write to what is being stored; whoever pins the chunk has it mapped again (T35).
       this.#residents.mappings.unmap(chunk)
-      table.flags[chunk]! |= writeback
+      table.setFlags(chunk, writeback)
       pageCount += table.pageCount(chunk)
     }
     const { signal, retryMayFail, writeback: durable, splitAlways = false, reservation } = options
@@ -114,7 +114,7 @@ export class Writeback {
       if (stored === count) {
         this.#keep(chunk, count, handles)
         if (this.#leave(chunk, destination)) evictedPages += count
-        else if (chunks.pins[chunk] === 0) staying.push(chunk)
+        else if (!chunks.isPinned(chunk)) staying.push(chunk)
       } else if (stored > 0) {
         evictedPages += this.#leavePartly(batch.store, chunk, stored, handles)
       } else {
@@ -171,10 +171,10 @@ export class Writeback {
   #eachRedundant(store: Store, visit: (chunk: number) => boolean): boolean {
     const { chunks } = this.#residents
     for (const list of [unevictable, cleanList]) {
-      for (let chunk = chunks.previous[list]!; chunk !== list; ) {
-        const colder = chunks.previous[chunk]!
-        const ready = (chunks.flags[chunk]! & (busy | partial)) === 0
-        if (ready && chunks.kept[chunk] !== 0 && this.#residents.bufferOf(chunk).store === store) {
+      for (let chunk = chunks.previousOf(list); chunk !== list; ) {
+        const colder = chunks.previousOf(chunk)
+        const ready = !chunks.has(chunk, busy | partial)
+        if (ready && chunks.keptOf(chunk) !== 0 && this.#residents.bufferOf(chunk).store === store) {
           if (!visit(chunk)) return true
         }
         chunk = colder
@@ -192,7 +192,7 @@ export class Writeback {
       const count = table.pageCount(chunk)
       const first = Math.min(skip, count)
       skip -= first
-      const frame = table.frame[chunk]!
+      const frame = table.frameOf(chunk)
       if (!pageByPage) {
         if (first < count) spans.push(pages.slabs.bytes(frame + first, count - first))
         continue
@@ -204,7 +204,7 @@ export class Writeback {
 
   #settle(chunk: number): void {
     const { chunks } = this.#residents
-    chunks.flags[chunk]! &= ~writeback
+    chunks.clearFlags(chunk, writeback)
     chunks.wake(chunk)
   }
 
@@ -212,8 +212,8 @@ export class Writeback {
   #keep(chunk: number, count: number, handles: HandleCursor): void {
     const { chunks } = this.#residents
     this.#residents.markClean(chunk)
-    chunks.kept[chunk] = handles.takeAdjacent(count)
-    if (chunks.kept[chunk] !== scattered) return
+    chunks.setKept(chunk, handles.takeAdjacent(count))
+    if (chunks.keptOf(chunk) !== scattered) return
     const pages = new Float64Array(count)
     for (let index = 0; index < count; index++) pages[index] = handles.takeOne()
     chunks.keptPages.set(chunk, pages)
@@ -222,7 +222,7 @@ export class Writeback {
   #leave(chunk: number, destination: StoredDestination): boolean {
     const { chunks } = this.#residents
     this.#settle(chunk)
-    if (chunks.pins[chunk]! > 0) return false
+    if (chunks.isPinned(chunk)) return false
     if (destination === 'stay') return false
     this.#residents.evict(chunk, destination)
     return true
@@ -231,14 +231,14 @@ export class Writeback {
   #leavePartly(store: Store, chunk: number, stored: number, handles: HandleCursor): number {
     const residents = this.#residents
     const { chunks } = residents
-    if (chunks.pins[chunk]! > 0) {
+    if (chunks.isPinned(chunk)) {
       // Somebody holds all of it: nothing may move, so the part that was stored is given up.
       for (let index = 0; index < stored; index++) store.drop(handles.takeOne(), 1)
       this.#settle(chunk)
       return 0
     }
     const { table } = residents.bufferOf(chunk)
-    const first = chunks.firstPage[chunk]!
+    const first = chunks.firstPageOf(chunk)
     for (let index = 0; index < stored; index++) table.setHandles(first + index, 1, handles.takeOne())
     residents.split(chunk, stored)
     return stored
@@ -250,7 +250,7 @@ export class Writeback {
       const count = this.#residents.chunks.pageCount(chunk)
       if (left < count) {
         const buffer: BufferState = this.#residents.bufferOf(chunk)
-        const page = this.#residents.chunks.firstPage[chunk]! + left
+        const page = this.#residents.chunks.firstPageOf(chunk) + left
         return located(failure, 'backing up', { buffer: buffer.label, page, backup: store.name })
       }
       left -= count

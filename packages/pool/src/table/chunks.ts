@@ -1,5 +1,7 @@
+import { ChunkRecords } from './chunk-records.ts'
+
 /**
- * The state of every chunk, in columns: no object per chunk, and one place that knows it.
+ * The state of every chunk, and the lists that all chunks are on: one place that knows it.
  *
  *   install ─▶ filling ─▶ clean ─▶ dirty ─▶ writeback ─▶ evicted (or clean, when pinned meanwhile)
  *                 │  ▲       └────────────────────────▶ evicted: no I/O, its pages are stored already
@@ -41,23 +43,7 @@ const listCount = 4
 /** `kept` of a chunk whose stored pages have handles that are not adjacent: they are in `keptPages`. */
 export const scattered = -1
 
-export class Chunks {
-  frame = new Int32Array(0)
-  order = new Uint8Array(0)
-  flags = new Uint16Array(0)
-  /** How many pins and running operations hold the chunk. */
-  pins = new Int32Array(0)
-  /** Id of the buffer it belongs to. */
-  owner = new Int32Array(0)
-  /** First page within the buffer. */
-  firstPage = new Uint32Array(0)
-  /** First handle of the stored pages of a chunk that is not dirty; 0 when none is stored, or `scattered`. */
-  kept = new Float64Array(0)
-  /** Pages that hold their bytes already, of a chunk that is filling or partial. */
-  restored = new Int32Array(0)
-  list = new Uint8Array(0)
-  previous = new Int32Array(0)
-  next = new Int32Array(0)
+export class Chunks extends ChunkRecords {
   /** By chunk: the handle of each page, 0 for a page of zeros that was never stored. */
   readonly keptPages = new Map<number, Float64Array>()
   /** Pages on each list. */
@@ -66,48 +52,29 @@ export class Chunks {
   aheadPages = 0
   /** Chunks that exist. */
   count = 0
-  #used = listCount
-  #free: number[] = []
   readonly #waiting = new Map<number, Wake>()
 
   constructor() {
-    this.#grow(64)
-    for (let head = 0; head < listCount; head++) {
-      this.previous[head] = head
-      this.next[head] = head
+    super()
+    // The first records are the heads of the lists, so that no chunk has the number of one.
+    for (let list = 0; list < listCount; list++) {
+      const head = this.take(0, 0, 0, 0, 0)
+      this.setPrevious(head, head)
+      this.setNext(head, head)
     }
-  }
-
-  /** Bytes of the columns, for the statistics. */
-  get metadataBytes(): number {
-    return this.frame.length * bytesPerChunk
   }
 
   /** Stored pages of resident chunks. */
   countKept(): number {
-    let pages = 0
-    for (let chunk = listCount; chunk < this.#used; chunk++) {
-      if (this.kept[chunk]! > 0) pages += 1 << this.order[chunk]!
-    }
+    let pages = this.keptAdjacentPages
     for (const handles of this.keptPages.values()) for (const handle of handles) if (handle !== 0) pages++
     return pages
   }
 
   /** A new chunk, pinned once by whoever installs it, so on the unevictable list. */
   add(owner: number, firstPage: number, order: number, frame: number, flags: number): number {
-    let chunk = this.#free.pop()
-    if (chunk === undefined) {
-      if (this.#used === this.frame.length) this.#grow(this.#used * 2)
-      chunk = this.#used++
-    }
-    this.frame[chunk] = frame
-    this.order[chunk] = order
-    this.flags[chunk] = flags
-    this.pins[chunk] = 1
-    this.owner[chunk] = owner
-    this.firstPage[chunk] = firstPage
-    this.kept[chunk] = 0
-    this.restored[chunk] = 0
+    const chunk = this.take(owner, firstPage, order, frame, flags)
+    this.addPin(chunk)
     this.count++
     this.#link(chunk, unevictable, unevictable)
     return chunk
@@ -117,18 +84,16 @@ export class Chunks {
   remove(chunk: number): void {
     this.arrive(chunk)
     this.#unlink(chunk)
-    if (this.kept[chunk] === scattered) this.keptPages.delete(chunk)
-    this.kept[chunk] = 0
+    if (this.keptOf(chunk) === scattered) this.keptPages.delete(chunk)
+    this.drop(chunk)
     this.count--
-    this.owner[chunk] = 0
-    this.#free.push(chunk)
     this.wake(chunk)
   }
 
   /** A chunk of a buffer that passes the test, or 0; looks at all chunks there are. */
   find(owner: number, test: (chunk: number) => boolean): number {
-    for (let chunk = listCount; chunk < this.#used; chunk++) {
-      if (this.owner[chunk] === owner && test(chunk)) return chunk
+    for (let chunk = listCount; chunk < this.end; chunk++) {
+      if (this.ownerOf(chunk) === owner && test(chunk)) return chunk
     }
     return 0
   }
@@ -142,13 +107,13 @@ export class Chunks {
   /** Moves a chunk to the cold end of a list. */
   moveToCold(chunk: number, list: number): void {
     this.#unlink(chunk)
-    this.#link(chunk, list, this.next[list]!)
+    this.#link(chunk, list, this.nextOf(list))
   }
 
   /** Moves a chunk just before another, on the other's list: its share of the other's age. */
   moveBefore(chunk: number, other: number): void {
     this.#unlink(chunk)
-    this.#link(chunk, this.list[other]!, other)
+    this.#link(chunk, this.listOf(other), other)
   }
 
   /**
@@ -156,15 +121,15 @@ export class Chunks {
    * `all`. `visit` may take the chunk off the list; it says whether to go on.
    */
   walk(list: number, all: boolean, visit: (chunk: number) => boolean): void {
-    const last = this.previous[list]!
+    const last = this.previousOf(list)
     if (last === list) return
-    for (let chunk = this.next[list]!; ; ) {
-      const next = this.next[chunk]!
+    for (let chunk = this.nextOf(list); ; ) {
+      const next = this.nextOf(chunk)
       const isLast = chunk === last
-      const flags = this.flags[chunk]!
+      const flags = this.flagsOf(chunk)
       if ((flags & busy) === 0) {
         if (!all && (flags & referenced) !== 0) {
-          this.flags[chunk]! &= ~referenced
+          this.clearFlags(chunk, referenced)
           this.moveTo(chunk, list)
         } else if (!visit(chunk)) {
           return
@@ -177,35 +142,31 @@ export class Chunks {
 
   /** The chunk was read ahead of whoever will want it. */
   markAhead(chunk: number): void {
-    if ((this.flags[chunk]! & ahead) !== 0) return
-    this.flags[chunk]! |= ahead
-    this.aheadPages += 1 << this.order[chunk]!
+    if (this.has(chunk, ahead)) return
+    this.setFlags(chunk, ahead)
+    this.aheadPages += this.pageCount(chunk)
   }
 
   /** Somebody came to a chunk, or it is gone. */
   arrive(chunk: number): void {
-    if ((this.flags[chunk]! & ahead) === 0) return
-    this.flags[chunk]! &= ~ahead
-    this.aheadPages -= 1 << this.order[chunk]!
-  }
-
-  pageCount(chunk: number): number {
-    return 1 << this.order[chunk]!
+    if (!this.has(chunk, ahead)) return
+    this.clearFlags(chunk, ahead)
+    this.aheadPages -= this.pageCount(chunk)
   }
 
   /** The handle that page `index` of a chunk is stored under, 0 when it is not stored. */
   keptHandle(chunk: number, index: number): number {
-    const first = this.kept[chunk]!
+    const first = this.keptOf(chunk)
     if (first === scattered) return this.keptPages.get(chunk)![index]!
     return first === 0 ? 0 : first + index
   }
 
   /** The handles of a chunk's pages one by one, to be changed: from now on they are `scattered`. */
   scatter(chunk: number): Float64Array {
-    const first = this.kept[chunk]!
+    const first = this.keptOf(chunk)
     if (first === scattered) return this.keptPages.get(chunk)!
     const handles = Float64Array.from({ length: this.pageCount(chunk) }, (_, index) => first + index)
-    this.kept[chunk] = scattered
+    this.setKept(chunk, scattered)
     this.keptPages.set(chunk, handles)
     return handles
   }
@@ -221,6 +182,7 @@ export class Chunks {
   }
 
   wake(chunk: number): void {
+    if (this.#waiting.size === 0) return
     const wake = this.#waiting.get(chunk)
     if (wake === undefined) return
     this.#waiting.delete(chunk)
@@ -228,48 +190,25 @@ export class Chunks {
   }
 
   #link(chunk: number, list: number, before: number): void {
-    const { previous, next } = this
-    const last = previous[before]!
-    previous[chunk] = last
-    next[chunk] = before
-    next[last] = chunk
-    previous[before] = chunk
-    this.list[chunk] = list
-    this.listPages[list]! += 1 << this.order[chunk]!
+    const last = this.previousOf(before)
+    this.setPrevious(chunk, last)
+    this.setNext(chunk, before)
+    this.setNext(last, chunk)
+    this.setPrevious(before, chunk)
+    this.setList(chunk, list)
+    this.listPages[list]! += this.pageCount(chunk)
   }
 
   #unlink(chunk: number): void {
-    const { previous, next } = this
-    const before = previous[chunk]!
-    const after = next[chunk]!
-    next[before] = after
-    previous[after] = before
-    this.listPages[this.list[chunk]!]! -= 1 << this.order[chunk]!
-  }
-
-  #grow(length: number): void {
-    this.frame = grown(this.frame, new Int32Array(length))
-    this.order = grown(this.order, new Uint8Array(length))
-    this.flags = grown(this.flags, new Uint16Array(length))
-    this.pins = grown(this.pins, new Int32Array(length))
-    this.owner = grown(this.owner, new Int32Array(length))
-    this.firstPage = grown(this.firstPage, new Uint32Array(length))
-    this.kept = grown(this.kept, new Float64Array(length))
-    this.restored = grown(this.restored, new Int32Array(length))
-    this.list = grown(this.list, new Uint8Array(length))
-    this.previous = grown(this.previous, new Int32Array(length))
-    this.next = grown(this.next, new Int32Array(length))
+    const before = this.previousOf(chunk)
+    const after = this.nextOf(chunk)
+    this.setNext(before, after)
+    this.setPrevious(after, before)
+    this.listPages[this.listOf(chunk)]! -= this.pageCount(chunk)
   }
 }
-
-const bytesPerChunk = 4 + 1 + 2 + 4 + 4 + 4 + 8 + 4 + 1 + 4 + 4
 
 type Wake = PromiseWithResolvers<void>
-
-function grown<Column extends { set(values: Column): void }>(from: Column, to: Column): Column {
-  to.set(from)
-  return to
-}
 
 /** How many entries from `index` on are adjacent handles, or all 0. */
 export function runLength(handles: Float64Array, index: number): number {
