@@ -18,7 +18,10 @@ export interface PoolOptions {
   readonly provider?: 'mmap' | 'resizable' | PageProvider | undefined
   /** Where providers are looked up. Default: `providerRegistry`. */
   readonly providers?: ProviderRegistry | undefined
-  /** When all memory is pinned: wait for a pin to be released, or fail with `ENOMEM`. Default `'wait'`. */
+  /**
+   * When there is no room: wait for pins to be released, and for the next attempt of a backup that failed, or fail with
+   * `ENOMEM`. Default `'wait'`.
+   */
   readonly whenFull?: 'wait' | 'fail' | undefined
   /** Memory that is kept warm for the next allocation, within the limit. Default: an eighth of it, 16 MiB at most. */
   readonly idleBytes?: number | undefined

@@ -6,7 +6,7 @@ export interface AccessOptions {
 export interface ReadWriteOptions extends AccessOptions {
   /**
    * Fail at once rather than try again when the backup fails in a way that may pass (T22, T45). Default false: such a
-   * failure is tried again for about 0.6 s before the call is refused.
+   * failure is tried again for about 0.6 s before the call is refused, and any other once more if it is older than the call.
    */
   readonly retryMayFail?: boolean | undefined
 }

@@ -1,6 +1,7 @@
 import { SpillwayError } from '@spillway/core'
 import type { Reclaim } from './reclaim.ts'
 import type { Residents } from './residents.ts'
+import { settledOrAborted } from './waiting.ts'
 
 /** Changes of the limit at run time: it never says less than what is resident. */
 export class LimitChanges {
@@ -28,7 +29,7 @@ export class LimitChanges {
       if (!limit.tryClaim(sinkBy)) await limit.claim(sinkBy, () => sinkBy, signal)
       limit.chargedPages -= sinkBy
       limit.limitPages = limitPages
-      await this.#fitInto(limitPages)
+      await this.#fitInto(limitPages, signal)
     } else {
       limit.limitPages = limitPages
       pages.limitPages = limitPages
@@ -40,24 +41,42 @@ export class LimitChanges {
    * Gives memory back until so many pages are resident, and lets no more become so; idle memory of a slab that is in use
    * may take chunks with it.
    */
-  async #fitInto(limitPages: number): Promise<void> {
+  async #fitInto(limitPages: number, signal: AbortSignal | undefined): Promise<void> {
     const { limit, pages } = this.#residents
     const before = pages.limitPages
-    for (;;) {
-      const surplus = pages.residentPages - limitPages
-      if (surplus <= 0) {
-        // At once: whoever runs next may take memory.
-        pages.limitPages = limitPages
-        return
+    try {
+      for (let hasWaited = false; ; ) {
+        const surplus = pages.residentPages - limitPages
+        if (surplus <= 0) {
+          // At once: whoever runs next may take memory.
+          pages.limitPages = limitPages
+          return
+        }
+        if ((await this.#reclaim.shrink(surplus)) > 0) continue
+        const failing = this.#reclaim.failingBackup
+        if (failing === undefined || hasWaited)
+          throw cannotSink(pages.residentPages, before, failing?.failure)
+        // Left alone for a while, but it may be well again.
+        await settledOrAborted(backoff(failing.backoffMs), signal)
+        hasWaited = true
       }
-      if ((await this.#reclaim.shrink(surplus)) > 0) continue
+    } catch (failure) {
       limit.limitPages = before
       // Who came meanwhile waits for room that is there after all.
       limit.serveSoon()
-      throw new SpillwayError(
-        'ENOMEM',
-        `${pages.residentPages} pages are resident and cannot all leave; the limit stays at ${before} pages`,
-      )
+      throw failure
     }
   }
+}
+
+function backoff(delayMs: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, delayMs + 1))
+}
+
+function cannotSink(residentPages: number, limitPages: number, cause: Error | undefined): SpillwayError {
+  return new SpillwayError(
+    'ENOMEM',
+    `${residentPages} pages are resident and cannot all leave; the limit stays at ${limitPages} pages`,
+    { cause },
+  )
 }

@@ -17,6 +17,8 @@ export class Limit {
   onShort: () => void = () => {}
   /** Claims that have left the queue: served, refused or aborted. */
   departures = 0
+  /** Attempts of reclaim to store something that have begun so far: a claim remembers what it was when it came. */
+  attempts = 0
   readonly #queue: Waiting[] = []
   #serving = false
 
@@ -36,6 +38,11 @@ export class Limit {
   /** Whether the first of the queue would rather fail than have a backup try hard. */
   get firstRetryMayFail(): boolean {
     return this.#queue[0]?.retryMayFail === true
+  }
+
+  /** Attempts that had begun when the first of the queue came. */
+  get firstArrivedAt(): number {
+    return this.#queue[0]?.arrivedAt ?? this.attempts
   }
 
   get availablePages(): number {
@@ -90,6 +97,7 @@ export class Limit {
       reject,
       signal,
       retryMayFail,
+      arrivedAt: this.attempts,
       abort: undefined,
     }
     if (signal !== undefined) {
@@ -187,5 +195,6 @@ interface Waiting {
   readonly reject: (error: SpillwayError) => void
   readonly signal: AbortSignal | undefined
   readonly retryMayFail: boolean
+  readonly arrivedAt: number
   abort: (() => void) | undefined
 }

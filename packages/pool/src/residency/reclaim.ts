@@ -1,6 +1,7 @@
-import { trace, warn } from '../introspection/trace.ts'
+import { trace } from '../introspection/trace.ts'
 import { pace } from '../pace.ts'
 import { cleanList, dirtyList, purgeableList } from '../table/chunks.ts'
+import { FailingBackups } from './failing-backups.ts'
 import { isFull } from './failures.ts'
 import type { Holder } from './hold.ts'
 import type { Claimant } from './limit.ts'
@@ -42,7 +43,9 @@ export class Reclaim {
   #pagesInFlight = 0
   #pagesBeingCleaned = 0
   readonly #batches = new Set<Promise<void>>()
+  readonly #failing: FailingBackups
   #retry: ReturnType<typeof setTimeout> | undefined
+  #retryAtMs = 0
 
   constructor(
     residents: Residents,
@@ -56,6 +59,7 @@ export class Reclaim {
     this.#holder = holder
     this.whenFull = whenFull
     this.splitAlways = splitAlways
+    this.#failing = new FailingBackups(residents)
     this.stallWarning = new StallWarning(
       residents.limit,
       residents.poolName,
@@ -64,8 +68,9 @@ export class Reclaim {
     )
   }
 
-  get batchesInFlight(): number {
-    return this.#batches.size
+  /** A backup that failed last and holds up pages which could leave otherwise. */
+  get failingBackup(): Store | undefined {
+    return this.#failing.inTheWay()[0]
   }
 
   /** Makes room for the claims that wait: as much as they want and, to fill a batch, a little more (T75). */
@@ -96,12 +101,13 @@ export class Reclaim {
         const batch = this.pickBatch(wanted - given)
         if (batch === undefined) break
         const { splitAlways } = this
+        const attempt = this.#failing.begin()
         const result = await this.#writeback.run(batch.store, batch.chunks, {
           destination: 'system',
           splitAlways,
         })
         given += result.evictedPages
-        this.#note(batch.store, result.error)
+        this.#failing.note(batch.store, result.error, attempt)
       }
     }
     return given
@@ -139,13 +145,14 @@ export class Reclaim {
     const batch = this.pickBatch(wantedPages)
     if (batch === undefined) return 0
     const { splitAlways } = this
+    const attempt = this.#failing.begin()
     const running = this.#writeback.run(batch.store, batch.chunks, { destination: 'stay', splitAlways })
     const tracked = this.#track(running)
     this.#pagesBeingCleaned += batch.pages
     const { storedPages, error } = await running
     this.#pagesBeingCleaned -= batch.pages
     // A full backup is no failing one: direct reclaim can still make room in it.
-    if (!isFull(error)) this.#note(batch.store, error)
+    if (!isFull(error)) this.#failing.note(batch.store, error, attempt)
     await tracked
     return storedPages
   }
@@ -238,6 +245,7 @@ export class Reclaim {
     store.reclaimCalls++
     const { splitAlways } = this
     const retryMayFail = this.#residents.limit.firstRetryMayFail
+    const attempt = this.#failing.begin()
     const { error } = await this.#writeback.run(store, chunks, {
       destination: 'reuse',
       splitAlways,
@@ -245,35 +253,30 @@ export class Reclaim {
     })
     store.reclaimCalls--
     this.#pagesInFlight -= pages
-    this.#note(store, error)
+    this.#failing.note(store, error, attempt)
   }
 
-  #note(store: Store, error: Error | undefined): void {
-    if (error === undefined) {
-      store.noteSuccess()
-      return
-    }
-    if (store.failure === undefined) {
-      const message = `backup ${store.name} fails; reclaim leaves it alone for a while`
-      warn('SPILLWAY_BACKUP_FAILING', message, error.message)
-    }
-    store.noteFailure(error)
-  }
-
-  /** Nothing is in flight and nothing can be started: what a claim waits for must come from others, or never comes. */
+  /**
+   * Nothing is in flight and nothing can be started: what a claim waits for must come from others, or never comes.
+   *
+   *   a backup fails, and that may pass, or the claim came after its last attempt ─▶ wait for the next attempt
+   *   a backup fails                                                              ─▶ refuse, with its failure
+   *   somebody holds pins                                                         ─▶ wait, or refuse
+   *   nothing can be evicted                                                      ─▶ refuse
+   */
   #stalled(): void {
     const { limit, counters } = this.#residents
     if (!this.#nothingRuns()) return
-    const failing = this.#failingStore()
-    const failure = failing?.failure
+    const failing = this.#failing.inTheWay()
+    const failure = failing[0]?.failure
     const pins = this.userPins()
     const refused = (claimant: Claimant | undefined) => {
       counters.refusals++
       return refusal(this.#residents, claimant, failure, pins > 0 ? this.describePins() : undefined)
     }
-    if (failing?.worthRetrying) {
+    if (failing.some((store) => store.worthRetrying || this.#isUntried(store))) {
       limit.refuseRetryMayFail(refused)
-      if (limit.waiters > 0) this.#pumpAfter(failing.backoffMs)
+      if (limit.waiters > 0) this.#pumpAfter(Math.min(...failing.map(({ backoffMs }) => backoffMs)))
       return
     }
     if (failure === undefined && pins > 0 && this.whenFull === 'wait') {
@@ -283,23 +286,20 @@ export class Reclaim {
     limit.refuseFirst(refused)
   }
 
+  /** Whether no attempt with a backup has begun since the first claim came, and whoever claims is patient. */
+  #isUntried(store: Store): boolean {
+    return this.whenFull === 'wait' && store.failedAttempt <= this.#residents.limit.firstArrivedAt
+  }
+
   #nothingRuns(): boolean {
     return this.#holder.running === 0 && this.#writeback.inFlight === 0
   }
 
-  /** The backup that is in disgrace and holds up the most patient of the dirty chunks. */
-  #failingStore(): Store | undefined {
-    let failing: Store | undefined
-    this.#residents.chunks.walk(dirtyList, true, (chunk) => {
-      const store = this.#residents.bufferOf(chunk).store!
-      if (store.failure !== undefined) failing = store
-      return failing === undefined
-    })
-    return failing
-  }
-
   #pumpAfter(delayMs: number): void {
-    if (this.#retry !== undefined) return
+    const atMs = performance.now() + delayMs
+    if (this.#retry !== undefined && this.#retryAtMs <= atMs) return
+    clearTimeout(this.#retry)
+    this.#retryAtMs = atMs
     this.#retry = setTimeout(() => {
       this.#retry = undefined
       this.pump()

@@ -24,6 +24,8 @@ export class Store {
   /** Reclaim's calls that are under way, and the last failure of one. */
   reclaimCalls = 0
   failure: Error | undefined
+  /** The latest attempt of reclaim that failed (`Limit.attempts`). */
+  failedAttempt = 0
   /** Pages that could not be released so far, and why the last of them could not. */
   dropFailures = 0
   dropFailure: Error | undefined
@@ -56,8 +58,9 @@ export class Store {
     this.#failures = 0
   }
 
-  noteFailure(error: Error): void {
+  noteFailure(error: Error, attempt: number): void {
     this.failure = error
+    this.failedAttempt = Math.max(this.failedAttempt, attempt)
     this.#retryAtMs = performance.now() + Math.min(1000, 10 * 2 ** Math.min(this.#failures, 10))
     this.#failures++
   }
@@ -75,6 +78,8 @@ export class Store {
       if (stored < pageCount && result.error === undefined) {
         return { handles: result.handles, error: brokenError(this, 'a short result without an error') }
       }
+      // Whoever asked: reclaim need not leave it alone any longer.
+      if (result.error === undefined && pageCount > 0) this.noteSuccess()
       return result
     } catch (failure) {
       return { handles: [], error: asError(failure) }

@@ -4,7 +4,7 @@ import { abortError } from '@spillway/core'
 export async function settledOrAborted(
   settled: Promise<void>,
   signal: AbortSignal | undefined,
-  buffer: string,
+  buffer?: string,
 ): Promise<void> {
   if (signal === undefined) return settled
   if (signal.aborted) throw abortError(signal, { buffer })

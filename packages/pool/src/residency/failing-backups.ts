@@ -1,0 +1,52 @@
+import { warn } from '../introspection/trace.ts'
+import { dirtyList } from '../table/chunks.ts'
+import type { Residents } from './residents.ts'
+import type { Store } from './store.ts'
+
+/**
+ * The backups that failed when reclaim last called them. Each is left alone for a while, longer every time (B12):
+ *
+ *   attempt ─▶ fails ─▶ back-off of 10 ms to 1 s ─▶ next attempt ─▶ …
+ *                          │                            └─ well: as if it had never failed
+ *                          └─ a claim that comes now waits for that next attempt, and is refused only if it fails too
+ */
+export class FailingBackups {
+  readonly #residents: Residents
+  readonly #stores = new Set<Store>()
+
+  constructor(residents: Residents) {
+    this.#residents = residents
+  }
+
+  /** An attempt of reclaim to store something begins; its number, to be told with how it ended. */
+  begin(): number {
+    return ++this.#residents.limit.attempts
+  }
+
+  note(store: Store, error: Error | undefined, attempt: number): void {
+    if (error === undefined) {
+      store.noteSuccess()
+      this.#stores.delete(store)
+      return
+    }
+    this.#stores.add(store)
+    if (store.failure === undefined) {
+      const message = `backup ${store.name} fails; reclaim leaves it alone for a while`
+      warn('SPILLWAY_BACKUP_FAILING', message, error.message)
+    }
+    store.noteFailure(error, attempt)
+  }
+
+  /** Those that hold up dirty chunks which could leave otherwise. */
+  inTheWay(): Store[] {
+    const found = new Set<Store>()
+    for (const store of this.#stores) if (store.failure === undefined) this.#stores.delete(store)
+    if (this.#stores.size === 0) return []
+    this.#residents.chunks.walk(dirtyList, true, (chunk) => {
+      const store = this.#residents.bufferOf(chunk).store!
+      if (this.#stores.has(store)) found.add(store)
+      return found.size < this.#stores.size
+    })
+    return [...found]
+  }
+}
