@@ -180,13 +180,29 @@ describe('SlotAllocator', () => {
     expect(slots.slotOf(runs.at(-1)!.first) + runSlots).toBe(2 ** 28)
     // A word per 32 slots taken, and a few more to find them.
     expect(slots.inspectedWords).toBeLessThan(runs.length * (runSlots / 32 + 32))
-    expect(slots.metadataBytes / 2 ** 28).toBeLessThanOrEqual(3.25)
+    expect(slots.metadataBytes / 2 ** 28).toBeLessThan(0.4)
     expect(runs.find((run) => slots.freeRun(run) !== undefined)).toBeUndefined()
     expect(slots.freeSlots).toBe(2 ** 28)
     expect(slots.metadataBytes).toBeLessThan(2 ** 20)
     const again = slots.allocateRun(1_000_000)!
     expect(again.count).toBe(1_000_000)
     expect(slots.isLive(runs[0].first)).toBe(false)
+  })
+
+  it('T84: tells the generations of short runs apart, at 3.4 bytes a slot and only where they are', () => {
+    const slots = new SlotAllocator({ capacitySlots: 4 * 4096 })
+    const long = slots.allocateRun(2 * 4096)!
+    const single: number[] = []
+    for (let index = 0; index < 4096; index++) single.push(slots.allocateRun(1)!.first)
+    expect(slots.metadataBytes).toBeLessThan(2 * 4096 * 0.4 + 4096 * 3.4)
+    expect(single.every((handle) => slots.isLive(handle))).toBe(true)
+    expect(single.some((handle) => slots.isLive(handle + slots.slotRange))).toBe(false)
+    for (const first of single) slots.freeRun({ first, count: 1 })
+    expect(single.some((handle) => slots.isLive(handle))).toBe(false)
+    expect(slots.firstNotLive([long])).toBeUndefined()
+    const next = slots.allocateRun(4096)!
+    expect(slots.metadataBytes).toBeLessThan(3 * 4096 * 0.4)
+    expect(slots.firstNotLive([next, long])).toBeUndefined()
   })
 
   it('T84: stays O(1) amortised where every second slot is live', () => {

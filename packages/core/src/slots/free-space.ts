@@ -1,4 +1,4 @@
-import { type FoundRun, Region, regionBytes, regionSlots } from './region.ts'
+import { type FoundRun, Region, regionSlots } from './region.ts'
 import { Shelves, shelfOf, topShelf } from './shelves.ts'
 
 // A call that is disappointed this often takes the best it saw: a longer run may exist, but not within O(1).
@@ -42,9 +42,9 @@ export class FreeSpace {
 
   /** Bytes of all blocks, and eight for each region ever used. */
   get metadataBytes(): number {
-    let blocks = this.#spare === undefined ? 0 : 1
-    for (const region of this.#regions) if (region !== undefined) blocks++
-    return blocks * regionBytes + this.#regions.length * 8
+    let blocks = this.#spare?.bytes ?? 0
+    for (const region of this.#regions) blocks += region?.bytes ?? 0
+    return blocks + this.#regions.length * 8
   }
 
   /** The region that a slot lies in; `undefined` when nothing in it is in use. */

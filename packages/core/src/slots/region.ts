@@ -1,10 +1,11 @@
 import { firstSetBit, lowestBit, setBits } from './bits.ts'
+import { generationsBytes, SlotGenerations } from './slot-generations.ts'
 
 /** Slots that share one block of bookkeeping. */
 export const regionSlots = 4096
 const regionWords = regionSlots / 32
-/** Size of that block. */
-export const regionBytes = regionSlots * 3 + regionWords * 4
+/** One block of memory: free bits, and generations as long as they are simple. */
+const leastBytes = regionWords * 4 + generationsBytes(regionSlots)
 
 /** What `Region.find` found: reused, so that a search allocates nothing. */
 export interface FoundRun {
@@ -13,11 +14,10 @@ export interface FoundRun {
 }
 
 /**
- * Bookkeeping of 4096 neighbouring slots of which at least one is in use. One buffer of 12,800 bytes:
+ * Bookkeeping of 4096 neighbouring slots of which at least one is in use:
  *
- *   generations, low 16 bits    8192 B     0 in both: not live
- *   generations, high 8 bits    4096 B
- *   free bits                    512 B     1: may be handed out
+ *   free bits      512 B                                           1: may be handed out
+ *   generations    1 KiB, and 12 KiB more when short runs lie in it     0: not live
  *
  * A slot that is neither live nor free is retired: its handle is stale, its bytes are not to be reused yet.
  */
@@ -26,21 +26,24 @@ export class Region {
   freeCount = 0
   /** No free run is longer than this. */
   longestAtMost = 0
-  readonly #low: Uint16Array
-  readonly #high: Uint8Array
+  readonly #generations: SlotGenerations
   readonly #free: Uint32Array
   // No word below this one has a free bit: filling a region from its start does not look at its start again.
   #firstFreeWord = 0
 
   constructor() {
-    const memory = new ArrayBuffer(regionBytes)
-    this.#low = new Uint16Array(memory, 0, regionSlots)
-    this.#free = new Uint32Array(memory, regionSlots * 2, regionWords)
-    this.#high = new Uint8Array(memory, regionSlots * 2 + regionWords * 4, regionSlots)
+    const memory = new ArrayBuffer(leastBytes)
+    this.#free = new Uint32Array(memory, 0, regionWords)
+    this.#generations = new SlotGenerations(regionSlots, memory, regionWords * 4)
+  }
+
+  get bytes(): number {
+    return leastBytes + this.#generations.moreBytes
   }
 
   /** Makes the first `slots` slots free and all others unusable. Nothing is live. */
   reset(slots: number): void {
+    this.#generations.clear()
     this.#free.fill(0)
     this.freeCount = 0
     this.longestAtMost = 0
@@ -50,24 +53,16 @@ export class Region {
 
   /** The first of these slots that is not of this generation, or −1. */
   firstNotOf(generation: number, slot: number, count: number): number {
-    const low = generation & 0xffff
-    const high = generation >>> 16
-    const lows = this.#low
-    const highs = this.#high
-    for (let index = slot; index < slot + count; index++) {
-      if (lows[index] !== low || highs[index] !== high) return index
-    }
-    return -1
+    return this.#generations.firstNotOf(generation, slot, count)
   }
 
   /** Writes the generation of these slots; 0 makes them not live. */
   setGeneration(generation: number, slot: number, count: number): void {
-    this.#low.fill(generation & 0xffff, slot, slot + count)
-    this.#high.fill(generation >>> 16, slot, slot + count)
+    this.#generations.set(generation, slot, count)
   }
 
   generationOf(slot: number): number {
-    return this.#high[slot] * 0x10000 + this.#low[slot]
+    return this.#generations.of(slot)
   }
 
   markFree(slot: number, count: number): void {
