@@ -97,8 +97,8 @@ export const backends: readonly BackendDescription[] = [
       const { S3Client } = await import('@aws-sdk/client-s3')
       const { pageHttpHandler, S3Backup } = await import('@spillway/backup-s3')
       const client = new S3Client({ ...s3.clientConfig, requestHandler: pageHttpHandler() })
-      const prefix = 'spillway-bench/'
-      return S3Backup.open({ client, bucket: s3.bucket, prefix, capacityBytes, pageSizeBytes })
+      const { bucket, prefix } = s3
+      return S3Backup.open({ client, bucket, prefix, capacityBytes, pageSizeBytes })
     },
   },
 ]

@@ -62,6 +62,10 @@ function buildProgram(): Command {
     .option('--s3-latency <time>', 'added to every answer of the embedded server', '0ms')
     .option('--s3-errors <share>', 'of requests that the embedded server answers with 503', '0%')
     .option(
+      '--s3-matrix',
+      'also move S3 segments with 0, 20 and 100 ms added and with 1 % errors (embedded server, a minute more)',
+    )
+    .option(
       '--peers',
       'also measure what one writes by hand with node:fs, under the same memory control group',
     )
@@ -109,6 +113,13 @@ function buildProgram(): Command {
     .option('--faults', 'let calls of the backup fail and dawdle, drawn from the seed')
     .option('--seed <number>', 'of operations and faults (default: random, and printed)')
     .option('--directory <path>', 'where the file backend works')
+    .option(
+      '--s3 <server>',
+      'for backend s3: embedded, ceph, or env for the one of the environment',
+      'embedded',
+    )
+    .option('--kill', 'kill and freeze daemons of the Ceph cluster, drawn from the seed')
+    .option('--s3-faults', 'let the embedded server refuse, break off, forget to answer and flip bits')
     .option('--json <file>', 'result as JSON', 'bench-results/soak.json')
     .option('--no-json', 'no JSON')
     .action(async (given: SoakArguments) => {

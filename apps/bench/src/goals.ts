@@ -1,6 +1,6 @@
 import { backends } from './backends.ts'
 import type { CaseResult, RunResult } from './results.ts'
-import { judgeLoops } from './s3/outcome.ts'
+import { judgeLoops, judgeMatrix } from './s3/outcome.ts'
 import { formatByteSize, formatMilliseconds, mebibyte } from './sizes.ts'
 import { spreadOf } from './statistics.ts'
 
@@ -66,6 +66,7 @@ export function judgeGoals(run: RunResult): GoalOutcome[] {
     judgeLoop(backend, cases, outcomes)
   }
   if (run.s3 !== undefined) outcomes.push(...judgeLoops(run.s3))
+  if (run.s3Matrix !== undefined) outcomes.push(...judgeMatrix(run.s3Matrix))
   return outcomes
 }
 

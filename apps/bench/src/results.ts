@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs'
 import type { MemorySample } from './case/memory-samples.ts'
 import type { CaseFindings, CasePhase } from './case/protocol.ts'
 import type { LoopsFindings } from './s3/loops.ts'
+import type { MatrixFindings } from './s3/matrix.ts'
 import type { Spread } from './statistics.ts'
 import { UsageError } from './usage-error.ts'
 
@@ -94,6 +95,8 @@ export interface RunResult {
   }
   /** Loops of bare S3 calls and backup-s3 beside them; absent without the S3 backend. */
   readonly s3?: LoopsFindings | undefined
+  /** The same with latency and errors; only where it was asked for. */
+  readonly s3Matrix?: MatrixFindings | undefined
   readonly ceilings: Ceilings
   readonly ceilingSpreads: Readonly<Record<string, Spread>>
   readonly ceilingNotes: readonly string[]
@@ -103,8 +106,8 @@ export interface RunResult {
 }
 
 /** Whether every case ran to its end and gave back every byte. */
-export function isClean(run: Pick<RunResult, 'cases' | 'failedCases' | 's3'>): boolean {
-  const wrong = run.s3?.wrongAnswers ?? 0
+export function isClean(run: Pick<RunResult, 'cases' | 'failedCases' | 's3' | 's3Matrix'>): boolean {
+  const wrong = (run.s3?.wrongAnswers ?? 0) + (run.s3Matrix?.wrongAnswers ?? 0)
   return wrong === 0 && run.failedCases.length === 0 && run.cases.every(isCleanCase)
 }
 

@@ -15,8 +15,9 @@ import { type CaseResult, type FailedCase, isClean, type RunResult, resultVersio
 import { RunBudget } from './run-budget.ts'
 import type { RunOptions } from './run-options.ts'
 import type { LoopsFindings } from './s3/loops.ts'
-import { type S3Access, startS3Server } from './s3/server.ts'
-import { startLoops } from './s3/start-loops.ts'
+import { type MatrixFindings, matrixSize } from './s3/matrix.ts'
+import { type S3Server, startS3Server } from './s3/server.ts'
+import { startLoops, startMatrix } from './s3/start-measuring.ts'
 import { formatByteSize, mebibyte } from './sizes.ts'
 import { type Spread, spreadOf } from './statistics.ts'
 import { caseLine, renderTables } from './table.ts'
@@ -51,7 +52,7 @@ export async function runCommand(options: RunOptions, signal: AbortSignal): Prom
       startMs,
     )
     const ceilings = await measureCeilings(options, scratch, view, budget, signal)
-    const loops = s3 && (await measureLoops(options, s3.access, view, budget, signal))
+    const loops = s3 && (await measureLoops(options, s3, view, budget, signal))
     const outcomes: (CaseResult | FailedCase)[] = []
     for (const [index, { order, grouped }] of planned.entries()) {
       const title = `[${index + 1}/${planned.length}] ${order.subject} · ${order.workload}`
@@ -73,7 +74,9 @@ export async function runCommand(options: RunOptions, signal: AbortSignal): Prom
         view.end()
       }
     }
-    const run = assembleRun(options, plan, ceilings, loops, outcomes, (performance.now() - startMs) / 1000)
+    const matrix = s3 && options.s3Matrix ? await measureMatrix(options, s3, view, signal) : undefined
+    const seconds = (performance.now() - startMs) / 1000
+    const run = assembleRun(options, plan, ceilings, { loops, matrix }, outcomes, seconds)
     await writeResults(options, run)
     return isClean(run) ? 0 : 1
   } finally {
@@ -192,14 +195,28 @@ async function measureCeilings(
 
 async function measureLoops(
   { rounds, concurrency }: RunOptions,
-  access: S3Access,
+  server: S3Server,
   view: ProgressView,
   budget: RunBudget,
   signal: AbortSignal,
 ): Promise<LoopsFindings> {
   view.begin('bare S3 calls', 'loops')
   try {
-    return await startLoops({ access, rounds, concurrency, budgetMs: budget.next() }, signal)
+    return await startLoops({ rounds, concurrency, budgetMs: budget.next() }, server, signal)
+  } finally {
+    view.end()
+  }
+}
+
+async function measureMatrix(
+  { concurrency }: RunOptions,
+  server: S3Server,
+  view: ProgressView,
+  signal: AbortSignal,
+): Promise<MatrixFindings> {
+  view.begin('S3 with latency and errors', 'matrix')
+  try {
+    return await startMatrix({ concurrency, ...matrixSize }, server, signal)
   } finally {
     view.end()
   }
@@ -217,7 +234,7 @@ function assembleRun(
   options: RunOptions,
   plan: InputPlan,
   ceilings: MeasuredCeilings,
-  s3: LoopsFindings | undefined,
+  s3: { readonly loops: LoopsFindings | undefined; readonly matrix: MatrixFindings | undefined },
   outcomes: readonly (CaseResult | FailedCase)[],
   seconds: number,
 ): RunResult {
@@ -238,7 +255,8 @@ function assembleRun(
       checksums: options.checksums,
       budgetSeconds: options.budgetSeconds ?? null,
     },
-    ...(s3 === undefined ? {} : { s3 }),
+    ...(s3.loops === undefined ? {} : { s3: s3.loops }),
+    ...(s3.matrix === undefined ? {} : { s3Matrix: s3.matrix }),
     ceilings: ceilings.medians,
     ceilingSpreads: ceilings.spreads,
     ceilingNotes: ceilings.notes,

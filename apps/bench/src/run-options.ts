@@ -27,6 +27,7 @@ export interface RunArguments {
   readonly s3: string
   readonly s3Latency: string
   readonly s3Errors: string
+  readonly s3Matrix?: boolean
   readonly peers?: boolean
   readonly ceilings: boolean
   readonly quick?: boolean
@@ -53,6 +54,8 @@ export interface RunOptions {
   /** Time that the run may take, as far as measuring less can achieve it; undefined: as long as it takes. */
   readonly budgetSeconds: number | undefined
   readonly s3: S3ServerOptions
+  /** Whether S3 is also measured at every added latency and with errors. */
+  readonly s3Matrix: boolean
   readonly peers: boolean
   readonly ceilings: boolean
   readonly jsonPath: string | undefined
@@ -97,6 +100,7 @@ export function parseRunOptions(given: RunArguments): RunOptions {
     seed: parseCount(given.seed, '--seed', 0, 2 ** 31),
     budgetSeconds: given.budget === 'off' ? undefined : parseCount(given.budget, '--budget', 1, 86_400),
     s3: parseS3(given),
+    s3Matrix: parseS3Matrix(given),
     peers: given.peers ?? false,
     ceilings: given.ceilings,
     jsonPath: parseOutput(given.json, '--json'),
@@ -175,6 +179,17 @@ function parseS3({ s3, s3Latency, s3Errors }: RunArguments): S3ServerOptions {
     )
   }
   return { kind, latencyMs, errorShare }
+}
+
+/** The matrix sets latencies and errors itself. */
+function parseS3Matrix({ s3Matrix = false, s3, s3Latency, s3Errors, backend }: RunArguments): boolean {
+  if (!s3Matrix) return false
+  const setsOthers = parseFloat(s3Latency) > 0 || parseFloat(s3Errors) > 0
+  const hasS3 = backend.split(',').some((name) => name.trim().split(/[:+]/)[0] === 's3')
+  if (hasS3 && s3 === 'embedded' && !setsOthers) return true
+  throw new UsageError(
+    '--s3-matrix takes --backend s3 --s3 embedded, without --s3-latency and --s3-errors: it sets them itself',
+  )
 }
 
 function parseMeasure(text: string, option: string, unit: string, most: number): number {

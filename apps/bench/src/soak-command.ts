@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { chooseBackend } from './backends.ts'
 import { currentCommit, describeMachine } from './machine.ts'
 import { writeJson } from './output.ts'
+import { Disturbances, parseDisturbances } from './s3/disturbances.ts'
 import { startS3Server } from './s3/server.ts'
 import { formatByteSize, mebibyte, parseByteSize } from './sizes.ts'
 import { MemoryTrendWatcher } from './soak/memory-trend.ts'
@@ -19,6 +20,9 @@ export interface SoakArguments {
   readonly faults?: boolean
   readonly seed?: string
   readonly directory?: string
+  readonly s3?: string
+  readonly kill?: boolean
+  readonly s3Faults?: boolean
   readonly json: string | boolean
 }
 
@@ -38,6 +42,7 @@ const lineEveryMs = process.stderr.isTTY ? 1000 : 30_000
 export async function soakCommand(given: SoakArguments, signal: AbortSignal): Promise<number> {
   const options = parseSoakOptions(given)
   const { backend, overcommits, durationMs, limitBytes, faults, seed } = options
+  const disturbing = parseDisturbances(given)
   const scratch = mkdtempSync(join(given.directory ?? tmpdir(), 'spillway-soak-'))
   const tally: SoakTally = {
     operations: 0,
@@ -54,8 +59,10 @@ export async function soakCommand(given: SoakArguments, signal: AbortSignal): Pr
   )
   if (faults) process.removeAllListeners('warning').on('warning', noteWarning)
   await using s3 = backend.startsWith('s3')
-    ? await startS3Server({ kind: 'embedded', latencyMs: 0, errorShare: 0 })
+    ? await startS3Server({ kind: disturbing.kind, latencyMs: 0, errorShare: 0 })
     : undefined
+  const addProblem = (problem: string) => tally.problems.push(problem)
+  await using disturbances = s3 && (await Disturbances.start(s3, disturbing, seed, addProblem))
   using watcher = new MemoryTrendWatcher()
   const lines = setInterval(() => console.error(progressLine(tally, startMs, durationMs)), lineEveryMs)
   try {
@@ -79,6 +86,11 @@ export async function soakCommand(given: SoakArguments, signal: AbortSignal): Pr
     clearInterval(lines)
     rmSync(scratch, { recursive: true, force: true })
   }
+  await disturbances?.stop()
+  const left = (await s3?.list()) ?? []
+  if (left.length > 0) addProblem(`${left.length} objects are left in the bucket, the first is ${left[0]}`)
+  const disturbed = disturbances?.summary()
+  if (disturbed) console.log(`daemons: ${disturbed}`)
   const memory = watcher.trend()
   const seconds = (performance.now() - startMs) / 1000
   if (memory.flat === false) tally.problems.push(`memory grew by ${formatByteSize(memory.grownBytes)}`)
@@ -95,6 +107,8 @@ export async function soakCommand(given: SoakArguments, signal: AbortSignal): Pr
     commit: currentCommit(),
     machine: describeMachine(process.cwd()),
     ...options,
+    disturbing,
+    disturbances: disturbances?.counts,
     ...tally,
     memory,
     seconds,

@@ -4,7 +4,7 @@ import { isFailedCase } from './case/start-case.ts'
 import { backendMedian, ceilingOf, ceilingTitle, judgeGoals, subjectsOf } from './goals.ts'
 import { type CaseResult, type FailedCase, isClean, isCleanCase, type RunResult } from './results.ts'
 import { shortenedLines } from './run-budget.ts'
-import { loopRows } from './s3/outcome.ts'
+import { loopHead, loopRows, matrixHead, matrixRows, s3Notes } from './s3/outcome.ts'
 import { formatByteSize, formatMilliseconds, formatRate, mebibyte } from './sizes.ts'
 
 const plainStyle = { head: [], border: [], compact: true }
@@ -34,11 +34,11 @@ export function renderTables(run: RunResult): string {
     '',
     wholeBufferTable(run),
     workloadTable(run),
-    run.s3 === undefined
-      ? undefined
-      : table(['S3', 'rate', 'least – most', 'CPU per 8 MiB', 'CPU per request'], loopRows(run.s3), 1),
+    run.s3 && table(loopHead, loopRows(run.s3), 1),
+    run.s3Matrix && table(matrixHead, matrixRows(run.s3Matrix), 1),
     goalTable(run),
     ...run.ceilingNotes.map(asNote),
+    ...(run.s3 === undefined ? [] : s3Notes(run.s3)).map(asNote),
     ...shortenedLines(run.cases, run.settings.budgetSeconds).map(asNote),
   ]
   for (const failed of run.failedCases)

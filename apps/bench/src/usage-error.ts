@@ -5,6 +5,8 @@ export class UsageError extends Error {
 
 /** The one line for any failure: its message, without a stack. */
 export function failureLine(failure: unknown): string {
+  // What went wrong first says more than what then could not be tidied up because of it.
+  if (failure instanceof Error && 'suppressed' in failure) return failureLine(failure.suppressed)
   const message = failure instanceof Error ? failure.message : String(failure)
   return message.split('\n')[0]
 }

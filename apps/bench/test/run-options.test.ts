@@ -68,6 +68,8 @@ describe('options of run', () => {
   })
 
   const wrong: [Partial<RunArguments>, string][] = [
+    [{ s3Matrix: true }, '--s3-matrix takes --backend s3 --s3 embedded'],
+    [{ s3Matrix: true, backend: 's3', s3Latency: '20ms' }, '--s3-matrix takes --backend s3'],
     [{ backend: 'floppy' }, "--backend 'floppy' is not known; there are memory, shmem, file"],
     [{ backend: 'shmem,,file' }, "--backend 'shmem,,file' has an empty name"],
     [{ backend: 'shmem:uring' }, "shmem has no variant 'uring'"],

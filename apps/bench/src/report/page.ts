@@ -3,7 +3,10 @@ import { workloads } from '../case/workloads.ts'
 import { backendMedian, judgeGoals, subjectsOf } from '../goals.ts'
 import { peers } from '../peers/registry.ts'
 import { isClean, type RunResult } from '../results.ts'
+import { shortenedLines } from '../run-budget.ts'
 import { formatByteSize, formatMilliseconds, formatRate } from '../sizes.ts'
+import { escapeText, figure, table } from './html.ts'
+import { s3Section } from './s3-section.ts'
 import { style } from './style.ts'
 import { ceilingChart, wholeBufferChart, workloadChart } from './throughput-charts.ts'
 import { latencyChart, memoryChart } from './time-charts.ts'
@@ -22,6 +25,7 @@ export function renderReport(run: RunResult): string {
 ${header(run)}
 ${goalSection(run)}
 ${wholeBufferSection(run)}
+${s3Section(run)}
 ${workloadSection(run)}
 ${memorySection(run)}
 ${latencySection(run)}
@@ -30,13 +34,6 @@ ${methodSection(run)}
 </main></body>
 </html>
 `
-}
-
-function escapeText(text: unknown): string {
-  return String(text).replace(
-    /[&<>"]/g,
-    (mark) => ({ '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' })[mark]!,
-  )
 }
 
 function header(run: RunResult): string {
@@ -238,24 +235,11 @@ function ceilingSection(run: RunResult): string {
 }
 
 function methodSection(run: RunResult): string {
+  const lines = shortenedLines(run.cases, run.settings.budgetSeconds)
+  const shortened = lines.map((line) => `\n<p class="warn">${escapeText(line)}</p>`).join('')
   return `<h2>How this was measured</h2>
 <p>Every case runs in a fresh process: whole buffers, single pages, then loading of all files, one round to warm up, ${run.settings.rounds} measured rounds, and
 reading everything back. Figures are medians; whiskers reach from the least to the greatest round. Each touch checks a word in every 512 bytes; at the end the
 SHA-256 of every file is compared with that of what was written. A case that returns a wrong byte is not measured. Event-loop delay is the time
-between two ticks of a 1 ms timer, that millisecond included, while something is measured.</p>`
-}
-
-function figure(title: string, chart: string | undefined, caption: string): string {
-  if (chart === undefined) return ''
-  return `<h2>${escapeText(title)}</h2>\n<figure>${chart}<figcaption>${caption}</figcaption></figure>\n`
-}
-
-/** Columns whose title begins with `>` are aligned to the right. */
-function table(head: readonly string[], rows: readonly string[]): string {
-  const cells = head.map((title) =>
-    title.startsWith('>')
-      ? `<th class="number">${escapeText(title.slice(1))}</th>`
-      : `<th>${escapeText(title)}</th>`,
-  )
-  return `<div class="scroll"><table><thead><tr>${cells.join('')}</tr></thead><tbody>\n${rows.join('\n')}\n</tbody></table></div>\n`
+between two ticks of a 1 ms timer, that millisecond included, while something is measured.</p>${shortened}`
 }

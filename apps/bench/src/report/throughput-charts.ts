@@ -1,5 +1,7 @@
 import { backendMedian, ceilingOf, ceilingTitle, subjectsOf } from '../goals.ts'
 import type { RunResult } from '../results.ts'
+import type { LoopsFindings } from '../s3/loops.ts'
+import { formatRate } from '../sizes.ts'
 import { spreadOf } from '../statistics.ts'
 import { colourOf, drawChart, ink, legend, markColour, nameAxis, niceAbove, valueAxis } from './chart.ts'
 
@@ -87,6 +89,26 @@ export function ceilingChart(run: RunResult): string | undefined {
         label: gigabytes(value).toFixed(2),
       }
     })
+  return bars.length === 0 ? undefined : barChart(bars, 'GB/s')
+}
+
+/** What each way to move bytes to and from the S3 service reached. */
+export function s3Chart({ loops }: LoopsFindings): string | undefined {
+  const names = [...new Set(loops.map(({ way }) => way))]
+  const bars = loops.flatMap(({ way, verb, bytesPerSecond }): Bar[] => {
+    const spread = spreadOf(bytesPerSecond)
+    if (spread === undefined) return []
+    return [
+      {
+        name: `${way}  ${verb}`,
+        value: spread.median,
+        least: spread.min,
+        most: spread.max,
+        colour: colourOf(names.indexOf(way)),
+        label: formatRate(spread.median),
+      },
+    ]
+  })
   return bars.length === 0 ? undefined : barChart(bars, 'GB/s')
 }
 
