@@ -30,6 +30,8 @@ export interface PoolStats extends Readonly<Counters> {
   readonly waiters: number
   /** Pages whose stored copy a backup refused to drop. */
   readonly dropFailures: number
+  /** Calls in which a page provider failed to take memory back or to end a mapping; that memory stays idle. */
+  readonly providerFailures: number
 }
 
 export function poolStats(machine: Machine): PoolStats {
@@ -60,5 +62,6 @@ export function poolStats(machine: Machine): PoolStats {
     pins: machine.userPins,
     waiters: limit.waiters,
     dropFailures,
+    providerFailures: pages.providerFailures,
   }
 }

@@ -1,4 +1,5 @@
-import { cachings } from '../providers/provider.ts'
+import { warn } from '../introspection/trace.ts'
+import { cachings, type PageProvider } from '../providers/provider.ts'
 import { Slabs } from './slabs.ts'
 
 /**
@@ -10,6 +11,7 @@ import { Slabs } from './slabs.ts'
  *
  * Resident pages — in use, idle in a free list, stranded in a slab — never exceed `limitPages`: whoever takes memory
  * from the system first has idle memory of other kinds given back, and gets a lower order when even that leaves no room.
+ * What a provider does not take back stays idle, counted and usable as what it is, and is offered again later.
  *
  * No page is handed out with old bytes in it (T16): every taken chunk says whether it is all zeros, and whoever hands it
  * on zeroes it unless it overwrites the whole. So memory that goes from an eviction straight into a restore is not
@@ -27,6 +29,10 @@ export class Pages {
   beneficialOrder = 0
   /** Set while somebody takes memory who would rather fail than have the provider try hard (T45, B11). */
   retryMayFail = false
+  /** Calls in which a provider failed to take memory back or to end a mapping. */
+  providerFailures = 0
+  /** Pages that should have gone to the system at once (`release`) and stayed idle. */
+  unreleasedPages = 0
   /** What the last `allocate` gave. */
   takenOrder = 0
   takenZero = false
@@ -34,6 +40,8 @@ export class Pages {
   takenConverted = false
   /** By caching × order: frame × 2 + 1 when the chunk is known to be all zeros. */
   readonly #lists: number[][]
+  /** Providers that failed last: each failure is counted, the first told. */
+  readonly #failing = new Set<PageProvider>()
   #rotation = 0
 
   constructor(pageSizeBytes: number, maxOrder: number, limitPages: number, idleLimitPages: number) {
@@ -93,23 +101,33 @@ export class Pages {
   /** Gives a chunk to the system at once (T33, T36), with its caching set back (T82, I5). */
   release(frame: number, order: number, caching = 0): void {
     this.inUsePages -= 1 << order
-    this.#give(frame, order, caching)
+    if (!this.#give(frame, order, caching)) this.unreleasedPages += 1 << order
+  }
+
+  /** A provider failed at what must not fail: the pool goes on as it says where it asked, and tells of it. */
+  noteProviderFailure(provider: PageProvider, what: string, failure: unknown): void {
+    this.providerFailures++
+    if (this.#failing.has(provider)) return
+    this.#failing.add(provider)
+    warn('SPILLWAY_PROVIDER_FAILED', `page provider ${provider.name} failed to ${what}`, String(failure))
   }
 
   /**
    * One step of the pool shrinker: gives one idle chunk to the system and turns to the next list (T29). Returns the pages
-   * given, 0 when nothing is idle.
+   * given, 0 when nothing is idle, or no provider takes any of it.
    */
   shrinkStep(): number {
     for (let tried = 0; tried < this.#lists.length; tried++) {
       const index = this.#rotation
       this.#rotation = (this.#rotation + 1) % this.#lists.length
-      const entry = this.#lists[index]!.pop()
-      if (entry === undefined) continue
       const order = index % (this.slabs.maxOrder + 1)
-      this.idlePages -= 1 << order
-      this.#give(entry >> 1, order, Math.floor(index / (this.slabs.maxOrder + 1)))
-      return 1 << order
+      const caching = Math.floor(index / (this.slabs.maxOrder + 1))
+      // Each chunk once: what is not taken goes to the list's other end.
+      for (let left = this.#lists[index]!.length; left > 0; left--) {
+        const entry = this.#lists[index]!.pop()!
+        this.idlePages -= 1 << order
+        if (this.#give(entry >> 1, order, caching)) return 1 << order
+      }
     }
     return 0
   }
@@ -117,7 +135,11 @@ export class Pages {
   /** Gives idle chunks to the system until at most `idlePages` are left; returns the pages given (T28, T30). */
   trim(idlePages: number): number {
     let given = 0
-    while (this.idlePages > idlePages) given += this.shrinkStep()
+    while (this.idlePages > idlePages) {
+      const step = this.shrinkStep()
+      if (step === 0) break
+      given += step
+    }
     return given
   }
 
@@ -126,10 +148,23 @@ export class Pages {
     return this.#list(caching, order).length
   }
 
-  #give(frame: number, order: number, caching: number): void {
+  /** Gives a chunk to the system; says false when its provider does not take it, and it is idle instead. */
+  #give(frame: number, order: number, caching: number): boolean {
     const { slabs } = this
-    if (caching !== 0) slabs.providerOf(frame).setCaching!([slabs.run(frame, 1 << order)], 'cached')
-    slabs.give(frame, order)
+    const provider = slabs.providerOf(frame)
+    let cachingNow = caching
+    try {
+      if (caching !== 0) provider.setCaching!([slabs.run(frame, 1 << order)], 'cached')
+      cachingNow = 0
+      slabs.give(frame, order)
+    } catch (failure) {
+      this.noteProviderFailure(provider, 'take memory back', failure)
+      this.idlePages += 1 << order
+      this.#list(cachingNow, order).unshift(frame * 2)
+      return false
+    }
+    if (this.#failing.size > 0) this.#failing.delete(provider)
+    return true
   }
 
   #list(caching: number, order: number): number[] {

@@ -66,7 +66,7 @@ export class Slabs {
     return true
   }
 
-  /** Gives a piece to the system. */
+  /** Gives a piece to the system. Throws what its provider throws; then the piece is as it was. */
   give(frame: number, order: number): void {
     const slab = this.slabOf(frame)
     const pages = 1 << order
@@ -145,10 +145,10 @@ export class Slabs {
   }
 
   #close(slab: Slab): void {
+    slab.provider.put(slab.block)
     if (!slab.exact) this.strandedPages -= slab.freePages
     this.#slabs[slab.id] = undefined
     this.#freeIds.push(slab.id)
-    slab.provider.put(slab.block)
   }
 
   #addPiece(slab: Slab, frame: number, order: number): void {

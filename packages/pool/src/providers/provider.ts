@@ -5,6 +5,10 @@
  *   pool ── get(order) ──▶ provider      a block of zeroed memory, or undefined
  *   pool ── release(part) ▶ provider     pages inside a block go to the system, the block stays (page-exact providers)
  *   pool ── put(block) ───▶ provider     the whole block goes back; the system has its memory when this returns
+ *
+ * What takes memory must not fail. When `put`, `release` or setting the caching back throws all the same, nothing has changed
+ * for the pool: the memory stays idle in it, is used again, and is offered again later; a warning tells of it
+ * (`SPILLWAY_PROVIDER_FAILED`). A mapping counts as ended whatever `unmap` throws.
  */
 
 /** How memory is cached by the processor; anything but `'cached'` needs a provider with `setCaching` (T14, T24). */
@@ -58,7 +62,7 @@ export interface PageProvider {
   put(block: MemoryBlock): void
   /** Gives part of a block to the system; it reads as zeros afterwards. Required with `pageExactRelease`. */
   release?(run: MemoryRun): void
-  /** Changes the caching of runs in one call; throwing undoes the allocation (T24, T25). */
+  /** Changes the caching of runs in one call, of all of them or of none; throwing undoes the allocation (T24, T25). */
   setCaching?(runs: readonly MemoryRun[], caching: Caching): void
   /** Maps a run for a device and says its address; throwing undoes the allocation with `EFAULT` (T26). */
   map?(run: MemoryRun): number

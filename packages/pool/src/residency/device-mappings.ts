@@ -46,13 +46,18 @@ export class DeviceMappings {
     }
   }
 
-  /** Ends the mapping of a chunk, if it has one (I4). */
+  /** Ends the mapping of a chunk, if it has one (I4). A provider that fails at it is told of, and is not asked again. */
   unmap(chunk: number): void {
     const address = this.#addresses.get(chunk)
     if (address === undefined) return
     this.#addresses.delete(chunk)
     const { slabs } = this.#pages
     const frame = this.#chunks.frameOf(chunk)
-    slabs.providerOf(frame).unmap!(slabs.run(frame, this.#chunks.pageCount(chunk)), address)
+    const provider = slabs.providerOf(frame)
+    try {
+      provider.unmap!(slabs.run(frame, this.#chunks.pageCount(chunk)), address)
+    } catch (failure) {
+      this.#pages.noteProviderFailure(provider, 'end a mapping', failure)
+    }
   }
 }

@@ -94,6 +94,8 @@ export class Reclaim {
    * Resolves to the pages given.
    */
   async shrink(wanted: number): Promise<number> {
+    const { pages } = this.#residents
+    const unreleased = pages.unreleasedPages
     let given = await this.trim(wanted)
     for (let pass = 0; pass < 2 && given < wanted; pass++) {
       given += await this.#freeSliced(wanted - given)
@@ -110,7 +112,8 @@ export class Reclaim {
         this.#failing.note(batch.store, result.error, attempt)
       }
     }
-    return given
+    // What its provider did not take has left its buffers, but not memory.
+    return Math.max(0, given - (pages.unreleasedPages - unreleased))
   }
 
   /** Gives idle memory to the system, at least `wanted` pages if there are as many, without blocking the event loop. */

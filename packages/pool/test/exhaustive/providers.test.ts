@@ -1,20 +1,42 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { VirtualTime } from '../model/virtual-time.ts'
 import { page } from '../support/bytes.ts'
-import { codeOf, type Operation, pin, pinToWrite, read, restore, write } from './support/operations.ts'
+import {
+  atomicBackup,
+  backup,
+  codeOf,
+  evict,
+  type Operation,
+  pin,
+  pinToWrite,
+  purge,
+  read,
+  restore,
+  setLimit,
+  shrink,
+  write,
+} from './support/operations.ts'
 import { allOfIt, failed, goOn } from './support/run.ts'
 import { Scene, type SceneOptions } from './support/scene.ts'
 import { fewestChunks, pagesOf, partitions, type Shape, withStates } from './support/shapes.ts'
 
 const time = new VirtualTime()
-beforeAll(() => time.install())
-afterAll(() => time.uninstall())
+const warnings = process.listeners('warning')
+beforeAll(() => {
+  time.install()
+  // That a provider fails is told as a warning.
+  process.removeAllListeners('warning')
+})
+afterAll(() => {
+  time.uninstall()
+  for (const listener of warnings) process.on('warning', listener)
+})
 
 const statesEach = allOfIt ? 125 : 5
 const mixes = partitions(3).flatMap((partition, index) => withStates(partition, statesEach, 90 + index))
 
-type Calls = 'gets' | 'maps' | 'cachingCalls'
-type Refusal = 'refuseGet' | 'refuseMap' | 'refuseCaching'
+type Calls = 'gets' | 'puts' | 'releases' | 'maps' | 'unmaps' | 'cachingCalls'
+type Refusal = 'refuseGet' | 'refusePut' | 'refuseRelease' | 'refuseMap' | 'refuseUnmap' | 'refuseCaching'
 
 interface Failure {
   readonly calls: Calls
@@ -149,5 +171,87 @@ describe('a provider that cannot map, at every call', () => {
         )
       }
     }
+  })
+})
+
+/** What gives memory up; none of it may fail because a provider does not take it. */
+const givingUp = [backup, atomicBackup, purge, shrink, evict, setLimit]
+
+describe('a provider that fails to take memory back, at every call', () => {
+  const kinds = [
+    ['put', { calls: 'puts', refusal: 'refusePut' }, {}],
+    ['put of whole blocks', { calls: 'puts', refusal: 'refusePut' }, { pageExactRelease: false }],
+    ['release', { calls: 'releases', refusal: 'refuseRelease' }, { carved: true }],
+    [
+      'setting the caching back',
+      { calls: 'cachingCalls', refusal: 'refuseCaching' },
+      { buffer: { caching: 'write-combined' } },
+    ],
+    ['unmap', { calls: 'unmaps', refusal: 'refuseUnmap' }, { buffer: { deviceMapped: true } }],
+  ] as const
+  /** Of these sizes chunks have the orders that they get by themselves. */
+  const natural = (['dirty', 'stored', 'clean'] as const).flatMap((state) =>
+    [3, 5, 7, 11, 14].map((size) => fewestChunks(size, state)),
+  )
+  for (const [what, failure, more] of kinds) {
+    const shapes = 'carved' in more ? natural : mixes.filter((_, index) => allOfIt || index % 6 === 0)
+    it(`T18, T25, I1, I2, I4, I5, I6, I11: ${what}: nothing is lost, every gauge is exact, and it is offered again`, async () => {
+      let failures = 0
+      for (const shape of shapes) {
+        for (const operation of givingUp) {
+          const options: SceneOptions = { ...mixed(shape), limitPages: pagesOf(shape) + 8, ...more }
+          for (const forGood of [false, true]) {
+            failures += await failAtEveryCall(options, operation, { ...failure, forGood }, (_, error) => {
+              // Only what has to give memory to the system can fail for it.
+              const may = operation === shrink ? error === 'stopped' : codeOf(error) === 'ENOMEM'
+              if (!may || (operation !== setLimit && operation !== shrink && operation !== evict)) throw error
+            })
+          }
+        }
+      }
+      expect(failures).toBeGreaterThan(shapes.length)
+    })
+
+    it(`T19, I2, I11, I12: ${what}: close() offers it once more, and what is refused then stays counted`, async () => {
+      for (const shape of shapes) {
+        const options: SceneOptions = { ...mixed(shape), pool: { idleBytes: 64 * page }, ...more }
+        const first = await Scene.build(options, time)
+        const start = first.provider[failure.calls]
+        await first.pool.close()
+        const calls = first.provider[failure.calls] - start
+        for (let call = 1; call <= calls; call++) {
+          const scene = await Scene.build(options, time)
+          scene.provider[failure.refusal] = (number) => number === start + call
+          await scene.pool.close()
+          scene.checkEmpty()
+          expect(scene.pool.stats().providerFailures).toBe(1)
+        }
+        const stubborn = await Scene.build(options, time)
+        stubborn.provider[failure.refusal] = () => true
+        await stubborn.pool.close()
+        const { residentBytes, inUseBytes, buffers } = stubborn.pool.stats()
+        expect([inUseBytes, buffers]).toEqual([0, 0])
+        expect(residentBytes).toBeLessThanOrEqual(stubborn.provider.pagesOut * page)
+        expect(stubborn.pool.verify()).toEqual([])
+        expect(stubborn.provider.violations).toEqual([])
+      }
+    })
+  }
+
+  it('T18: it is told once as a warning with a code, and counted each time', async () => {
+    const told: (string | undefined)[] = []
+    const listen = (warning: Error & { code?: string }) => told.push(warning.code)
+    // Warnings of what came before are told by now.
+    await new Promise((resolve) => setImmediate(resolve))
+    process.on('warning', listen)
+    const scene = await Scene.build({ shape: fewestChunks(7, 'dirty'), maxOrder: 2 }, time)
+    scene.provider.refusePut = () => true
+    await scene.buffer.backup()
+    expect(scene.pool.stats()).toMatchObject({ inUseBytes: 0, idleBytes: 7 * page })
+    expect(scene.pool.stats().providerFailures).toBeGreaterThan(1)
+    await new Promise((resolve) => setImmediate(resolve))
+    expect(told).toEqual(['SPILLWAY_PROVIDER_FAILED'])
+    process.off('warning', listen)
+    await scene.finish()
   })
 })

@@ -164,6 +164,16 @@ export const evict: Operation = {
   done: ({ buffer }) => claim(buffer.residentBytes === 0, 'T57: memory is there twice'),
 }
 
+export const purge: Operation = {
+  name: 'purge',
+  async run({ buffer, oracle }) {
+    const outcome = await caught(buffer.purge())
+    if (outcome.error === undefined) oracle.fill(0)
+    return outcome
+  },
+  done: ({ buffer }) => claim(buffer.residentBytes + buffer.backedUpBytes === 0, 'T36: something is left'),
+}
+
 export const shrink: Operation = {
   name: 'shrink',
   async run({ pool }) {

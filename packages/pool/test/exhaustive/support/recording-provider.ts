@@ -34,13 +34,20 @@ export class RecordingProvider implements PageProvider {
   mostPagesOut = 0
   /** Calls so far. */
   gets = 0
+  puts = 0
+  releases = 0
   maps = 0
+  unmaps = 0
   cachingCalls = 0
   /** Largest order that is given; the pool falls back to it (T21). */
   highestOrder = Number.POSITIVE_INFINITY
   /** By the number of the call, from 1: whether it fails. */
   refuseGet: (call: number) => boolean = () => false
+  refusePut: (call: number) => boolean = () => false
+  refuseRelease: (call: number) => boolean = () => false
   refuseMap: (call: number) => boolean = () => false
+  /** The mapping is ended all the same. */
+  refuseUnmap: (call: number) => boolean = () => false
   refuseCaching: (call: number) => boolean = () => false
   readonly #inner: PageProvider | undefined
   readonly #pageSizeBytes: number
@@ -85,7 +92,20 @@ export class RecordingProvider implements PageProvider {
     return block
   }
 
+  /** Nothing is refused any more. */
+  heal(): void {
+    this.highestOrder = Number.POSITIVE_INFINITY
+    this.refuseGet = never
+    this.refusePut = never
+    this.refuseRelease = never
+    this.refuseMap = never
+    this.refuseUnmap = never
+    this.refuseCaching = never
+  }
+
   put(block: MemoryBlock): void {
+    this.puts++
+    if (this.refusePut(this.puts)) throw new Error('put refused')
     const lengthBytes = block.bytes.byteLength
     this.#assertGivable('put back', { block, offsetBytes: 0, lengthBytes })
     if (!this.blocks.delete(block)) return
@@ -100,6 +120,8 @@ export class RecordingProvider implements PageProvider {
   }
 
   release(run: MemoryRun): void {
+    this.releases++
+    if (this.refuseRelease(this.releases)) throw new Error('release refused')
     this.#assertGivable('released', run)
     if (this.#inner === undefined) {
       run.block.bytes.fill(0, run.offsetBytes, run.offsetBytes + run.lengthBytes)
@@ -138,6 +160,8 @@ export class RecordingProvider implements PageProvider {
       this.violations.push(`run ${key} of ${run.lengthBytes} bytes is unmapped but was not mapped so`)
     }
     this.#mapped.delete(key)
+    this.unmaps++
+    if (this.refuseUnmap(this.unmaps)) throw new Error('unmap refused')
   }
 
   /** Fresh memory is zeros, whatever was in it before (I6 begins here). */
@@ -185,3 +209,5 @@ export class RecordingProvider implements PageProvider {
     for (let page = first; page < first + count; page++) yield page
   }
 }
+
+const never = () => false

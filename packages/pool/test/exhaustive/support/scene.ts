@@ -15,6 +15,8 @@ export interface SceneOptions {
   readonly backup?: ScriptedBackupOptions
   readonly buffer?: AllocateOptions
   readonly pageExactRelease?: boolean
+  /** Smaller chunks are carved out of blocks of the highest order; only for shapes that come about by themselves. */
+  readonly carved?: boolean
 }
 
 /** A pool with one buffer whose chunks are as the shape says, and the bytes that it has to hold. */
@@ -61,6 +63,7 @@ export class Scene {
   /** Chunks come from the provider one by one, so each has the order that the provider still gives. */
   async #shape(): Promise<void> {
     const { buffer, provider, backup, oracle, pool } = this
+    const { carved } = this.options
     const chunks: { first: number; order: number; state: string; from: number; to: number }[] = []
     let first = 0
     for (const { order, state } of this.options.shape) {
@@ -70,7 +73,7 @@ export class Scene {
     const write = async (state: (state: string) => boolean) => {
       for (const chunk of chunks) {
         if (!state(chunk.state)) continue
-        provider.highestOrder = chunk.order
+        if (carved !== true) provider.highestOrder = chunk.order
         oracle.set(noise.subarray(chunk.from + 1, chunk.to + 1), chunk.from)
         await buffer.write(chunk.from, oracle.subarray(chunk.from, chunk.to))
       }
@@ -79,7 +82,7 @@ export class Scene {
     if (chunks.some(({ state }) => state !== 'empty' && state !== 'dirty')) await buffer.backup()
     const into = scratch.subarray(0, oracle.byteLength)
     for (const { state, order, from, to } of chunks) {
-      provider.highestOrder = order
+      if (carved !== true) provider.highestOrder = order
       if (state === 'partial') {
         const stop = backup.asked.copyPages + 2 ** (order - 1)
         backup.script = (_, index) => (index === stop ? new SpillwayError('EIO', 'half way') : undefined)
@@ -111,10 +114,7 @@ export class Scene {
     backup.script = undefined
     backup.dropFailures = []
     backup.availableFailure = undefined
-    provider.highestOrder = Number.POSITIVE_INFINITY
-    provider.refuseGet = () => false
-    provider.refuseMap = () => false
-    provider.refuseCaching = () => false
+    provider.heal()
     this.time.pass(2000)
   }
 
