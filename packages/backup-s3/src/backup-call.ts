@@ -1,5 +1,6 @@
 import type { BackupPagesOptions, BackupResult, HandleRun } from '@spillway/core'
 import type { SegmentBuilder } from './segment-builder.ts'
+import type { SegmentSlot } from './segment-slots.ts'
 import type { SpanCursor } from './span-cursor.ts'
 
 /** What a call of `backupPages` is made of while it is under way, and what it amounts to in the end. */
@@ -10,6 +11,9 @@ export interface BackupPart {
   readonly segment: OpenSegment
   readonly slot: number
   pages: number
+  /** Which pieces of the segment's body are its memory. */
+  readonly firstPiece: number
+  endPiece: number
   run: HandleRun | undefined
   error: Error | undefined
 }
@@ -28,6 +32,7 @@ export interface BackupCall {
 
 /** A segment from its first page to the answer to its PUT. */
 export interface OpenSegment {
+  readonly slot: SegmentSlot
   readonly builder: SegmentBuilder
   readonly parts: BackupPart[]
   readonly controller: AbortController

@@ -1,5 +1,4 @@
 import { type HandleRun, yieldToEventLoop } from '@spillway/core'
-import type { BufferPool } from './buffer-pool.ts'
 import type { ZeroAdvance } from './checksum.ts'
 import type { Deletions } from './deletions.ts'
 import { handleOf } from './handles.ts'
@@ -9,6 +8,7 @@ import type { PageBits } from './page-bits.ts'
 import type { Restores } from './restores.ts'
 import { SegmentBuilder, sliceBytes } from './segment-builder.ts'
 import type { RootPart } from './segment-format.ts'
+import type { SegmentSlots } from './segment-slots.ts'
 import { type Root, type SegmentObject, type SegmentTable, segmentObject } from './segment-table.ts'
 import type { SegmentOwner } from './segment-writer.ts'
 import type { S3Service } from './service.ts'
@@ -75,15 +75,15 @@ export class Compactor {
     while (this.#isDue() && !this.#stop.signal.aborted) {
       const victims = this.#victims()
       if (victims.length === 0) return
-      const { buffers } = this.#parts
-      // Writers come first: without a buffer to spare compaction waits for the next drop.
-      const buffer = buffers.inUse < buffers.count - 1 ? buffers.tryTake() : undefined
-      if (buffer === undefined) return
+      const { slots } = this.#parts
+      // Writers come first: without a slot to spare compaction waits for the next drop.
+      const slot = slots.inUse < slots.count - 1 ? slots.tryTake() : undefined
+      if (slot === undefined) return
       for (const victim of victims) victim.readers++
       try {
-        await this.#compact(victims, buffer)
+        await this.#compact(victims, slots.memoryOf(slot))
       } finally {
-        buffers.give(buffer)
+        slots.give(slot)
         for (const victim of victims) this.#parts.table.release(victim)
       }
     }
@@ -126,13 +126,14 @@ export class Compactor {
     if (pages === 0 || !(await this.#read(moves, buffer, pages))) return
     await owner.assertOwned(signal)
     const place = { epoch: owner.epoch, number: owner.takeSegmentNumber(), generation: owner.generation }
-    const builder = new SegmentBuilder(place, buffer, settings, zeros)
+    const builder = new SegmentBuilder(place, settings, zeros, buffer)
     const slicePages = Math.max(1, Math.floor(sliceBytes / size))
     while (builder.pages < pages) {
       builder.addInPlace(Math.min(slicePages, pages - builder.pages))
       await yieldToEventLoop()
     }
-    const { body, checksums, ...sums } = builder.finish(moves.map(rootPart))
+    const { checksums, ...sums } = builder.finish(moves.map(rootPart))
+    const { body } = builder
     const key = keys.segment(place.epoch, place.number)
     deletions.expect(key)
     try {
@@ -185,7 +186,7 @@ export interface CompactorParts {
   readonly service: S3Service
   readonly table: SegmentTable
   readonly keys: KeySpace
-  readonly buffers: BufferPool
+  readonly slots: SegmentSlots
   readonly zeros: ZeroAdvance
   readonly deletions: Deletions
   readonly owner: SegmentOwner

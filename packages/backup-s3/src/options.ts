@@ -65,7 +65,7 @@ export interface S3BackupOptions {
   readonly segmentBytes?: number
   /** The most that may be stored, in bytes of pages. @default Infinity */
   readonly capacityBytes?: number
-  /** Memory for segments that are being filled or sent. @default 4 segments */
+  /** Bytes of segments that may be filled and sent at a time; memory only without `pageHttpHandler()`. @default 4 segments */
   readonly bufferBytes?: number
   /** Bytes of restores that may be under way. @default 8 segments */
   readonly restoreBytesInFlight?: number

@@ -16,7 +16,6 @@ import {
   SpillwayError,
   type TransferOptions,
 } from '@spillway/core'
-import { BufferPool } from './buffer-pool.ts'
 import { ZeroAdvance } from './checksum.ts'
 import { Compactor } from './compaction.ts'
 import { Deletions } from './deletions.ts'
@@ -35,6 +34,7 @@ import {
 } from './options.ts'
 import { Restores } from './restores.ts'
 import { maxFooterBytes } from './segment-format.ts'
+import { SegmentSlots } from './segment-slots.ts'
 import { SegmentTable } from './segment-table.ts'
 import { SegmentWriter } from './segment-writer.ts'
 import { S3Service } from './service.ts'
@@ -59,7 +59,7 @@ export class S3Backup implements Backup {
   readonly #service: S3Service
   readonly #table: SegmentTable
   readonly #deletions: Deletions
-  readonly #buffers: BufferPool
+  readonly #slots: SegmentSlots
   readonly #lease: Lease
   readonly #writer: SegmentWriter
   readonly #restores: Restores
@@ -139,14 +139,14 @@ export class S3Backup implements Backup {
     this.#deletions = parts.deletions
     this.#lease = parts.lease
     this.#gate = new CallGate(settings.name)
-    const buffers = new BufferPool(
+    const slots = new SegmentSlots(
       Math.max(2, Math.floor(bufferBytes / segmentBytes)),
       segmentBytes + maxFooterBytes(pagesPerSegment),
     )
-    this.#buffers = buffers
+    this.#slots = slots
     const footers = new FooterLoads(service, keys)
     this.#restores = new Restores(settings, service, table, keys, ledger, (object) => footers.load(object))
-    const shared = { ...parts, buffers, zeros: new ZeroAdvance(pageSizeBytes), owner: parts.lease }
+    const shared = { ...parts, slots, zeros: new ZeroAdvance(pageSizeBytes), owner: parts.lease }
     this.#writer = new SegmentWriter({ ...shared, onSegment: () => this.#manifests?.segmentWritten() })
     this.#compactor = new Compactor({ ...shared, restores: this.#restores })
     this.#manifests = settings.persistent ? new ManifestKeeper(parts) : undefined
@@ -154,7 +154,7 @@ export class S3Backup implements Backup {
       pageSizeBytes,
       medium: 's3',
       preferredBatchPages: pagesPerSegment,
-      preferredCallsInFlight: buffers.count,
+      preferredCallsInFlight: slots.count,
       persistent: settings.persistent,
       shareable: false,
       reserves: false,
@@ -251,7 +251,7 @@ export class S3Backup implements Backup {
       service: this.#service,
       table: this.#table,
       deletions: this.#deletions,
-      buffers: this.#buffers,
+      slots: this.#slots,
       lease: this.#lease,
       writer: this.#writer,
       restores: this.#restores,
@@ -279,7 +279,7 @@ export class S3Backup implements Backup {
   async #finish(): Promise<void> {
     await this.#writer.settle()
     await this.#compactor.close()
-    this.#buffers.trim()
+    this.#slots.trim()
     try {
       if (this.#manifests !== undefined) {
         if (!this.#lease.isLost) await this.#manifests.close()

@@ -7,13 +7,13 @@ import {
   yieldToEventLoop,
 } from '@spillway/core'
 import { type BackupCall, isBetterAlone, isDone, type OpenSegment, outcome } from './backup-call.ts'
-import type { BufferPool } from './buffer-pool.ts'
 import type { ZeroAdvance } from './checksum.ts'
 import type { Deletions } from './deletions.ts'
 import { handleOf } from './handles.ts'
 import type { KeySpace } from './keys.ts'
 import type { Settings } from './options.ts'
 import { SegmentBuilder, sliceBytes } from './segment-builder.ts'
+import type { SegmentSlots } from './segment-slots.ts'
 import { type SegmentTable, segmentObject } from './segment-table.ts'
 import type { S3Service } from './service.ts'
 import { serviceError } from './service-errors.ts'
@@ -24,10 +24,12 @@ import { SpanCursor } from './span-cursor.ts'
  *
  *   calls ─▶ queue ─▶ the open segment ──(full, or lingered)──▶ sealed ─▶ PUT ─▶ handles
  *                          ▲                                        │
- *                          └──────────── buffer ◀───────────────────┘
+ *                          └──────────── slot ◀─────────────────────┘
  *
  * Pages of calls that come close together share a segment (group commit). A promise resolves when the service has
  * acknowledged the last segment that holds pages of its call, never earlier.
+ *
+ * With a request handler that sends pieces a segment has no memory of its own: it is sent from the callers' (upload-body.ts).
  */
 
 /** Whose segments are written: the lease (lease.ts). */
@@ -49,7 +51,7 @@ export class SegmentWriter {
   readonly #service: S3Service
   readonly #table: SegmentTable
   readonly #keys: KeySpace
-  readonly #buffers: BufferPool
+  readonly #slots: SegmentSlots
   readonly #zeros: ZeroAdvance
   readonly #deletions: Deletions
   readonly #owner: SegmentOwner
@@ -67,7 +69,7 @@ export class SegmentWriter {
     service: S3Service
     table: SegmentTable
     keys: KeySpace
-    buffers: BufferPool
+    slots: SegmentSlots
     zeros: ZeroAdvance
     deletions: Deletions
     owner: SegmentOwner
@@ -77,7 +79,7 @@ export class SegmentWriter {
     this.#service = parts.service
     this.#table = parts.table
     this.#keys = parts.keys
-    this.#buffers = parts.buffers
+    this.#slots = parts.slots
     this.#zeros = parts.zeros
     this.#deletions = parts.deletions
     this.#owner = parts.owner
@@ -173,14 +175,15 @@ export class SegmentWriter {
 
   async #newSegment(signal: AbortSignal | undefined): Promise<OpenSegment> {
     await this.#owner.assertOwned(signal)
-    const buffer = await this.#buffers.take(signal)
+    const slot = await this.#slots.take(signal)
     try {
+      const memory = this.#service.sendsPieces ? undefined : this.#slots.memoryOf(slot)
       const { epoch, generation } = this.#owner
       const place = { epoch, generation, number: this.#owner.takeSegmentNumber() }
-      const builder = new SegmentBuilder(place, buffer, this.#settings, this.#zeros)
-      return { builder, parts: [], controller: new AbortController() }
+      const builder = new SegmentBuilder(place, this.#settings, this.#zeros, memory)
+      return { slot, builder, parts: [], controller: new AbortController() }
     } catch (error) {
-      this.#buffers.give(buffer)
+      this.#slots.give(slot)
       throw error
     }
   }
@@ -190,11 +193,15 @@ export class SegmentWriter {
     const pieces = call.spans.take(pages * this.#settings.pageSizeBytes)
     let part = call.parts.at(-1)
     if (part?.segment !== segment) {
-      part = { call, segment, slot: builder.pages, pages: 0, run: undefined, error: undefined }
+      const place = { slot: builder.pages, firstPiece: builder.body.pieces.length }
+      part = { call, segment, ...place, pages: 0, endPiece: 0, run: undefined, error: undefined }
       call.parts.push(part)
       segment.parts.push(part)
     }
-    for (const bytes of pieces) builder.add(bytes)
+    for (const bytes of pieces) {
+      builder.add(bytes)
+      part.endPiece = builder.body.pieces.length
+    }
     part.pages += pages
     call.absorbed += pages
     this.#pagesUnderway += pages
@@ -234,7 +241,8 @@ export class SegmentWriter {
     try {
       if (parts.every(({ call }) => call.isSettled))
         throw new SpillwayError('EINTR', 'nobody wants it any more')
-      const { body, checksums, ...sums } = builder.finish()
+      const { checksums, ...sums } = builder.finish()
+      const { body } = builder
       const { signal } = segment.controller
       const retryMayFail = parts.every(({ call }) => call.options.retryMayFail === true)
       this.#deletions.expect(key)
@@ -258,7 +266,7 @@ export class SegmentWriter {
         this.#deletions.removeUncertain(key)
       }
     } finally {
-      this.#buffers.give(builder.buffer)
+      this.#slots.give(segment.slot)
       this.#owner.settled(builder.number)
     }
     for (const part of parts) {
@@ -277,12 +285,14 @@ export class SegmentWriter {
     if (isDone(call)) this.#settle(call, undefined)
   }
 
+  /** Settles the call. Its memory is its owner's again then, so first nothing may read it any more. */
   #abort(call: BackupCall, error: SpillwayError): void {
     this.#settle(call, error)
-    for (const { segment } of call.parts) {
-      if (segment !== this.#open && segment.parts.every((part) => part.call.isSettled)) {
-        segment.controller.abort(error)
-      }
+    for (const { segment, firstPiece, endPiece, run, error: failure } of call.parts) {
+      if (run !== undefined || failure !== undefined) continue
+      const isWanted = segment === this.#open || segment.parts.some((part) => !part.call.isSettled)
+      if (!isWanted) segment.controller.abort(error)
+      else if (this.#service.sendsPieces) segment.builder.body.copyPieces(firstPiece, endPiece)
     }
   }
 

@@ -1,20 +1,15 @@
-import {
-  GetObjectCommand,
-  HeadObjectCommand,
-  ListObjectsV2Command,
-  PutObjectCommand,
-  type S3ClientResolvedConfig,
-} from '@aws-sdk/client-s3'
-import { isSpillwayError, SpillwayError } from '@spillway/core'
-import { checksumHeader } from './checksum.ts'
+import { GetObjectCommand, HeadObjectCommand, ListObjectsV2Command } from '@aws-sdk/client-s3'
+import { SpillwayError } from '@spillway/core'
 import type { CostLedger } from './ledger.ts'
 import { ObjectDeleter } from './object-deleter.ts'
+import { identityKey, ObjectWriter, type UploadOptions } from './object-writer.ts'
 import type { Settings } from './options.ts'
 import { type Attempt, RequestSender } from './request-sender.ts'
 import { discardBody, readBody } from './response-body.ts'
 import type { ResponseSink } from './response-sink.ts'
 import { RetryPolicy, type RetryScope } from './retry.ts'
-import { mayHaveHappened, statusOf, unlessMissing } from './service-errors.ts'
+import { statusOf, unlessMissing } from './service-errors.ts'
+import type { UploadBody } from './upload-body.ts'
 
 /** The operations that the backup is made of, in its own terms. Single requests: request-sender.ts. */
 
@@ -32,17 +27,6 @@ export interface ObjectInfo {
   readonly identity: string | undefined
 }
 
-export interface UploadOptions extends RetryScope {
-  /** Tells this upload from every other; kept with the object. */
-  readonly identity: string
-  /** CRC-32 of the body. */
-  readonly checksum?: number | undefined
-  /** SHA-256 of the body in hex. */
-  readonly sha256?: string | undefined
-  /** Not held back by the budget. */
-  readonly free?: boolean
-}
-
 export interface RangeRequest {
   readonly key: string
   readonly offset: number
@@ -53,16 +37,14 @@ export interface RangeRequest {
   readonly signal: AbortSignal
 }
 
-const identityKey = 'spillway'
-
 export class S3Service {
   readonly retry: RetryPolicy
   readonly #settings: Settings
   readonly #ledger: CostLedger
   readonly #requests: RequestSender
   readonly #deleter: ObjectDeleter
+  readonly #writer: ObjectWriter
   readonly #readSettings: Record<string, unknown>
-  #sendsChecksums: boolean | undefined
   #bareEtags = false
 
   constructor(settings: Settings, ledger: CostLedger) {
@@ -71,6 +53,8 @@ export class S3Service {
     this.retry = new RetryPolicy(settings)
     this.#requests = new RequestSender(settings, ledger)
     this.#deleter = new ObjectDeleter(settings, this.#requests)
+    const find = (key: string, scope: RetryScope & { free?: boolean | undefined }) => this.head(key, scope)
+    this.#writer = new ObjectWriter(settings, this.#requests, this.retry, find)
     const { SSECustomerAlgorithm, SSECustomerKey, SSECustomerKeyMD5, ExpectedBucketOwner, RequestPayer } =
       settings.objectSettings
     this.#readSettings = {
@@ -82,68 +66,24 @@ export class S3Service {
     }
   }
 
-  /**
-   * Writes an object under a key that is used this once. An upload whose answer was lost is recognised by its key and
-   * identity and not sent again.
-   */
-  async upload(key: string, body: Uint8Array, options: UploadOptions): Promise<void> {
-    await this.retry.run(options, async () => {
-      try {
-        await this.put(key, body, options)
-      } catch (error) {
-        const exists = isSpillwayError(error) && error.code === 'EEXIST'
-        if (!exists && (options.retryMayFail || !mayHaveHappened(error))) throw error
-        // The object may be there: this request or an earlier one got through, and only the answer did not.
-        if (options.signal?.aborted) throw error
-        const once = { signal: options.signal, free: options.free, retryMayFail: true }
-        const found = await this.head(key, once).catch(() => undefined)
-        if (found?.identity === options.identity && found.bytes === body.byteLength) return
-        throw exists && found !== undefined ? this.#foreign(key) : exists ? this.#vanished(error) : error
-      }
-    })
+  /** Writes an object under a key that is used this once. See `ObjectWriter`. */
+  upload(key: string, body: UploadBody | Uint8Array, options: UploadOptions): Promise<void> {
+    return this.#writer.upload(key, body, options)
   }
 
   /** One PUT, without a second try. `EEXIST` when the key is taken. */
-  async put(key: string, body: Uint8Array, options: UploadOptions): Promise<void> {
-    const { objectSettings, conditionalWrites, firstByteTimeoutMs, minUploadBytesPerSecond } = this.#settings
-    const checksum = (await this.#mayChecksum()) ? options.checksum : undefined
-    const command = new PutObjectCommand({
-      ...objectSettings,
-      Bucket: this.#settings.bucket,
-      Key: key,
-      Body: body,
-      ContentLength: body.byteLength,
-      Metadata: { [identityKey]: options.identity },
-      ...(conditionalWrites ? { IfNoneMatch: '*' } : {}),
-      ...(checksum === undefined ? {} : { ChecksumCRC32: checksumHeader(checksum) }),
-    })
-    const unsigned = this.#settings.payloadSigning === 'unsigned'
-    const answer = await this.#requests.send('put', command, {
-      what: `writing ${key}`,
-      signal: options.signal,
-      bytesSent: body.byteLength,
-      timeoutMs: firstByteTimeoutMs + (body.byteLength / minUploadBytesPerSecond) * 1000,
-      free: options.free ?? false,
-      sha256: unsigned ? 'UNSIGNED-PAYLOAD' : options.sha256,
-    })
-    if (answer.ETag === undefined) throw this.#notS3('a PUT was answered without an ETag')
+  put(key: string, body: Uint8Array, options: UploadOptions): Promise<void> {
+    return this.#writer.put(key, body, options)
   }
 
   /** Overwrites a small object: the lease. */
-  async overwrite(key: string, body: Uint8Array, scope: RetryScope): Promise<void> {
-    await this.retry.run(scope, () =>
-      this.#requests.send(
-        'put',
-        new PutObjectCommand({
-          ...this.#settings.objectSettings,
-          Bucket: this.#settings.bucket,
-          Key: key,
-          Body: body,
-          ContentLength: body.byteLength,
-        }),
-        { what: `writing ${key}`, signal: scope.signal, free: true, bytesSent: body.byteLength },
-      ),
-    )
+  overwrite(key: string, body: Uint8Array, scope: RetryScope): Promise<void> {
+    return this.#writer.overwrite(key, body, scope)
+  }
+
+  /** Whether an upload is best given in the pieces that it consists of, and not as one. */
+  get sendsPieces(): boolean {
+    return this.#writer.sendsPieces
   }
 
   /** A small object; undefined when it is not there. */
@@ -277,30 +217,5 @@ export class S3Service {
   /** One DeleteObject; no error when the object is not there. */
   deleteOne(key: string, signal?: AbortSignal): Promise<void> {
     return this.#deleter.deleteOne(key, signal)
-  }
-
-  async #mayChecksum(): Promise<boolean> {
-    if (this.#sendsChecksums === undefined) {
-      const { client, objectSettings } = this.#settings
-      const config = client.config as Partial<S3ClientResolvedConfig> | undefined
-      const setting = await config?.requestChecksumCalculation?.()
-      this.#sendsChecksums = setting !== 'WHEN_REQUIRED' && objectSettings.ChecksumAlgorithm === undefined
-    }
-    return this.#sendsChecksums
-  }
-
-  #notS3(why: string): SpillwayError {
-    const text = `the endpoint does not answer like S3: ${why}`
-    return new SpillwayError('EINVAL', text, { backup: this.#settings.name })
-  }
-
-  #foreign(key: string): SpillwayError {
-    const text = `${key} was written by someone else; no key is used twice`
-    return new SpillwayError('EEXIST', text, { backup: this.#settings.name })
-  }
-
-  #vanished(cause: unknown): SpillwayError {
-    const text = 'the service says that the object exists, and then that it does not'
-    return new SpillwayError('EIO', text, { backup: this.#settings.name, cause, retryable: true })
   }
 }

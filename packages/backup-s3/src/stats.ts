@@ -1,5 +1,4 @@
 import type { BackupStats } from '@spillway/core'
-import type { BufferPool } from './buffer-pool.ts'
 import type { Compactor } from './compaction.ts'
 import type { Deletions } from './deletions.ts'
 import type { Lease } from './lease.ts'
@@ -7,6 +6,7 @@ import type { CostLedger, CostReport, VerbCosts } from './ledger.ts'
 import type { ManifestKeeper } from './manifest-keeper.ts'
 import type { Settings } from './options.ts'
 import type { Restores } from './restores.ts'
+import type { SegmentSlots } from './segment-slots.ts'
 import type { SegmentTable } from './segment-table.ts'
 import type { SegmentWriter } from './segment-writer.ts'
 import type { S3Service } from './service.ts'
@@ -38,7 +38,7 @@ export interface S3BackupStats extends BackupStats {
   readonly leaseRenewals: number
   /** What last went wrong with a deletion, a compaction or a manifest; they are tried again. */
   readonly backgroundError: Error | undefined
-  /** Segment buffers in use. */
+  /** Bytes that segments which are being filled or sent may have. */
   readonly bufferBytes: number
 }
 
@@ -48,7 +48,7 @@ export interface StatsSources {
   readonly service: S3Service
   readonly table: SegmentTable
   readonly deletions: Deletions
-  readonly buffers: BufferPool
+  readonly slots: SegmentSlots
   readonly lease: Lease
   readonly writer: SegmentWriter
   readonly restores: Restores
@@ -61,7 +61,7 @@ export interface StatsSources {
 
 /** Puts together what the parts of a backup have counted. */
 export function collectStats(sources: StatsSources): S3BackupStats {
-  const { settings, ledger, service, table, deletions, buffers, lease, writer, restores } = sources
+  const { settings, ledger, service, table, deletions, slots, lease, writer, restores } = sources
   const { compactor, manifests, copiedPages, droppedPages, leakedPages } = sources
   const { pageSizeBytes, pagesPerSegment, segmentBytes } = settings
   const { livePages, storedBytes } = table
@@ -94,7 +94,7 @@ export function collectStats(sources: StatsSources): S3BackupStats {
     deletionFailures: deletions.failures,
     leaseRenewals: lease.renewals,
     backgroundError: deletions.lastError ?? compactor.lastError ?? manifests?.lastError,
-    bufferBytes: buffers.inUse * segmentBytes,
+    bufferBytes: slots.inUse * segmentBytes,
   }
 }
 

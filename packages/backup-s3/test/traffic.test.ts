@@ -319,7 +319,7 @@ for (const fast of [false, true]) {
       const backup = await open({ client: client(), retryBaseMs: 1 })
       const content = randomPages(1000)
       const { handles } = await backup.backupPages([content])
-      const stall = faults.stalled({ afterBytes: 1_000_000, forMs: 150 })
+      const stall = faults.stalled({ afterBytes: 1_000_000, forMs: 600 })
       await target.server!.faults.once('GetObject', stall, { keyIncludes: segment })
       const controller = new AbortController()
       const [first, second] = [Buffer.alloc(content.length / 2), Buffer.alloc(content.length / 2)]
@@ -467,7 +467,9 @@ describe('costs', () => {
 
   it('says EDQUOT with the service’s own words when its quota is used up, and has no room for a while', async () => {
     await target.server!.setQuota(20 * pageSizeBytes)
-    const backup = await open({ segmentBytes: 8 * pageSizeBytes, lingerMs: 0 })
+    // Two at a time: the third finds the first two there.
+    const segmentBytes = 8 * pageSizeBytes
+    const backup = await open({ segmentBytes, bufferBytes: 2 * segmentBytes, lingerMs: 0 })
     const content = randomPages(40)
     const { handles, error } = await backup.backupPages([content])
     expect(countOf(handles)).toBe(16)

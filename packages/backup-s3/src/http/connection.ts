@@ -2,10 +2,14 @@ import { connect, isIP, type Socket } from 'node:net'
 import { type ConnectionOptions, connect as connectTls } from 'node:tls'
 import { SpillwayError } from '@spillway/core'
 import type { ResponseSink } from '../response-sink.ts'
+import { RequestWriter } from './request-writer.ts'
 import { type ParsedHead, ResponseParser } from './response-parser.ts'
 
-/** What is read when the bytes have no place of their own yet. */
-const stagingBytes = 256 * 1024
+/**
+ * What is read when the bytes have no place of their own yet. One for all connections: it is filled and looked
+ * through in one go, and nothing in it is needed afterwards.
+ */
+const staging = Buffer.allocUnsafeSlow(256 * 1024)
 /** What is read before the head is known: little, so that most of the body goes straight to its place. */
 const headBytes = 8 * 1024
 /** Bodies of refusals are short. */
@@ -17,6 +21,19 @@ export interface Origin {
   readonly port: number
 }
 
+export interface RawRequest {
+  /** Request line and headers, with the empty line. */
+  readonly head: string
+  /** The body, in pieces that nobody changes before the response or the error is there. */
+  readonly body: readonly Uint8Array[]
+  /** Whether the body is held back until the service wants it. */
+  readonly waitsForContinue: boolean
+  /** Where the body of a successful response goes; without it, and of a refusal, it is in the response. */
+  readonly sink: ResponseSink | undefined
+  /** Longest silence within the response's body. */
+  readonly silenceMs: number
+}
+
 export interface RawResponse extends ParsedHead {
   /** The body, unless it went into the sink. */
   readonly body: Buffer
@@ -25,7 +42,8 @@ export interface RawResponse extends ParsedHead {
 /** One request and its response. */
 interface Exchange {
   readonly parser: ResponseParser
-  readonly sink: ResponseSink
+  readonly writer: RequestWriter
+  readonly sink: ResponseSink | undefined
   readonly finish: (response: RawResponse | undefined, error?: Error) => void
   hasHead: boolean
   streamsIntoSink: boolean
@@ -41,7 +59,7 @@ interface Exchange {
  */
 export class Connection {
   readonly #socket: Socket
-  readonly #staging = Buffer.allocUnsafeSlow(stagingBytes)
+  readonly #secure: boolean
   #exchange: Exchange | undefined
   #timer: NodeJS.Timeout | undefined
   /** Whether it has carried a response before. */
@@ -53,6 +71,7 @@ export class Connection {
 
   private constructor(origin: Origin, options: ConnectionOptions) {
     const { host, port } = origin
+    this.#secure = origin.secure
     const onread = { buffer: () => this.#nextBuffer(), callback: (bytes: number) => this.#received(bytes) }
     this.#socket = origin.secure
       ? connectTls({
@@ -100,17 +119,15 @@ export class Connection {
     })
   }
 
-  /** Sends the head of a request without a body and reads the response. */
-  exchange(
-    head: string,
-    sink: ResponseSink,
-    silenceMs: number,
-    signal: AbortSignal | undefined,
-  ): Promise<RawResponse> {
+  /** Sends a request and reads the response. */
+  exchange(request: RawRequest, signal: AbortSignal | undefined): Promise<RawResponse> {
+    const { head, body, waitsForContinue, sink, silenceMs } = request
     return new Promise((resolve, reject) => {
+      const writer = new RequestWriter(this.#socket, body, this.#secure)
       const finish = (response: RawResponse | undefined, error?: Error) => {
         clearTimeout(this.#timer)
         this.#timer = undefined
+        writer.stop()
         signal?.removeEventListener('abort', onAbort)
         this.#exchange = undefined
         if (response === undefined) {
@@ -118,16 +135,18 @@ export class Connection {
           return reject(error)
         }
         this.wasUsed = true
-        if (!parser.keepAlive) this.destroy()
+        // What is left of the body would be taken for the next request.
+        if (!parser.keepAlive || !writer.isDone) this.destroy()
         resolve(response)
       }
       const onAbort = () => finish(undefined, signal!.reason as Error)
       const parser = new ResponseParser(this.#events(sink, silenceMs))
       this.hasAnswered = false
-      this.#exchange = { parser, sink, finish, hasHead: false, streamsIntoSink: false, lent: undefined }
+      const isNew = { hasHead: false, streamsIntoSink: false, lent: undefined }
+      this.#exchange = { parser, writer, sink, finish, ...isNew }
       if (signal?.aborted) return onAbort()
       signal?.addEventListener('abort', onAbort, { once: true })
-      this.#socket.write(head, 'latin1')
+      writer.start(head, waitsForContinue)
     })
   }
 
@@ -143,17 +162,18 @@ export class Connection {
     this.#close(undefined)
   }
 
-  #events(sink: ResponseSink, silenceMs: number) {
+  #events(sink: ResponseSink | undefined, silenceMs: number) {
     let head: ParsedHead | undefined
     const body: Uint8Array[] = []
     let bodyBytes = 0
     return {
+      onContinue: () => this.#exchange!.writer.proceed(),
       onHead: (parsed: ParsedHead) => {
         head = parsed
         const exchange = this.#exchange!
         exchange.hasHead = true
         const { status, headers } = parsed
-        if (status >= 200 && status < 300) {
+        if (sink !== undefined && status >= 200 && status < 300) {
           const length = headers['content-length']
           exchange.streamsIntoSink = sink.begin({
             status,
@@ -170,7 +190,7 @@ export class Connection {
         }, silenceMs)
       },
       onBody: (chunk: Uint8Array) => {
-        if (this.#exchange!.streamsIntoSink) return sink.write(chunk)
+        if (this.#exchange!.streamsIntoSink) return sink!.write(chunk)
         bodyBytes += chunk.byteLength
         if (bodyBytes > maxRefusalBytes) throw new Error('the body of the refusal is too long')
         body.push(Uint8Array.from(chunk))
@@ -182,10 +202,10 @@ export class Connection {
   #nextBuffer(): Uint8Array {
     const exchange = this.#exchange
     if (exchange !== undefined) exchange.lent = undefined
-    if (exchange === undefined || !exchange.hasHead) return this.#staging.subarray(0, headBytes)
+    if (exchange === undefined || !exchange.hasHead) return staging.subarray(0, headBytes)
     const ahead = exchange.streamsIntoSink ? exchange.parser.bodyBytesAhead : 0
-    const memory = ahead > 0 ? exchange.sink.memory() : undefined
-    if (memory === undefined) return this.#staging
+    const memory = ahead > 0 ? exchange.sink!.memory() : undefined
+    if (memory === undefined) return staging
     exchange.lent = memory.byteLength > ahead ? memory.subarray(0, ahead) : memory
     return exchange.lent
   }
@@ -201,10 +221,10 @@ export class Connection {
     this.#timer?.refresh()
     try {
       if (exchange.lent !== undefined) {
-        exchange.sink.filled(bytes)
+        exchange.sink!.filled(bytes)
         exchange.parser.filled(bytes)
       } else {
-        exchange.parser.push(this.#staging.subarray(0, bytes))
+        exchange.parser.push(staging.subarray(0, bytes))
       }
     } catch (error) {
       exchange.finish(undefined, protocolError(error))

@@ -2,11 +2,12 @@ import { Readable } from 'node:stream'
 import type { ConnectionOptions } from 'node:tls'
 import { S3Client, type S3ClientConfig } from '@aws-sdk/client-s3'
 import { assertKnownOptions, SpillwayError } from '@spillway/core'
-import { type PageRequestOptions, responseSink } from '../response-sink.ts'
-import { Connection, type Origin } from './connection.ts'
+import { type PageRequestOptions, type ResponseSink, responseSink } from '../response-sink.ts'
+import { bodyPieces, takesPieces } from '../upload-body.ts'
+import { Connection, type Origin, type RawRequest } from './connection.ts'
 
 export interface PageHttpHandlerOptions {
-  /** Takes every request that is not a restore of pages. @default the SDK's own handler for Node */
+  /** Takes every request that moves no pages. @default the SDK's own handler for Node */
   readonly fallback?: ClientRequestHandler
   /** @default 3,000; `connectTimeoutMs` of the backup goes before */
   readonly connectTimeoutMs?: number
@@ -36,6 +37,9 @@ interface OutgoingRequest {
   readonly body?: unknown
 }
 
+interface PiecesCarrier {
+  readonly [bodyPieces]?: readonly Uint8Array[]
+}
 type HandlerOptions = PageRequestOptions & { readonly abortSignal?: AbortSignal }
 /** The parts of a handler that the SDK asks for beside `handle`. */
 interface HandlerConfiguration {
@@ -47,7 +51,8 @@ type Handle = (request: OutgoingRequest, options?: HandlerOptions) => Promise<{ 
 
 /**
  * A request handler for `S3Client` that is made for page traffic: a restore's body is read from the socket straight
- * into the pages, at a third of the client's CPU time. Everything else goes to the SDK's own handler.
+ * into the pages, at a third of the client's CPU time, and a backup's is written straight from them. Everything else
+ * goes to the SDK's own handler.
  *
  *   new S3Client({ requestHandler: pageHttpHandler(), … })
  */
@@ -62,6 +67,8 @@ class PageHttpHandler {
   readonly #options: PageHttpHandlerOptions
   readonly #idle = new Map<string, Connection[]>()
   readonly #busy = new Set<Connection>()
+  /** Services whose last answer to an upload was a refusal, or none. */
+  readonly #refusing = new Set<string>()
   #fallback: (ClientRequestHandler & HandlerConfiguration) | undefined
 
   constructor(options: PageHttpHandlerOptions) {
@@ -69,25 +76,46 @@ class PageHttpHandler {
     this.#fallback = options.fallback
   }
 
+  get [takesPieces](): boolean {
+    return true
+  }
+
   async handle(request: OutgoingRequest, options: HandlerOptions = {}): Promise<{ response: unknown }> {
     const sink = options[responseSink]
-    const isPlain = request.method === 'GET' && request.body === undefined
-    if (sink === undefined || !isPlain) {
+    const pieces = (request.body as PiecesCarrier | undefined)?.[bodyPieces]
+    const isRestore = sink !== undefined && request.method === 'GET' && request.body === undefined
+    if (!isRestore && pieces === undefined) {
       const handler = this.#other()
       return (handler.handle as unknown as Handle).call(handler, request, options)
     }
-    const { abortSignal } = options
     const silenceMs = options.bodyTimeoutMs ?? this.#options.bodyTimeoutMs ?? 5_000
     const origin = originOf(request)
+    if (isRestore) return this.#exchange(origin, rawRequest(request, [], false, sink, silenceMs), options)
+    const name = nameOf(origin)
+    // The body follows its head at once, which saves a round trip, unless the service has just refused one.
+    const waits = this.#refusing.has(name) && request.headers['Expect'] === '100-continue'
+    const upload = rawRequest(request, pieces!, waits, undefined, silenceMs)
+    try {
+      const answer = await this.#exchange(origin, upload, options)
+      if (answer.response.statusCode < 300) this.#refusing.delete(name)
+      else this.#refusing.add(name)
+      return answer
+    } catch (error) {
+      if (!options.abortSignal?.aborted) this.#refusing.add(name)
+      throw error
+    }
+  }
+
+  async #exchange(
+    origin: Origin,
+    request: RawRequest,
+    options: HandlerOptions,
+  ): Promise<{ response: { statusCode: number; headers: Record<string, string>; body: Readable } }> {
+    const { abortSignal } = options
     for (;;) {
       const connection = await this.#connection(origin, options)
       try {
-        const { status, headers, body } = await connection.exchange(
-          headOf(request),
-          sink,
-          silenceMs,
-          abortSignal,
-        )
+        const { status, headers, body } = await connection.exchange(request, abortSignal)
         this.#release(origin, connection)
         // The bytes are checked by their own sums; of a body that the SDK does not see it must not want to check any.
         for (const name of Object.keys(headers)) if (name.startsWith('x-amz-checksum-')) delete headers[name]
@@ -170,13 +198,22 @@ function nameOf({ secure, host, port }: Origin): string {
   return `${secure ? 'https' : 'http'}://${host}:${port}`
 }
 
-function headOf(request: OutgoingRequest): string {
+function rawRequest(
+  request: OutgoingRequest,
+  body: readonly Uint8Array[],
+  waitsForContinue: boolean,
+  sink: ResponseSink | undefined,
+  silenceMs: number,
+): RawRequest {
+  const { method, path, headers } = request
   const query = queryOf(request.query ?? {})
-  let head = `GET ${request.path}${query === '' ? '' : `?${query}`} HTTP/1.1\r\n`
-  const { headers } = request
+  let head = `${method} ${path}${query === '' ? '' : `?${query}`} HTTP/1.1\r\n`
   if (headers['host'] === undefined) head += `host: ${request.hostname}\r\n`
-  for (const name of Object.keys(headers)) head += `${name}: ${headers[name]}\r\n`
-  return `${head}\r\n`
+  for (const name of Object.keys(headers)) {
+    // Not among the headers that are signed.
+    if (name !== 'Expect' || waitsForContinue) head += `${name}: ${headers[name]}\r\n`
+  }
+  return { head: `${head}\r\n`, body, waitsForContinue, sink, silenceMs }
 }
 
 /** In the order and with the escapes that the signature was made for. */

@@ -14,6 +14,8 @@ export interface ParsedHead {
 }
 
 export interface ResponseEvents {
+  /** The service has seen the head of the request and wants its body. */
+  onContinue?(): void
   /** The head of the final response. */
   onHead(head: ParsedHead): void
   /** The next bytes of the body, good until this returns. */
@@ -118,6 +120,7 @@ export class ResponseParser {
     const match = /^HTTP\/1\.([01]) (\d{3})/.exec(first)
     if (match === null) throw new Error(`not an HTTP/1.1 response: ${JSON.stringify(first.slice(0, 40))}`)
     const status = Number(match[2])
+    if (status === 100) this.#events.onContinue?.()
     if (status < 200) return
     const headers: Record<string, string> = {}
     for (const line of lines) {

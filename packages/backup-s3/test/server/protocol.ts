@@ -245,6 +245,7 @@ export const keptHeaders = [
   'if-match',
   'if-none-match',
   'x-amz-checksum-crc32',
+  'x-amz-checksum-sha256',
   'x-amz-checksum-mode',
   'x-amz-content-sha256',
   'x-amz-server-side-encryption',

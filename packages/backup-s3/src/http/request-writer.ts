@@ -1,0 +1,86 @@
+import type { Socket } from 'node:net'
+
+/** What is handed to the socket at once. It keeps no copy: the pieces stay where they are until the system took them. */
+const sliceBytes = 1024 * 1024
+/** TLS encrypts what it is handed before anything else happens. */
+const sliceBytesWithTls = 256 * 1024
+/** How long a service that was asked for 100 Continue is waited for. Some never say it. */
+const continueTimeoutMs = 1_000
+
+/**
+ * Writes one request: its head, then the pieces of its body straight from their memory.
+ *
+ *   head ─▶ (waits for 100 Continue) ─▶ slice ─(taken by the system)─▶ slice ─▶ … ─▶ done
+ *
+ * Ending the connection ends it at once: no piece is looked at afterwards.
+ */
+export class RequestWriter {
+  readonly #socket: Socket
+  readonly #pieces: readonly Uint8Array[]
+  readonly #sliceBytes: number
+  #piece = 0
+  #offset = 0
+  #timer: NodeJS.Timeout | undefined
+  #isStopped = false
+  /** Whether the system has taken every byte. */
+  isDone = false
+
+  constructor(socket: Socket, pieces: readonly Uint8Array[], secure: boolean) {
+    this.#socket = socket
+    this.#pieces = pieces
+    this.#sliceBytes = secure ? sliceBytesWithTls : sliceBytes
+  }
+
+  start(head: string, waitsForContinue: boolean): void {
+    if (waitsForContinue) {
+      this.#socket.write(head, 'latin1')
+      this.#timer = setTimeout(() => this.proceed(), continueTimeoutMs)
+      return
+    }
+    this.#socket.cork()
+    this.#socket.write(head, 'latin1')
+    this.#next()
+    this.#socket.uncork()
+  }
+
+  /** The service said 100 Continue, or will not. */
+  proceed(): void {
+    if (this.#timer === undefined) return
+    clearTimeout(this.#timer)
+    this.#timer = undefined
+    this.#next()
+  }
+
+  stop(): void {
+    clearTimeout(this.#timer)
+    this.#timer = undefined
+    this.#isStopped = true
+  }
+
+  #next(): void {
+    if (this.#isStopped) return
+    if (this.#piece === this.#pieces.length) {
+      this.isDone = true
+      return
+    }
+    this.#socket.cork()
+    for (let left = this.#sliceBytes; left > 0 && this.#piece < this.#pieces.length; ) {
+      const piece = this.#pieces[this.#piece]
+      const bytes = piece.subarray(this.#offset, this.#offset + left)
+      if (bytes.byteLength === 0) {
+        this.#socket.destroy(new TypeError('the memory of a piece is gone before it was sent'))
+        break
+      }
+      left -= bytes.byteLength
+      this.#offset += bytes.byteLength
+      if (this.#offset === piece.byteLength) {
+        this.#piece++
+        this.#offset = 0
+      }
+      const isLast = left === 0 || this.#piece === this.#pieces.length
+      // After an error the connection ends anyway.
+      this.#socket.write(bytes, isLast ? (error) => error || this.#next() : undefined)
+    }
+    this.#socket.uncork()
+  }
+}

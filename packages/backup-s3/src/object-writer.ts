@@ -1,0 +1,153 @@
+import { PutObjectCommand, type S3ClientResolvedConfig } from '@aws-sdk/client-s3'
+import { isSpillwayError, SpillwayError } from '@spillway/core'
+import { checksumHeader } from './checksum.ts'
+import type { Settings } from './options.ts'
+import type { RequestSender } from './request-sender.ts'
+import type { RetryPolicy, RetryScope } from './retry.ts'
+import type { ObjectInfo } from './service.ts'
+import { mayHaveHappened } from './service-errors.ts'
+import { pieceCarrier, takesPieces, UploadBody } from './upload-body.ts'
+
+export interface UploadOptions extends RetryScope {
+  /** Tells this upload from every other; kept with the object. */
+  readonly identity: string
+  /** CRC-32 of the body. */
+  readonly checksum?: number | undefined
+  /** SHA-256 of the body in hex. */
+  readonly sha256?: string | undefined
+  /** Not held back by the budget. */
+  readonly free?: boolean
+}
+
+/** The metadata that holds an upload's identity. */
+export const identityKey = 'spillway'
+
+type Find = (
+  key: string,
+  scope: RetryScope & { free?: boolean | undefined },
+) => Promise<ObjectInfo | undefined>
+
+/**
+ * Writes objects.
+ *
+ *   upload: PUT ─┬─▶ acknowledged
+ *                ├─ refused, throttled ─▶ pause ─▶ PUT
+ *                └─ answer lost, or key taken ─▶ HEAD ─┬─ ours ─▶ acknowledged
+ *                                                      └─ not there ─▶ pause ─▶ PUT
+ */
+export class ObjectWriter {
+  /** Whether the client's request handler sends bodies in pieces. Sums that the SDK is to compute need it whole. */
+  readonly sendsPieces: boolean
+  readonly #settings: Settings
+  readonly #requests: RequestSender
+  readonly #retry: RetryPolicy
+  readonly #find: Find
+  #sendsChecksums: boolean | undefined
+
+  constructor(settings: Settings, requests: RequestSender, retry: RetryPolicy, find: Find) {
+    this.#settings = settings
+    this.#requests = requests
+    this.#retry = retry
+    this.#find = find
+    const handler = settings.client.config?.requestHandler as { [takesPieces]?: boolean } | undefined
+    this.sendsPieces =
+      handler?.[takesPieces] === true && settings.objectSettings.ChecksumAlgorithm === undefined
+  }
+
+  /**
+   * Writes an object under a key that is used this once. An upload whose answer was lost is recognised by its key and
+   * identity and not sent again.
+   */
+  async upload(key: string, content: UploadBody | Uint8Array, options: UploadOptions): Promise<void> {
+    const body = content instanceof UploadBody ? content : UploadBody.of(content)
+    await this.#retry.run(options, async () => {
+      try {
+        await body.attempt(options.signal, (signal) => this.put(key, body, { ...options, signal }))
+      } catch (error) {
+        const exists = isSpillwayError(error) && error.code === 'EEXIST'
+        if (!exists && (options.retryMayFail || !mayHaveHappened(error))) throw error
+        // The object may be there: this request or an earlier one got through, and only the answer did not.
+        if (options.signal?.aborted) throw error
+        const once = { signal: options.signal, free: options.free, retryMayFail: true }
+        const found = await this.#find(key, once).catch(() => undefined)
+        if (found?.identity === options.identity && found.bytes === body.byteLength) return
+        throw exists && found !== undefined ? this.#foreign(key) : exists ? this.#vanished(error) : error
+      }
+    })
+  }
+
+  /** One PUT, without a second try. `EEXIST` when the key is taken. */
+  async put(key: string, content: UploadBody | Uint8Array, options: UploadOptions): Promise<void> {
+    const { objectSettings, conditionalWrites, firstByteTimeoutMs, minUploadBytesPerSecond } = this.#settings
+    const { byteLength } = content
+    const checksum = (await this.#mayChecksum()) ? options.checksum : undefined
+    const isUnsigned = this.#settings.payloadSigning === 'unsigned'
+    const sha256 = isUnsigned ? 'UNSIGNED-PAYLOAD' : options.sha256
+    const command = new PutObjectCommand({
+      ...objectSettings,
+      Bucket: this.#settings.bucket,
+      Key: key,
+      Body: this.#bodyOf(content, sha256),
+      ContentLength: byteLength,
+      Metadata: { [identityKey]: options.identity },
+      ...(conditionalWrites ? { IfNoneMatch: '*' } : {}),
+      ...(checksum === undefined ? {} : { ChecksumCRC32: checksumHeader(checksum) }),
+    })
+    const answer = await this.#requests.send('put', command, {
+      what: `writing ${key}`,
+      signal: options.signal,
+      bytesSent: byteLength,
+      timeoutMs: firstByteTimeoutMs + (byteLength / minUploadBytesPerSecond) * 1000,
+      free: options.free ?? false,
+      sha256,
+    })
+    if (answer.ETag === undefined) {
+      const text = 'the endpoint does not answer like S3: a PUT was answered without an ETag'
+      throw new SpillwayError('EINVAL', text, { backup: this.#settings.name })
+    }
+  }
+
+  /** Overwrites a small object: the lease. */
+  async overwrite(key: string, body: Uint8Array, scope: RetryScope): Promise<void> {
+    await this.#retry.run(scope, () =>
+      this.#requests.send(
+        'put',
+        new PutObjectCommand({
+          ...this.#settings.objectSettings,
+          Bucket: this.#settings.bucket,
+          Key: key,
+          Body: body,
+          ContentLength: body.byteLength,
+        }),
+        { what: `writing ${key}`, signal: scope.signal, free: true, bytesSent: body.byteLength },
+      ),
+    )
+  }
+
+  #bodyOf(content: UploadBody | Uint8Array, sha256: string | undefined): Uint8Array {
+    if (!(content instanceof UploadBody)) return content
+    // What the SDK has to hash itself it has to see.
+    if (this.sendsPieces && sha256 !== undefined) return pieceCarrier(content.pieces)
+    return content.pieces.length === 1 ? content.pieces[0] : Buffer.concat(content.pieces)
+  }
+
+  async #mayChecksum(): Promise<boolean> {
+    if (this.#sendsChecksums === undefined) {
+      const { client, objectSettings } = this.#settings
+      const config = client.config as Partial<S3ClientResolvedConfig> | undefined
+      const setting = await config?.requestChecksumCalculation?.()
+      this.#sendsChecksums = setting !== 'WHEN_REQUIRED' && objectSettings.ChecksumAlgorithm === undefined
+    }
+    return this.#sendsChecksums
+  }
+
+  #foreign(key: string): SpillwayError {
+    const text = `${key} was written by someone else; no key is used twice`
+    return new SpillwayError('EEXIST', text, { backup: this.#settings.name })
+  }
+
+  #vanished(cause: unknown): SpillwayError {
+    const text = 'the service says that the object exists, and then that it does not'
+    return new SpillwayError('EIO', text, { backup: this.#settings.name, cause, retryable: true })
+  }
+}
