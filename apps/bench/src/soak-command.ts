@@ -50,6 +50,7 @@ export async function soakCommand(given: SoakArguments, signal: AbortSignal): Pr
     writtenBytes: 0,
     wrongBytes: 0,
     failedCalls: 0,
+    failedCodes: {},
     problems: [],
   }
   const startMs = performance.now()
@@ -95,10 +96,11 @@ export async function soakCommand(given: SoakArguments, signal: AbortSignal): Pr
   const seconds = (performance.now() - startMs) / 1000
   if (memory.flat === false) tally.problems.push(`memory grew by ${formatByteSize(memory.grownBytes)}`)
   for (const problem of tally.problems) console.log(`✗ ${problem}`)
+  const codes = Object.entries(tally.failedCodes).map(([code, count]) => ` ${code} ${count}`)
   const clean = tally.wrongBytes === 0 && tally.problems.length === 0
   console.log(
     `${clean ? '✓' : '✗'} ${tally.operations} operations, ${tally.wrongBytes} wrong bytes, ${formatByteSize(tally.verifiedBytes)} verified, ` +
-      `${formatByteSize(tally.writtenBytes)} written, ${tally.failedCalls} calls failed as they may; memory: peak ${formatByteSize(memory.peakBytes)}, ` +
+      `${formatByteSize(tally.writtenBytes)} written, ${tally.failedCalls} calls failed as they may${codes.join(',')}; memory: peak ${formatByteSize(memory.peakBytes)}, ` +
       `slope ${(memory.slopeBytesPerHour / mebibyte).toFixed(1)} MiB/h, grown ${(memory.grownBytes / mebibyte).toFixed(1)} MiB${memory.flat === null ? ' (too short to judge)' : ''}; seed ${seed}, ${seconds.toFixed(0)} s`,
   )
   writeJson(given.json, {

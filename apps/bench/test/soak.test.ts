@@ -15,6 +15,7 @@ function soak(backend: string, faults: boolean): Promise<SoakTally> {
     writtenBytes: 0,
     wrongBytes: 0,
     failedCalls: 0,
+    failedCodes: {},
     problems: [],
   }
   return runStage({

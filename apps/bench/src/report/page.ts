@@ -105,7 +105,7 @@ function wholeBufferSection(run: RunResult): string {
       'Bytes per second of <code>buffer.backup()</code> and <code>buffer.restore()</code> on whole buffers, two at a time, all pages rewritten ' +
         'before each backup so that all of them move, on a pool that keeps the memory. The red mark is the ceiling of the same run: memory is held ' +
         'against a C <code>memcpy</code> of the same amount, files against the best of fio (psync, libaio, io_uring; direct, 2 MiB requests, 4 in ' +
-        'flight). The table has beside them the same on a pool as it comes: there a backup also gives the memory back to the system, and a restore ' +
+        'flight); S3 is held against bare calls instead, below. The table has beside them the same on a pool as it comes: there a backup also gives the memory back to the system, and a restore ' +
         'takes new memory from it.',
     ) +
     (rows.length === 0

@@ -17,7 +17,7 @@ export interface MatrixOrder {
 }
 
 /** Enough GETs for a 99th percentile, in about a minute. */
-export const matrixSize = { rounds: 3, putsPerRound: 24, getsPerRound: 72 } as const
+export const matrixSize = { rounds: 4, putsPerRound: 24, getsPerRound: 96 } as const
 
 /** Segments of 8 MiB moved one way with one added latency and one share of errors; one entry for each round. */
 export interface MatrixRates {

@@ -102,7 +102,7 @@ export function loopRows(findings: LoopsFindings): string[][] {
     const { min, max } = spreadOf(loop.bytesPerSecond) ?? { min: Number.NaN, max: Number.NaN }
     const ratio = (figure: FigureName) => {
       const value = ratioToBare(findings, loop.way, loop.verb, figure)
-      return loop.way === 'bare 8 MiB objects' ? '' : `${value.toPrecision(value < 100 ? 2 : 3)} ×`
+      return loop.way === 'bare 8 MiB objects' ? '' : `${value < 0.1 ? value.toFixed(3) : value.toFixed(2)} ×`
     }
     return [
       `${loop.way}, ${loop.verb}`,

@@ -11,6 +11,8 @@ export interface SoakTally {
   wrongBytes: number
   /** Calls that failed with a code that an injected fault, or a full backup, may cause; they were made again. */
   failedCalls: number
+  /** How many of them with which code. */
+  readonly failedCodes: Record<string, number>
   /** What should never happen. */
   readonly problems: string[]
 }
@@ -231,6 +233,8 @@ export class SoakOperations {
   #judge(failure: unknown): boolean {
     if (isSpillwayError(failure) && faultCodes.has(failure.code)) {
       this.#tally.failedCalls++
+      const { failedCodes } = this.#tally
+      failedCodes[failure.code] = (failedCodes[failure.code] ?? 0) + 1
       return true
     }
     this.problem(`unexpected: ${failure instanceof Error ? failure.stack : String(failure)}`)
