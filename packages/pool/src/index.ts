@@ -2,10 +2,13 @@ export type { BackupOptions, Progress, RestoreOptions, TransferResult } from './
 export type {
   AccessOptions,
   Advice,
+  BytesProgress,
   CopyOptions,
+  FillOptions,
   PiecesOptions,
   PinOptions,
   PurgeOptions,
+  RangeAccessOptions,
   RangeOptions,
   ReadWriteOptions,
 } from './buffer/options.ts'

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest'
+import type { BytesProgress } from '../src/index.ts'
 import { firstDifference, page } from './support/bytes.ts'
 import { setup } from './support/setup.ts'
 
@@ -27,6 +28,73 @@ describe('copies, iteration and streams', () => {
     await buffer.copyTo(buffer, { offset: 5000, length: 60 * page, targetOffset: 10 })
     bytes.copyWithin(10, 5000, 5000 + 60 * page)
     await subject.check()
+    await other.free()
+  })
+
+  it('copyTo and fill tell how far they are, and end when the one who is told throws', async () => {
+    await using subject = await setup({ pages: 80, limitBytes: 2048 * page })
+    const { pool, buffer, bytes } = subject
+    const large = await pool.allocate(700 * page)
+    const told: number[] = []
+    const onProgress = ({ bytes, totalBytes }: BytesProgress) => told.push(bytes / totalBytes)
+    await large.fill(7, { offset: page, length: 600 * page, onProgress })
+    expect(told.length).toBeGreaterThan(2)
+    expect(told).toEqual([...told].sort((one, other) => one - other))
+    expect(told.at(-1)).toBe(1)
+    told.length = 0
+    await large.copyTo(large, { offset: page, length: 600 * page, targetOffset: 50 * page, onProgress })
+    expect(told).toHaveLength(3)
+    expect(told.at(-1)).toBe(1)
+    const stop = () => {
+      throw new Error('enough')
+    }
+    await expect(buffer.fill(9, { onProgress: stop })).rejects.toThrow('enough')
+    await expect(buffer.copyTo(large, { onProgress: stop })).rejects.toThrow('enough')
+    expect(pool.verify()).toEqual([])
+    const found = new Uint8Array(80 * page)
+    await buffer.read(0, found)
+    expect(found.every((byte, index) => byte === 9 || byte === bytes[index])).toBe(true)
+    await buffer.write(0, bytes)
+    await large.free()
+  })
+
+  it('T22, T45: retryMayFail of fill, copyTo, pieces and streams reaches the backup and the claims', async () => {
+    await using subject = await setup({ pages: 64, background: false })
+    const { pool, buffer, backup } = subject
+    const other = await pool.allocate(16 * page)
+    const asked: (boolean | undefined)[] = []
+    const { backupPages, copyPages } = backup
+    backup.backupPages = (spans, options) => {
+      asked.push(options?.retryMayFail)
+      return backupPages.call(backup, spans, options)
+    }
+    backup.copyPages = (handles, spans, options) => {
+      asked.push(options?.retryMayFail)
+      return copyPages.call(backup, handles, spans, options)
+    }
+    const retryMayFail = true
+    const calls: (() => Promise<unknown>)[] = [
+      () => other.fill(1, { length: page, retryMayFail }),
+      () => buffer.copyTo(other, { offset: 8 * page, length: page, retryMayFail }),
+      () => buffer.pieces({ length: page, retryMayFail }).next(),
+      () => buffer.readable({ length: page, retryMayFail }).getReader().read(),
+      () => other.writable({ retryMayFail }).getWriter().write(new Uint8Array(page)),
+    ]
+    for (const [index, call] of calls.entries()) {
+      // All memory is dirty and another's, and the backup is busy for now: whoever is patient would wait.
+      await buffer.backup()
+      await other.backup()
+      const full = await pool.allocate(64 * page)
+      await full.write(0, new Uint8Array(64 * page).fill(1))
+      asked.length = 0
+      backup.inject({ method: 'backupPages', code: 'EAGAIN' })
+      await expect(call(), String(index)).rejects.toMatchObject({ code: 'ENOMEM', cause: { code: 'EAGAIN' } })
+      backup.heal()
+      await full.free()
+      await call()
+      expect(new Set(asked), String(index)).toEqual(new Set([true]))
+    }
+    Object.assign(backup, { backupPages, copyPages })
     await other.free()
   })
 

@@ -2,6 +2,8 @@ import { SpillwayError, type TransferOptions } from '@spillway/core'
 import type { BufferState } from '../residency/buffer-state.ts'
 import { located } from '../residency/failures.ts'
 import { asError } from '../residency/store.ts'
+import type { ByteSource } from './access.ts'
+import type { FillOptions } from './options.ts'
 
 /** How far a long call is. */
 export interface Progress {
@@ -72,4 +74,17 @@ export function pinnedError(buffer: BufferState, page: number): SpillwayError {
     buffer: buffer.label,
     page,
   })
+}
+
+/** A source of `totalBytes` that tells how far it is after each piece. */
+export function reporting(
+  source: ByteSource,
+  totalBytes: number,
+  onProgress: FillOptions['onProgress'],
+): ByteSource {
+  if (onProgress === undefined) return source
+  return (target, position) => {
+    source(target, position)
+    onProgress({ bytes: position + target.byteLength, totalBytes })
+  }
 }

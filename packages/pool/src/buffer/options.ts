@@ -25,17 +25,32 @@ export interface PurgeOptions {
   readonly length?: number | undefined
 }
 
-export interface CopyOptions extends RangeOptions {
+/** How far a long call over a range of bytes is. */
+export interface BytesProgress {
+  /** Bytes done so far by this call. */
+  readonly bytes: number
+  /** Bytes of the range. */
+  readonly totalBytes: number
+}
+
+export interface RangeAccessOptions extends RangeOptions, ReadWriteOptions {}
+
+export interface FillOptions extends RangeAccessOptions {
+  /** Told after each piece, about every mebibyte. What it throws ends the call. */
+  readonly onProgress?: ((progress: BytesProgress) => void) | undefined
+}
+
+export interface CopyOptions extends FillOptions {
   /** Where the first byte goes in the target. Default 0. */
   readonly targetOffset?: number | undefined
 }
 
-export interface PiecesOptions extends RangeOptions {
+export interface PiecesOptions extends RangeAccessOptions {
   /** Size of each piece but the last. Default 1 MiB. */
   readonly pieceBytes?: number | undefined
 }
 
-export interface PinOptions extends RangeOptions, ReadWriteOptions {
+export interface PinOptions extends RangeAccessOptions {
   /** The memory will be written to. Default false: pages that are only read keep their stored copy. */
   readonly write?: boolean | undefined
 }

@@ -2,7 +2,7 @@ import { assertKnownOptions, type Backup } from '@spillway/core'
 import type { Machine } from '../machine.ts'
 import type { BufferState } from '../residency/buffer-state.ts'
 import { bytesOf } from './access.ts'
-import type { BackupOptions, RestoreOptions, TransferResult } from './call-progress.ts'
+import { type BackupOptions, type RestoreOptions, reporting, type TransferResult } from './call-progress.ts'
 import { assertNotPinned, closedBuffer } from './closed.ts'
 import { watch } from './debug.ts'
 import { assertMayLeave } from './discards.ts'
@@ -10,10 +10,12 @@ import {
   type Advice,
   advices,
   type CopyOptions,
+  type FillOptions,
   type PiecesOptions,
   type PinOptions,
   type PurgeOptions,
   pinOptions,
+  type RangeAccessOptions,
   type RangeOptions,
   type ReadWriteOptions,
 } from './options.ts'
@@ -106,13 +108,14 @@ export class PagedBuffer implements AsyncDisposable {
   }
 
   /** Writes one byte value over a range. */
-  fill(value: number, options: RangeOptions = {}): Promise<void> {
+  fill(value: number, options: FillOptions = {}): Promise<void> {
     return this.#run(() => {
       if (!Number.isInteger(value) || value < 0 || value > 255) {
         throw new RangeError(`value is ${value}; it must be a byte, an integer from 0 to 255`)
       }
-      const { offset, length } = rangeOf(this.#state, options, 'fill')
-      return this.#machine.access.write(this.#state, offset, length, (target) => target.fill(value), options)
+      const { offset, length } = rangeOf(this.#state, options, 'fill', ['retryMayFail', 'onProgress'])
+      const source = reporting((target) => target.fill(value), length, options.onProgress)
+      return this.#machine.access.write(this.#state, offset, length, source, options)
     })
   }
 
@@ -123,19 +126,20 @@ export class PagedBuffer implements AsyncDisposable {
   copyTo(target: PagedBuffer, options: CopyOptions = {}): Promise<void> {
     return this.#run(() => {
       if (!(target instanceof PagedBuffer)) throw new TypeError('the target is not a PagedBuffer')
-      const { offset, length } = rangeOf(this.#state, options, 'copyTo', ['targetOffset'])
-      return copyBetween(this, offset, target, options.targetOffset ?? 0, length, options.signal)
+      const more = ['targetOffset', 'retryMayFail', 'onProgress']
+      const { offset, length } = rangeOf(this.#state, options, 'copyTo', more)
+      return copyBetween(this, offset, target, options.targetOffset ?? 0, length, options)
     })
   }
 
   /** The bytes of a range, one copy after the other: `for await (const bytes of buffer.pieces())`. */
   pieces(options: PiecesOptions = {}): AsyncGenerator<Uint8Array<ArrayBuffer>, void, undefined> {
     const { pieceBytes = 1024 ** 2 } = options
-    const { offset, length } = rangeOf(this.#state, options, 'pieces', ['pieceBytes'])
+    const { offset, length } = rangeOf(this.#state, options, 'pieces', ['pieceBytes', 'retryMayFail'])
     if (!Number.isSafeInteger(pieceBytes) || pieceBytes < 1) {
       throw new RangeError(`pieceBytes is ${pieceBytes}; it must be a whole number of bytes, 1 or more`)
     }
-    return readPieces(this, offset, length, pieceBytes, options.signal)
+    return readPieces(this, offset, length, pieceBytes, options)
   }
 
   [Symbol.asyncIterator](): AsyncGenerator<Uint8Array<ArrayBuffer>, void, undefined> {
@@ -148,9 +152,9 @@ export class PagedBuffer implements AsyncDisposable {
   }
 
   /** A stream whose bytes are written from `offset` on, and which fails with `RangeError` when there are more than fit. */
-  writable(options: RangeOptions = {}): WritableStream<Uint8Array> {
-    const { offset, length } = rangeOf(this.#state, options, 'writable')
-    return writableOf(this, offset, length, options.signal)
+  writable(options: RangeAccessOptions = {}): WritableStream<Uint8Array> {
+    const { offset, length } = rangeOf(this.#state, options, 'writable', ['retryMayFail'])
+    return writableOf(this, offset, length, options)
   }
 
   /**

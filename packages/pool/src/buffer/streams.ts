@@ -1,3 +1,4 @@
+import type { FillOptions, ReadWriteOptions } from './options.ts'
 import type { PagedBuffer } from './paged-buffer.ts'
 
 /** Staging memory of a copy between buffers. */
@@ -10,7 +11,7 @@ export async function copyBetween(
   target: PagedBuffer,
   targetOffset: number,
   length: number,
-  signal: AbortSignal | undefined,
+  { signal, retryMayFail, onProgress }: FillOptions,
 ): Promise<void> {
   if (!Number.isSafeInteger(targetOffset) || targetOffset < 0 || targetOffset + length > target.sizeBytes) {
     throw new RangeError(
@@ -24,9 +25,10 @@ export async function copyBetween(
     const step = Math.min(stage.byteLength, length - done)
     const position = backward ? length - done - step : done
     const piece = stage.subarray(0, step)
-    await source.read(sourceOffset + position, piece, { signal })
-    await target.write(targetOffset + position, piece, { signal })
+    await source.read(sourceOffset + position, piece, { signal, retryMayFail })
+    await target.write(targetOffset + position, piece, { signal, retryMayFail })
     done += step
+    onProgress?.({ bytes: done, totalBytes: length })
   }
 }
 
@@ -36,11 +38,11 @@ export async function* readPieces(
   offset: number,
   length: number,
   pieceBytes: number,
-  signal: AbortSignal | undefined,
+  { signal, retryMayFail }: ReadWriteOptions,
 ): AsyncGenerator<Uint8Array<ArrayBuffer>, void, undefined> {
   for (let done = 0; done < length; ) {
     const piece = new Uint8Array(Math.min(pieceBytes, length - done))
-    await buffer.read(offset + done, piece, { signal })
+    await buffer.read(offset + done, piece, { signal, retryMayFail })
     yield piece
     done += piece.byteLength
   }
@@ -69,7 +71,7 @@ export function writableOf(
   buffer: PagedBuffer,
   offset: number,
   length: number,
-  signal: AbortSignal | undefined,
+  { signal, retryMayFail }: ReadWriteOptions,
 ): WritableStream<Uint8Array> {
   let done = 0
   return new WritableStream({
@@ -79,7 +81,7 @@ export function writableOf(
           `the stream has more than the ${length} bytes that fit into buffer ${buffer.label}`,
         )
       }
-      await buffer.write(offset + done, bytes, { signal })
+      await buffer.write(offset + done, bytes, { signal, retryMayFail })
       done += bytes.byteLength
     },
   })
