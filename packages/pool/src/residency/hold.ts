@@ -52,10 +52,10 @@ export class Holder {
     const held: number[] = []
     for (let page = first; page < end; ) {
       const chunk = table.chunkAt(page)
-      if (chunk === 0 || chunks.has(chunk, blocked)) return undefined
-      if (buffer.deviceMapped && !this.#residents.mappings.isMapped(chunk)) return undefined
+      if (chunk === 0) return undefined
+      page = chunks.endPageUnless(chunk, blocked)
+      if (page === 0 || (buffer.deviceMapped && !this.#residents.mappings.isMapped(chunk))) return undefined
       held.push(chunk)
-      page = chunks.endPageOf(chunk)
     }
     for (let index = 0; index < held.length; index++) {
       const chunk = held[index]!

@@ -69,10 +69,7 @@ export class Residents {
 
   /** Holds a chunk in memory. */
   pin(chunk: number): void {
-    const { chunks } = this
-    if (!chunks.addPin(chunk)) return
-    chunks.moveTo(chunk, unevictable)
-    this.pinnedPages += chunks.pageCount(chunk)
+    this.pinnedPages += this.chunks.addPin(chunk, unevictable)
   }
 
   /**
@@ -80,17 +77,18 @@ export class Residents {
    * calls `onUnpin`.
    */
   unpin(chunk: number, buffer: BufferState): void {
-    const { chunks } = this
-    if (!chunks.removePin(chunk)) return
-    this.pinnedPages -= chunks.pageCount(chunk)
-    chunks.moveTo(chunk, this.listOf(chunk, buffer))
+    const pages = this.chunks.removePin(chunk)
+    if (pages === 0) return
+    this.pinnedPages -= pages
+    this.chunks.moveTo(chunk, this.#listWhenFree(this.chunks.flagsOf(chunk), buffer))
   }
 
   /** Notes a use of a chunk, for the second chance. */
   touch(chunk: number): void {
     const { chunks } = this
-    if (chunks.has(chunk, ahead)) chunks.arrive(chunk)
-    else if (this.lastChunk !== chunk) chunks.setFlags(chunk, referenced)
+    const flags = chunks.flagsOf(chunk)
+    if ((flags & ahead) !== 0) chunks.arrive(chunk)
+    else if (this.lastChunk !== chunk && (flags & referenced) === 0) chunks.setFlags(chunk, referenced)
     this.lastChunk = chunk
   }
 
@@ -305,8 +303,12 @@ export class Residents {
   /** The list that a chunk belongs to. */
   listOf(chunk: number, buffer: BufferState = this.bufferOf(chunk)): number {
     if (this.chunks.isPinned(chunk)) return unevictable
+    return this.#listWhenFree(this.chunks.flagsOf(chunk), buffer)
+  }
+
+  #listWhenFree(flags: number, buffer: BufferState): number {
     if (buffer.purgeable) return purgeableList
-    if (!this.chunks.has(chunk, dirty)) return cleanList
-    return buffer.store !== undefined && !this.chunks.has(chunk, fixed) ? dirtyList : unevictable
+    if ((flags & dirty) === 0) return cleanList
+    return buffer.store !== undefined && (flags & fixed) === 0 ? dirtyList : unevictable
   }
 }

@@ -1,3 +1,6 @@
+/** Lists that chunks are on. */
+export const listCount = 4
+
 /**
  * What is known of every chunk, 24 bytes each, without an object per chunk:
  *
@@ -12,6 +15,8 @@
 export class ChunkRecords {
   /** Stored pages of resident chunks whose handles are adjacent. */
   keptAdjacentPages = 0
+  /** Pages on each list. */
+  readonly listPages = new Int32Array(listCount)
   readonly #segments: Int32Array[] = []
   readonly #kept: (Float64Array | undefined)[] = []
   #keptSegments = 0
@@ -22,6 +27,16 @@ export class ChunkRecords {
   readonly #morePins = new Map<number, number>()
   /** Of chunks that are filling or partial, where it is not 0. */
   readonly #restored = new Map<number, number>()
+
+  constructor() {
+    // The first records are the heads of the lists, so that no chunk has the number of one.
+    for (let list = 0; list < listCount; list++) {
+      const head = this.#take(0, 0, 0, 0, 0)
+      const words = this.#segments[0]!
+      words[head * recordWords] = head
+      words[head * recordWords + previousWord] = head
+    }
+  }
 
   /** Bytes of the segments, for the statistics. */
   get metadataBytes(): number {
@@ -62,6 +77,15 @@ export class ChunkRecords {
     return this.#segments[chunk >>> segmentBits]![(chunk & inSegment) * recordWords + ownerWord]!
   }
 
+  /** The same, or 0 when the chunk has one of these flags. */
+  endPageUnless(chunk: number, flags: number): number {
+    const words = this.#segments[chunk >>> segmentBits]!
+    const at = (chunk & inSegment) * recordWords
+    const state = words[at + stateWord]!
+    if ((state & flags) !== 0) return 0
+    return (words[at + firstPageWord]! >>> 0) + (1 << ((state >>> orderShift) & orderMask))
+  }
+
   orderOf(chunk: number): number {
     return (this.#stateOf(chunk) >>> orderShift) & orderMask
   }
@@ -97,34 +121,34 @@ export class ChunkRecords {
     return this.#stateOf(chunk) >= onePin
   }
 
-  /** Counts a pin; returns whether it is the chunk's first. */
-  addPin(chunk: number): boolean {
+  /** Counts a pin. The chunk's first takes it to the warm end of a list; returns its pages then, else 0. */
+  addPin(chunk: number, list: number): number {
     const words = this.#segments[chunk >>> segmentBits]!
-    const at = (chunk & inSegment) * recordWords + stateWord
-    const state = words[at]!
-    if (state >= mostPins) {
-      this.#morePins.set(chunk, (this.#morePins.get(chunk) ?? 0) + 1)
-      return false
+    const at = (chunk & inSegment) * recordWords
+    const state = words[at + stateWord]!
+    if (state < onePin) {
+      this.#move(chunk, words, at, state + onePin, list)
+      return 1 << ((state >>> orderShift) & orderMask)
     }
-    words[at] = state + onePin
-    return state < onePin
+    if (state < mostPins) words[at + stateWord] = state + onePin
+    else this.#morePins.set(chunk, (this.#morePins.get(chunk) ?? 0) + 1)
+    return 0
   }
 
-  /** Counts a pin less; returns whether it was the chunk's last. */
-  removePin(chunk: number): boolean {
+  /** Counts a pin less. Returns the chunk's pages when that was its last, else 0. */
+  removePin(chunk: number): number {
     const words = this.#segments[chunk >>> segmentBits]!
     const at = (chunk & inSegment) * recordWords + stateWord
     const state = words[at]!
-    if (state >= mostPins) {
-      const more = this.#morePins.get(chunk)
-      if (more !== undefined) {
-        if (more === 1) this.#morePins.delete(chunk)
-        else this.#morePins.set(chunk, more - 1)
-        return false
-      }
+    const more = state < mostPins ? undefined : this.#morePins.get(chunk)
+    if (more === undefined) {
+      const left = state - onePin
+      words[at] = left
+      return left < onePin ? 1 << ((left >>> orderShift) & orderMask) : 0
     }
-    words[at] = state - onePin
-    return state - onePin < onePin
+    if (more === 1) this.#morePins.delete(chunk)
+    else this.#morePins.set(chunk, more - 1)
+    return 0
   }
 
   /** First handle of the stored pages of a chunk that is not dirty; 0 when none is stored, or `scattered`. */
@@ -156,22 +180,88 @@ export class ChunkRecords {
     else if (this.#restored.size > 0) this.#restored.delete(chunk)
   }
 
-  protected setNext(chunk: number, next: number): void {
-    this.#segments[chunk >>> segmentBits]![(chunk & inSegment) * recordWords] = next
-  }
-
-  protected setPrevious(chunk: number, previous: number): void {
-    this.#segments[chunk >>> segmentBits]![(chunk & inSegment) * recordWords + previousWord] = previous
-  }
-
-  protected setList(chunk: number, list: number): void {
+  /** Moves a chunk to the warm end of a list. */
+  moveTo(chunk: number, list: number): void {
     const words = this.#segments[chunk >>> segmentBits]!
-    const at = (chunk & inSegment) * recordWords + stateWord
-    words[at] = (words[at]! & ~(listMask << listShift)) | (list << listShift)
+    const at = (chunk & inSegment) * recordWords
+    this.#move(chunk, words, at, words[at + stateWord]!, list)
   }
 
-  /** A record for a chunk without pins, on no list yet. */
-  protected take(owner: number, firstPage: number, order: number, frame: number, flags: number): number {
+  /** Moves a chunk to the cold end of a list. */
+  moveToCold(chunk: number, list: number): void {
+    this.#unlink(chunk)
+    this.#link(chunk, list, this.nextOf(list))
+  }
+
+  /** Moves a chunk just before another, on the other's list: its share of the other's age. */
+  moveBefore(chunk: number, other: number): void {
+    this.#unlink(chunk)
+    this.#link(chunk, this.listOf(other), other)
+  }
+
+  /** The step of every pin and of every release: each word is read once and written once. */
+  #move(chunk: number, words: Int32Array, at: number, state: number, list: number): void {
+    const segments = this.#segments
+    const after = words[at]!
+    const before = words[at + previousWord]!
+    segments[before >>> segmentBits]![(before & inSegment) * recordWords] = after
+    segments[after >>> segmentBits]![(after & inSegment) * recordWords + previousWord] = before
+    const heads = segments[0]!
+    const last = heads[list * recordWords + previousWord]!
+    heads[list * recordWords + previousWord] = chunk
+    segments[last >>> segmentBits]![(last & inSegment) * recordWords] = chunk
+    words[at] = list
+    words[at + previousWord] = last
+    words[at + stateWord] = (state & ~(listMask << listShift)) | (list << listShift)
+    const { listPages } = this
+    const pages = 1 << ((state >>> orderShift) & orderMask)
+    listPages[(state >>> listShift) & listMask]! -= pages
+    listPages[list]! += pages
+  }
+
+  #link(chunk: number, list: number, before: number): void {
+    const segments = this.#segments
+    const words = segments[chunk >>> segmentBits]!
+    const at = (chunk & inSegment) * recordWords
+    const wordsBefore = segments[before >>> segmentBits]!
+    const previousAt = (before & inSegment) * recordWords + previousWord
+    const last = wordsBefore[previousAt]!
+    wordsBefore[previousAt] = chunk
+    segments[last >>> segmentBits]![(last & inSegment) * recordWords] = chunk
+    words[at] = before
+    words[at + previousWord] = last
+    const state = (words[at + stateWord]! & ~(listMask << listShift)) | (list << listShift)
+    words[at + stateWord] = state
+    this.listPages[list]! += 1 << ((state >>> orderShift) & orderMask)
+  }
+
+  #unlink(chunk: number): void {
+    const segments = this.#segments
+    const words = segments[chunk >>> segmentBits]!
+    const at = (chunk & inSegment) * recordWords
+    const after = words[at]!
+    const before = words[at + previousWord]!
+    const state = words[at + stateWord]!
+    segments[before >>> segmentBits]![(before & inSegment) * recordWords] = after
+    segments[after >>> segmentBits]![(after & inSegment) * recordWords + previousWord] = before
+    this.listPages[(state >>> listShift) & listMask]! -= 1 << ((state >>> orderShift) & orderMask)
+  }
+
+  /** A record for a chunk without pins, at the warm end of a list. */
+  protected take(
+    owner: number,
+    firstPage: number,
+    order: number,
+    frame: number,
+    flags: number,
+    list: number,
+  ): number {
+    const chunk = this.#take(owner, firstPage, order, frame, flags)
+    this.#link(chunk, list, list)
+    return chunk
+  }
+
+  #take(owner: number, firstPage: number, order: number, frame: number, flags: number): number {
     let chunk = this.#free
     if (chunk !== none) {
       this.#free = this.nextOf(chunk)
@@ -191,8 +281,9 @@ export class ChunkRecords {
     return chunk
   }
 
-  /** Forgets a chunk that is on no list. */
+  /** Forgets a chunk. */
   protected drop(chunk: number): void {
+    this.#unlink(chunk)
     this.setKept(chunk, 0)
     this.setRestored(chunk, 0)
     this.#morePins.delete(chunk)

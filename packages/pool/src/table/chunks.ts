@@ -1,4 +1,4 @@
-import { ChunkRecords } from './chunk-records.ts'
+import { ChunkRecords, listCount } from './chunk-records.ts'
 
 /**
  * The state of every chunk, and the lists that all chunks are on: one place that knows it.
@@ -38,7 +38,6 @@ export const unevictable = 0
 export const dirtyList = 1
 export const cleanList = 2
 export const purgeableList = 3
-const listCount = 4
 
 /** `kept` of a chunk whose stored pages have handles that are not adjacent: they are in `keptPages`. */
 export const scattered = -1
@@ -46,23 +45,11 @@ export const scattered = -1
 export class Chunks extends ChunkRecords {
   /** By chunk: the handle of each page, 0 for a page of zeros that was never stored. */
   readonly keptPages = new Map<number, Float64Array>()
-  /** Pages on each list. */
-  readonly listPages = new Float64Array(listCount)
   /** Pages in chunks that were read ahead, and to which nobody has come yet. */
   aheadPages = 0
   /** Chunks that exist. */
   count = 0
   readonly #waiting = new Map<number, Wake>()
-
-  constructor() {
-    super()
-    // The first records are the heads of the lists, so that no chunk has the number of one.
-    for (let list = 0; list < listCount; list++) {
-      const head = this.take(0, 0, 0, 0, 0)
-      this.setPrevious(head, head)
-      this.setNext(head, head)
-    }
-  }
 
   /** Stored pages of resident chunks. */
   countKept(): number {
@@ -73,17 +60,15 @@ export class Chunks extends ChunkRecords {
 
   /** A new chunk, pinned once by whoever installs it, so on the unevictable list. */
   add(owner: number, firstPage: number, order: number, frame: number, flags: number): number {
-    const chunk = this.take(owner, firstPage, order, frame, flags)
-    this.addPin(chunk)
+    const chunk = this.take(owner, firstPage, order, frame, flags, unevictable)
+    this.addPin(chunk, unevictable)
     this.count++
-    this.#link(chunk, unevictable, unevictable)
     return chunk
   }
 
   /** Forgets a chunk; its memory and its pages are the caller's business. */
   remove(chunk: number): void {
     this.arrive(chunk)
-    this.#unlink(chunk)
     if (this.keptOf(chunk) === scattered) this.keptPages.delete(chunk)
     this.drop(chunk)
     this.count--
@@ -96,24 +81,6 @@ export class Chunks extends ChunkRecords {
       if (this.ownerOf(chunk) === owner && test(chunk)) return chunk
     }
     return 0
-  }
-
-  /** Moves a chunk to the warm end of a list. */
-  moveTo(chunk: number, list: number): void {
-    this.#unlink(chunk)
-    this.#link(chunk, list, list)
-  }
-
-  /** Moves a chunk to the cold end of a list. */
-  moveToCold(chunk: number, list: number): void {
-    this.#unlink(chunk)
-    this.#link(chunk, list, this.nextOf(list))
-  }
-
-  /** Moves a chunk just before another, on the other's list: its share of the other's age. */
-  moveBefore(chunk: number, other: number): void {
-    this.#unlink(chunk)
-    this.#link(chunk, this.listOf(other), other)
   }
 
   /**
@@ -187,24 +154,6 @@ export class Chunks extends ChunkRecords {
     if (wake === undefined) return
     this.#waiting.delete(chunk)
     wake.resolve()
-  }
-
-  #link(chunk: number, list: number, before: number): void {
-    const last = this.previousOf(before)
-    this.setPrevious(chunk, last)
-    this.setNext(chunk, before)
-    this.setNext(last, chunk)
-    this.setPrevious(before, chunk)
-    this.setList(chunk, list)
-    this.listPages[list]! += this.pageCount(chunk)
-  }
-
-  #unlink(chunk: number): void {
-    const before = this.previousOf(chunk)
-    const after = this.nextOf(chunk)
-    this.setNext(before, after)
-    this.setPrevious(after, before)
-    this.listPages[this.listOf(chunk)]! -= this.pageCount(chunk)
   }
 }
 

@@ -29,12 +29,15 @@ export class PageTable {
   foundChunk = 0
   foundHandle = 0
 
+  readonly #blockOrder: number
   readonly #segments: (Float64Array | undefined)[]
   readonly #leaves: (Float64Array | undefined)[] = []
   readonly #leafResident: number[] = []
   readonly #freeLeaves: number[] = []
 
+  /** `pageCount` is at most 2^32, `blockPages` a power of two. */
   constructor(pageCount: number, blockPages: number) {
+    this.#blockOrder = Math.log2(blockPages)
     this.pageCount = pageCount
     this.blockPages = blockPages
     this.#segments = new Array(Math.ceil(Math.ceil(pageCount / blockPages) / segmentBlocks)).fill(undefined)
@@ -61,15 +64,17 @@ export class PageTable {
 
   /** The chunk that holds `page`, or 0. Allocates nothing: this is the path of every access. */
   chunkAt(page: number): number {
-    const block = Math.floor(page / this.blockPages)
+    const block = page >>> this.#blockOrder
     let entry = this.#entry(block)
-    if (entry < 0) entry = this.#leaves[-1 - entry]![page - block * this.blockPages]!
-    return entry !== emptyEntry && isPageEntry(entry) ? entry / 2 - 1 : 0
+    if (entry < 0) entry = this.#leaves[-1 - entry]![page & (this.blockPages - 1)]!
+    // Entries of chunks are even and below 2^31, so integers will do; other entries are odd, or 0.
+    const word = entry | 0
+    return word === entry && word > 0 && (word & 1) === 0 ? (word >>> 1) - 1 : 0
   }
 
   /** Finds out about `page` and the pages after it, up to `end`; the answer is in `found…`. */
   look(page: number, end: number): void {
-    const block = Math.floor(page / this.blockPages)
+    const block = page >>> this.#blockOrder
     const start = block * this.blockPages
     const stop = Math.min(end, start + this.blockPages, this.pageCount)
     const entry = this.#entry(block)
@@ -116,7 +121,7 @@ export class PageTable {
 
   /** All pages lie in one block. */
   #set(firstPage: number, pages: number, entry: number, step: number): void {
-    const block = Math.floor(firstPage / this.blockPages)
+    const block = firstPage >>> this.#blockOrder
     const start = block * this.blockPages
     this.#count(firstPage, pages, -1)
     if (pages === this.blockLength(firstPage)) {
@@ -144,7 +149,7 @@ export class PageTable {
       this.look(page, end)
       if (this.found === 'chunk') {
         this.residentPages += sign * this.foundPages
-        const entry = this.#entry(Math.floor(page / this.blockPages))
+        const entry = this.#entry(page >>> this.#blockOrder)
         if (entry < 0) this.#leafResident[-1 - entry]! += sign * this.foundPages
       } else if (this.found === 'handle') {
         this.storedPages += sign * this.foundPages
@@ -191,12 +196,12 @@ export class PageTable {
   }
 
   #entry(block: number): number {
-    const segment = this.#segments[Math.floor(block / segmentBlocks)]
-    return segment === undefined ? emptyEntry : segment[block % segmentBlocks]!
+    const segment = this.#segments[block >>> segmentBits]
+    return segment === undefined ? emptyEntry : segment[block & inSegment]!
   }
 
   #setEntry(block: number, entry: number): void {
-    const index = Math.floor(block / segmentBlocks)
+    const index = block >>> segmentBits
     let segment = this.#segments[index]
     if (segment === undefined) {
       if (entry === emptyEntry) return
@@ -204,7 +209,7 @@ export class PageTable {
       segment = new Float64Array(Math.min(segmentBlocks, blocks - index * segmentBlocks))
       this.#segments[index] = segment
     }
-    segment[block % segmentBlocks] = entry
+    segment[block & inSegment] = entry
   }
 
   #blockStart(page: number): number {
@@ -212,4 +217,6 @@ export class PageTable {
   }
 }
 
-const segmentBlocks = 1024
+const segmentBits = 10
+const segmentBlocks = 1 << segmentBits
+const inSegment = segmentBlocks - 1

@@ -1,0 +1,150 @@
+import { describe, expect, it } from 'vitest'
+import {
+  Chunks,
+  cleanList,
+  dirty,
+  dirtyList,
+  referenced,
+  scattered,
+  unevictable,
+} from '../src/table/chunks.ts'
+import { Random } from './support/random.ts'
+
+/** The chunks of a list, coldest first. */
+function chunksOn(chunks: Chunks, list: number): number[] {
+  const found: number[] = []
+  for (let chunk = chunks.nextOf(list); chunk !== list; chunk = chunks.nextOf(chunk)) found.push(chunk)
+  return found
+}
+
+describe('the records of chunks', () => {
+  it('keep what they are told, through thousands of chunks that come and go', () => {
+    const chunks = new Chunks()
+    const random = new Random(7)
+    const owners = new Map<number, { owner: number; firstPage: number; order: number; frame: number }>()
+    for (let step = 0; step < 8000; step++) {
+      if (owners.size > 0 && random.below(4) === 0) {
+        const chunk = [...owners.keys()][random.below(owners.size)]!
+        chunks.remove(chunk)
+        owners.delete(chunk)
+        continue
+      }
+      const known = {
+        owner: 1 + random.below(2 ** 31 - 1),
+        firstPage: random.below(2 ** 32),
+        order: random.below(17),
+        frame: random.below(2 ** 31),
+      }
+      const chunk = chunks.add(known.owner, known.firstPage, known.order, known.frame, dirty)
+      expect(owners.has(chunk)).toBe(false)
+      owners.set(chunk, known)
+    }
+    expect(chunks.count).toBe(owners.size)
+    let pages = 0
+    for (const [chunk, known] of owners) {
+      expect({
+        owner: chunks.ownerOf(chunk),
+        firstPage: chunks.firstPageOf(chunk),
+        order: chunks.orderOf(chunk),
+        frame: chunks.frameOf(chunk),
+      }).toEqual(known)
+      expect([chunks.flagsOf(chunk), chunks.listOf(chunk), chunks.isPinned(chunk)]).toEqual([
+        dirty,
+        unevictable,
+        true,
+      ])
+      expect([chunks.keptOf(chunk), chunks.restoredOf(chunk)]).toEqual([0, 0])
+      expect(chunks.endPageOf(chunk)).toBe(known.firstPage + 2 ** known.order)
+      pages += 2 ** known.order
+    }
+    expect(chunks.listPages[unevictable]).toBe(pages)
+    expect(chunksOn(chunks, unevictable).sort()).toEqual([...owners.keys()].sort())
+  })
+
+  it('take 32 bytes a chunk at most beyond the first few, whether their pages are stored or not', () => {
+    const chunks = new Chunks()
+    const count = 100_000
+    for (let page = 0; page < count; page++) chunks.setKept(chunks.add(1, page, 0, page, 0), 1 + page)
+    expect(chunks.metadataBytes / count).toBeLessThan(32.5)
+    expect(chunks.countKept()).toBe(count)
+  })
+
+  it('count as many pins as there are', () => {
+    const chunks = new Chunks()
+    const chunk = chunks.add(1, 0, 3, 0, dirty)
+    const pins = 100_000
+    let pagesOfOthers = 0
+    for (let pin = 1; pin < pins; pin++) pagesOfOthers += chunks.addPin(chunk, unevictable)
+    for (let pin = 1; pin < pins; pin++) pagesOfOthers += chunks.removePin(chunk)
+    expect(pagesOfOthers).toBe(0)
+    expect([chunks.flagsOf(chunk), chunks.orderOf(chunk)]).toEqual([dirty, 3])
+    expect(chunks.removePin(chunk)).toBe(8)
+    expect(chunks.isPinned(chunk)).toBe(false)
+    expect(chunks.addPin(chunk, unevictable)).toBe(8)
+  })
+
+  it('say how many pages are stored, in handles of either kind', () => {
+    const chunks = new Chunks()
+    const one = chunks.add(1, 0, 2, 0, 0)
+    const other = chunks.add(1, 4, 2, 4, 0)
+    chunks.setKept(one, 10)
+    chunks.setKept(other, 20)
+    expect(chunks.countKept()).toBe(8)
+    chunks.scatter(one)[2] = 0
+    expect(chunks.keptOf(one)).toBe(scattered)
+    expect([0, 1, 2, 3].map((index) => chunks.keptHandle(one, index))).toEqual([10, 11, 0, 13])
+    expect(chunks.countKept()).toBe(7)
+    chunks.remove(one)
+    expect(chunks.countKept()).toBe(4)
+    chunks.setKept(other, 0)
+    expect(chunks.countKept()).toBe(0)
+  })
+})
+
+describe('the lists of chunks', () => {
+  it('I10: are in the order of last use, and have every chunk once', () => {
+    const chunks = new Chunks()
+    const lists = [unevictable, dirtyList, cleanList]
+    const expected: number[][] = [[], [], []]
+    const random = new Random(11)
+    for (let index = 0; index < 600; index++) expected[0]!.push(chunks.add(1, index, 0, index, 0))
+    for (let step = 0; step < 5000; step++) {
+      const from = expected[random.below(3)]!
+      if (from.length === 0) continue
+      const [chunk] = from.splice(random.below(from.length), 1) as [number]
+      const list = random.below(3)
+      const to = expected[list]!
+      const kind = random.below(3)
+      if (kind === 0) {
+        chunks.moveTo(chunk, lists[list]!)
+        to.push(chunk)
+      } else if (kind === 1 || to.length === 0) {
+        chunks.moveToCold(chunk, lists[list]!)
+        to.unshift(chunk)
+      } else {
+        const place = random.below(to.length)
+        chunks.moveBefore(chunk, to[place]!)
+        to.splice(place, 0, chunk)
+      }
+    }
+    expect(lists.map((list) => chunksOn(chunks, list))).toEqual(expected)
+    expect(lists.map((list) => chunks.listPages[list])).toEqual(expected.map((list) => list.length))
+  })
+
+  it('T66: are walked once, coldest first, and what was used is passed over for once', () => {
+    const chunks = new Chunks()
+    const [one, two, three] = [0, 1, 2].map((page) => chunks.add(1, page, 0, page, 0)) as [
+      number,
+      number,
+      number,
+    ]
+    for (const chunk of [one, two, three]) chunks.moveTo(chunk, cleanList)
+    chunks.setFlags(one, referenced)
+    const visited: number[] = []
+    const visit = (chunk: number) => visited.push(chunk) > 0
+    chunks.walk(cleanList, false, visit)
+    expect(visited).toEqual([two, three])
+    chunks.walk(cleanList, false, visit)
+    expect(visited).toEqual([two, three, two, three, one])
+  })
+})
