@@ -22,15 +22,15 @@ export class ChecksumTable {
     }
   }
 
-  /** The first of adjacent pages, from page `first` of them on, that does not match; their number when all do. */
+  /** The first of `count` adjacent pages, from page `first` of them on, that does not match; `count` when all do. */
   firstMismatch(
     handle: number,
     slot: number,
     pages: Uint8Array,
     pageSizeBytes: number,
     first: number,
+    count: number,
   ): number {
-    const count = pages.byteLength / pageSizeBytes
     for (let page = first; page < count; page++) {
       const block = this.#blocks[Math.floor((slot + page) / blockSlots)]
       const expected = block?.[(slot + page) % blockSlots]

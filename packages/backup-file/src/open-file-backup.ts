@@ -18,7 +18,9 @@ import { SlotSpace } from './slot-space.ts'
 import { StagingPool } from './staging.ts'
 
 const mebibyte = 1024 * 1024
-const requestBytes = mebibyte
+/** A chunk of the pool's default size travels as one request from its own memory; what is gathered, in smaller ones. */
+const requestBytes = 2 * mebibyte
+const stagedRequestBytes = mebibyte / 2
 const smallStagingBytes = 64 * 1024
 /** Pieces whose sums are being made while the engine has all the requests it takes. */
 const piecesAhead = 2
@@ -127,6 +129,7 @@ async function assemble(
     plan: {
       pageSizeBytes,
       requestBytes: largeBytes,
+      stagedBytes: Math.max(stagedRequestBytes, pageSizeBytes),
       directBytes: Math.max(128 * 1024, pageSizeBytes),
       takes: (memory) => engine.takes(memory),
     },

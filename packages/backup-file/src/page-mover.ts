@@ -45,25 +45,26 @@ export class PageMover {
     this.#parts = parts
   }
 
-  async write(piece: Piece, retryMayFail: boolean): Promise<Progress> {
-    const bytes = piece.pageCount * this.#parts.pageSizeBytes
-    if (!piece.staged) {
-      this.directBytes += bytes
-      const progress = await this.#send(piece, piece.parts[0], retryMayFail)
-      if (!wasRefused(progress)) return progress
-    }
-    return this.#staged(bytes, async (memory) => {
-      const turn = workSlices.enter(bytes)
-      if (turn !== undefined) await turn
-      gather(memory, piece.parts)
-      return this.#send(piece, memory, retryMayFail)
-    })
+  write(piece: Piece, retryMayFail: boolean): Promise<Progress> {
+    if (piece.staged) return this.#writeStaged(piece, retryMayFail)
+    this.directBytes += piece.pageCount * this.#parts.pageSizeBytes
+    return this.#send(piece, piece.parts[0], retryMayFail)
   }
 
   read(piece: Piece, retryMayFail: boolean): Promise<Progress> {
     if (piece.staged) return this.#readStaged(piece, retryMayFail)
     this.directBytes += piece.pageCount * this.#parts.pageSizeBytes
     return this.#receive(piece, piece.parts[0], retryMayFail)
+  }
+
+  #writeStaged(piece: Piece, retryMayFail: boolean): Promise<Progress> {
+    const bytes = piece.pageCount * this.#parts.pageSizeBytes
+    return this.#staged(bytes, async (memory) => {
+      const turn = workSlices.enter(bytes)
+      if (turn !== undefined) await turn
+      gather(memory, piece.parts)
+      return this.#send(piece, memory, retryMayFail)
+    })
   }
 
   #readStaged(piece: Piece, retryMayFail: boolean): Promise<Progress> {
@@ -81,7 +82,7 @@ export class PageMover {
     this.stagedBytes += bytes
     const { smallStaging, largeStaging } = this.#parts
     const pool = bytes <= smallStaging.bufferBytes ? smallStaging : largeStaging
-    const buffer = await pool.take()
+    const buffer = await pool.take(bytes)
     try {
       return await move(buffer.byteLength === bytes ? buffer : buffer.subarray(0, bytes))
     } finally {
@@ -90,40 +91,38 @@ export class PageMover {
   }
 
   async #send(piece: Piece, memory: Uint8Array, retryMayFail: boolean): Promise<Progress> {
-    const written = this.#moveAll('write', memory, this.#offsetOf(piece), retryMayFail)
-    // What goes wrong is a value of `written`, so it may be left alone while the sums are made.
     const { checksums, pageSizeBytes, slotOf } = this.#parts
+    const offset = this.#offsetOf(piece)
+    // Left alone while the sums are made.
+    const written = this.#request('write', memory, offset)
     if (checksums !== undefined) {
       await workSlices.enterLater(memory.byteLength)
       checksums.record(piece.handle, slotOf(piece.handle), memory, pageSizeBytes, piece.pageCount)
     }
-    const { bytes, failure } = await written
+    const first = await written
+    if (first === memory.byteLength) return { pages: piece.pageCount }
+    const { bytes, failure } = await this.#goOn('write', memory, offset, retryMayFail, first)
     if (failure === undefined) return { pages: piece.pageCount }
+    if (wasRefused(piece, memory, bytes, failure)) return this.#writeStaged(piece, retryMayFail)
     const pages = Math.floor(bytes / pageSizeBytes)
     return { pages, error: this.#ioError(failure, 'written', piece, pages) }
   }
 
   async #receive(piece: Piece, memory: Uint8Array, retryMayFail: boolean): Promise<Progress> {
-    const { engine, checksums, pageSizeBytes, isLive } = this.#parts
+    const { checksums, pageSizeBytes, isLive } = this.#parts
     const offset = this.#offsetOf(piece)
-    let bytes = 0
+    const first = await this.#request('read', memory, offset)
+    let bytes = memory.byteLength
     let failure: unknown
-    try {
-      bytes = await engine.read(memory, offset)
-    } catch (thrown) {
-      if (codeOf(thrown) === 'EINVAL' && memory === piece.parts[0])
-        return this.#readStaged(piece, retryMayFail)
-      failure = thrown
-    }
-    if (failure === undefined ? bytes > 0 && bytes < memory.byteLength : isTransient(failure, retryMayFail)) {
-      ;({ bytes, failure } = await this.#moveAll('read', memory, offset, retryMayFail, bytes))
-    }
+    if (first !== bytes) ({ bytes, failure } = await this.#goOn('read', memory, offset, retryMayFail, first))
+    if (wasRefused(piece, memory, bytes, failure)) return this.#readStaged(piece, retryMayFail)
     const arrived = Math.floor(bytes / pageSizeBytes)
     let good = arrived
     if (checksums !== undefined && arrived > 0) {
       const turn = workSlices.enter(arrived * pageSizeBytes)
       if (turn !== undefined) await turn
-      good = await this.#firstBad(piece, memory, arrived, retryMayFail)
+      good = this.#firstMismatch(piece, memory, arrived, 0)
+      if (good < arrived) good = await this.#firstBad(piece, memory, arrived, good, retryMayFail)
     }
     // A page that was dropped meanwhile may have been another's when it was read.
     if (!isLive(piece.handle, piece.pageCount)) {
@@ -150,14 +149,23 @@ export class PageMover {
     return { pages: piece.pageCount }
   }
 
-  /** The first of the pages that arrived which does not match its sum, not even when it is read again; their number if all do. */
-  async #firstBad(piece: Piece, memory: Uint8Array, arrived: number, retryMayFail: boolean): Promise<number> {
+  /** The first page that does not match its sum, from page `from` on of those that arrived; their number if all do. */
+  #firstMismatch(piece: Piece, memory: Uint8Array, arrived: number, from: number): number {
     const { checksums, pageSizeBytes, slotOf } = this.#parts
-    const pages = arrived === piece.pageCount ? memory : memory.subarray(0, arrived * pageSizeBytes)
-    const slot = slotOf(piece.handle)
-    for (let from = 0; ; from++) {
-      from = checksums!.firstMismatch(piece.handle, slot, pages, pageSizeBytes, from)
-      if (from === arrived || !(await this.#readAgain(piece, memory, from, retryMayFail))) return from
+    return checksums!.firstMismatch(piece.handle, slotOf(piece.handle), memory, pageSizeBytes, from, arrived)
+  }
+
+  /** The same, once page `mismatch` did not match: pages that do when they are read again are good. */
+  async #firstBad(
+    piece: Piece,
+    memory: Uint8Array,
+    arrived: number,
+    mismatch: number,
+    retryMayFail: boolean,
+  ): Promise<number> {
+    for (let page = mismatch; ; ) {
+      if (page === arrived || !(await this.#readAgain(piece, memory, page, retryMayFail))) return page
+      page = this.#firstMismatch(piece, memory, arrived, page + 1)
     }
   }
 
@@ -167,37 +175,41 @@ export class PageMover {
     const { checksums, pageSizeBytes, slotOf } = this.#parts
     const target = pageOf(memory, page, pageSizeBytes)
     const offset = this.#offsetOf(piece) + page * pageSizeBytes
-    const { bytes } = await this.#moveAll('read', target, offset, retryMayFail)
+    const first = await this.#request('read', target, offset)
+    const { bytes } = await this.#goOn('read', target, offset, retryMayFail, first)
+    if (bytes < pageSizeBytes) return false
     const handle = piece.handle + page
-    return (
-      bytes === pageSizeBytes &&
-      checksums!.firstMismatch(handle, slotOf(handle), target, pageSizeBytes, 0) === 1
-    )
+    return checksums!.firstMismatch(handle, slotOf(handle), target, pageSizeBytes, 0, 1) === 1
   }
 
-  /** Goes on after short transfers. Never rejects; reading stops at the end of the file. */
-  async #moveAll(
+  /** One request: resolves to the bytes it moved, or to the problem that it met. */
+  #request(verb: 'read' | 'write', memory: Uint8Array, offset: number): Promise<number | Problem> {
+    try {
+      return this.#parts.engine[verb](memory, offset).catch(asProblem)
+    } catch (failure) {
+      return Promise.resolve(asProblem(failure))
+    }
+  }
+
+  /** Goes on after the outcome of a first request, until all is moved or cannot be; reading stops at the end of the file. */
+  async #goOn(
     verb: 'read' | 'write',
     memory: Uint8Array,
     offset: number,
     retryMayFail: boolean,
-    doneBefore = 0,
+    first: number | Problem,
   ): Promise<{ bytes: number; failure?: unknown }> {
-    let done = doneBefore
+    let done = 0
     let retries = 0
-    for (;;) {
-      try {
-        const rest = done === 0 ? memory : memory.subarray(done)
-        const moved = await this.#parts.engine[verb](rest, offset + done)
+    for (let moved = first; ; moved = await this.#request(verb, memory.subarray(done), offset + done)) {
+      if (typeof moved === 'number') {
         done += moved
-        if (done >= memory.byteLength) return { bytes: done }
-        if (moved > 0) continue
-        if (verb === 'read') return { bytes: done }
-        return { bytes: done, failure: new SpillwayError('EIO', 'a write stored nothing') }
-      } catch (failure) {
-        if (!isTransient(failure, retryMayFail) || ++retries > transientRetries) {
+        if (done >= memory.byteLength || (moved === 0 && verb === 'read')) return { bytes: done }
+        if (moved === 0) return { bytes: done, failure: new SpillwayError('EIO', 'a write stored nothing') }
+      } else {
+        const { failure } = moved
+        if (!isTransient(failure, retryMayFail) || ++retries > transientRetries)
           return { bytes: done, failure }
-        }
         await delay(2 ** retries)
       }
     }
@@ -236,9 +248,18 @@ function isTransient(failure: unknown, retryMayFail: boolean): boolean {
   return !retryMayFail && transientCodes.has(codeOf(failure))
 }
 
-/** The kernel would not take this memory after all, though it looked aligned: staging memory it takes. */
-function wasRefused({ pages, error }: Progress): boolean {
-  return pages === 0 && codeOf(error) === 'EINVAL'
+/** What a request failed with. */
+interface Problem {
+  readonly failure: unknown
+}
+
+function asProblem(failure: unknown): Problem {
+  return { failure }
+}
+
+/** The kernel would not take the caller's memory after all, though it looked aligned: staging memory it takes. */
+function wasRefused(piece: Piece, memory: Uint8Array, bytes: number, failure: unknown): boolean {
+  return bytes === 0 && memory === piece.parts[0] && codeOf(failure) === 'EINVAL'
 }
 
 function gather(memory: Uint8Array, parts: readonly Uint8Array[]): void {

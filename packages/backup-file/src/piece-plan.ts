@@ -14,8 +14,9 @@ export interface Piece {
 
 export interface PlanLimits {
   readonly pageSizeBytes: number
-  /** No request is larger. */
+  /** No request is larger; none that is staged is larger than `stagedBytes`. */
   readonly requestBytes: number
+  readonly stagedBytes: number
   /** Memory of at least this size travels by itself; smaller parts are gathered. */
   readonly directBytes: number
   readonly takes: (memory: Uint8Array) => boolean
@@ -59,15 +60,12 @@ export class PiecePlan {
 
   /** Cuts the next piece; not to be called when it is done. */
   next(): Piece {
-    const { pageSizeBytes, requestBytes, directBytes } = this.#limits
+    const { pageSizeBytes, requestBytes, stagedBytes, directBytes } = this.#limits
     const handle = this.#runs[this.#runIndex].first + this.#runOffset
-    const adjacentBytes = Math.min(
-      requestBytes,
-      this.#adjacentPages(requestBytes / pageSizeBytes) * pageSizeBytes,
-    )
-    const own = Math.min(this.#spanRestBytes(), adjacentBytes)
-    const alone = own >= Math.min(adjacentBytes, directBytes)
+    const inFile = Math.min(requestBytes, this.#adjacentPages(requestBytes / pageSizeBytes) * pageSizeBytes)
+    const alone = Math.min(this.#spanRestBytes(), inFile) >= Math.min(inFile, directBytes)
     const staged = !alone || !this.#spanIsTaken()
+    const adjacentBytes = staged ? Math.min(inFile, stagedBytes) : inFile
     const parts: Uint8Array[] = []
     let bytes = 0
     do {

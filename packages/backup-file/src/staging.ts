@@ -2,7 +2,8 @@ import type { NativeModule } from './native.ts'
 
 /**
  * Aligned memory of fixed size that scattered or unaligned pages are gathered in. Large buffers carry whole requests,
- * small ones a single page or a few; there are never more than `count` of a kind, and who finds none waits its turn.
+ * small ones a single page or a few; there are never more than `count` of a kind, and who finds none waits its turn. The
+ * system gives memory for as much of a buffer as was ever used.
  */
 export class StagingPool {
   readonly bufferBytes: number
@@ -12,6 +13,7 @@ export class StagingPool {
   readonly #waiting: ((buffer: Uint8Array) => void)[] = []
   readonly #mappings: { close(): void }[] = []
   #made = 0
+  #mostUsedBytes = 0
 
   constructor(count: number, bufferBytes: number, native: NativeModule['native']) {
     this.bufferBytes = bufferBytes
@@ -19,12 +21,14 @@ export class StagingPool {
     this.#native = native
   }
 
-  /** Memory taken from the system so far. */
+  /** Most memory taken from the system so far. */
   get heldBytes(): number {
-    return this.#made * this.bufferBytes
+    return this.#made * this.#mostUsedBytes
   }
 
-  take(): Uint8Array | Promise<Uint8Array> {
+  /** A buffer, of which the first `bytes` will be used. */
+  take(bytes: number): Uint8Array | Promise<Uint8Array> {
+    this.#mostUsedBytes = Math.max(this.#mostUsedBytes, bytes)
     const buffer = this.#idle.pop()
     if (buffer !== undefined) return buffer
     if (this.#made < this.#count) {

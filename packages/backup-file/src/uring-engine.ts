@@ -41,25 +41,30 @@ export class UringEngine implements Engine {
 
   read(into: Uint8Array, offsetBytes: number): Promise<number> {
     if (into.byteLength < largeBytes) return this.#ring.read(this.#fileDescriptor, into, offsetBytes)
-    return this.#inTurn(() => this.#ring.read(this.#fileDescriptor, into, offsetBytes))
+    if (this.#largeUnderWay === mostLarge) return this.#turn().then(() => this.read(into, offsetBytes))
+    return this.#counted(this.#ring.read(this.#fileDescriptor, into, offsetBytes))
   }
 
   write(from: Uint8Array, offsetBytes: number): Promise<number> {
     if (from.byteLength < largeBytes) return this.#ring.write(this.#fileDescriptor, from, offsetBytes)
-    return this.#inTurn(() => this.#ring.write(this.#fileDescriptor, from, offsetBytes))
+    if (this.#largeUnderWay === mostLarge) return this.#turn().then(() => this.write(from, offsetBytes))
+    return this.#counted(this.#ring.write(this.#fileDescriptor, from, offsetBytes))
   }
 
   /** Few large requests keep a disk busy; handing over dozens at once would hold up the event loop. */
-  async #inTurn(request: () => Promise<number>): Promise<number> {
-    if (this.#largeUnderWay < mostLarge) this.#largeUnderWay++
-    else await new Promise<void>((resolve) => this.#waiting.push(resolve))
-    try {
-      return await request()
-    } finally {
-      const next = this.#waiting.shift()
-      if (next === undefined) this.#largeUnderWay--
-      else next()
-    }
+  #turn(): Promise<void> {
+    return new Promise((resolve) => this.#waiting.push(resolve))
+  }
+
+  #counted(request: Promise<number>): Promise<number> {
+    this.#largeUnderWay++
+    request.then(this.#ended, this.#ended)
+    return request
+  }
+
+  readonly #ended = (): void => {
+    this.#largeUnderWay--
+    this.#waiting.shift()?.()
   }
 
   async close(): Promise<void> {
