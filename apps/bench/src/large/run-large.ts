@@ -110,7 +110,8 @@ class LargeRun {
     for (let position = 0; position < buffer.sizeBytes; position += pieceBytes) {
       this.#pattern.write(position, this.#piece)
       await buffer.write(position, this.#piece)
-      await this.#progress('write', position)
+      const turn = this.#progress('write', position)
+      if (turn !== undefined) await turn
     }
   }
 
@@ -119,7 +120,8 @@ class LargeRun {
       await buffer.read(position, this.#piece)
       this.#wrongBytes += this.#pattern.countWrong(position, this.#piece)
       this.#verifiedBytes += pieceBytes
-      await this.#progress('verify', position)
+      const turn = this.#progress('verify', position)
+      if (turn !== undefined) await turn
     }
   }
 
@@ -134,7 +136,8 @@ class LargeRun {
           const offset = random.below(buffer.sizeBytes - length)
           if (copies) await this.#copyAndCheck(buffer, offset, target.subarray(0, length))
           else await this.#pinAndCheck(buffer, offset, length)
-          await this.#progress('random', this.#randomReads * bytesPerRead)
+          const turn = this.#progress('random', this.#randomReads * bytesPerRead)
+          if (turn !== undefined) await turn
         }
       }),
     )
@@ -154,13 +157,14 @@ class LargeRun {
     }
   }
 
-  async #progress(phase: LargePhase, doneBytes: number): Promise<void> {
+  /** Undefined, or what to await before going on. */
+  #progress(phase: LargePhase, doneBytes: number): Promise<void> | undefined {
     const now = performance.now()
     if (now - this.#lastProgressMs >= 100) {
       this.#lastProgressMs = now
       this.#voice.tell({ type: 'progress', phase, doneBytes })
     }
-    if (now - this.#turnStartMs > turnMs) await this.#turn()
+    return now - this.#turnStartMs > turnMs ? this.#turn() : undefined
   }
 
   /** What is resident settles in microtasks: without a turn now and then the loop would starve, and measure only us. */
