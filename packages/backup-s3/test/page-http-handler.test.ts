@@ -259,6 +259,43 @@ describe('pageHttpHandler()', () => {
     await expect(call).rejects.toMatchObject({ code: 'ETIMEDOUT' })
   })
 
+  it('lets the event loop turn after about a mebibyte, however many bodies are ready', async () => {
+    const body = randomPages(1024)
+    const port = await serve((socket) => {
+      socket.write(`HTTP/1.1 206 Partial Content\r\nContent-Length: ${body.length}\r\n\r\n`)
+      socket.write(body)
+    })
+    const handler = handlerFor()
+    let bytesInTurn = 0
+    let mostInTurn = 0
+    let isOver = false
+    const turn = () => {
+      mostInTurn = Math.max(mostInTurn, bytesInTurn)
+      bytesInTurn = 0
+      if (!isOver) setImmediate(turn)
+    }
+    class CountingSink extends MemorySink {
+      override memory(): Uint8Array | undefined {
+        return super.memory()?.subarray(0, 128 * 1024)
+      }
+      override filled(bytes: number): void {
+        bytesInTurn += bytes
+        super.filled(bytes)
+      }
+    }
+    turn()
+    const read = async () => {
+      const sink = new CountingSink(body.length)
+      await get(handler, port, sink)
+      expect(Buffer.from(sink.into).equals(body)).toBe(true)
+    }
+    await Promise.all(Array.from({ length: 8 }, read))
+    isOver = true
+    // Beyond the budget each connection reads once more at the most.
+    expect(mostInTurn).toBeGreaterThan(0)
+    expect(mostInTurn).toBeLessThanOrEqual(2 * 2 ** 20)
+  })
+
   it('an abort ends at once, and the memory is left alone from then on', async () => {
     let more: (() => void) | undefined
     const port = await serve((socket) => {

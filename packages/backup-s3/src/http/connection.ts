@@ -4,6 +4,7 @@ import { SpillwayError } from '@spillway/core'
 import type { ResponseSink } from '../response-sink.ts'
 import { RequestWriter } from './request-writer.ts'
 import { type ParsedHead, ResponseParser } from './response-parser.ts'
+import { takeFromTurn } from './turn-budget.ts'
 
 /**
  * What is read when the bytes have no place of their own yet. One for all connections: it is filled and looked
@@ -156,6 +157,11 @@ export class Connection {
     else this.#socket.ref()
   }
 
+  /** Reads on, after it has paused for the others. */
+  resume(): void {
+    if (!this.isClosed) this.#socket.resume()
+  }
+
   /** Ends at once: nothing is written into anybody's memory afterwards. */
   destroy(): void {
     this.#socket.destroy()
@@ -229,7 +235,7 @@ export class Connection {
     } catch (error) {
       exchange.finish(undefined, protocolError(error))
     }
-    return !this.isClosed
+    return !this.isClosed && takeFromTurn(bytes, this)
   }
 
   #close(error: Error | undefined): void {

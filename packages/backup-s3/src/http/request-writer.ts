@@ -1,7 +1,7 @@
 import type { Socket } from 'node:net'
 
 /** What is handed to the socket at once. It keeps no copy: the pieces stay where they are until the system took them. */
-const sliceBytes = 1024 * 1024
+const sliceBytes = 512 * 1024
 /** TLS encrypts what it is handed before anything else happens. */
 const sliceBytesWithTls = 256 * 1024
 /** How long a service that was asked for 100 Continue is waited for. Some never say it. */
