@@ -1,89 +1,82 @@
-/** Lists that chunks are on. */
+/** Lists that chunks are on; the first numbers are those of their heads, so no chunk has one of them. */
 export const listCount = 4
 
 /**
  * What is known of every chunk, 24 bytes each, without an object per chunk:
  *
- *   word  0 next      1 previous      2 state          3 frame      4 first page      5 owner
- *                                       │
- *                                       └─ flags (bits 0–8) · list (9–10) · order (11–15) · pins (16–30)
+ *   record   next · previous · state · first page           looked at by every access: four to a cache line
+ *                                │
+ *                                └─ flags (bits 0–8) · list (9–10) · order (11–15) · pins (16–30)
+ *   place    frame · owner                                  looked at when memory is handed out or leaves
  *
- * Records lie side by side in segments of 512, so that one cache line or two tell all of a chunk, and so that more chunks
- * take one more segment: nothing is ever copied to grow. What few chunks have is elsewhere: the handle that a chunk's pages
- * are stored under as well, in segments that come into being with the first; and rare things in maps.
+ * They lie in segments. The last of them doubles until it is as large as the others, then there is one more: so small pools
+ * stay small, and a large one never copies all it knows in order to grow.
  */
 export class ChunkRecords {
-  /** Stored pages of resident chunks whose handles are adjacent. */
-  keptAdjacentPages = 0
   /** Pages on each list. */
   readonly listPages = new Int32Array(listCount)
-  readonly #segments: Int32Array[] = []
-  readonly #kept: (Float64Array | undefined)[] = []
-  #keptSegments = 0
-  /** Records that were ever used, and the first of those that are free; they are linked by their `next`. */
+  readonly #records: Int32Array[] = []
+  readonly #places: Int32Array[] = []
+  /** Records that there is room for, and that were ever used. */
+  #capacity = 0
   #used = 0
+  /** The first record that is free again; each tells the next. */
   #free = none
-  /** Pins beyond what fits into a record. */
+  /** By chunk: pins beyond what its record can count. */
   readonly #morePins = new Map<number, number>()
-  /** Of chunks that are filling or partial, where it is not 0. */
-  readonly #restored = new Map<number, number>()
 
   constructor() {
-    // The first records are the heads of the lists, so that no chunk has the number of one.
-    for (let list = 0; list < listCount; list++) {
-      const head = this.#take(0, 0, 0, 0, 0)
-      const words = this.#segments[0]!
-      words[head * recordWords] = head
-      words[head * recordWords + previousWord] = head
+    for (let head = 0; head < listCount; head++) {
+      const records = this.#segment(this.#take(0, 0, 0, 0, 0))
+      records[head * recordWords] = head
+      records[head * recordWords + previousWord] = head
     }
   }
 
-  /** Bytes of the segments, for the statistics. */
-  get metadataBytes(): number {
-    return segmentChunks * (this.#segments.length * recordWords * 4 + this.#keptSegments * 8)
+  /** Bytes of all segments. */
+  get recordBytes(): number {
+    return this.#capacity * (recordWords + placeWords) * 4
   }
 
-  /** Numbers from 0 to before this one may be chunks. */
+  /** Chunks have numbers below this. */
   get end(): number {
     return this.#used
   }
 
   nextOf(chunk: number): number {
-    return this.#segments[chunk >>> segmentBits]![(chunk & inSegment) * recordWords]!
+    return this.#segment(chunk)[(chunk & inSegment) * recordWords]!
   }
 
   previousOf(chunk: number): number {
-    return this.#segments[chunk >>> segmentBits]![(chunk & inSegment) * recordWords + previousWord]!
+    return this.#segment(chunk)[(chunk & inSegment) * recordWords + previousWord]!
   }
 
   frameOf(chunk: number): number {
-    return this.#segments[chunk >>> segmentBits]![(chunk & inSegment) * recordWords + frameWord]!
-  }
-
-  /** First page within the buffer. */
-  firstPageOf(chunk: number): number {
-    return this.#segments[chunk >>> segmentBits]![(chunk & inSegment) * recordWords + firstPageWord]! >>> 0
-  }
-
-  /** The page of the buffer that comes after the chunk. */
-  endPageOf(chunk: number): number {
-    const words = this.#segments[chunk >>> segmentBits]!
-    const at = (chunk & inSegment) * recordWords
-    return (words[at + firstPageWord]! >>> 0) + (1 << ((words[at + stateWord]! >>> orderShift) & orderMask))
+    return this.#places[chunk >>> segmentBits]![(chunk & inSegment) * placeWords]!
   }
 
   /** Id of the buffer it belongs to; 0 when there is no such chunk. */
   ownerOf(chunk: number): number {
-    return this.#segments[chunk >>> segmentBits]![(chunk & inSegment) * recordWords + ownerWord]!
+    return this.#places[chunk >>> segmentBits]![(chunk & inSegment) * placeWords + ownerWord]!
+  }
+
+  /** First page within the buffer. */
+  firstPageOf(chunk: number): number {
+    return this.#segment(chunk)[(chunk & inSegment) * recordWords + firstPageWord]! >>> 0
+  }
+
+  /** The page of the buffer that comes after the chunk. */
+  endPageOf(chunk: number): number {
+    return this.endPageUnless(chunk, 0)
   }
 
   /** The same, or 0 when the chunk has one of these flags. */
   endPageUnless(chunk: number, flags: number): number {
-    const words = this.#segments[chunk >>> segmentBits]!
+    const records = this.#segment(chunk)
     const at = (chunk & inSegment) * recordWords
-    const state = words[at + stateWord]!
+    const state = records[at + stateWord]!
     if ((state & flags) !== 0) return 0
-    return (words[at + firstPageWord]! >>> 0) + (1 << ((state >>> orderShift) & orderMask))
+    return (records[at + firstPageWord]! >>> 0) + pagesOf(state)
   }
 
   orderOf(chunk: number): number {
@@ -91,7 +84,7 @@ export class ChunkRecords {
   }
 
   pageCount(chunk: number): number {
-    return 1 << ((this.#stateOf(chunk) >>> orderShift) & orderMask)
+    return pagesOf(this.#stateOf(chunk))
   }
 
   /** The list it is on. */
@@ -109,11 +102,11 @@ export class ChunkRecords {
   }
 
   setFlags(chunk: number, flags: number): void {
-    this.#segments[chunk >>> segmentBits]![(chunk & inSegment) * recordWords + stateWord]! |= flags
+    this.#segment(chunk)[(chunk & inSegment) * recordWords + stateWord]! |= flags
   }
 
   clearFlags(chunk: number, flags: number): void {
-    this.#segments[chunk >>> segmentBits]![(chunk & inSegment) * recordWords + stateWord]! &= ~flags
+    this.#segment(chunk)[(chunk & inSegment) * recordWords + stateWord]! &= ~flags
   }
 
   /** Whether pins or running operations hold the chunk. */
@@ -123,68 +116,38 @@ export class ChunkRecords {
 
   /** Counts a pin. The chunk's first takes it to the warm end of a list; returns its pages then, else 0. */
   addPin(chunk: number, list: number): number {
-    const words = this.#segments[chunk >>> segmentBits]!
+    const records = this.#segment(chunk)
     const at = (chunk & inSegment) * recordWords
-    const state = words[at + stateWord]!
+    const state = records[at + stateWord]!
     if (state < onePin) {
-      this.#move(chunk, words, at, state + onePin, list)
-      return 1 << ((state >>> orderShift) & orderMask)
+      this.#move(chunk, records, at, state + onePin, list)
+      return pagesOf(state)
     }
-    if (state < mostPins) words[at + stateWord] = state + onePin
+    if (state < mostPins) records[at + stateWord] = state + onePin
     else this.#morePins.set(chunk, (this.#morePins.get(chunk) ?? 0) + 1)
     return 0
   }
 
   /** Counts a pin less. Returns the chunk's pages when that was its last, else 0. */
   removePin(chunk: number): number {
-    const words = this.#segments[chunk >>> segmentBits]!
+    const records = this.#segment(chunk)
     const at = (chunk & inSegment) * recordWords + stateWord
-    const state = words[at]!
+    const state = records[at]!
     const more = state < mostPins ? undefined : this.#morePins.get(chunk)
     if (more === undefined) {
-      const left = state - onePin
-      words[at] = left
-      return left < onePin ? 1 << ((left >>> orderShift) & orderMask) : 0
+      records[at] = state - onePin
+      return state - onePin < onePin ? pagesOf(state) : 0
     }
     if (more === 1) this.#morePins.delete(chunk)
     else this.#morePins.set(chunk, more - 1)
     return 0
   }
 
-  /** First handle of the stored pages of a chunk that is not dirty; 0 when none is stored, or `scattered`. */
-  keptOf(chunk: number): number {
-    const kept = this.#kept[chunk >>> segmentBits]
-    return kept === undefined ? 0 : kept[chunk & inSegment]!
-  }
-
-  setKept(chunk: number, handle: number): void {
-    let kept = this.#kept[chunk >>> segmentBits]
-    if (kept === undefined) {
-      if (handle === 0) return
-      kept = new Float64Array(segmentChunks)
-      this.#kept[chunk >>> segmentBits] = kept
-      this.#keptSegments++
-    }
-    if (kept[chunk & inSegment]! > 0) this.keptAdjacentPages -= this.pageCount(chunk)
-    if (handle > 0) this.keptAdjacentPages += this.pageCount(chunk)
-    kept[chunk & inSegment] = handle
-  }
-
-  /** Pages that hold their bytes already, of a chunk that is filling or partial. */
-  restoredOf(chunk: number): number {
-    return this.#restored.size === 0 ? 0 : (this.#restored.get(chunk) ?? 0)
-  }
-
-  setRestored(chunk: number, pages: number): void {
-    if (pages > 0) this.#restored.set(chunk, pages)
-    else if (this.#restored.size > 0) this.#restored.delete(chunk)
-  }
-
   /** Moves a chunk to the warm end of a list. */
   moveTo(chunk: number, list: number): void {
-    const words = this.#segments[chunk >>> segmentBits]!
+    const records = this.#segment(chunk)
     const at = (chunk & inSegment) * recordWords
-    this.#move(chunk, words, at, words[at + stateWord]!, list)
+    this.#move(chunk, records, at, records[at + stateWord]!, list)
   }
 
   /** Moves a chunk to the cold end of a list. */
@@ -199,56 +162,8 @@ export class ChunkRecords {
     this.#link(chunk, this.listOf(other), other)
   }
 
-  /** The step of every pin and of every release: each word is read once and written once. */
-  #move(chunk: number, words: Int32Array, at: number, state: number, list: number): void {
-    const segments = this.#segments
-    const after = words[at]!
-    const before = words[at + previousWord]!
-    segments[before >>> segmentBits]![(before & inSegment) * recordWords] = after
-    segments[after >>> segmentBits]![(after & inSegment) * recordWords + previousWord] = before
-    const heads = segments[0]!
-    const last = heads[list * recordWords + previousWord]!
-    heads[list * recordWords + previousWord] = chunk
-    segments[last >>> segmentBits]![(last & inSegment) * recordWords] = chunk
-    words[at] = list
-    words[at + previousWord] = last
-    words[at + stateWord] = (state & ~(listMask << listShift)) | (list << listShift)
-    const { listPages } = this
-    const pages = 1 << ((state >>> orderShift) & orderMask)
-    listPages[(state >>> listShift) & listMask]! -= pages
-    listPages[list]! += pages
-  }
-
-  #link(chunk: number, list: number, before: number): void {
-    const segments = this.#segments
-    const words = segments[chunk >>> segmentBits]!
-    const at = (chunk & inSegment) * recordWords
-    const wordsBefore = segments[before >>> segmentBits]!
-    const previousAt = (before & inSegment) * recordWords + previousWord
-    const last = wordsBefore[previousAt]!
-    wordsBefore[previousAt] = chunk
-    segments[last >>> segmentBits]![(last & inSegment) * recordWords] = chunk
-    words[at] = before
-    words[at + previousWord] = last
-    const state = (words[at + stateWord]! & ~(listMask << listShift)) | (list << listShift)
-    words[at + stateWord] = state
-    this.listPages[list]! += 1 << ((state >>> orderShift) & orderMask)
-  }
-
-  #unlink(chunk: number): void {
-    const segments = this.#segments
-    const words = segments[chunk >>> segmentBits]!
-    const at = (chunk & inSegment) * recordWords
-    const after = words[at]!
-    const before = words[at + previousWord]!
-    const state = words[at + stateWord]!
-    segments[before >>> segmentBits]![(before & inSegment) * recordWords] = after
-    segments[after >>> segmentBits]![(after & inSegment) * recordWords + previousWord] = before
-    this.listPages[(state >>> listShift) & listMask]! -= 1 << ((state >>> orderShift) & orderMask)
-  }
-
-  /** A record for a chunk without pins, at the warm end of a list. */
-  protected take(
+  /** A new chunk that nobody holds, at the warm end of a list. */
+  protected insert(
     owner: number,
     firstPage: number,
     order: number,
@@ -261,54 +176,113 @@ export class ChunkRecords {
     return chunk
   }
 
-  #take(owner: number, firstPage: number, order: number, frame: number, flags: number): number {
-    let chunk = this.#free
-    if (chunk !== none) {
-      this.#free = this.nextOf(chunk)
-    } else {
-      chunk = this.#used++
-      if ((chunk & inSegment) === 0) {
-        this.#segments.push(new Int32Array(segmentChunks * recordWords))
-        this.#kept.push(undefined)
-      }
-    }
-    const words = this.#segments[chunk >>> segmentBits]!
-    const at = (chunk & inSegment) * recordWords
-    words[at + stateWord] = flags | (order << orderShift)
-    words[at + frameWord] = frame
-    words[at + firstPageWord] = firstPage
-    words[at + ownerWord] = owner
-    return chunk
-  }
-
   /** Forgets a chunk. */
-  protected drop(chunk: number): void {
+  protected delete(chunk: number): void {
     this.#unlink(chunk)
-    this.setKept(chunk, 0)
-    this.setRestored(chunk, 0)
     this.#morePins.delete(chunk)
-    const words = this.#segments[chunk >>> segmentBits]!
-    const at = (chunk & inSegment) * recordWords
-    words[at + ownerWord] = 0
-    words[at] = this.#free
+    this.#places[chunk >>> segmentBits]![(chunk & inSegment) * placeWords + ownerWord] = 0
+    this.#segment(chunk)[(chunk & inSegment) * recordWords] = this.#free
     this.#free = chunk
   }
 
+  /** The step of every pin and every release: what a record says is read once and written once. */
+  #move(chunk: number, records: Int32Array, at: number, state: number, list: number): void {
+    const after = records[at]!
+    const before = records[at + previousWord]!
+    this.#segment(before)[(before & inSegment) * recordWords] = after
+    this.#segment(after)[(after & inSegment) * recordWords + previousWord] = before
+    const heads = this.#records[0]!
+    const last = heads[list * recordWords + previousWord]!
+    heads[list * recordWords + previousWord] = chunk
+    this.#segment(last)[(last & inSegment) * recordWords] = chunk
+    records[at] = list
+    records[at + previousWord] = last
+    records[at + stateWord] = (state & ~(listMask << listShift)) | (list << listShift)
+    this.listPages[(state >>> listShift) & listMask]! -= pagesOf(state)
+    this.listPages[list]! += pagesOf(state)
+  }
+
+  #link(chunk: number, list: number, before: number): void {
+    const records = this.#segment(chunk)
+    const at = (chunk & inSegment) * recordWords
+    const last = this.previousOf(before)
+    this.#segment(before)[(before & inSegment) * recordWords + previousWord] = chunk
+    this.#segment(last)[(last & inSegment) * recordWords] = chunk
+    records[at] = before
+    records[at + previousWord] = last
+    const state = records[at + stateWord]!
+    records[at + stateWord] = (state & ~(listMask << listShift)) | (list << listShift)
+    this.listPages[list]! += pagesOf(state)
+  }
+
+  #unlink(chunk: number): void {
+    const after = this.nextOf(chunk)
+    const before = this.previousOf(chunk)
+    this.#segment(before)[(before & inSegment) * recordWords] = after
+    this.#segment(after)[(after & inSegment) * recordWords + previousWord] = before
+    this.listPages[this.listOf(chunk)]! -= this.pageCount(chunk)
+  }
+
+  #take(owner: number, firstPage: number, order: number, frame: number, flags: number): number {
+    let chunk = this.#free
+    if (chunk === none) {
+      if (this.#used === this.#capacity) this.#grow()
+      chunk = this.#used++
+    } else {
+      this.#free = this.nextOf(chunk)
+    }
+    const records = this.#segment(chunk)
+    const at = (chunk & inSegment) * recordWords
+    records[at + stateWord] = flags | (order << orderShift)
+    records[at + firstPageWord] = firstPage
+    const places = this.#places[chunk >>> segmentBits]!
+    const placeAt = (chunk & inSegment) * placeWords
+    places[placeAt] = frame
+    places[placeAt + ownerWord] = owner
+    return chunk
+  }
+
+  #grow(): void {
+    const before = this.#capacity & inSegment
+    const chunks = before === 0 ? leastChunks : before * 2
+    const records = new Int32Array(chunks * recordWords)
+    const places = new Int32Array(chunks * placeWords)
+    if (before > 0) {
+      records.set(this.#records.pop()!)
+      places.set(this.#places.pop()!)
+    }
+    this.#records.push(records)
+    this.#places.push(places)
+    this.#capacity += chunks - before
+  }
+
+  #segment(chunk: number): Int32Array {
+    return this.#records[chunk >>> segmentBits]!
+  }
+
   #stateOf(chunk: number): number {
-    return this.#segments[chunk >>> segmentBits]![(chunk & inSegment) * recordWords + stateWord]!
+    return this.#segment(chunk)[(chunk & inSegment) * recordWords + stateWord]!
   }
 }
 
-const segmentBits = 9
+function pagesOf(state: number): number {
+  return 1 << ((state >>> orderShift) & orderMask)
+}
+
+// With segments of 384 KiB, chunks at random are found as fast as in one array: few segments, whose own whereabouts stay in
+// the processor's cache. The last begins with 1.5 KiB.
+const segmentBits = 14
 const segmentChunks = 1 << segmentBits
 const inSegment = segmentChunks - 1
+const leastChunks = 64
 
 const previousWord = 1
 const stateWord = 2
-const frameWord = 3
-const firstPageWord = 4
-const ownerWord = 5
-const recordWords = 6
+const firstPageWord = 3
+const recordWords = 4
+
+const ownerWord = 1
+const placeWords = 2
 
 const flagMask = (1 << 9) - 1
 const listShift = 9
@@ -316,7 +290,7 @@ const listMask = 3
 const orderShift = 11
 const orderMask = 31
 const onePin = 1 << 16
-/** As many as the record can count: states with so many are the greatest. */
+/** As many as a record can count: no state is greater. */
 const mostPins = 0x7fff << 16
 
 /** Ends the list of free records. */

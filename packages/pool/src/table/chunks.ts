@@ -1,4 +1,7 @@
 import { ChunkRecords, listCount } from './chunk-records.ts'
+import { KeptHandles, scattered } from './kept-handles.ts'
+
+export { scattered } from './kept-handles.ts'
 
 /**
  * The state of every chunk, and the lists that all chunks are on: one place that knows it.
@@ -39,28 +42,29 @@ export const dirtyList = 1
 export const cleanList = 2
 export const purgeableList = 3
 
-/** `kept` of a chunk whose stored pages have handles that are not adjacent: they are in `keptPages`. */
-export const scattered = -1
-
 export class Chunks extends ChunkRecords {
-  /** By chunk: the handle of each page, 0 for a page of zeros that was never stored. */
-  readonly keptPages = new Map<number, Float64Array>()
   /** Pages in chunks that were read ahead, and to which nobody has come yet. */
   aheadPages = 0
   /** Chunks that exist. */
   count = 0
+  readonly #kept = new KeptHandles()
+  /** Of chunks that are filling or partial, where it is not 0. */
+  readonly #restored = new Map<number, number>()
   readonly #waiting = new Map<number, Wake>()
+
+  /** Bytes of all that grows with the number of chunks. */
+  get metadataBytes(): number {
+    return this.recordBytes + this.#kept.metadataBytes
+  }
 
   /** Stored pages of resident chunks. */
   countKept(): number {
-    let pages = this.keptAdjacentPages
-    for (const handles of this.keptPages.values()) for (const handle of handles) if (handle !== 0) pages++
-    return pages
+    return this.#kept.countPages()
   }
 
   /** A new chunk, pinned once by whoever installs it, so on the unevictable list. */
   add(owner: number, firstPage: number, order: number, frame: number, flags: number): number {
-    const chunk = this.take(owner, firstPage, order, frame, flags, unevictable)
+    const chunk = this.insert(owner, firstPage, order, frame, flags, unevictable)
     this.addPin(chunk, unevictable)
     this.count++
     return chunk
@@ -70,7 +74,9 @@ export class Chunks extends ChunkRecords {
   remove(chunk: number): void {
     this.arrive(chunk)
     if (this.keptOf(chunk) === scattered) this.keptPages.delete(chunk)
-    this.drop(chunk)
+    this.setKept(chunk, 0)
+    this.setRestored(chunk, 0)
+    this.delete(chunk)
     this.count--
     this.wake(chunk)
   }
@@ -121,6 +127,20 @@ export class Chunks extends ChunkRecords {
     this.aheadPages -= this.pageCount(chunk)
   }
 
+  /** First handle of the stored pages of a chunk that is not dirty; 0 when none is stored, or `scattered`. */
+  keptOf(chunk: number): number {
+    return this.#kept.of(chunk)
+  }
+
+  setKept(chunk: number, handle: number): void {
+    this.#kept.set(chunk, handle, this.pageCount(chunk))
+  }
+
+  /** By chunk, where handles are `scattered`: the handle of each page, 0 for a page of zeros that was never stored. */
+  get keptPages(): Map<number, Float64Array> {
+    return this.#kept.pages
+  }
+
   /** The handle that page `index` of a chunk is stored under, 0 when it is not stored. */
   keptHandle(chunk: number, index: number): number {
     const first = this.keptOf(chunk)
@@ -136,6 +156,16 @@ export class Chunks extends ChunkRecords {
     this.setKept(chunk, scattered)
     this.keptPages.set(chunk, handles)
     return handles
+  }
+
+  /** Pages that hold their bytes already, of a chunk that is filling or partial. */
+  restoredOf(chunk: number): number {
+    return this.#restored.size === 0 ? 0 : (this.#restored.get(chunk) ?? 0)
+  }
+
+  setRestored(chunk: number, pages: number): void {
+    if (pages > 0) this.#restored.set(chunk, pages)
+    else if (this.#restored.size > 0) this.#restored.delete(chunk)
   }
 
   /** Resolves when the chunk's I/O settled or the chunk is gone; look its page up again then (B9). */
