@@ -94,7 +94,7 @@ function fetchOnce(
         (reason) => controller.abort(reason),
         () => {
           progressAt = performance.now()
-          hedging.answered(progressAt - startedAt)
+          hedging.answered(target.bytes, progressAt - startedAt)
         },
       )
       const request = {
@@ -117,9 +117,9 @@ function fetchOnce(
       )
     }
     const watch = () => {
-      const left = progressAt + hedging.thresholdMs - performance.now()
+      const left = progressAt + hedging.thresholdMs(target.bytes) - performance.now()
       if (left > 0) hedgeTimer = setTimeout(watch, Math.min(left, 2 ** 31 - 1))
-      else if (hedging.tryHedge()) attempt()
+      else if (hedging.tryHedge(target.bytes)) attempt()
     }
     if (signal.aborted) return reject(signal.reason)
     signal.addEventListener('abort', onAbort, { once: true })
@@ -127,8 +127,8 @@ function fetchOnce(
       progressAt = performance.now()
       received(bytes)
     }
-    hedging.requested()
+    hedging.requested(target.bytes)
     attempt()
-    if (!retryMayFail && hedging.thresholdMs !== Number.POSITIVE_INFINITY) watch()
+    if (!retryMayFail && hedging.thresholdMs(target.bytes) !== Number.POSITIVE_INFINITY) watch()
   })
 }

@@ -1,4 +1,5 @@
 import type { Socket } from 'node:net'
+import { takeFromTurn } from './turn-budget.ts'
 
 /** What is handed to the socket at once. It keeps no copy: the pieces stay where they are until the system took them. */
 const sliceBytes = 512 * 1024
@@ -51,6 +52,11 @@ export class RequestWriter {
     this.#next()
   }
 
+  /** Goes on, after it has paused for the others. */
+  resume(): void {
+    this.#next()
+  }
+
   stop(): void {
     clearTimeout(this.#timer)
     this.#timer = undefined
@@ -58,29 +64,36 @@ export class RequestWriter {
   }
 
   #next(): void {
-    if (this.#isStopped) return
-    if (this.#piece === this.#pieces.length) {
+    if (this.#isStopped || this.isDone) return
+    if (this.#pieces.length === 0) {
       this.isDone = true
       return
     }
     this.#socket.cork()
-    for (let left = this.#sliceBytes; left > 0 && this.#piece < this.#pieces.length; ) {
+    let bytes = 0
+    while (bytes < this.#sliceBytes && this.#piece < this.#pieces.length) {
       const piece = this.#pieces[this.#piece]
-      const bytes = piece.subarray(this.#offset, this.#offset + left)
-      if (bytes.byteLength === 0) {
+      const chunk = piece.subarray(this.#offset, this.#offset + this.#sliceBytes - bytes)
+      if (chunk.byteLength === 0) {
         this.#socket.destroy(new TypeError('the memory of a piece is gone before it was sent'))
         break
       }
-      left -= bytes.byteLength
-      this.#offset += bytes.byteLength
+      bytes += chunk.byteLength
+      this.#offset += chunk.byteLength
       if (this.#offset === piece.byteLength) {
         this.#piece++
         this.#offset = 0
       }
-      const isLast = left === 0 || this.#piece === this.#pieces.length
+      const isLast = bytes === this.#sliceBytes || this.#piece === this.#pieces.length
       // After an error the connection ends anyway.
-      this.#socket.write(bytes, isLast ? (error) => error || this.#next() : undefined)
+      this.#socket.write(chunk, isLast ? (error) => error || this.#taken(bytes) : undefined)
     }
     this.#socket.uncork()
+  }
+
+  /** The system has the slice, perhaps since the moment it was offered. */
+  #taken(bytes: number): void {
+    if (this.#piece === this.#pieces.length) this.isDone = true
+    else if (takeFromTurn(bytes, this)) this.#next()
   }
 }
