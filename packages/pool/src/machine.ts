@@ -157,8 +157,9 @@ export class Machine {
     await Promise.all(open.map((buffer) => this.freeBuffer(buffer)))
     await this.settled()
     this.reclaim.stop()
+    await this.reclaim.trim(Number.POSITIVE_INFINITY)
     // What a provider did not take the first time is offered once more.
-    for (let round = 0; round < 2; round++) await this.reclaim.trim(Number.POSITIVE_INFINITY)
+    this.pages.end()
   }
 
   /** Resolves when no batch of reclaim and no drop is in flight. */

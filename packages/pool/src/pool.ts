@@ -129,25 +129,24 @@ export class Pool implements AsyncDisposable {
     const { deviceMapped = false } = options
     const provider = await this.#provider()
     this.#assertOpen()
-    if (caching !== 'cached' && provider.setCaching === undefined) {
-      throw cannot(provider, 'change the caching of memory')
-    }
-    if (deviceMapped && (provider.map === undefined || provider.unmap === undefined)) {
-      throw cannot(provider, 'map memory for a device')
-    }
+    assertCan(provider, caching !== 'cached', deviceMapped)
     const state = this.#machine.addBuffer(label, sizeBytes, maxOrder, backup, caching, deviceMapped)
     return new PagedBuffer(this.#machine, state)
   }
 
   /**
    * Takes all memory from another provider from now on (T81). Memory of the former one is given back to it as it is freed.
-   * Rejects with `ENOSYS` when the provider does not probe well; then the former one stays.
+   * Rejects with `ENOSYS` when the provider does not probe well, or cannot do what a buffer of this pool was allocated with;
+   * then the former one stays.
    */
   async setProvider(provider: PageProvider): Promise<void> {
     this.#assertOpen()
     assertProvider(provider)
     await assertProbes(provider)
     await this.#provider()
+    for (const { caching, deviceMapped } of this.#machine.residents.buffers.values()) {
+      assertCan(provider, caching !== 0, deviceMapped)
+    }
     this.#ready = Promise.resolve(provider)
     this.#machine.useProvider(provider)
   }
@@ -282,6 +281,16 @@ async function assertProbes(provider: PageProvider): Promise<void> {
     failure = thrown
   }
   throw new SpillwayError('ENOSYS', `page provider ${provider.name} does not work here`, { cause: failure })
+}
+
+/** Throws `ENOSYS` for a provider that lacks the hooks for what a buffer asks of its memory. */
+function assertCan(provider: PageProvider, changesCaching: boolean, deviceMapped: boolean): void {
+  if (changesCaching && provider.setCaching === undefined) {
+    throw cannot(provider, 'change the caching of memory')
+  }
+  if (deviceMapped && (provider.map === undefined || provider.unmap === undefined)) {
+    throw cannot(provider, 'map memory for a device')
+  }
 }
 
 function cannot(provider: PageProvider, what: string): SpillwayError {

@@ -1,6 +1,7 @@
 import { memoryBackup } from '@spillway/core'
 import { describe, expect, it } from 'vitest'
 import { type PageProvider, Pool, ProviderRegistry } from '../src/index.ts'
+import { RecordingProvider } from './exhaustive/support/recording-provider.ts'
 import { firstDifference, page, pattern } from './support/bytes.ts'
 import { FakeProvider } from './support/fake-provider.ts'
 
@@ -32,6 +33,41 @@ describe('providers', () => {
     const { provider, made } = await registry.select()
     expect(['mmap', 'resizable']).toContain(provider.name)
     expect(made).toBe(true)
+  })
+
+  it('T24, T81: chunks of one access that come from two providers are converted by their own', async () => {
+    const first = new RecordingProvider({ pageExactRelease: false })
+    const second = new RecordingProvider()
+    await using pool = new Pool({ ...options, maxOrder: 1, provider: first })
+    const small = await pool.allocate(page, { caching: 'write-combined' })
+    // The other half of this block is taken before the new provider is asked.
+    await small.fill(1)
+    await pool.setProvider(second)
+    const buffer = await pool.allocate(5 * page, { caching: 'write-combined', maxOrder: 0 })
+    using pin = await buffer.pin({ write: true })
+    expect(pin.spans).toHaveLength(5)
+    expect([first.convertedPages, second.convertedPages]).toEqual([2, 4])
+    expect([first.violations, second.violations]).toEqual([[], []])
+  })
+
+  it('T26, T81: one that lacks what a buffer was allocated with is refused, and the former one stays', async () => {
+    for (const needs of [{ caching: 'uncached' }, { deviceMapped: true }] as const) {
+      const able = new FakeProvider({ name: 'able' })
+      await using pool = new Pool({ ...options, provider: able })
+      const buffer = await pool.allocate(4 * page, needs)
+      const unable = new FakeProvider({ name: 'unable' })
+      Object.assign(unable, { setCaching: undefined, unmap: undefined })
+      await expect(pool.setProvider(unable)).rejects.toMatchObject({
+        code: 'ENOSYS',
+        message: expect.stringMatching(
+          /unable cannot (change the caching of memory|map memory for a device)/,
+        ),
+      })
+      await buffer.fill(3)
+      expect([able.pagesOut > 0, unable.pagesOut]).toEqual([true, 0])
+      await buffer.free()
+      await pool.setProvider(unable)
+    }
   })
 
   it('T81: one that is unregistered or replaced while its pages are out keeps taking them back', async () => {

@@ -143,6 +143,14 @@ export class Pages {
     return given
   }
 
+  /** The pool ends: gives all it can to the system, blocks without memory included. */
+  end(): void {
+    this.trim(0)
+    this.slabs.closeUnused((provider, failure) =>
+      this.noteProviderFailure(provider, 'take memory back', failure),
+    )
+  }
+
   /** Chunks in one free list. */
   listLength(caching: number, order: number): number {
     return this.#list(caching, order).length
@@ -191,7 +199,7 @@ export class Pages {
     const { slabs } = this
     this.takenZero = slabs.isExact(piece)
     if (!this.takenZero || this.#makeRoom(1 << order)) return piece
-    slabs.give(piece, order)
+    slabs.untake(piece, order)
     return -1
   }
 

@@ -80,6 +80,28 @@ export class Slabs {
     this.#merge(slab, frame, order)
   }
 
+  /**
+   * Takes back a piece of a page-exact slab that was not used since `takePiece`: there is no memory to give. A slab that is
+   * wholly free by it stays, to be reused, until `closeUnused`.
+   */
+  untake(frame: number, order: number): void {
+    const slab = this.slabOf(frame)
+    slab.freePages += 1 << order
+    this.#merge(slab, frame, order)
+  }
+
+  /** Puts back slabs of which nothing is used; `failed` is told of providers that do not take theirs. */
+  closeUnused(failed: (provider: PageProvider, failure: unknown) => void): void {
+    for (const slab of this.#slabs) {
+      if (slab === undefined || slab.freePages < 1 << slab.order) continue
+      try {
+        this.#close(slab)
+      } catch (failure) {
+        failed(slab.provider, failure)
+      }
+    }
+  }
+
   /** The memory of `pageCount` pages from `frame` on: the slab's own view where it is all of it. */
   bytes(frame: number, pageCount: number): Uint8Array {
     const slab = this.slabOf(frame)

@@ -1,10 +1,11 @@
-import { cachings } from '../providers/provider.ts'
+import { cachings, type PageProvider } from '../providers/provider.ts'
 import type { BufferState } from './buffer-state.ts'
 import type { Residents } from './residents.ts'
 
 /**
  * Gives new chunks the caching of their buffer (T24). Chunks from the system are gathered, and converted in one call when
- * an idle chunk that has the caching already comes in between, or at the end: as many calls as there are runs.
+ * an idle chunk that has the caching already or one of another provider comes in between, or at the end: as many calls as
+ * there are runs.
  */
 export class CachingConversion {
   readonly #residents: Residents
@@ -18,12 +19,15 @@ export class CachingConversion {
   }
 
   add(chunk: number, converted: boolean): void {
-    if (!converted) {
-      this.#pending.push(chunk)
+    if (converted) {
+      this.#converted.add(chunk)
+      this.flush()
       return
     }
-    this.#converted.add(chunk)
-    this.flush()
+    // After a change of providers, chunks of one call may come from several.
+    const [other] = this.#pending
+    if (other !== undefined && this.#providerOf(other) !== this.#providerOf(chunk)) this.flush()
+    this.#pending.push(chunk)
   }
 
   /** Converts what was gathered. Throws what the provider throws; then `isConverted` tells the two kinds apart (T25). */
@@ -32,12 +36,16 @@ export class CachingConversion {
     const { chunks, pages } = this.#residents
     const { slabs } = pages
     const runs = this.#pending.map((chunk) => slabs.run(chunks.frameOf(chunk), chunks.pageCount(chunk)))
-    slabs.providerOf(chunks.frameOf(this.#pending[0]!)).setCaching!(runs, cachings[this.#buffer.caching]!)
+    this.#providerOf(this.#pending[0]!).setCaching!(runs, cachings[this.#buffer.caching]!)
     for (const chunk of this.#pending) this.#converted.add(chunk)
     this.#pending = []
   }
 
   isConverted(chunk: number): boolean {
     return this.#converted.has(chunk)
+  }
+
+  #providerOf(chunk: number): PageProvider {
+    return this.#residents.pages.slabs.providerOf(this.#residents.chunks.frameOf(chunk))
   }
 }

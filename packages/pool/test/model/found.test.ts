@@ -43,6 +43,24 @@ describe('histories that failed once', () => {
     expect(pages.takenZero).toBe(false)
   })
 
+  it('T25, I2: a piece for which there is no room goes back without its provider, which might refuse it', () => {
+    const pages = new Pages(page, 2, 2, 0)
+    const provider = new RecordingProvider()
+    pages.slabs.provider = provider
+    const used = pages.allocate(1)
+    provider.refuseRelease = () => true
+    expect(pages.allocate(1)).toBe(-1)
+    pages.limitPages = 4
+    const other = pages.allocate(1)
+    expect(other).toBeGreaterThanOrEqual(0)
+    expect([provider.gets, provider.releases]).toEqual([1, 0])
+    provider.heal()
+    pages.release(used, 1)
+    pages.release(other, 1)
+    pages.end()
+    expect([provider.pagesOut, provider.violations]).toEqual([0, []])
+  })
+
   it('I11, T57: no larger chunk is made than was charged, although a neighbour left meanwhile', () => {
     const pages = new Pages(page, 1, 4, 0)
     pages.slabs.provider = new RecordingProvider()

@@ -1,8 +1,9 @@
 import type { ErrorCode, FaultMethod, FaultStop } from '@spillway/core'
-import type { Advice, TransferResult } from '../../src/index.ts'
+import type { Advice, PagedBuffer, TransferResult } from '../../src/index.ts'
 import { page, pattern } from '../support/bytes.ts'
 import type { Random } from '../support/random.ts'
-import type { Subject, World } from './world.ts'
+import { comparePin, holdPin, isPending, releasePin, writePin } from './pins.ts'
+import { memories, providerOf, type Subject, type World } from './world.ts'
 
 /** One call on the pool or a buffer, with everything it does drawn from `random`. */
 export type Operation = (world: World, random: Random) => Promise<void>
@@ -21,8 +22,9 @@ export const operations: Readonly<Record<string, Operation>> = {
     const range = pickRange(world, random)
     if (range === undefined || !world.use(range.subject, 'changes')) return
     const bytes = noiseOf(random, range.length)
+    const retryMayFail = isImpatient(random)
     await change(world, range, bytes, random, (signal) =>
-      range.subject.buffer.write(range.offset, bytes, { signal }),
+      range.subject.buffer.write(range.offset, bytes, { signal, retryMayFail }),
     )
   },
 
@@ -31,8 +33,9 @@ export const operations: Readonly<Record<string, Operation>> = {
     if (range === undefined || !world.use(range.subject, 'changes')) return
     const { subject, offset, length } = range
     const value = random.below(256)
+    const retryMayFail = isImpatient(random)
     await change(world, range, new Uint8Array(length).fill(value), random, (signal) =>
-      subject.buffer.fill(value, { offset, length, signal }),
+      subject.buffer.fill(value, { offset, length, signal, retryMayFail }),
     )
   },
 
@@ -46,12 +49,14 @@ export const operations: Readonly<Record<string, Operation>> = {
     // What may have been purged has no known content to copy.
     if (from.subject.mayBePurged) return
     const bytes = from.subject.oracle.slice(from.offset, from.offset + length)
+    const retryMayFail = isImpatient(random)
     await change(world, { ...to, length }, bytes, random, (signal) =>
       from.subject.buffer.copyTo(to.subject.buffer, {
         offset: from.offset,
         length,
         targetOffset: to.offset,
         signal,
+        retryMayFail,
       }),
     )
   },
@@ -62,11 +67,47 @@ export const operations: Readonly<Record<string, Operation>> = {
     const { subject, offset, length } = range
     const known = world.use(subject, 'reads')
     const found = new Uint8Array(length).fill(0xee)
+    const retryMayFail = isImpatient(random)
     const { error } = await world.attempt(
-      (signal) => subject.buffer.read(offset, found, { signal }),
+      (signal) => subject.buffer.read(offset, found, { signal, retryMayFail }),
       abortTicks(random),
     )
     if (error === undefined && known) world.compare(subject, offset, found)
+  },
+
+  async readable(world, random) {
+    const range = pickRange(world, random)
+    if (range === undefined) return
+    const { subject, offset, length } = range
+    const known = world.use(subject, 'reads')
+    const pieceBytes = [1000, page, 5 * page, 64 * page][random.below(4)]!
+    const retryMayFail = isImpatient(random)
+    const { value } = await world.attempt(
+      (signal) => bytesOf(subject.buffer, { offset, length, pieceBytes, retryMayFail, signal }),
+      abortTicks(random),
+    )
+    if (value === undefined) return
+    if (value.byteLength !== length) throw new Error(`a stream of ${length} bytes has ${value.byteLength}`)
+    if (known) world.compare(subject, offset, value)
+  },
+
+  async writable(world, random) {
+    const range = pickRange(world, random)
+    if (range === undefined || !world.use(range.subject, 'changes')) return
+    const bytes = noiseOf(random, range.length)
+    const pieceBytes = [1000, page, 5 * page, 64 * page][random.below(4)]!
+    const retryMayFail = isImpatient(random)
+    const { subject, offset, length } = range
+    await change(world, range, bytes, random, async (signal) => {
+      const writer = subject.buffer.writable({ offset, length, signal, retryMayFail }).getWriter()
+      // A stream that failed tells all who ask.
+      writer.closed.catch(() => {})
+      writer.ready.catch(() => {})
+      for (let done = 0; done < length; done += pieceBytes) {
+        await writer.write(bytes.subarray(done, done + pieceBytes))
+      }
+      await writer.close()
+    })
   },
 
   async readAll(world, random) {
@@ -85,13 +126,12 @@ export const operations: Readonly<Record<string, Operation>> = {
     const write = random.below(2) === 0
     const known = world.use(subject, write ? 'changes' : 'reads')
     if (write && !known) return
+    const retryMayFail = isImpatient(random)
     const { value: pin } = await world.attempt(
-      (signal) => subject.buffer.pin({ offset, length, write, signal }),
+      (signal) => subject.buffer.pin({ offset, length, write, signal, retryMayFail }),
       abortTicks(random),
     )
-    if (pin === undefined) return
-    subject.pins.push({ pin, offset, length })
-    if (known) comparePin(world, subject, subject.pins.at(-1)!)
+    if (pin !== undefined) holdPin(world, subject, pin, offset, length, known)
   },
 
   async tryPin(world, random) {
@@ -100,7 +140,7 @@ export const operations: Readonly<Record<string, Operation>> = {
     const { subject, offset, length } = range
     const pin = subject.buffer.tryPin({ offset, length })
     if (pin === undefined) return
-    comparePin(world, subject, { pin, offset, length })
+    comparePin(world, subject, { pin, offset, length, copy: undefined })
     pin.release()
   },
 
@@ -109,22 +149,21 @@ export const operations: Readonly<Record<string, Operation>> = {
     if (subject === undefined || !world.use(subject, 'changes')) return
     const held = subject.pins[random.below(subject.pins.length)]!
     comparePin(world, subject, held)
-    if (!held.pin.write) return
-    let done = held.offset
-    for (const span of held.pin.spans) {
-      const bytes = noiseOf(random, span.byteLength)
-      span.set(bytes)
-      subject.oracle.set(bytes, done)
-      done += span.byteLength
-    }
+    if (held.pin.write) writePin(subject, held, (length) => noiseOf(random, length))
   },
 
   async unpin(world, random) {
     const subject = pickPinned(world, random)
     if (subject === undefined) return
-    const [held] = subject.pins.splice(random.below(subject.pins.length), 1)
-    if (world.use(subject, 'reads')) comparePin(world, subject, held!)
-    held!.pin.release()
+    const index = random.below(subject.pins.length)
+    const held = subject.pins[index]!
+    // In debug mode others see what was written now.
+    const pending = isPending(held)
+    const known = world.use(subject, pending ? 'changes' : 'reads')
+    if (pending && !known) return
+    subject.pins.splice(index, 1)
+    if (known) comparePin(world, subject, held)
+    releasePin(subject, held)
   },
 
   async backup(world, random) {
@@ -132,6 +171,7 @@ export const operations: Readonly<Record<string, Operation>> = {
     if (subject === undefined) return
     const atomic = random.below(3) === 0
     const writeback = random.below(2) === 0
+    const retryMayFail = isImpatient(random)
     const resident = subject.buffer.residentBytes
     if (subject.backup === undefined) {
       const refused = await subject.buffer.backup().catch((failure) => failure.code)
@@ -139,7 +179,7 @@ export const operations: Readonly<Record<string, Operation>> = {
       return
     }
     const { value } = await world.attempt(
-      (signal) => subject.buffer.backup({ atomic, writeback, signal }),
+      (signal) => subject.buffer.backup({ atomic, writeback, signal, retryMayFail }),
       abortTicks(random),
     )
     if (value === undefined || world.grouped) return
@@ -155,7 +195,11 @@ export const operations: Readonly<Record<string, Operation>> = {
     const subject = pick(world, random)
     if (subject === undefined) return
     const backedUp = subject.buffer.backedUpBytes
-    const { value } = await world.attempt((signal) => subject.buffer.restore({ signal }), abortTicks(random))
+    const retryMayFail = isImpatient(random)
+    const { value } = await world.attempt(
+      (signal) => subject.buffer.restore({ signal, retryMayFail }),
+      abortTicks(random),
+    )
     if (value === undefined || world.grouped || value.error !== undefined) return
     // What a readahead that is under way brings in is not counted twice.
     const alone = world.pool.stats().readaheads === 0
@@ -167,17 +211,18 @@ export const operations: Readonly<Record<string, Operation>> = {
   async purge(world, random) {
     const subject = pick(world, random)
     if (subject === undefined || !world.use(subject, 'changes')) return
-    const { error } = await world.attempt(() => subject.buffer.purge())
+    const { offset, length } = random.below(2) === 0 ? pickPages(subject, random) : wholeOf(subject)
+    const { error } = await world.attempt(() => subject.buffer.purge({ offset, length }))
     if (error !== undefined) {
       if (subject.pins.length === 0 && !world.grouped) throw error
       // Somebody pinned it while it was being purged: a part is gone.
       const wasPurgeable = subject.mayBePurged
       subject.mayBePurged = true
-      world.compare(subject, 0, await world.readBack(subject, 0, subject.oracle.byteLength))
+      world.compare(subject, offset, await world.readBack(subject, offset, length))
       subject.mayBePurged = wasPurgeable
       return
     }
-    subject.oracle.fill(0)
+    subject.oracle.fill(0, offset, offset + length)
   },
 
   async free(world, random) {
@@ -231,13 +276,36 @@ export const operations: Readonly<Record<string, Operation>> = {
     const subject = pick(world, random)
     if (subject === undefined || world.grouped) return
     const advice = advices[random.below(advices.length)]!
-    subject.buffer.advise(advice)
+    subject.buffer.advise(advice, pickPages(subject, random))
     if (advice === 'purgeable') {
       subject.mayBePurged = true
     } else if (subject.mayBePurged && advice !== 'willneed' && advice !== 'dontneed') {
       world.compare(subject, 0, await world.readBack(subject, 0, subject.oracle.byteLength))
       if (!subject.freed) subject.mayBePurged = false
     }
+  },
+
+  async setProvider(world, random) {
+    if (world.providers.length >= 4) return
+    // Native memory only where the history has it already: not every machine does.
+    const kinds = memories.filter((memory) => memory !== 'mmap' || memory === world.options.memory)
+    const provider = providerOf(kinds[random.below(kinds.length)]!)
+    if (random.below(5) === 0) {
+      provider.probe = () => Promise.resolve(false)
+      const refused = await world.pool.setProvider(provider).catch((failure) => failure.code)
+      if (refused !== 'ENOSYS') throw new Error('T81: a provider that does not work is taken')
+      return
+    }
+    world.providers.push(provider)
+    await world.ends('setProvider', world.pool.setProvider(provider))
+  },
+
+  async providerFaults(world, random) {
+    const provider = world.providers[random.below(world.providers.length)]!
+    const refusal = refusals[random.below(refusals.length)]!
+    let left = 1 + random.below(4)
+    world.faulty = true
+    provider[refusal] = () => left-- > 0
   },
 
   async setBackup(world, random) {
@@ -272,19 +340,23 @@ export const weights: Readonly<Record<keyof typeof operations, number>> = {
   copy: 4,
   read: 12,
   readAll: 3,
+  readable: 3,
+  writable: 3,
   pin: 8,
   tryPin: 3,
   writePinned: 4,
   unpin: 7,
   backup: 9,
   restore: 8,
-  purge: 2,
+  purge: 3,
   free: 4,
   shrink: 5,
   setLimit: 3,
   faults: 4,
   heal: 3,
   advise: 4,
+  setProvider: 1,
+  providerFaults: 1,
   setBackup: 2,
   reopen: 1,
 }
@@ -308,6 +380,15 @@ const advices: readonly Advice[] = [
   'dontneed',
   'purgeable',
 ]
+
+const refusals = [
+  'refuseGet',
+  'refusePut',
+  'refuseRelease',
+  'refuseMap',
+  'refuseUnmap',
+  'refuseCaching',
+] as const
 
 interface Range {
   readonly subject: Subject
@@ -334,6 +415,32 @@ function pickRange(world: World, random: Random): Range | undefined {
   const most = Math.min(byteLength - offset, [page, 3 * page, 12 * page, byteLength][random.below(4)]!)
   const length = random.below(4) === 0 ? most : random.below(Math.floor(most / unit) + 1) * unit
   return { subject, offset, length: Math.min(most, length) }
+}
+
+function wholeOf({ oracle }: Subject): { offset: number; length: number } {
+  return { offset: 0, length: oracle.byteLength }
+}
+
+/** Whole pages of a buffer, none at times; its end is the end of a page. */
+function pickPages({ oracle }: Subject, random: Random): { offset: number; length: number } {
+  const pageCount = Math.ceil(oracle.byteLength / page)
+  const first = random.below(Math.max(1, pageCount))
+  const end = first + random.below(pageCount - first + 1)
+  return { offset: first * page, length: Math.min(end * page, oracle.byteLength) - first * page }
+}
+
+async function bytesOf(
+  buffer: PagedBuffer,
+  options: Parameters<PagedBuffer['readable']>[0],
+): Promise<Uint8Array> {
+  const pieces: Uint8Array[] = []
+  for await (const piece of buffer.readable(options)) pieces.push(piece)
+  return Buffer.concat(pieces)
+}
+
+/** Whether a call would rather fail than wait for a backup. */
+function isImpatient(random: Random): boolean | undefined {
+  return random.below(6) === 0 ? true : undefined
 }
 
 function noiseOf(random: Random, length: number): Uint8Array {
@@ -367,15 +474,6 @@ async function change(
     throw new Error(`I1: byte ${offset + index} of a write that failed is neither the old nor the new one`)
   }
   before.set(found)
-}
-
-function comparePin(world: World, subject: Subject, held: Subject['pins'][number]): void {
-  let done = held.offset
-  for (const span of held.pin.spans) {
-    world.compare(subject, done, span)
-    done += span.byteLength
-  }
-  if (done !== held.offset + held.length) throw new Error('T41: a pin does not cover its range')
 }
 
 function assertPages({ pages }: TransferResult, left: number): void {

@@ -1,6 +1,7 @@
 import fc from 'fast-check'
 import { Random } from '../support/random.ts'
 import { operations, weights } from './operations.ts'
+import { releaseAll } from './pins.ts'
 import { scheduledBackup } from './scheduled-backup.ts'
 import type { Tally } from './tally.ts'
 import type { VirtualTime } from './virtual-time.ts'
@@ -37,12 +38,33 @@ class Step implements fc.AsyncCommand<Model, World> {
     await Promise.all(calls)
     world.beginStep(false)
     await world.check()
+    world.copies.endStep(
+      world.pool,
+      this.kinds.every((kind) => plain.has(kind)),
+    )
   }
 
   toString(): string {
     return `${this.kinds.join(' + ')} #${this.seed}`
   }
 }
+
+/** Calls after which a page that has left memory was evicted, and counted as that. */
+const plain: ReadonlySet<string> = new Set([
+  'allocate',
+  'write',
+  'fill',
+  'read',
+  'readAll',
+  'readable',
+  'pin',
+  'tryPin',
+  'writePinned',
+  'unpin',
+  'restore',
+  'faults',
+  'heal',
+])
 
 const kind = fc.constantFrom(
   ...Object.entries(weights).flatMap(([name, weight]) => new Array<string>(weight).fill(name)),
@@ -63,6 +85,7 @@ export function worldOptions(
     maxOrder: fc.integer({ min: 0, max: 4 }),
     limitPages: fc.integer({ min: 16, max: 48 }),
     idlePages: fc.constantFrom(0, 4, 16),
+    debug: fc.constantFrom(false, false, true),
   })
 }
 
@@ -147,7 +170,7 @@ export async function runInterleavings(options: ModelRunOptions): Promise<void> 
 async function finish(world: World): Promise<void> {
   world.beginStep(false)
   world.heal()
-  for (const { pins } of world.subjects) for (const { pin } of pins.splice(0)) pin.release()
+  for (const subject of world.subjects) releaseAll(subject)
   for (const subject of [...world.subjects]) {
     if (subject.freed) continue
     world.compare(subject, 0, await world.readBack(subject, 0, subject.oracle.byteLength))

@@ -1,9 +1,11 @@
 import { type Backup, type FaultyBackup, faultyBackup, isSpillwayError, memoryBackup } from '@spillway/core'
-import { type PagedBuffer, type Pin, Pool } from '../../src/index.ts'
+import { type PagedBuffer, Pool } from '../../src/index.ts'
 import { MmapProvider } from '../../src/providers/mmap.ts'
 import { ResizableProvider } from '../../src/providers/resizable.ts'
 import { RecordingProvider } from '../exhaustive/support/recording-provider.ts'
 import { page } from '../support/bytes.ts'
+import { CopyLedger } from './copies.ts'
+import { type HeldPin, releaseAll } from './pins.ts'
 import type { Tally } from './tally.ts'
 import type { VirtualTime } from './virtual-time.ts'
 
@@ -16,6 +18,7 @@ export interface WorldOptions {
   readonly maxOrder: number
   readonly limitPages: number
   readonly idlePages: number
+  readonly debug: boolean
 }
 
 /** A buffer, and what has to be in it. */
@@ -23,7 +26,7 @@ export interface Subject {
   readonly buffer: PagedBuffer
   backup: FaultyBackup | undefined
   readonly oracle: Uint8Array
-  readonly pins: { readonly pin: Pin; readonly offset: number; readonly length: number }[]
+  readonly pins: HeldPin[]
   /** Content may have been given up at any time since it was made purgeable: each byte is what it was, or 0. */
   mayBePurged: boolean
   freed: boolean
@@ -50,7 +53,9 @@ export class World {
   readonly options: WorldOptions
   readonly time: VirtualTime
   readonly tally: Tally
-  readonly provider: RecordingProvider
+  /** The one that serves now is the last. */
+  providers: RecordingProvider[]
+  readonly copies = new CopyLedger()
   readonly backups: readonly [FaultyBackup, FaultyBackup]
   pool: Pool
   subjects: Subject[] = []
@@ -74,20 +79,25 @@ export class World {
     this.options = options
     this.time = time
     this.tally = tally
-    this.provider = providerOf(options.memory)
-    this.backups = [backupOf('large', 600, wrap), backupOf('small', 20, wrap)]
+    this.providers = [providerOf(options.memory)]
+    this.backups = [
+      this.copies.watch(backupOf('large', 600, wrap)),
+      this.copies.watch(backupOf('small', 20, wrap)),
+    ]
     this.pool = this.#makePool()
   }
 
   #makePool(): Pool {
-    const { whenFull, split, maxOrder, limitPages, idlePages } = this.options
+    const { whenFull, split, maxOrder, limitPages, idlePages, debug } = this.options
+    this.providers = [this.providers.at(-1)!]
     return new Pool({
       limitBytes: limitPages * page,
       idleBytes: idlePages * page,
-      provider: this.provider,
+      provider: this.providers[0]!,
       whenFull,
       split,
       maxOrder,
+      debug,
     })
   }
 
@@ -177,11 +187,13 @@ export class World {
 
   /** Fails for an error that no call may have in this situation. */
   #assertAllowed(error: unknown, aborted: boolean): void {
+    const faulty = this.faulty || this.#faultyInStep
+    // What a provider throws is passed on as it is.
+    if (faulty && error instanceof Error && error.message === 'caching refused') return
     if (!isSpillwayError(error)) throw error
     const { code } = error
     this.tally.noteError(code)
     if (code === 'EBADF' && (this.grouped || this.closing)) return
-    const faulty = this.faulty || this.#faultyInStep
     if (code === 'EINTR' && (aborted || this.grouped || faulty)) return
     if (code === 'ENOMEM' || code === 'EBUSY') {
       if (this.#mustSucceed(error.retryable)) throw error
@@ -212,7 +224,7 @@ export class World {
       if (this.closing) return found
       const pinned = this.subjects.find(({ pins }) => pins.length > 0)
       if (pinned !== undefined) {
-        for (const { pin } of pinned.pins.splice(0)) pin.release()
+        releaseAll(pinned)
         continue
       }
       // What is in memory and has no room in its backup can only be read with more memory.
@@ -239,7 +251,7 @@ export class World {
   }
 
   async free(subject: Subject): Promise<void> {
-    for (const { pin } of subject.pins.splice(0)) pin.release()
+    releaseAll(subject)
     subject.freed = true
     this.subjects = this.subjects.filter((other) => other !== subject)
     await this.ends('free', subject.buffer.free())
@@ -260,16 +272,17 @@ export class World {
 
   /** Everything that holds after every step. */
   async check(): Promise<void> {
-    const { pool, provider } = this
+    const { pool, providers } = this
     await this.ends('settled', pool.settled())
     const problems = pool.verify()
     if (problems.length > 0) throw new Error(`I10, I11: ${problems.join('; ')}`)
-    if (provider.violations.length > 0)
-      throw new Error(`I2, I4, I5: ${provider.violations.splice(0).join('; ')}`)
+    const violations = providers.flatMap((provider) => provider.violations.splice(0))
+    if (violations.length > 0) throw new Error(`I2, I4, I5: ${violations.join('; ')}`)
     const stats = pool.stats()
     if (stats.residentBytes > stats.limitBytes) throw new Error('I7: more memory than the limit')
-    const out = provider.pagesOut * page
-    if (provider.capabilities.pageExactRelease ? stats.residentBytes > out : stats.residentBytes !== out)
+    const out = providers.reduce((pages, { pagesOut }) => pages + pagesOut, 0) * page
+    const exact = providers.some(({ capabilities }) => capabilities.pageExactRelease)
+    if (exact ? stats.residentBytes > out : stats.residentBytes !== out)
       throw new Error(`I2: the provider has ${out} bytes out, the pool says ${stats.residentBytes}`)
     let live = 0
     for (const backup of this.backups) live += backup.stats().livePages * page
@@ -287,6 +300,7 @@ export class World {
   /** Ends faults; backups are given a second chance at once. */
   heal(): void {
     for (const backup of this.backups) backup.heal()
+    for (const provider of this.providers) provider.heal()
     if (this.faulty) this.#faultyInStep = true
     this.faulty = false
     this.time.pass(2000)
@@ -295,11 +309,13 @@ export class World {
   /** Closes the pool, checks that nothing is left, and begins again with an empty one. */
   async reopen(): Promise<void> {
     for (const subject of this.subjects) {
-      for (const { pin } of subject.pins.splice(0)) pin.release()
+      releaseAll(subject)
       subject.freed = true
     }
     this.subjects = []
     this.closing = true
+    // What a provider refuses until the end stays with the pool.
+    for (const provider of this.providers) provider.heal()
     await this.ends('close', this.pool.close())
     this.tally.noteStats(this.pool.stats())
     await this.checkEmpty()
@@ -308,14 +324,16 @@ export class World {
   }
 
   async checkEmpty(): Promise<void> {
-    const { provider, pool } = this
+    const { providers, pool } = this
     await this.check()
     // What a backup refused to release is released when it is asked again.
     this.heal()
     await this.check()
-    if (provider.pagesOut !== 0) throw new Error(`I2: ${provider.pagesOut} pages out after close`)
-    if (provider.mappedRuns !== 0) throw new Error(`I4: ${provider.mappedRuns} mappings after close`)
-    if (provider.convertedPages !== 0) throw new Error(`I5: ${provider.convertedPages} pages converted`)
+    for (const { pagesOut, mappedRuns, convertedPages } of providers) {
+      if (pagesOut !== 0) throw new Error(`I2: ${pagesOut} pages out after close`)
+      if (mappedRuns !== 0) throw new Error(`I4: ${mappedRuns} mappings after close`)
+      if (convertedPages !== 0) throw new Error(`I5: ${convertedPages} pages converted`)
+    }
     for (const backup of this.backups) {
       const { livePages } = backup.stats()
       if (livePages !== 0) throw new Error(`I3: ${livePages} pages in ${backup.name} after close`)
@@ -330,9 +348,17 @@ export function nextTurn(): Promise<void> {
 }
 
 const patienceTurns = 60
-const faultCodes: ReadonlySet<string> = new Set(['EIO', 'ENOSPC', 'EAGAIN', 'ETIMEDOUT', 'EBADMSG', 'EDQUOT'])
+const faultCodes: ReadonlySet<string> = new Set([
+  'EIO',
+  'ENOSPC',
+  'EAGAIN',
+  'ETIMEDOUT',
+  'EBADMSG',
+  'EDQUOT',
+  'EFAULT',
+])
 
-function providerOf(memory: WorldOptions['memory']): RecordingProvider {
+export function providerOf(memory: WorldOptions['memory']): RecordingProvider {
   if (memory === 'mmap') return new RecordingProvider({ inner: mmap })
   if (memory === 'resizable') return new RecordingProvider({ inner: new ResizableProvider() })
   return new RecordingProvider({ pageExactRelease: memory === 'own' })

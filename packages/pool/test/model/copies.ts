@@ -1,0 +1,52 @@
+import type { Backup, CopyResult, HandleRun, TransferOptions } from '@spillway/core'
+import type { Pool } from '../../src/index.ts'
+
+/**
+ * Sees that no stored page is copied in twice (T43, B2): once a page is in memory, or in a chunk that waits for the rest of
+ * its pages, it is not asked for again before something left memory.
+ *
+ * What left is not known here, only that something did: then everything counts as not copied.
+ */
+export class CopyLedger {
+  #copied = new Set<string>()
+  #twice: string | undefined
+  #evicted = 0
+
+  /** Watches a backup; returns it. */
+  watch<Watched extends Backup>(backup: Watched): Watched {
+    const copyPages = backup.copyPages.bind(backup)
+    backup.copyPages = async (
+      handles: readonly HandleRun[],
+      spans: readonly Uint8Array[],
+      options?: TransferOptions,
+    ): Promise<CopyResult> => {
+      const result = await copyPages(handles, spans, options)
+      let left = result.copied
+      for (const { first, count } of handles) {
+        for (let index = 0; index < count && left > 0; index++, left--) this.#note(backup.name, first + index)
+      }
+      return result
+    }
+    return backup
+  }
+
+  /** A step is over; `isPlain` says that none of its calls may give memory up without counting it as evicted. */
+  endStep(pool: Pool, isPlain: boolean): void {
+    const { evictedCleanPages, evictedDirtyPages, purgedPages } = pool.stats()
+    const evicted = evictedCleanPages + evictedDirtyPages + purgedPages
+    const twice = this.#twice
+    this.#twice = undefined
+    if (!isPlain || evicted !== this.#evicted) {
+      this.#evicted = evicted
+      this.#copied.clear()
+    } else if (twice !== undefined) {
+      throw new Error(`T43: ${twice} was copied in twice, and nothing had left memory`)
+    }
+  }
+
+  #note(backup: string, handle: number): void {
+    const name = `page ${handle} of backup ${backup}`
+    if (this.#copied.has(name)) this.#twice = name
+    this.#copied.add(name)
+  }
+}

@@ -1,0 +1,136 @@
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import { nullBackup } from '@spillway/core'
+import { afterEach, describe, expect, it, vi } from 'vitest'
+import { type PagedBuffer, Pool } from '../src/index.ts'
+import { machineOf } from '../src/pool.ts'
+import { looksPerStep } from '../src/residency/chunk-walk.ts'
+import { cleanList, dirtyList, purgeableList } from '../src/table/chunks.ts'
+import { page, pattern } from './support/bytes.ts'
+
+/*
+ * Nothing synchronous goes on for long, however large buffers are and however many chunks there are: counted, since time
+ * depends on the machine. The clock is made to say that each slice is used up when it is asked about.
+ */
+
+const chunkCount = 3 * looksPerStep
+
+interface Many {
+  readonly pool: Pool
+  readonly buffer: PagedBuffer
+  /** The most entries of tables that one turn of the event loop looked at while `work` ran, and until all was quiet. */
+  mostLooks(work: () => unknown): Promise<number>
+}
+
+/** A buffer of many chunks of one page each, all in memory. */
+async function manyChunks(): Promise<Many> {
+  const pool = new Pool({ limitBytes: (chunkCount + 64) * page, maxOrder: 0, backup: nullBackup() })
+  const buffer = await pool.allocate(chunkCount * page, { label: 'many' })
+  await buffer.fill(7)
+  const { residents } = machineOf(pool)
+  const { table } = residents.buffers.values().next().value!
+  let looks = 0
+  for (const [target, name] of [
+    [table, 'look'],
+    [residents.chunks, 'ownerOf'],
+  ] as const) {
+    const original = (target as unknown as Record<string, (...given: unknown[]) => unknown>)[name]!
+    Object.assign(target, {
+      [name]: (...given: unknown[]) => {
+        looks++
+        return original.apply(target, given)
+      },
+    })
+  }
+  return {
+    pool,
+    buffer,
+    async mostLooks(work) {
+      let clockMs = performance.now()
+      vi.spyOn(performance, 'now').mockImplementation(() => (clockMs += 10))
+      await nextTurn()
+      looks = 0
+      let most = 0
+      let working = true
+      const done = Promise.resolve(work()).finally(() => {
+        working = false
+      })
+      for (let quiet = 0; quiet < 3; ) {
+        most = Math.max(most, looks)
+        quiet = looks === 0 && !working ? quiet + 1 : 0
+        looks = 0
+        await nextTurn()
+      }
+      await done
+      return most
+    },
+  }
+}
+
+afterEach(() => {
+  vi.restoreAllMocks()
+})
+
+describe('one turn of the event loop', () => {
+  it.each([
+    ['dontneed', 'table'],
+    ['purgeable', 'table'],
+    ['dontneed', 'records'],
+    ['purgeable', 'records'],
+  ] as const)('looks at a part of a buffer when it is advised: %s, through the %s', async (advice, way) => {
+    const { pool, buffer, mostLooks } = await manyChunks()
+    const { residents } = machineOf(pool)
+    // More blocks than there are chunks in all: then the chunks are gone through.
+    const other = way === 'records' ? await pool.allocate(8 * chunkCount * page) : undefined
+    await other?.fill(1, { offset: 4 * chunkCount * page, length: 32 * page })
+    const target = other ?? buffer
+    const looks = await mostLooks(() => target.advise(advice))
+    expect(looks).toBeLessThanOrEqual(looksPerStep + 1)
+    const pages = way === 'records' ? 32 : chunkCount
+    const { listPages } = residents.chunks
+    if (advice === 'purgeable') expect(listPages[purgeableList]).toBe(pages)
+    else expect(listPages[dirtyList]! + listPages[cleanList]!).toBeGreaterThanOrEqual(pages)
+    await pool.close()
+  })
+
+  it('looks at a part of a buffer when it is freed, and frees it all the same', async () => {
+    const { pool, buffer, mostLooks } = await manyChunks()
+    expect(await mostLooks(() => buffer.free())).toBeLessThanOrEqual(looksPerStep + 1)
+    expect(pool.stats()).toMatchObject({ inUseBytes: 0, chunks: 0 })
+    await pool.close()
+  })
+
+  it('begins to free one buffer when a pool of many is closed', async () => {
+    const { pool, mostLooks } = await manyChunks()
+    for (let index = 0; index < 100; index++) await (await pool.allocate(page)).fill(1)
+    expect(await mostLooks(() => pool.close())).toBeLessThanOrEqual(looksPerStep + 200)
+    expect(pool.stats().residentBytes).toBe(0)
+  })
+
+  it('T77: content is not dropped after the advice was taken back, though chunks change lists by and by', async () => {
+    const pool = new Pool({
+      limitBytes: chunkCount * page,
+      maxOrder: 0,
+      backup: nullBackup(),
+      background: false,
+    })
+    const buffer = await pool.allocate(chunkCount * page)
+    const bytes = pattern(chunkCount * page)
+    await buffer.write(0, bytes)
+    let clockMs = performance.now()
+    vi.spyOn(performance, 'now').mockImplementation(() => (clockMs += 10))
+    buffer.advise('purgeable')
+    for (let turn = 0; turn < 10; turn++) await nextTurn()
+    const { residents, reclaim } = machineOf(pool)
+    expect(residents.chunks.listPages[purgeableList]).toBe(chunkCount)
+    buffer.advise('normal')
+    expect(residents.chunks.listPages[purgeableList]).toBeGreaterThan(0)
+    expect(reclaim.freeWithoutStoring(chunkCount, 'reuse')).toBe(0)
+    const found = new Uint8Array(bytes.byteLength)
+    await buffer.read(0, found)
+    expect(Buffer.compare(found, bytes)).toBe(0)
+    expect(buffer.purged).toBe(false)
+    for (let turn = 0; turn < 10; turn++) await nextTurn()
+    expect(residents.chunks.listPages[purgeableList]).toBe(0)
+    await pool.close()
+  })
+})
