@@ -7,9 +7,11 @@ import { Discards } from './buffer/discards.ts'
 import { Readahead } from './buffer/readahead.ts'
 import { Restores } from './buffer/restores.ts'
 import { Pages } from './memory/pages.ts'
+import { pace } from './pace.ts'
 import type { Caching, PageProvider } from './providers/provider.ts'
 import { Background } from './residency/background.ts'
 import { BufferState } from './residency/buffer-state.ts'
+import { walkChunks } from './residency/chunk-walk.ts'
 import { Fill } from './residency/fill.ts'
 import { Holder } from './residency/hold.ts'
 import { Limit } from './residency/limit.ts'
@@ -125,23 +127,19 @@ export class Machine {
       state.idle = Promise.withResolvers<void>()
       await state.idle.promise
     }
-    this.#offer(state)
+    // Nobody needs the content any more: claims may take the memory before it is given up, and nothing is stored (T76).
+    state.purgeable = true
+    await this.#relistAll(state)
     await this.discards.giveUp(state, 'idle')
     this.residents.buffers.delete(state.id)
     await this.stores.endUse(state.store)
   }
 
-  /** Nobody needs the content any more: claims may take the memory before it is given up, and nothing is stored (T76). */
-  #offer(state: BufferState): void {
-    state.purgeable = true
-    this.#relistAll(state)
-  }
-
-  #relistAll(state: BufferState): void {
-    this.residents.findPage(state, (chunk) => {
-      this.residents.relist(chunk)
-      return false
-    })
+  /** Moves chunks to the lists that they belong to now; undefined when all were moved at once. */
+  #relistAll(state: BufferState): Promise<void> | undefined {
+    const { residents } = this
+    const relist = (chunk: number) => residents.relist(chunk)
+    return walkChunks(residents, state, 0, state.table.pageCount, relist)
   }
 
   /** The provider of all memory from now on; what others gave goes back to them (T81). */
@@ -153,8 +151,17 @@ export class Machine {
   async close(): Promise<void> {
     this.background.stop()
     this.limit.refuse(new SpillwayError('EBADF', 'the pool is closed'))
-    const open = [...this.residents.buffers.values()].filter((buffer) => !buffer.closing)
-    await Promise.all(open.map((buffer) => this.freeBuffer(buffer)))
+    const freeing: Promise<void>[] = []
+    for (const buffer of this.residents.buffers.values()) {
+      if (buffer.closing) continue
+      const freed = this.freeBuffer(buffer)
+      // Told below, when all have begun.
+      freed.catch(() => {})
+      freeing.push(freed)
+      const turn = pace()
+      if (turn !== undefined) await turn
+    }
+    await Promise.all(freeing)
     await this.settled()
     this.reclaim.stop()
     await this.reclaim.trim(Number.POSITIVE_INFINITY)
@@ -169,23 +176,35 @@ export class Machine {
     for (const store of this.stores.values()) await store.settled()
   }
 
-  /** Moves the chunks of a range to the cold end of their lists: the next to be evicted. */
+  /** Moves the chunks of a range to the cold end of their lists, the next to be evicted: those of a large range by and by. */
   makeCold(state: BufferState, first: number, end: number): void {
-    const { table } = state
     const { chunks } = this.residents
-    for (let page = first; page < end; page += table.foundPages) {
-      table.look(page, end)
-      if (table.found !== 'chunk' || chunks.isPinned(table.foundChunk)) continue
-      chunks.clearFlags(table.foundChunk, referenced)
-      chunks.moveToCold(table.foundChunk, chunks.listOf(table.foundChunk))
-    }
+    this.#inBackground(
+      state,
+      walkChunks(this.residents, state, first, end, (chunk) => {
+        if (chunks.isPinned(chunk)) return
+        chunks.clearFlags(chunk, referenced)
+        chunks.moveToCold(chunk, chunks.listOf(chunk))
+      }),
+    )
   }
 
+  /** From now on its content may be dropped, or may not. Chunks change lists by and by; reclaim asks the buffer itself. */
   setPurgeable(state: BufferState, purgeable: boolean): void {
     if (state.purgeable === purgeable) return
     state.purgeable = purgeable
-    this.#relistAll(state)
+    this.#inBackground(state, this.#relistAll(state))
     this.#pumpIfShort()
+  }
+
+  /** What goes on after the call that began it: the buffer is not given up before it ends. */
+  #inBackground(state: BufferState, work: Promise<void> | undefined): void {
+    if (work === undefined) return
+    state.operations++
+    void work.then(() => {
+      if (--state.operations === 0) state.idle?.resolve()
+      this.#pumpIfShort()
+    })
   }
 
   /** The memory of a held range, one view for each chunk. */

@@ -175,7 +175,9 @@ export class Reclaim {
   freeWithoutStoring(wanted: number, destination: Destination): number {
     let freed = 0
     this.#residents.chunks.walk(purgeableList, true, (chunk) => {
-      freed += this.#purge(chunk, destination)
+      // The advice may have been taken back, and the chunk not be where it belongs yet.
+      if (this.#residents.bufferOf(chunk).purgeable) freed += this.#purge(chunk, destination)
+      else this.#residents.relist(chunk)
       return freed < wanted
     })
     if (freed >= wanted) return freed

@@ -1,0 +1,75 @@
+import { pace } from '../pace.ts'
+import { listCount } from '../table/chunk-records.ts'
+import type { BufferState } from './buffer-state.ts'
+import type { Residents } from './residents.ts'
+
+/** Entries of tables to look at in one go: a small part of a millisecond. */
+export const looksPerStep = 1024
+
+/**
+ * Visits the resident chunks of a range of a buffer without blocking the event loop: some at once, the others in turns of
+ * their own. Goes through the range's page table, or through the records of all chunks where these are fewer: a buffer of
+ * 1 TiB has half a million blocks, and a pool of 256 MiB has 128 chunks.
+ *
+ * Between two turns chunks come, go and change. So a visit must be right for its chunk by itself, and what comes during
+ * the walk may be left out.
+ *
+ * @returns undefined when all is done already, else what resolves when it is
+ */
+export function walkChunks(
+  residents: Residents,
+  buffer: BufferState,
+  first: number,
+  end: number,
+  visit: (chunk: number) => void,
+): Promise<void> | undefined {
+  const blocks = Math.ceil((end - first) / buffer.table.blockPages)
+  const step =
+    blocks > residents.chunks.end
+      ? throughRecords(residents, buffer, first, end, visit)
+      : throughTable(buffer, first, end, visit)
+  return step() ? undefined : goOn(step)
+}
+
+async function goOn(step: () => boolean): Promise<void> {
+  do {
+    const turn = pace()
+    if (turn !== undefined) await turn
+  } while (!step())
+}
+
+function throughTable(
+  { table }: BufferState,
+  first: number,
+  end: number,
+  visit: (chunk: number) => void,
+): () => boolean {
+  let page = first
+  return () => {
+    for (let looks = 0; looks < looksPerStep; looks++) {
+      if (page >= end || table.residentPages === 0) return true
+      table.look(page, end)
+      page += table.foundPages
+      if (table.found === 'chunk') visit(table.foundChunk)
+    }
+    return page >= end
+  }
+}
+
+function throughRecords(
+  { chunks }: Residents,
+  buffer: BufferState,
+  first: number,
+  end: number,
+  visit: (chunk: number) => void,
+): () => boolean {
+  let chunk = listCount
+  return () => {
+    for (const stop = Math.min(chunk + looksPerStep, chunks.end); chunk < stop; chunk++) {
+      if (chunks.ownerOf(chunk) !== buffer.id) continue
+      const page = chunks.firstPageOf(chunk)
+      if (page < end && page + chunks.pageCount(chunk) > first) visit(chunk)
+    }
+    return chunk >= chunks.end
+  }
+}
