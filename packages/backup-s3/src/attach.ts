@@ -1,16 +1,19 @@
 import { type HandleRun, isSpillwayError, SpillwayError } from '@spillway/core'
 import { handleOf } from './handles.ts'
 import { type KeySpace, persistentCount } from './keys.ts'
-import { decodeManifest, type Manifest } from './manifest.ts'
+import type { Manifest } from './manifest.ts'
+import { decodeManifest } from './manifest-decoding.ts'
 import { PageBits } from './page-bits.ts'
 import { footerLength, readFooter, type SegmentFooter, trailerBytes } from './segment-format.ts'
 import { type Root, type SegmentObject, type SegmentTable, segmentObject } from './segment-table.ts'
 import type { S3Service, StoredObject } from './service.ts'
 import type { EpochSurvey } from './sweep.ts'
-import { Semaphore } from './waiting.ts'
+import { inTurns, Semaphore } from './waiting.ts'
 
 /** Requests for footers that are under way at the same time. */
 const footersAtOnce = 16
+/** Footers that are taken in before the event loop gets a turn; each may name two thousand pages. */
+const footersPerTurn = 16
 
 /**
  * Brings the table of a persistent store back.
@@ -33,7 +36,9 @@ export async function attach(
 ): Promise<{ highestNumber: number; manifests: readonly string[] }> {
   const manifests = epochs.flatMap(({ manifests: listed }) => listed.map(({ key }) => key)).sort()
   const stored = new Map<string, StoredObject>()
-  for (const { segments } of epochs) for (const segment of segments) stored.set(segment.key, segment)
+  for (const { segments } of epochs) {
+    for await (const some of inTurns(segments)) for (const segment of some) stored.set(segment.key, segment)
+  }
   const manifest = await readNewest(manifests, service, signal)
   if (manifest !== undefined && manifest.pageSizeBytes !== pageSizeBytes) {
     throw wrongPageSize(manifest.pageSizeBytes, pageSizeBytes)
@@ -41,24 +46,30 @@ export async function attach(
   let highestNumber = manifest === undefined ? 0 : manifest.nextNumber - 1
   const known = new Set<string>()
   const missing = new Set<SegmentObject>()
-  for (const object of manifest?.objects ?? []) {
-    const key = keys.segment(object.epoch, object.number)
-    known.add(key)
-    if (stored.has(key)) table.addObject(object)
-    else missing.add(object)
+  for await (const objects of inTurns(manifest?.objects ?? [])) {
+    for (const object of objects) {
+      const key = keys.segment(object.epoch, object.number)
+      known.add(key)
+      if (stored.has(key)) table.addObject(object)
+      else missing.add(object)
+    }
   }
   const later: { object: StoredObject; epoch: string; number: number }[] = []
-  for (const object of stored.values()) {
-    const { epoch, number } = keys.parse(object.key)!
-    highestNumber = Math.max(highestNumber, number)
-    if (known.has(object.key)) continue
-    if (manifest !== undefined && isGarbage(manifest, epoch, number)) remove(object.key)
-    else later.push({ object, epoch, number })
+  for await (const objects of inTurns(stored.values())) {
+    for (const object of objects) {
+      const { epoch, number } = keys.parse(object.key)!
+      highestNumber = Math.max(highestNumber, number)
+      if (known.has(object.key)) continue
+      if (manifest !== undefined && isGarbage(manifest, epoch, number)) remove(object.key)
+      else later.push({ object, epoch, number })
+    }
   }
   const lost: Root[] = []
-  for (const root of manifest?.roots ?? []) {
-    if (missing.has(root.object)) lost.push(root)
-    else table.addRoot(root)
+  for await (const roots of inTurns(manifest?.roots ?? [])) {
+    for (const root of roots) {
+      if (missing.has(root.object)) lost.push(root)
+      else table.addRoot(root)
+    }
   }
   // Ascending numbers are the order of writing: a compaction comes after what it compacted.
   later.sort((left, right) => left.number - right.number)
@@ -66,18 +77,16 @@ export async function attach(
   const load = ({ object, epoch, number }: (typeof later)[number]) =>
     slots.run(() => loadFooter(service, object.key, object.bytes, epoch, number, undefined, signal))
   const footers = await Promise.all(later.map(load))
-  for (const [index, footer] of footers.entries()) {
-    const { object, epoch, number } = later[index]
-    if (footer.pageSizeBytes !== pageSizeBytes) throw wrongPageSize(footer.pageSizeBytes, pageSizeBytes)
-    const { generation, checksums } = footer
-    addLater(
-      table,
-      segmentObject(epoch, number, generation, checksums.length, object.bytes, checksums),
-      footer,
-      lost,
-    )
+  for await (const some of inTurns(footers.entries(), footersPerTurn)) {
+    for (const [index, footer] of some) {
+      const { object, epoch, number } = later[index]
+      const { generation, checksums } = footer
+      if (footer.pageSizeBytes !== pageSizeBytes) throw wrongPageSize(footer.pageSizeBytes, pageSizeBytes)
+      const pages = checksums.length
+      addLater(table, segmentObject(epoch, number, generation, pages, object.bytes, checksums), footer, lost)
+    }
   }
-  for (const object of [...table.objects]) table.collect(object)
+  for await (const objects of inTurns(table.objects)) for (const object of objects) table.collect(object)
   return { highestNumber, manifests }
 }
 

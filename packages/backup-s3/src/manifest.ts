@@ -1,9 +1,8 @@
 import { createHash } from 'node:crypto'
 import { crc32 } from 'node:zlib'
-import { SpillwayError, yieldToEventLoop } from '@spillway/core'
-import { PageBits } from './page-bits.ts'
+import { yieldToEventLoop } from '@spillway/core'
 import { sliceBytes } from './segment-builder.ts'
-import { type Root, type SegmentObject, type SegmentTable, segmentObject } from './segment-table.ts'
+import type { Root, SegmentObject, SegmentTable } from './segment-table.ts'
 
 /**
  * The table of a persistent store, written at opening, at closing and now and then between. Checksums are not in it:
@@ -13,7 +12,7 @@ import { type Root, type SegmentObject, type SegmentTable, segmentObject } from 
  *   JSON length u32 │ JSON │ live bits of every root, survivors of every moved root │ CRC-32 u32
  */
 
-interface ManifestHead {
+export interface ManifestHead {
   readonly format: 1
   readonly epoch: string
   readonly pageSizeBytes: number
@@ -21,11 +20,17 @@ interface ManifestHead {
   readonly nextNumber: number
   /** … and the smaller ones that were still being written. */
   readonly underway: readonly number[]
-  /** epoch, number, generation, pages, bytes */
-  readonly objects: readonly (readonly [string, number, number, number, number])[]
-  /** number, index of its object, base, words of live bits, words of survivors */
-  readonly roots: readonly (readonly [number, number, number, number, number])[]
 }
+
+/** An object: epoch, number, generation, pages, bytes. */
+export type ObjectEntry = readonly [string, number, number, number, number]
+/** A root: number, index of its object, base, words of live bits, words of survivors. */
+export type RootEntry = readonly [number, number, number, number, number]
+
+/** What the JSON consists of: the head, less its last brace, and the two lists. */
+export const objectsMark = ',"objects":['
+export const rootsMark = '],"roots":['
+export const jsonEnd = ']}'
 
 export interface Manifest {
   readonly epoch: string
@@ -90,11 +95,11 @@ export async function encodeManifest(
   }
   const start = JSON.stringify({ format: 1, ...about }).slice(0, -1)
   const json = [
-    Buffer.from(`${start},"objects":[`),
+    Buffer.from(start + objectsMark),
     ...objectTexts.finish(),
-    Buffer.from('],"roots":['),
+    Buffer.from(rootsMark),
     ...rootTexts.finish(),
-    Buffer.from(']}'),
+    Buffer.from(jsonEnd),
   ]
   const length = Buffer.alloc(4)
   length.writeUInt32LE(json.reduce((sum, part) => sum + part.length, 0))
@@ -148,30 +153,4 @@ async function assemble(parts: readonly Buffer[]): Promise<EncodedManifest> {
   const end = body.subarray(bytes)
   end.writeUInt32LE(checksum)
   return { body, checksum: crc32(end, checksum), sha256: hash.update(end).digest('hex') }
-}
-
-/** Throws `EBADMSG` for anything but a whole manifest. */
-export function decodeManifest(body: Buffer, key: string): Manifest {
-  const content = body.subarray(0, Math.max(0, body.length - 4))
-  if (body.length < 8 || crc32(content) !== body.readUInt32LE(body.length - 4)) {
-    throw new SpillwayError('EBADMSG', `the manifest ${key} does not match its checksum`)
-  }
-  const jsonEnd = 4 + body.readUInt32LE(0)
-  const head = JSON.parse(body.toString('utf8', 4, jsonEnd)) as ManifestHead
-  const objects = head.objects.map(([epoch, number, generation, pages, bytes]) =>
-    segmentObject(epoch, number, generation, pages, bytes, undefined),
-  )
-  let offset = jsonEnd
-  const bits = (words: number) => {
-    const copy = new Uint32Array(words)
-    new Uint8Array(copy.buffer).set(body.subarray(offset, offset + words * 4))
-    offset += words * 4
-    return new PageBits(0, copy)
-  }
-  const roots = head.roots.map(([number, object, base, liveWords, survivorWords]): Root => {
-    const live = bits(liveWords)
-    const survivors = survivorWords === 0 ? undefined : bits(survivorWords)
-    return { number, live, livePages: live.count(), object: objects[object], base, survivors }
-  })
-  return { ...head, underway: new Set(head.underway), objects, roots }
 }

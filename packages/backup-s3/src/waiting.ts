@@ -1,4 +1,4 @@
-import { abortError } from '@spillway/core'
+import { abortError, yieldToEventLoop } from '@spillway/core'
 
 /** Waiting that a signal ends, and that never keeps the process alive by itself. */
 
@@ -80,4 +80,17 @@ export class Semaphore {
       else next()
     }
   }
+}
+
+/** The items, some at a time; the event loop turns after each lot. */
+export async function* inTurns<Item>(items: Iterable<Item>, perTurn = 512): AsyncGenerator<readonly Item[]> {
+  let some: Item[] = []
+  for (const item of items) {
+    some.push(item)
+    if (some.length < perTurn) continue
+    yield some
+    some = []
+    await yieldToEventLoop()
+  }
+  if (some.length > 0) yield some
 }

@@ -2,11 +2,15 @@ import { createHash, randomFillSync } from 'node:crypto'
 import { crc32 } from 'node:zlib'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
+import { attach } from '../src/attach.ts'
 import { appendPage, pageChecksum, pageSeed, segmentSeed, ZeroAdvance } from '../src/checksum.ts'
-import { decodeManifest, encodeManifest } from '../src/manifest.ts'
+import { KeySpace } from '../src/keys.ts'
+import { encodeManifest } from '../src/manifest.ts'
+import { decodeManifest } from '../src/manifest-decoding.ts'
 import { PageBits } from '../src/page-bits.ts'
 import { footerBytes, maxFooterBytes, readFooter, writeFooter } from '../src/segment-format.ts'
-import { SegmentTable, segmentObject } from '../src/segment-table.ts'
+import { type Root, type SegmentObject, SegmentTable, segmentObject } from '../src/segment-table.ts'
+import type { S3Service } from '../src/service.ts'
 
 describe('checksums', () => {
   it('the CRC-32 of a whole object follows from the seeded ones of its pages', () => {
@@ -91,7 +95,7 @@ describe('manifests', () => {
 
   it('bring a table back', async () => {
     const before = table()
-    const { roots, objects, nextNumber, underway } = decodeManifest(
+    const { roots, objects, nextNumber, underway } = await decodeManifest(
       (await encodeManifest(before, about)).body,
       'm',
     )
@@ -116,7 +120,7 @@ describe('manifests', () => {
       const { body, checksum, sha256 } = await encodeManifest(described, about)
       expect(checksum).toBe(crc32(body))
       expect(sha256).toBe(createHash('sha256').update(body).digest('hex'))
-      expect(decodeManifest(body, 'm').roots).toHaveLength(described.roots.size)
+      expect((await decodeManifest(body, 'm')).roots).toHaveLength(described.roots.size)
     }
   })
 
@@ -159,7 +163,7 @@ describe('manifests', () => {
     const { body } = await encodeManifest(many, { ...about, nextNumber, underway: [] })
     encoded = true
     expect(turns).toBeGreaterThan(9)
-    const found = new Map(decodeManifest(body, 'm').roots.map((root) => [root.number, root]))
+    const found = new Map((await decodeManifest(body, 'm')).roots.map((root) => [root.number, root]))
     for (const number of numbers) {
       const root = found.get(number)
       if (root === undefined) expect(changed, `root ${number}`).toContain(number)
@@ -169,15 +173,69 @@ describe('manifests', () => {
     expect([...found.keys()]).toEqual([])
   })
 
+  it('of many segments are decoded in turns, and attached to in turns', async () => {
+    const count = 6000
+    const many = new SegmentTable(() => {})
+    const epoch = 'store-00000001'
+    for (let number = 1; number <= count; number++) {
+      many.addWritten(segmentObject(epoch, number, 1, 40, 40 * 4096, new Uint32Array(40)))
+    }
+    // One root has moved, so that it has survivors and no object of its own.
+    many.moveRoot(many.roots.get(7)!, many.roots.get(8)!.object, 40, many.roots.get(7)!.live.copy())
+    const { body } = await encodeManifest(many, { ...about, epoch, nextNumber: count + 1, underway: [] })
+    let turns = 0
+    let sinceTurn = 0
+    let mostInTurn = 0
+    let isOver = false
+    const turn = () => {
+      turns++
+      mostInTurn = Math.max(mostInTurn, sinceTurn)
+      sinceTurn = 0
+      if (!isOver) setImmediate(turn)
+    }
+    setImmediate(turn)
+    const decoded = await decodeManifest(body, 'm')
+    expect(turns).toBeGreaterThan((2 * count) / 1000)
+    expect(decoded.roots).toHaveLength(count)
+    expect(decoded.roots[6]).toMatchObject({ number: 7, base: 40, livePages: 40 })
+
+    class CountingTable extends SegmentTable {
+      override addObject(object: SegmentObject): void {
+        sinceTurn++
+        super.addObject(object)
+      }
+      override addRoot(root: Root): void {
+        sinceTurn++
+        super.addRoot(root)
+      }
+    }
+    const keys = new KeySpace('p/')
+    const segments = [...many.objects].map(({ number }) => ({
+      key: keys.segment(epoch, number),
+      bytes: 40 * 4100,
+      lastModified: 0,
+    }))
+    const manifests = [{ key: keys.manifest(epoch, 1), bytes: body.length, lastModified: 0 }]
+    const found = { epoch, lease: undefined, fences: [], segments, manifests }
+    const service = { read: async () => ({ body, lastModified: 0 }) } as unknown as S3Service
+    const table = new CountingTable(() => {})
+    const { highestNumber } = await attach([found], table, service, keys, about.pageSizeBytes, () => {})
+    isOver = true
+    expect(highestNumber).toBe(count)
+    expect([table.roots.size, table.livePages]).toEqual([count, many.livePages])
+    expect(mostInTurn).toBeGreaterThan(0)
+    expect(mostInTurn).toBeLessThanOrEqual(512)
+  })
+
   it('are EBADMSG when cut or changed', async () => {
     const good = (await encodeManifest(table(), about)).body
     for (let length = 0; length < good.length; length += 7) {
-      expect(() => decodeManifest(good.subarray(0, length), 'm')).toThrow('EBADMSG')
+      await expect(decodeManifest(good.subarray(0, length), 'm')).rejects.toThrow('EBADMSG')
     }
     for (let byte = 0; byte < good.length; byte += 5) {
       const bad = Buffer.from(good)
       bad[byte] ^= 16
-      expect(() => decodeManifest(bad, 'm')).toThrow('EBADMSG')
+      await expect(decodeManifest(bad, 'm')).rejects.toThrow('EBADMSG')
     }
   })
 })
