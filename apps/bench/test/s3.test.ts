@@ -127,7 +127,7 @@ describe('what disturbs a soak', () => {
     const server = { setFaults: async (shares: FaultShares) => void told.push(shares) } as unknown as S3Server
     const options = { kind: 'embedded', kill: false, faults: true } as const
     const disturbances = await Disturbances.start(server, options, 1, () => {})
-    expect(Object.values(told[0])).toEqual([0.01, 0.01, 0.005, 0.005])
+    expect(Object.values(told[0])).toEqual([0.01, 0.01, 0.005, 0.0005])
     await disturbances.stop()
     expect(told[1]).toEqual({})
   })

@@ -1,4 +1,4 @@
-import { type HandleRun, yieldToEventLoop } from '@spillway/core'
+import { type HandleRun, isSpillwayError, yieldToEventLoop } from '@spillway/core'
 import type { ZeroAdvance } from './checksum.ts'
 import type { Deletions } from './deletions.ts'
 import { handleOf } from './handles.ts'
@@ -173,6 +173,8 @@ export class Compactor {
     const memory = buffer.subarray(0, pages * settings.pageSizeBytes)
     const { copied, error } = await restores.copy(handles, [memory], { signal: this.#stop.signal })
     if (error === undefined) return true
+    // An outage passes: the next drop looks again.
+    if (!isSpillwayError(error) || error.code !== 'EBADMSG') throw error
     this.lastError = error
     const damaged = moves.findLast(({ base }) => base <= copied)!
     damaged.victim.unmovable = true
