@@ -1,109 +1,118 @@
-import { firstClearBit, setBits } from '../slots/bits.ts'
-
-const blockHandles = 2 ** 16
-/** As many as a group has bits for. */
-const groupBlocks = 32
-
-interface Group {
-  /** A bit for each block all of whose handles are live. */
-  whole: number
-  /** The blocks some of whose handles are live, by their place in the group. */
-  readonly broken: Map<number, Block>
-}
-
-interface Block {
-  live: number
-  /** A bit for each handle. */
-  readonly bits: Uint32Array
-}
+import { BitBlocks, blockBits } from './bit-blocks.ts'
 
 /**
- * A set of handles that are given out in rising order and never again.
+ * A set of handles that are given out in rising order and never again, in blocks of 8192:
  *
- *   group of 2 million handles ─▶ 32 blocks: all live, none, or broken ─▶ a bit for each handle of a broken block
+ *   a number for each block ─▶ 0         none is live
+ *                          ├─▶ whole     all are
+ *                          └─▶ broken    some are: the bits of block so-and-so
  *
- * Whatever is wholly live costs one map entry for every 2 million handles, so that finding one of a great many is no
- * slower than finding one of a few: all that has to be looked at stays in the processor's cache. Blocks that are wholly
- * dropped cost nothing.
+ * A million pages wholly live cost half a kilobyte, broken blocks a bit for each handle, dropped ones next to nothing; and
+ * one of 2^28 handles is found as fast as one of a few, since all that has to be looked at stays in the processor's cache.
  */
 export class HandleSet {
-  readonly #groups = new Map<number, Group>()
+  /** Of the first handle there ever was. */
+  #firstBlock = -1
+  /** Numbers of 1024 blocks each, where any of them is not 0. */
+  readonly #segments: (Segment | undefined)[] = []
+  readonly #bits = new BitBlocks()
 
+  /** Adds handles, none of which is in the set. */
   add(first: number, count: number): void {
-    const end = first + count
-    for (let at = first; at < end; at = nextBlock(at)) {
-      const [number, place, offset] = [groupOf(at), placeOf(at), at % blockHandles]
-      let group = this.#groups.get(number)
-      if (group === undefined) {
-        group = { whole: 0, broken: new Map() }
-        this.#groups.set(number, group)
+    if (this.#firstBlock < 0) this.#firstBlock = Math.floor(first / blockBits)
+    for (let at = first, end = first + count; at < end; at = nextBlock(at)) {
+      const offset = at % blockBits
+      const length = Math.min(blockBits - offset, end - at)
+      const place = this.#placeOf(at)
+      let broken = this.#numberAt(place)
+      if (broken === 0) {
+        if (length === blockBits) {
+          this.#setNumber(place, whole)
+          continue
+        }
+        broken = this.#bits.take(false)
+        this.#setNumber(place, broken)
       }
-      let block = group.broken.get(place)
-      if (block === undefined) {
-        block = { live: 0, bits: new Uint32Array(blockHandles / 32) }
-        group.broken.set(place, block)
-      }
-      const length = Math.min(blockHandles - offset, end - at)
-      setBits(block.bits, offset, length, true)
-      block.live += length
-      if (block.live < blockHandles) continue
-      group.whole |= 1 << place
-      group.broken.delete(place)
+      if (this.#bits.set(broken, offset, length, true) < blockBits) continue
+      this.#bits.give(broken)
+      this.#setNumber(place, whole)
     }
   }
 
   /** Removes these handles, all of which are in the set. */
   delete(first: number, count: number): void {
-    const end = first + count
-    for (let at = first; at < end; at = nextBlock(at)) {
-      const [number, place, offset] = [groupOf(at), placeOf(at), at % blockHandles]
-      const group = this.#groups.get(number)!
-      let block = group.broken.get(place)
-      if (block === undefined) {
-        block = { live: blockHandles, bits: new Uint32Array(blockHandles / 32).fill(0xffffffff) }
-        group.broken.set(place, block)
-        group.whole &= ~(1 << place)
+    for (let at = first, end = first + count; at < end; at = nextBlock(at)) {
+      const offset = at % blockBits
+      const length = Math.min(blockBits - offset, end - at)
+      const place = this.#placeOf(at)
+      let broken = this.#numberAt(place)
+      if (broken === whole) {
+        if (length === blockBits) {
+          this.#setNumber(place, 0)
+          continue
+        }
+        broken = this.#bits.take(true)
+        this.#setNumber(place, broken)
       }
-      const length = Math.min(blockHandles - offset, end - at)
-      setBits(block.bits, offset, length, false)
-      block.live -= length
-      if (block.live > 0) continue
-      group.broken.delete(place)
-      if (group.whole === 0 && group.broken.size === 0) this.#groups.delete(number)
+      if (this.#bits.set(broken, offset, length, false) > 0) continue
+      this.#bits.give(broken)
+      this.#setNumber(place, 0)
     }
   }
 
   /** The first of these handles that is not in the set, or `undefined`. */
   firstMissing(first: number, count: number): number | undefined {
-    const end = first + count
-    for (let at = first; at < end; at = nextBlock(at)) {
-      const group = this.#groups.get(groupOf(at))
-      if (group === undefined) return at
-      const place = placeOf(at)
-      if ((group.whole & (1 << place)) !== 0) continue
-      const block = group.broken.get(place)
-      if (block === undefined) return at
-      const offset = at % blockHandles
-      const clear = firstClearBit(block.bits, offset, Math.min(blockHandles - offset, end - at))
-      if (clear >= 0) return at - offset + clear
+    for (let at = first, end = first + count; at < end; at = nextBlock(at)) {
+      const number = this.#numberAt(this.#placeOf(at))
+      if (number === whole) continue
+      if (number === 0) return at
+      const offset = at % blockBits
+      const missing = this.#bits.firstClear(number, offset, Math.min(blockBits - offset, end - at))
+      if (missing >= 0) return at - offset + missing
     }
     return undefined
   }
 
   clear(): void {
-    this.#groups.clear()
+    this.#segments.length = 0
+    this.#bits.clear()
+  }
+
+  /** The block of a handle, counted from the first. */
+  #placeOf(handle: number): number {
+    return Math.floor(handle / blockBits) - this.#firstBlock
+  }
+
+  #numberAt(place: number): number {
+    if (place < 0) return 0
+    const segment = this.#segments[Math.floor(place / segmentBlocks)]
+    return segment === undefined ? 0 : segment.numbers[place % segmentBlocks]
+  }
+
+  #setNumber(place: number, number: number): void {
+    const index = Math.floor(place / segmentBlocks)
+    while (this.#segments.length <= index) this.#segments.push(undefined)
+    let segment = this.#segments[index]
+    if (segment === undefined) {
+      segment = { numbers: new Int32Array(segmentBlocks), used: 0 }
+      this.#segments[index] = segment
+    }
+    const before = segment.numbers[place % segmentBlocks]
+    segment.numbers[place % segmentBlocks] = number
+    if (before === 0) segment.used++
+    else if (number === 0 && --segment.used === 0) this.#segments[index] = undefined
   }
 }
 
-function groupOf(handle: number): number {
-  return Math.floor(handle / (blockHandles * groupBlocks))
+interface Segment {
+  readonly numbers: Int32Array
+  used: number
 }
 
-function placeOf(handle: number): number {
-  return Math.floor(handle / blockHandles) % groupBlocks
-}
+const whole = -1
+const segmentBlocks = 1024
 
 /** The first handle of the block after this one's. */
 function nextBlock(handle: number): number {
-  return (Math.floor(handle / blockHandles) + 1) * blockHandles
+  return (Math.floor(handle / blockBits) + 1) * blockBits
 }
