@@ -4,7 +4,7 @@
  */
 import { S3Client, type S3ClientConfig } from '@aws-sdk/client-s3'
 import { S3Backup, type S3BackupOptions } from '../src/index.ts'
-import { type KeptPage, Workload } from './workload.ts'
+import { handlesOf, type KeptPage, pagesOf, Workload } from './workload.ts'
 
 export interface ChildOrders {
   readonly clientConfig: S3ClientConfig
@@ -13,6 +13,8 @@ export interface ChildOrders {
   readonly steps: number
   readonly maxBatchPages: number
   readonly maxLivePages: number
+  /** Backed up first, and never dropped: page 0, 1, … */
+  readonly basePages: number
 }
 
 export type ChildReport =
@@ -31,6 +33,10 @@ function report(message: ChildReport): Promise<void> {
 async function work(orders: ChildOrders): Promise<void> {
   const backup = await S3Backup.open({ ...orders.options, client: new S3Client(orders.clientConfig) })
   await report({ kind: 'opened' })
+  const ids = Array.from({ length: orders.basePages }, (_, id) => id)
+  const { handles, error } = await backup.backupPages(ids.length === 0 ? [] : [pagesOf(ids)])
+  if (error !== undefined) throw error
+  await report({ kind: 'kept', pages: handlesOf(handles).map((handle, id) => ({ id, handle })) })
   const workload = new Workload(backup, {
     seed: orders.seed,
     maxBatchPages: orders.maxBatchPages,

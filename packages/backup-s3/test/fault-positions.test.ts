@@ -4,7 +4,7 @@
  */
 import { type HandleRun, isSpillwayError } from '@spillway/core'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { S3Backup } from '../src/index.ts'
+import { pageHttpHandler, S3Backup } from '../src/index.ts'
 import { type Fault, faults, type Operation, type S3Target, s3Target } from './harness/index.ts'
 import { assertPages, handlesOf, pageBytes, pagesOf, runsOf } from './workload.ts'
 
@@ -30,13 +30,13 @@ interface Trouble {
 const codeOf = (error: unknown) => (isSpillwayError(error) ? error.code : String((error as Error)?.stack))
 
 /** A small history; returns what went wrong in it. Throws when bytes are wrong or counts do not add up. */
-async function history(prefix: string, user: (typeof users)[number]): Promise<Trouble[]> {
+async function history(prefix: string, user: (typeof users)[number], fast: boolean): Promise<Trouble[]> {
   const troubles: Trouble[] = []
   const trouble = (step: string, error: unknown) => troubles.push({ step, code: codeOf(error) })
   let backup: S3Backup
   try {
     backup = await S3Backup.open({
-      client: target.client({ credentials: user }),
+      client: target.client({ credentials: user, ...(fast ? { requestHandler: pageHttpHandler() } : {}) }),
       bucket: target.bucket,
       prefix,
       segmentBytes: 16 * pageBytes,
@@ -93,21 +93,22 @@ async function history(prefix: string, user: (typeof users)[number]): Promise<Tr
 }
 
 /** How many requests a history makes when nothing goes wrong. */
-async function countRequests(operation: Operation | 'any'): Promise<number> {
+async function countRequests(operation: Operation | 'any', fast: boolean): Promise<number> {
   await target.server!.clearLog()
   const prefix = target.prefix()
-  expect(await history(prefix, users[0]!)).toEqual([])
+  expect(await history(prefix, users[0]!, fast)).toEqual([])
   return (await target.server!.log(operation === 'any' ? undefined : operation)).length
 }
 
 /** Runs the history once for each request, which meets the fault. */
 async function atEveryPosition(
   fault: Fault,
-  scope: { times: number; operation?: Operation },
+  scope: { times: number; operation?: Operation; fast?: boolean },
   check: (troubles: Trouble[], prefix: string, at: number) => Promise<void>,
 ): Promise<void> {
-  const { operation = 'any', times } = scope
-  const requests = await countRequests(operation)
+  // What happens on the wire is met with our own handler, what the service says with the SDK's.
+  const { operation = 'any', times, fast = true } = scope
+  const requests = await countRequests(operation, fast)
   expect(requests).toBeGreaterThan(2)
   let fired = 0
   let position = 0
@@ -117,7 +118,7 @@ async function atEveryPosition(
       const prefix = target.prefix()
       const { accessKeyId } = user
       const rule = await target.server!.faults.always(operation, fault, { times, from: at, accessKeyId })
-      const troubles = await history(prefix, user)
+      const troubles = await history(prefix, user, fast)
       const befell = (await target.server!.faults.fired())[rule]! > 0
       await target.server!.faults.remove(rule)
       // How many deletions there are depends on when they happen: the last request may not have come.
@@ -142,7 +143,8 @@ describe('a fault that passes, at every request', () => {
     ['no answer', faults.hung],
     ['no answer after it was done', faults.silentAfterDone],
   ])('%s: no call fails, every byte is right, nothing is left', async (_, fault) => {
-    await atEveryPosition(fault, { times: 1 }, async (troubles, prefix, at) => {
+    const fast = fault.kind !== 'error'
+    await atEveryPosition(fault, { times: 1, fast }, async (troubles, prefix, at) => {
       expect(troubles, `at request ${at}`).toEqual([])
       expect(await target.list(prefix), `left behind, at request ${at}`).toEqual([])
     })
@@ -164,12 +166,10 @@ describe('a fault that passes, at every request', () => {
   it.each<[string, Fault]>([
     ['one byte short', faults.truncated(1)],
     ['the whole object', faults.rangeIgnored],
-  ])('an answer that is %s: never taken for the pages', async (_, fault) => {
-    await atEveryPosition(fault, { times: 1, operation: 'GetObject' }, async (troubles, _prefix, at) => {
-      for (const { step, code } of troubles) {
-        expect(['open', 'copy'], `at read ${at}`).toContain(step)
-        expect(['EIO', 'EBADMSG', 'EINVAL'], `at read ${at}`).toContain(code)
-      }
+  ])('an answer that is %s: it is asked again, and never taken for the pages', async (_, fault) => {
+    await atEveryPosition(fault, { times: 1, operation: 'GetObject' }, async (troubles, prefix, at) => {
+      expect(troubles, `at read ${at}`).toEqual([])
+      expect(await target.list(prefix), `left behind, at read ${at}`).toEqual([])
     })
   })
 
@@ -194,7 +194,7 @@ describe('a fault that stays, from every request on', () => {
     ['RequestTimeTooSkewed', faults.requestTimeTooSkewed, ['EINVAL']],
     ['moved to another region', faults.movedTo('eu-west-1'), ['EINVAL']],
   ])('%s: each call that needs the service says so', async (_, fault, codes) => {
-    await atEveryPosition(fault, { times: 1000 }, async (troubles, _prefix, at) => {
+    await atEveryPosition(fault, { times: 1000, fast: false }, async (troubles, _prefix, at) => {
       expect(troubles.length, `at request ${at}`).toBeGreaterThan(0)
       for (const { step, code } of troubles) expect(codes, `${step} at request ${at}`).toContain(code)
     })
