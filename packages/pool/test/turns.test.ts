@@ -34,7 +34,12 @@ interface Many {
 
 /** A buffer of many chunks of one page each, all in memory. */
 async function manyChunks(): Promise<Many> {
-  const pool = new Pool({ limitBytes: (chunkCount + 64) * page, maxOrder: 0, backup: nullBackup() })
+  const pool = new Pool({
+    limitBytes: (chunkCount + 64) * page,
+    maxOrder: 0,
+    backup: nullBackup(),
+    background: false,
+  })
   const buffer = await pool.allocate(chunkCount * page, { label: 'many' })
   await buffer.fill(7)
   const { residents } = machineOf(pool)

@@ -1,6 +1,7 @@
 import { abortError, type Reservation, SpillwayError } from '@spillway/core'
 import { pace } from '../pace.ts'
 import type { BufferState } from '../residency/buffer-state.ts'
+import { findPage, looksPerStep } from '../residency/chunk-walk.ts'
 import { isFull, located } from '../residency/failures.ts'
 import type { Residents } from '../residency/residents.ts'
 import { asError, type Store } from '../residency/store.ts'
@@ -71,7 +72,7 @@ export class Backups {
 
   /** Where the backup can promise room, what could not be stored whole is not begun. */
   async #storeReserved(buffer: BufferState, store: Store, options: BackupOptions): Promise<TransferResult> {
-    const bytes = this.#dirtyPages(buffer) * store.backup.capabilities.pageSizeBytes
+    const bytes = buffer.dirtyPages * store.backup.capabilities.pageSizeBytes
     if (!store.backup.capabilities.reserves || bytes === 0)
       return this.#storeAllOrNothing(buffer, store, options)
     let reservation: Reservation
@@ -170,6 +171,7 @@ export class Backups {
     let pages = 0
     let next = page
     let mustWait = false
+    let looks = 0
     while (next < table.pageCount) {
       table.look(next, table.pageCount)
       const count = table.foundPages
@@ -198,7 +200,9 @@ export class Backups {
         pages += count
       }
       next += count
-      // Looking costs little, but a large buffer has many blocks; what was picked must not change while we wait.
+      // Looking costs little, but a large buffer has many blocks; what was picked must not change while we wait, so it
+      // is handed over when much is looked at after it.
+      if (pages > 0 && ++looks === looksPerStep) break
       const turn = pages === 0 ? pace() : undefined
       if (turn !== undefined) await turn
     }
@@ -219,36 +223,25 @@ export class Backups {
     }
     assertMayLeave(this.#residents, buffer)
     await store.settled()
-    const mustStore = this.#hasDirty(buffer) && !this.#writeback.hasRedundant(store)
+    const mustStore = buffer.dirtyPages > 0 && !this.#writeback.hasRedundant(store)
     if (mustStore && (await store.backup.bytesAvailable()) <= 0) {
       throw new SpillwayError('EBUSY', `backup ${store.name} has no room`, fields)
     }
     return store
   }
 
-  #dirtyPages(buffer: BufferState): number {
-    const { chunks } = this.#residents
-    let pages = 0
-    this.#residents.findPage(buffer, (chunk) => {
-      if (chunks.has(chunk, dirty)) pages += chunks.pageCount(chunk)
-      return false
-    })
-    return pages
-  }
-
-  #hasDirty(buffer: BufferState): boolean {
-    return this.#residents.findPage(buffer, (chunk) => this.#residents.chunks.has(chunk, dirty)) !== undefined
-  }
-
   #firstUnstored(buffer: BufferState, own: ReadonlySet<number>): number | undefined {
-    return this.#residents.findPage(
+    return findPage(
+      this.#residents,
       buffer,
       (chunk) => this.#residents.chunks.has(chunk, dirty) && !own.has(chunk),
     )
   }
 
   #firstPinned(buffer: BufferState): Error | undefined {
-    const page = this.#residents.findPage(
+    if (this.#residents.pinnedPages === 0) return undefined
+    const page = findPage(
+      this.#residents,
       buffer,
       (chunk) => this.#residents.chunks.isPinned(chunk) && !this.#residents.chunks.has(chunk, busy),
     )

@@ -1,6 +1,7 @@
 import { SpillwayError } from '@spillway/core'
 import { pace, sliceBytes } from '../pace.ts'
 import type { BufferState } from '../residency/buffer-state.ts'
+import { findPage } from '../residency/chunk-walk.ts'
 import type { Destination, Residents } from '../residency/residents.ts'
 import { busy, dirty, fixed, partial } from '../table/chunks.ts'
 import { pinnedError } from './call-progress.ts'
@@ -130,7 +131,8 @@ export class Discards {
 
 /** Throws `EBUSY` when a page is in memory that it may not leave (T34). */
 export function assertMayLeave(residents: Residents, buffer: BufferState): void {
-  const page = residents.findPage(buffer, (chunk) => residents.chunks.has(chunk, fixed))
+  if (residents.fixedPages === 0) return
+  const page = findPage(residents, buffer, (chunk) => residents.chunks.has(chunk, fixed))
   if (page === undefined) return
   throw new SpillwayError('EBUSY', `the page provider of buffer ${buffer.label} does not let pages leave`, {
     buffer: buffer.label,

@@ -51,6 +51,7 @@ function verifyBuffer(
   const { table, label } = buffer
   let resident = 0
   let stored = 0
+  let dirtyPages = 0
   const handles = new Set<number>()
   const addHandle = (handle: number, page: number) => {
     if (handles.has(handle))
@@ -77,7 +78,7 @@ function verifyBuffer(
       const flags = chunks.flagsOf(chunk)
       sums.inUse += count
       if (chunks.isPinned(chunk)) sums.pinned += count
-      if ((flags & dirty) !== 0) sums.dirty += count
+      if ((flags & dirty) !== 0) dirtyPages += count
       if ((flags & dirty) !== 0 && chunks.keptOf(chunk) !== 0)
         problems.push(`${where} is dirty and keeps handles`)
       if ((flags & busy) === busy) problems.push(`${where} is on its way in and out`)
@@ -94,6 +95,8 @@ function verifyBuffer(
     }
     page = next
   }
+  sums.dirty += dirtyPages
+  expect(`dirty pages of buffer ${label}`, buffer.dirtyPages, dirtyPages)
   expect(`resident pages of buffer ${label}`, table.residentPages, resident)
   expect(`stored pages of buffer ${label}`, table.storedPages, stored)
 }

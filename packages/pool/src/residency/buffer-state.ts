@@ -17,6 +17,8 @@ export class BufferState {
   /** Pins that the application holds, and operations that are under way. */
   userPins = 0
   operations = 0
+  /** Pages in its chunks that were written to since they were stored. */
+  dirtyPages = 0
   /** Nothing new begins; set by `free` and `close`. */
   closing = false
   purgeable = false

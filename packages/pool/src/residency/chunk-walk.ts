@@ -38,6 +38,28 @@ async function goOn(step: () => boolean): Promise<void> {
   } while (!step())
 }
 
+/**
+ * The first page of some chunk of a buffer that passes the test; goes through the buffer's table or through the records of
+ * all chunks, in one go: for what is found soon, or what counters know to be there.
+ */
+export function findPage(
+  { chunks }: Residents,
+  buffer: BufferState,
+  test: (chunk: number) => boolean,
+): number | undefined {
+  const { table } = buffer
+  if (table.residentPages === 0) return undefined
+  if (table.pageCount / table.blockPages > chunks.count) {
+    const chunk = chunks.find(buffer.id, test)
+    return chunk === 0 ? undefined : chunks.firstPageOf(chunk)
+  }
+  for (let page = 0; page < table.pageCount; page += table.foundPages) {
+    table.look(page, table.pageCount)
+    if (table.found === 'chunk' && test(table.foundChunk)) return page
+  }
+  return undefined
+}
+
 function throughTable(
   { table }: BufferState,
   first: number,

@@ -102,12 +102,9 @@ export class Reclaim {
       while (given < wanted) {
         const batch = this.pickBatch(wanted - given)
         if (batch === undefined) break
-        const { splitAlways } = this
         const attempt = this.#failing.begin()
-        const result = await this.#writeback.run(batch.store, batch.chunks, {
-          destination: 'system',
-          splitAlways,
-        })
+        const options = { destination: 'system', splitAlways: this.splitAlways } as const
+        const result = await this.#writeback.run(batch.store, batch.chunks, options)
         given += result.evictedPages
         this.#failing.note(batch.store, result.error, attempt)
       }
@@ -174,15 +171,13 @@ export class Reclaim {
   /** Evicts what needs no I/O, coldest first, until `wanted` pages are free; returns the pages freed. */
   freeWithoutStoring(wanted: number, destination: Destination): number {
     let freed = 0
-    this.#residents.chunks.walk(purgeableList, true, (chunk) => {
-      // The advice may have been taken back, and the chunk not be where it belongs yet.
-      if (this.#residents.bufferOf(chunk).purgeable) freed += this.#purge(chunk, destination)
-      else this.#residents.relist(chunk)
+    const { chunks, counters } = this.#residents
+    chunks.walk(purgeableList, true, (chunk) => {
+      freed += this.#purge(chunk, destination)
       return freed < wanted
     })
     if (freed >= wanted) return freed
-    const { chunks, counters } = this.#residents
-    this.#residents.chunks.walk(cleanList, false, (chunk) => {
+    chunks.walk(cleanList, false, (chunk) => {
       const pages = chunks.pageCount(chunk)
       this.#residents.evict(chunk, destination)
       counters.evictedCleanPages += pages
@@ -251,11 +246,8 @@ export class Reclaim {
     const { splitAlways } = this
     const retryMayFail = this.#residents.limit.firstRetryMayFail
     const attempt = this.#failing.begin()
-    const { error } = await this.#writeback.run(store, chunks, {
-      destination: 'reuse',
-      splitAlways,
-      retryMayFail,
-    })
+    const options = { destination: 'reuse', splitAlways, retryMayFail } as const
+    const { error } = await this.#writeback.run(store, chunks, options)
     store.reclaimCalls--
     this.#pagesInFlight -= pages
     this.#failing.note(store, error, attempt)
@@ -312,11 +304,16 @@ export class Reclaim {
   }
 
   #purge(chunk: number, destination: Destination): number {
-    const { chunks, counters } = this.#residents
-    const pages = chunks.pageCount(chunk)
-    this.#residents.bufferOf(chunk).purged = true
+    const buffer = this.#residents.bufferOf(chunk)
+    const pages = this.#residents.chunks.pageCount(chunk)
+    // The advice may have been taken back; then the chunk is on its way to another list.
+    if (!buffer.purgeable) {
+      this.#residents.relist(chunk)
+      return 0
+    }
+    buffer.purged = true
     this.#residents.discard(chunk, destination)
-    counters.purgedPages += pages
+    this.#residents.counters.purgedPages += pages
     return pages
   }
 }

@@ -48,6 +48,8 @@ export class Residents {
   pinnedPages = 0
   /** Pages in chunks that were written to since they were stored. */
   dirtyPages = 0
+  /** Pages in chunks whose provider does not let their content leave. */
+  fixedPages = 0
   /** Told when a chunk became evictable. */
   onUnpin: () => void = () => {}
 
@@ -101,22 +103,6 @@ export class Residents {
     chunks.moveToCold(chunk, chunks.listOf(chunk))
   }
 
-  /** The first page of some chunk of a buffer that passes the test; goes through the buffer or through all chunks. */
-  findPage(buffer: BufferState, test: (chunk: number) => boolean): number | undefined {
-    const { table } = buffer
-    const { chunks } = this
-    if (table.residentPages === 0) return undefined
-    if (table.pageCount / table.blockPages > chunks.count) {
-      const chunk = chunks.find(buffer.id, test)
-      return chunk === 0 ? undefined : chunks.firstPageOf(chunk)
-    }
-    for (let page = 0; page < table.pageCount; page += table.foundPages) {
-      table.look(page, table.pageCount)
-      if (table.found === 'chunk' && test(table.foundChunk)) return page
-    }
-    return undefined
-  }
-
   /** Moves a chunk that nobody holds to the list it now belongs to; where it is right already its age stays. */
   relist(chunk: number): void {
     const { chunks } = this
@@ -132,7 +118,7 @@ export class Residents {
     this.dropKept(buffer, chunk)
     chunks.clearFlags(chunk, zeroed)
     chunks.setFlags(chunk, dirty)
-    this.dirtyPages += chunks.pageCount(chunk)
+    this.#countDirty(buffer, chunks.pageCount(chunk))
   }
 
   /** Says that what is in memory is stored, under the handles that are kept. */
@@ -140,7 +126,7 @@ export class Residents {
     const { chunks } = this
     if (!chunks.has(chunk, dirty)) return
     chunks.clearFlags(chunk, dirty)
-    this.dirtyPages -= chunks.pageCount(chunk)
+    this.#countDirty(this.bufferOf(chunk), -chunks.pageCount(chunk))
   }
 
   /** Releases what is stored of a chunk whose memory has it too, or that is given up. */
@@ -173,7 +159,10 @@ export class Residents {
     const start = page - (page % table.blockPages)
     const first = start + ((page - start) & ~(count - 1))
     let flags = pages.takenZero ? partial | zeroed : partial
-    if (!pages.slabs.providerOf(frame).capabilities.swappable) flags |= fixed
+    if (!pages.slabs.providerOf(frame).capabilities.swappable) {
+      flags |= fixed
+      this.fixedPages += count
+    }
     const chunk = chunks.add(buffer.id, first, taken, frame, flags)
     table.look(first, first + count)
     if (table.foundPages === count) chunks.setKept(chunk, table.found === 'handle' ? table.foundHandle : 0)
@@ -231,7 +220,8 @@ export class Residents {
    */
   split(chunk: number, storedCount: number): void {
     const { chunks, pages, limit } = this
-    const { table, caching } = this.bufferOf(chunk)
+    const buffer = this.bufferOf(chunk)
+    const { table, caching } = buffer
     const count = chunks.pageCount(chunk)
     const first = chunks.firstPageOf(chunk)
     const frame = chunks.frameOf(chunk)
@@ -249,7 +239,7 @@ export class Residents {
       index += size
     }
     chunks.remove(chunk)
-    if ((flags & dirty) !== 0) this.dirtyPages -= storedCount
+    if ((flags & dirty) !== 0) this.#countDirty(buffer, -storedCount)
     this.counters.splitChunks++
     limit.uncharge(storedCount)
   }
@@ -278,6 +268,7 @@ export class Residents {
     const frame = chunks.frameOf(chunk)
     const caching = this.bufferOf(chunk).caching
     const zero = chunks.has(chunk, zeroed)
+    if (chunks.has(chunk, fixed)) this.fixedPages -= 1 << order
     this.markClean(chunk)
     this.mappings.unmap(chunk)
     chunks.remove(chunk)
@@ -285,6 +276,11 @@ export class Residents {
     else if (destination === 'idle') pages.free(frame, order, zero, caching)
     else pages.release(frame, order, caching)
     this.limit.uncharge(1 << order)
+  }
+
+  #countDirty(buffer: BufferState, pages: number): void {
+    this.dirtyPages += pages
+    buffer.dirtyPages += pages
   }
 
   #keepScattered(table: PageTable, chunk: number, first: number, count: number): void {
