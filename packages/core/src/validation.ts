@@ -24,17 +24,41 @@ export function assertPageSize(pageSizeBytes: number): void {
 /** Throws `RangeError` unless `bytes` is a whole number of bytes, 0 or more; `name` says which option it is. */
 export function assertByteCount(bytes: number, name: string): void {
   if (!Number.isSafeInteger(bytes) || bytes < 0) {
-    throw new RangeError(`${name} is ${bytes}; it must be a whole number of bytes, 0 or more`)
+    throw new RangeError(`${name} is ${printed(bytes)}; it must be a whole number of bytes, 0 or more`)
   }
 }
 
-/** Throws `TypeError` when `options` has a key that is not in `known`. */
+/**
+ * Throws `TypeError` when `options` is no object, has a key that is not in `known`, or a `signal`, `retryMayFail` or
+ * `onProgress` that is none: these mean the same everywhere.
+ */
 export function assertKnownOptions(options: object, known: readonly string[], caller: string): void {
+  if (typeof options !== 'object' || options === null) {
+    throw new TypeError(`${caller} takes an object of options; it was given ${printed(options)}`)
+  }
   for (const key of Object.keys(options)) {
     if (!known.includes(key)) {
       throw new TypeError(`${caller} has no option "${key}"; it knows ${known.join(', ')}`)
     }
+    const value: unknown = options[key as keyof typeof options]
+    if (value === undefined) continue
+    if (key === 'signal') assertSignal(value)
+    if (key === 'retryMayFail') assertFlag(value, key)
+    if (key === 'onProgress' && typeof value !== 'function') {
+      throw new TypeError(`onProgress is ${printed(value)}; it must be a function`)
+    }
   }
+}
+
+function assertSignal(signal: unknown): void {
+  if (typeof (signal as AbortSignal | null)?.aborted === 'boolean') return
+  throw new TypeError(`signal is ${String(signal)}; it must be an AbortSignal`)
+}
+
+/** A value as it would be written: a string that looks like a number is not taken for one. */
+function printed(value: unknown): string {
+  if (typeof value === 'string') return JSON.stringify(value)
+  return typeof value === 'bigint' ? `${value}n` : String(value)
 }
 
 /** Number of pages in the spans; `TypeError` or `RangeError` when a span is no Uint8Array of whole pages. */
@@ -94,22 +118,13 @@ const backupPagesOptions = [...transferOptions, 'writeback', 'reservation']
 
 /** Throws `TypeError` for an unknown option of `copyPages` or a signal that is none. */
 export function assertTransferOptions(options: TransferOptions): void {
-  assertCallOptions(options, transferOptions, 'copyPages')
+  assertKnownOptions(options, transferOptions, 'copyPages')
 }
 
 /** Throws `TypeError` for an unknown option of `backupPages` or a signal that is none. */
 export function assertBackupPagesOptions(options: BackupPagesOptions): void {
-  assertCallOptions(options, backupPagesOptions, 'backupPages')
+  assertKnownOptions(options, backupPagesOptions, 'backupPages')
   assertFlag(options.writeback, 'writeback')
-}
-
-function assertCallOptions(options: TransferOptions, known: readonly string[], caller: string): void {
-  assertKnownOptions(options, known, caller)
-  assertFlag(options.retryMayFail, 'retryMayFail')
-  const { signal } = options
-  if (signal !== undefined && typeof signal?.aborted !== 'boolean') {
-    throw new TypeError(`signal is ${String(signal)}; it must be an AbortSignal`)
-  }
 }
 
 function assertFlag(value: unknown, name: string): void {

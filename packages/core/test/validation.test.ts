@@ -39,14 +39,27 @@ describe('validation', () => {
 
   it('takes whole numbers of bytes, and names any other', () => {
     expect(() => assertByteCount(0, 'limitBytes')).not.toThrow()
-    for (const bytes of [-1, 0.5, Number.NaN, Number.POSITIVE_INFINITY, 2 ** 53, '4096', null]) {
+    for (const bytes of [-1, 0.5, Number.NaN, Number.POSITIVE_INFINITY, 2 ** 53, null]) {
       expect(() => assertByteCount(bytes as number, 'limitBytes')).toThrow(RangeError)
       expect(() => assertByteCount(bytes as number, 'limitBytes')).toThrow(`limitBytes is ${bytes}`)
     }
+    // What looks like a number is shown as what it is.
+    expect(() => assertByteCount('4096' as never, 'limitBytes')).toThrow('limitBytes is "4096"')
+    expect(() => assertByteCount(4096n as never, 'limitBytes')).toThrow('limitBytes is 4096n')
   })
 
   it('refuses unknown options and says which there are', () => {
     expect(() => assertKnownOptions({ size: 1 }, ['sizeBytes'], 'thing')).toThrow(/"size".*sizeBytes/)
+    for (const given of [null, undefined, 'size', 5]) {
+      expect(() => assertKnownOptions(given as never, ['size'], 'thing')).toThrow(
+        /thing takes an object of options/,
+      )
+    }
+    const known = ['signal', 'retryMayFail', 'onProgress']
+    for (const wrong of [{ signal: 'never' }, { signal: null }, { retryMayFail: 1 }, { onProgress: true }]) {
+      expect(() => assertKnownOptions(wrong, known, 'thing')).toThrow(TypeError)
+    }
+    expect(() => assertKnownOptions({ signal: undefined, retryMayFail: true }, known, 'thing')).not.toThrow()
     for (const [name, open] of openers) {
       expect(() => open({ capacity: 5 }), name).toThrow(TypeError)
       expect(() => open({ pageSizeBytes: 1000 }), name).toThrow(RangeError)

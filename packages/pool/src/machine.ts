@@ -8,6 +8,7 @@ import { Readahead } from './buffer/readahead.ts'
 import { Restores } from './buffer/restores.ts'
 import { Pages } from './memory/pages.ts'
 import { pace } from './pace.ts'
+import { ProviderGuard } from './providers/guard.ts'
 import type { Caching, PageProvider } from './providers/provider.ts'
 import { Background } from './residency/background.ts'
 import { BufferState } from './residency/buffer-state.ts'
@@ -54,6 +55,7 @@ export class Machine {
   readonly readahead: Readahead
   readonly limitChanges: LimitChanges
   readonly stores: Stores
+  readonly providerGuard = new ProviderGuard()
   /** Pins that the application holds. */
   userPins = 0
   #nextBuffer = 1
@@ -144,7 +146,7 @@ export class Machine {
 
   /** The provider of all memory from now on; what others gave goes back to them (T81). */
   useProvider(provider: PageProvider): void {
-    this.pages.slabs.provider = provider
+    this.pages.slabs.provider = this.providerGuard.watch(provider)
   }
 
   /** Ends all buffers and gives all memory to the system. */

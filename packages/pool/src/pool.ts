@@ -29,6 +29,7 @@ import {
   type ProviderRegistry,
   providerRegistry,
 } from './providers/registry.ts'
+import { assertBackup } from './residency/stores.ts'
 
 const mebibyte = 1024 ** 2
 
@@ -60,6 +61,7 @@ export class Pool implements AsyncDisposable {
       throw new TypeError('a pool needs options, at least limitBytes')
     assertKnownOptions(options, poolOptions, 'Pool')
     const { backup, provider, whenFull = 'wait', split = 'native' } = options
+    if (backup !== undefined) assertBackup(backup, undefined)
     const reader = options.limitBytes === 'auto' ? systemReader() : undefined
     const limitBytes = reader === undefined ? (options.limitBytes as number) : firstLimit(reader())
     this.pageSizeBytes = options.pageSizeBytes ?? backup?.capabilities.pageSizeBytes ?? 4096
@@ -102,7 +104,7 @@ export class Pool implements AsyncDisposable {
     const { beneficialOrder = 0 } = options
     assertOrder(beneficialOrder, maxOrder, 'beneficialOrder')
     this.#machine.pages.beneficialOrder = beneficialOrder
-    if (backup !== undefined) this.#assertBackup(backup)
+    if (backup !== undefined) assertBackup(backup, this.pageSizeBytes)
   }
 
   get limitBytes(): number {
@@ -125,7 +127,7 @@ export class Pool implements AsyncDisposable {
     const { label, backup = this.#backup, caching = 'cached', maxOrder = this.#machine.maxOrder } = options
     assertOrder(maxOrder, this.#machine.maxOrder)
     assertOneOf(caching, cachings, 'caching')
-    if (backup !== undefined) this.#assertBackup(backup)
+    if (backup !== undefined) assertBackup(backup, this.pageSizeBytes)
     const { deviceMapped = false } = options
     const provider = await this.#provider()
     this.#assertOpen()
@@ -217,6 +219,7 @@ export class Pool implements AsyncDisposable {
 
   async #close(): Promise<void> {
     const machine = this.#machine
+    machine.providerGuard.assertIdle()
     if (machine.userPins > 0) {
       throw new SpillwayError(
         'EBUSY',
@@ -252,15 +255,8 @@ export class Pool implements AsyncDisposable {
     return provider
   }
 
-  #assertBackup(backup: Backup): void {
-    const found = backup.capabilities?.pageSizeBytes
-    if (found === this.pageSizeBytes) return
-    throw new RangeError(
-      `backup ${backup.name} has pages of ${found} bytes; the pool's have ${this.pageSizeBytes}`,
-    )
-  }
-
   #assertOpen(): void {
+    this.#machine.providerGuard.assertIdle()
     if (this.#closing !== undefined) throw new SpillwayError('EBADF', `${poolTitle(this.name)} is closed`)
   }
 }

@@ -1,6 +1,7 @@
 import { memoryBackup } from '@spillway/core'
 import { describe, expect, it } from 'vitest'
 import { type Advice, Pool, type PoolOptions } from '../src/index.ts'
+import { RecordingProvider } from './exhaustive/support/recording-provider.ts'
 import { page } from './support/bytes.ts'
 import { aborted, setup } from './support/setup.ts'
 
@@ -111,6 +112,72 @@ describe('bad calls', () => {
     await expect(pool.setLimit(64 * page, wrong)).rejects.toThrow(/setLimit has no option/)
   })
 
+  it('options that are none, and values of another type: the message names what was given', async () => {
+    await using subject = await setup()
+    const { buffer, pool } = subject
+    const into = new Uint8Array(1)
+    const given = (options: unknown) => options as object
+    await expect(buffer.read(0, into, given(null))).rejects.toThrow(
+      /read takes an object of options; .* null/,
+    )
+    await expect(pool.allocate(1, given('cached'))).rejects.toThrow(
+      /allocate takes an object of options; .* "cached"/,
+    )
+    await expect(buffer.read(0, into, given({ signal: 5 }))).rejects.toThrow(
+      /signal is 5; it must be an AbortSignal/,
+    )
+    await expect(buffer.pin(given({ signal: {} }))).rejects.toThrow(/signal is \[object Object\]/)
+    await expect(buffer.write(0, into, given({ retryMayFail: 1 }))).rejects.toThrow(/retryMayFail is 1/)
+    await expect(buffer.backup(given({ onProgress: 'log' }))).rejects.toThrow(
+      /onProgress is "log"; it must be a function/,
+    )
+    expect(buffer.residentBytes).toBe(21 * page)
+    await expect(pool.allocate('5' as never)).rejects.toThrow(/sizeBytes is "5"; it must be a whole number/)
+    await expect(pool.allocate(5n as never)).rejects.toThrow(/sizeBytes is 5n/)
+  })
+
+  it('ranges that begin after the end say so, whatever their length', async () => {
+    await using subject = await setup()
+    const { buffer } = subject
+    const outside = /offset 90000 is outside of buffer subject, which has 86016 bytes/
+    await expect(buffer.pin({ offset: 90000 })).rejects.toThrow(outside)
+    await expect(buffer.fill(0, { offset: 90000 })).rejects.toThrow(outside)
+    await expect(buffer.purge({ offset: 90000 })).rejects.toThrow(outside)
+    expect(() => buffer.advise('willneed', { offset: 90000 })).toThrow(outside)
+    await expect(buffer.pin({ offset: 1, length: Number.NaN })).rejects.toThrow(/length is NaN/)
+    await expect(buffer.pin({ offset: '1' as never, length: 1 })).rejects.toThrow(/offset is "1"/)
+    await expect(buffer.copyTo(buffer, { targetOffset: Number.NaN })).rejects.toThrow(/targetOffset is NaN/)
+    await expect(buffer.copyTo(buffer, { targetOffset: page })).rejects.toThrow(
+      /bytes 4096 to 90112 are outside of buffer subject/,
+    )
+  })
+
+  it('T55: what is no backup, or one with another page size', async () => {
+    const needs = /a backup needs backupPages, copyPages, drop, bytesAvailable/
+    for (const given of [{}, null, 'file', 5]) {
+      expect(() => make({ ...base, backup: given })).toThrow(needs)
+    }
+    await using subject = await setup()
+    const { pool, buffer } = subject
+    await expect(buffer.setBackup({} as never)).rejects.toThrow(needs)
+    await expect(pool.allocate(page, { backup: null as never })).rejects.toThrow(needs)
+    const methods = { backupPages() {}, copyPages() {}, drop() {}, bytesAvailable() {}, name: 'half' }
+    expect(() => make({ ...base, backup: methods })).toThrow(/backup half has no capabilities/)
+    const wide = memoryBackup({ pageSizeBytes: 8192, name: 'wide' })
+    const differs = /backup wide has pages of 8192 bytes; the pool's have 4096/
+    await expect(pool.allocate(page, { backup: wide })).rejects.toThrow(differs)
+    await expect(buffer.setBackup(wide)).rejects.toThrow(differs)
+    await subject.check()
+    await wide.close()
+  })
+
+  it('a copy into a buffer that is freed', async () => {
+    await using subject = await setup()
+    const target = await subject.pool.allocate(page, { label: 'gone' })
+    await target.free()
+    await expect(subject.buffer.copyTo(target)).rejects.toMatchObject({ code: 'EBADF', buffer: 'gone' })
+  })
+
   it('use after free, double free, free while pinned', async () => {
     await using subject = await setup()
     const buffer = await subject.pool.allocate(page, { label: 'short lived' })
@@ -176,6 +243,63 @@ describe('bad calls', () => {
     await buffer.read(0, found)
     expect(found.every((byte) => byte === 0 || byte === 9)).toBe(true)
     await pool.close()
+    await backup.close()
+  })
+
+  it('calls from within a page provider are refused, those about the pool are answered, and later ones are served', async () => {
+    const provider = new RecordingProvider()
+    const backup = memoryBackup()
+    const pool = new Pool({ limitBytes: 32 * page, maxOrder: 2, idleBytes: 0, provider, backup })
+    const options = { caching: 'write-combined', deviceMapped: true } as const
+    const buffer = await pool.allocate(8 * page, { label: 'subject', ...options })
+    const other = await pool.allocate(8 * page, { label: 'other' })
+    await other.fill(7)
+    const held = await other.pin({ length: page })
+    const hooks = ['get', 'put', 'release', 'setCaching', 'map', 'unmap'] as const
+    const entered = new Set<string>()
+    const later: Promise<unknown>[] = []
+    const refused = {
+      code: 'EINVAL',
+      message: expect.stringMatching(/page provider .* calls the pool that is/),
+    }
+    for (const hook of hooks) {
+      const original = provider[hook].bind(provider) as (...given: unknown[]) => unknown
+      Object.assign(provider, {
+        [hook](...given: unknown[]) {
+          entered.add(hook)
+          expect(pool.stats().pins).toBe(1)
+          expect(String(pool.dump())).toContain('other')
+          for (const call of [() => other.tryPin(), () => held.release(), () => other.advise('purgeable')]) {
+            expect(call).toThrow(expect.objectContaining(refused))
+          }
+          for (const call of [
+            () => other.read(0, new Uint8Array(1)),
+            () => other.pin(),
+            () => other.free(),
+            () => pool.shrink(page),
+            () => pool.setLimit(64 * page),
+            () => pool.allocate(page),
+            () => pool.close(),
+          ]) {
+            later.push(expect(call()).rejects.toMatchObject(refused))
+          }
+          queueMicrotask(() => later.push(other.read(0, new Uint8Array(1))))
+          return original(...given)
+        },
+      })
+    }
+    const pin = await buffer.pin({ write: true, length: 7 * page })
+    pin.release()
+    await buffer.backup()
+    await buffer.read(0, new Uint8Array(8 * page))
+    await Promise.all(later)
+    for (const hook of hooks) if (hook !== 'release') expect(entered).toContain(hook)
+    expect(held.released).toBe(false)
+    expect(pool.verify()).toEqual([])
+    held.release()
+    for (const hook of hooks) Reflect.deleteProperty(provider, hook)
+    await pool.close()
+    expect([provider.pagesOut, provider.violations]).toEqual([0, []])
     await backup.close()
   })
 

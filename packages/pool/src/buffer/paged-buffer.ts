@@ -3,7 +3,7 @@ import type { Machine } from '../machine.ts'
 import type { BufferState } from '../residency/buffer-state.ts'
 import { bytesOf } from './access.ts'
 import { type BackupOptions, type RestoreOptions, reporting, type TransferResult } from './call-progress.ts'
-import { assertNotPinned, closedBuffer } from './closed.ts'
+import { assertNotPinned, assertUsable, closedBuffer } from './closed.ts'
 import { watch } from './debug.ts'
 import { assertMayLeave } from './discards.ts'
 import {
@@ -20,7 +20,7 @@ import {
   type ReadWriteOptions,
 } from './options.ts'
 import { Pin, type PinOwner } from './pin.ts'
-import { assertBytes, assertRange, assertWholePages, rangeOf } from './ranges.ts'
+import { assertByte, assertBytes, assertRange, assertWholePages, rangeOf } from './ranges.ts'
 import { copyBetween, readableOf, readPieces, writableOf } from './streams.ts'
 
 /**
@@ -44,6 +44,7 @@ export class PagedBuffer implements AsyncDisposable {
       debug: machine.debug,
       spans: (chunks, offsetBytes, length) => machine.spans(chunks, offsetBytes, length),
       deviceAddresses: (chunks, offsetBytes) => machine.deviceAddresses(chunks, offsetBytes),
+      assertCallable: () => machine.providerGuard.assertIdle(),
       unpin: (pin) => {
         state.userPins--
         machine.userPins--
@@ -110,9 +111,7 @@ export class PagedBuffer implements AsyncDisposable {
   /** Writes one byte value over a range. */
   fill(value: number, options: FillOptions = {}): Promise<void> {
     return this.#run(() => {
-      if (!Number.isInteger(value) || value < 0 || value > 255) {
-        throw new RangeError(`value is ${value}; it must be a byte, an integer from 0 to 255`)
-      }
+      assertByte(value)
       const { offset, length } = rangeOf(this.#state, options, 'fill', ['retryMayFail', 'onProgress'])
       const source = reporting((target) => target.fill(value), length, options.onProgress)
       return this.#machine.access.write(this.#state, offset, length, source, options)
@@ -182,9 +181,10 @@ export class PagedBuffer implements AsyncDisposable {
   /** The same without waiting: undefined when the range is not resident, or being written back and `write` is asked. */
   tryPin(options: PinOptions = {}): Pin | undefined {
     const state = this.#state
-    if (state.closing) throw closedBuffer(state)
+    assertUsable(state, this.#machine.providerGuard)
     const { offset = 0, length = state.sizeBytes - offset, write = false, signal } = options
-    for (const key in options) if (!pinOptions.has(key)) assertKnownOptions(options, [...pinOptions], 'pin')
+    for (const key in options)
+      if (!pinOptions.has(key) || key === 'signal') assertKnownOptions(options, [...pinOptions], 'pin')
     assertRange(this.#state, offset, length)
     if (signal?.aborted) return undefined
     const { holder, pageSizeBytes, readahead } = this.#machine
@@ -269,7 +269,7 @@ export class PagedBuffer implements AsyncDisposable {
    */
   advise(advice: Advice, options: RangeOptions = {}): void {
     const state = this.#state
-    if (state.closing) throw closedBuffer(state)
+    assertUsable(state, this.#machine.providerGuard)
     if (!advices.includes(advice)) throw new TypeError(`advice is ${advice}; it can be ${advices.join(', ')}`)
     const { offset, length } = rangeOf(this.#state, options, 'advise')
     if (advice === 'willneed' || advice === 'dontneed') {
@@ -288,7 +288,7 @@ export class PagedBuffer implements AsyncDisposable {
   /** Gives up the buffer. Rejects with `EBUSY` when it is pinned, `EBADF` when it was freed before. */
   async free(): Promise<void> {
     const state = this.#state
-    if (state.closing) throw closedBuffer(state)
+    assertUsable(state, this.#machine.providerGuard)
     assertNotPinned(this.#state)
     await this.#machine.freeBuffer(state)
   }
@@ -308,7 +308,7 @@ export class PagedBuffer implements AsyncDisposable {
   /** Counts an operation, so that `free` waits for it. Turns every throw into a rejection. */
   async #run<Result>(work: () => Promise<Result> | Result): Promise<Result> {
     const state = this.#state
-    if (state.closing) throw closedBuffer(state)
+    assertUsable(state, this.#machine.providerGuard)
     state.operations++
     try {
       const result = work()

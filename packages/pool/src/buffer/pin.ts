@@ -7,6 +7,7 @@ export interface PinOwner {
   readonly debug: boolean
   spans(chunks: readonly number[], offsetBytes: number, length: number): Uint8Array[]
   deviceAddresses(chunks: readonly number[], offsetBytes: number): number[]
+  assertCallable(): void
   unpin(pin: Pin): void
 }
 
@@ -97,6 +98,7 @@ export class Pin implements Disposable {
    */
   release(): void {
     this.#assertHeld()
+    this.#owner.assertCallable()
     this.#released = true
     this.#spans = undefined
     try {

@@ -1,4 +1,4 @@
-import { assertKnownOptions } from '@spillway/core'
+import { assertByteCount, assertKnownOptions } from '@spillway/core'
 import type { BufferState } from '../residency/buffer-state.ts'
 import type { RangeOptions } from './options.ts'
 
@@ -21,15 +21,28 @@ export function assertWholePages(
   )
 }
 
-/** Throws `RangeError` unless the range lies in the buffer. */
-export function assertRange({ sizeBytes, label }: BufferState, offsetBytes: number, length: number): void {
-  if (!Number.isSafeInteger(offsetBytes) || offsetBytes < 0 || !Number.isSafeInteger(length) || length < 0) {
-    throw new RangeError(`offset ${offsetBytes} and length ${length} must be whole numbers, 0 or more`)
+/** Throws `RangeError` unless the range lies in the buffer; `name` is what the caller calls the offset. */
+export function assertRange(
+  { sizeBytes, label }: { readonly sizeBytes: number; readonly label: string },
+  offsetBytes: number,
+  length: number,
+  name = 'offset',
+): void {
+  assertByteCount(offsetBytes, name)
+  if (offsetBytes > sizeBytes) {
+    throw new RangeError(`${name} ${offsetBytes} is outside of buffer ${label}, which has ${sizeBytes} bytes`)
   }
+  assertByteCount(length, 'length')
   if (offsetBytes + length <= sizeBytes) return
   throw new RangeError(
-    `bytes ${offsetBytes} to ${offsetBytes + length} are outside of buffer ${label}, which has ${sizeBytes}`,
+    `bytes ${offsetBytes} to ${offsetBytes + length} are outside of buffer ${label}, which has ${sizeBytes} bytes`,
   )
+}
+
+/** Throws `RangeError` unless `value` is a byte. */
+export function assertByte(value: number): void {
+  if (Number.isInteger(value) && value >= 0 && value <= 255) return
+  throw new RangeError(`value is ${value}; it must be a byte, an integer from 0 to 255`)
 }
 
 /** The range that options name, the whole buffer by default; `RangeError` when it is not in the buffer. */

@@ -1,5 +1,7 @@
+import { closedBuffer } from './closed.ts'
 import type { FillOptions, ReadWriteOptions } from './options.ts'
 import type { PagedBuffer } from './paged-buffer.ts'
+import { assertRange } from './ranges.ts'
 
 /** Staging memory of a copy between buffers. */
 const stageBytes = 1024 ** 2
@@ -13,11 +15,8 @@ export async function copyBetween(
   length: number,
   { signal, retryMayFail, onProgress }: FillOptions,
 ): Promise<void> {
-  if (!Number.isSafeInteger(targetOffset) || targetOffset < 0 || targetOffset + length > target.sizeBytes) {
-    throw new RangeError(
-      `bytes ${targetOffset} to ${targetOffset + length} are outside of buffer ${target.label}, which has ${target.sizeBytes}`,
-    )
-  }
+  if (target.freed) throw closedBuffer(target)
+  assertRange(target, targetOffset, length, 'targetOffset')
   const stage = new Uint8Array(Math.min(stageBytes, length))
   // When the target begins inside the source's range, going forward would overwrite what is still to be read.
   const backward = source === target && targetOffset > sourceOffset && targetOffset < sourceOffset + length

@@ -4,6 +4,19 @@ import type { BufferState } from './buffer-state.ts'
 import type { Residents } from './residents.ts'
 import { Store } from './store.ts'
 
+/** Throws `TypeError` for what is no backup, `RangeError` for one whose pages are not of this size (T55). */
+export function assertBackup(backup: Backup, pageSizeBytes: number | undefined): void {
+  const missing = methods.filter((method) => typeof backup?.[method] !== 'function')
+  if (missing.length > 0) throw new TypeError(`a backup needs ${missing.join(', ')}`)
+  if (typeof backup.capabilities !== 'object')
+    throw new TypeError(`backup ${backup.name} has no capabilities`)
+  const found = backup.capabilities.pageSizeBytes
+  if (pageSizeBytes === undefined || found === pageSizeBytes) return
+  throw new RangeError(`backup ${backup.name} has pages of ${found} bytes; the pool's have ${pageSizeBytes}`)
+}
+
+const methods = ['backupPages', 'copyPages', 'drop', 'bytesAvailable'] as const
+
 /** The backups that the buffers of a pool use, each once however many use it (T83–T85). */
 export class Stores {
   readonly #residents: Residents
@@ -19,15 +32,11 @@ export class Stores {
     return this.#stores.values()
   }
 
-  /** The store of a backup. Throws `RangeError` when its pages are of another size. */
+  /** The store of a backup. Throws like `assertBackup`. */
   of(backup: Backup): Store {
     let store = this.#stores.get(backup)
     if (store === undefined) {
-      if (backup.capabilities.pageSizeBytes !== this.#pageSizeBytes) {
-        throw new RangeError(
-          `backup ${backup.name} has pages of ${backup.capabilities.pageSizeBytes} bytes; the pool's have ${this.#pageSizeBytes}`,
-        )
-      }
+      assertBackup(backup, this.#pageSizeBytes)
       store = new Store(backup)
       this.#stores.set(backup, store)
     }

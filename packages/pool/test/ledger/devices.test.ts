@@ -37,6 +37,23 @@ describe('memory that a device sees', () => {
     expect(provider.mappings.size).toBe(1)
   })
 
+  it('T26, T35, I4: a chunk that was pinned while it was stored loses its mapping when it is split', async () => {
+    await using subject = subjectPool({ limitBytes, idleBytes: 0 })
+    const { provider, backup, pool } = subject
+    const buffer = await subject.filled(8, 1, { deviceMapped: true })
+    backup.inject({ method: 'backupPages', times: 1, delayMs: 5, stop: 3, code: 'EIO' })
+    const storing = buffer.backup()
+    await new Promise((resolve) => setTimeout(resolve, 1))
+    const pin = await buffer.pin()
+    expect(provider.mappings.size).toBe(1)
+    pin.release()
+    expect((await storing).pages).toBe(3)
+    expect(provider.mappings.size).toBe(0)
+    using again = await buffer.pin()
+    expect(again.deviceAddresses).toHaveLength(provider.mappings.size)
+    expect(pool.verify()).toEqual([])
+  })
+
   it('T65, I4: closing ends every mapping, those of buffers that nobody freed too', async () => {
     const subject = subjectPool()
     await subject.filled(pages, 1, { deviceMapped: true })
