@@ -8,6 +8,24 @@ import { aborted, setup } from './support/setup.ts'
 const code = (error: unknown) => (error as { code?: string } | undefined)?.code
 
 describe('backup', () => {
+  it('I3, T38: what was stored of a chunk that is pinned meanwhile is given up when its backup stops inside it', async () => {
+    await using subject = await setup({ pages: 8 })
+    const { buffer, backup, pool } = subject
+    backup.inject({ method: 'backupPages', times: 1, delayMs: 5, stop: 3, code: 'EIO' })
+    const storing = buffer.backup()
+    await new Promise((resolve) => setTimeout(resolve, 1))
+    const pin = await buffer.pin()
+    const { pages, error } = await storing
+    expect([pages, error === undefined]).toEqual([0, false])
+    await pool.settled()
+    expect(backup.stats().livePages).toBe(0)
+    expect([buffer.residentBytes, buffer.backedUpBytes]).toEqual([8 * page, 0])
+    expect(pool.verify()).toEqual([])
+    pin.release()
+    expect((await buffer.backup()).pages).toBe(8)
+    await subject.check()
+  })
+
   it('T13, T39: leaves a handle for each page that was there, and nothing for pages that were never touched', async () => {
     await using subject = await setup()
     const { pool, backup } = subject
