@@ -29,6 +29,8 @@ export interface BackendDescription {
   readonly restoreCeilings: readonly string[]
   /** `name:variant` changes settings. */
   readonly variants: Readonly<Record<string, Partial<BackendSettings>>>
+  /** Loads the modules that it takes: they are part of a program that does nothing yet. */
+  load(): Promise<unknown>
   open(settings: BackendSettings): Promise<Backup>
 }
 
@@ -46,6 +48,7 @@ export const backends: readonly BackendDescription[] = [
     backupCeilings: memoryCeilings,
     restoreCeilings: memoryCeilings,
     variants: {},
+    load: () => import('@spillway/core'),
     async open({ capacityBytes, pageSizeBytes }) {
       const { memoryBackup } = await import('@spillway/core')
       return memoryBackup({ capacityBytes, pageSizeBytes })
@@ -59,6 +62,7 @@ export const backends: readonly BackendDescription[] = [
     backupCeilings: memoryCeilings,
     restoreCeilings: memoryCeilings,
     variants: {},
+    load: () => import('@spillway/backup-shmem'),
     async open({ capacityBytes, pageSizeBytes, warmBytes }) {
       const { openShmemBackup } = await import('@spillway/backup-shmem')
       return openShmemBackup({ capacityBytes, pageSizeBytes, warmBytes })
@@ -76,6 +80,7 @@ export const backends: readonly BackendDescription[] = [
       threads: { io: 'threads' },
       unchecked: { checksums: false },
     },
+    load: () => import('@spillway/backup-file'),
     async open({ capacityBytes, pageSizeBytes, directory, io, checksums }) {
       const { openFileBackup } = await import('@spillway/backup-file')
       return openFileBackup({ directory, capacityBytes, pageSizeBytes, io, checksums })
@@ -91,6 +96,7 @@ export const backends: readonly BackendDescription[] = [
     backupCeilings: [],
     restoreCeilings: [],
     variants: {},
+    load: () => Promise.all([import('@aws-sdk/client-s3'), import('@spillway/backup-s3')]),
     async open({ capacityBytes, pageSizeBytes, s3 }) {
       if (s3 === undefined)
         throw new UsageError("backend 's3' needs a server; only 'run' and 'soak' start one")
@@ -140,6 +146,16 @@ export function chooseBackend(name: string): BackendChoice {
     )
   }
   return { name, description, settings, spoiler }
+}
+
+/** Loads the pool, a backend, and the native code that both use, so that a baseline of memory has them. */
+export async function loadModules(description: BackendDescription): Promise<void> {
+  const [{ available }] = await Promise.all([
+    import('@spillway/native'),
+    import('@spillway/pool'),
+    description.load(),
+  ])
+  available()
 }
 
 /** All names, variants included. */

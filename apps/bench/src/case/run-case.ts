@@ -1,5 +1,5 @@
 import type { Pool } from '@spillway/pool'
-import { chooseBackend } from '../backends.ts'
+import { chooseBackend, loadModules } from '../backends.ts'
 import { type InputPlan, loadPlan } from '../input/plan.ts'
 import { openPeer } from '../peers/registry.ts'
 import { gibibyte, mebibyte } from '../sizes.ts'
@@ -75,7 +75,8 @@ class CaseRun {
   async onBackend(): Promise<CaseFindings> {
     const { limitBytes, pageSizeBytes } = this.#order
     const choice = chooseBackend(this.#order.subject)
-    // Peers do without it, and it must be loaded before the baseline.
+    // Peers do without them, and they must be loaded before the baseline.
+    await loadModules(choice.description)
     const { Pool } = await import('@spillway/pool')
     await this.#sayBaseline()
     const opened = await choice.description.open({

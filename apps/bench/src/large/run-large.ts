@@ -1,6 +1,6 @@
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { type PagedBuffer, Pool } from '@spillway/pool'
-import { chooseBackend } from '../backends.ts'
+import { chooseBackend, loadModules } from '../backends.ts'
 import { LoopDelayMeter } from '../case/loop-delay.ts'
 import { Random } from '../random.ts'
 import { mebibyte } from '../sizes.ts'
@@ -33,10 +33,11 @@ export interface LargeVoice {
  */
 export async function runLarge(order: LargeOrder, voice: LargeVoice): Promise<LargeFindings> {
   const run = new LargeRun(order, voice)
+  const { description, settings } = chooseBackend(order.backend)
+  await loadModules(description)
   await run.rehearse()
   voice.tell({ type: 'baseline' })
   await voice.held()
-  const { description, settings } = chooseBackend(order.backend)
   await using backup = await description.open({
     capacityBytes: order.sizeBytes + order.limitBytes + 64 * mebibyte,
     pageSizeBytes: 4096,
