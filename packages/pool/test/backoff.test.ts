@@ -31,7 +31,8 @@ interface Subject {
 }
 
 /** A pool whose backup has failed just now, so that reclaim leaves it alone. */
-async function inBackoff(options: Partial<PoolOptions> = {}, backup = failing()): Promise<Subject> {
+async function inBackoff(options: Partial<PoolOptions> = {}, maxOrder = 2): Promise<Subject> {
+  const backup = failing()
   const pool = new Pool({
     limitBytes: 16 * page,
     maxOrder: 2,
@@ -40,7 +41,7 @@ async function inBackoff(options: Partial<PoolOptions> = {}, backup = failing())
     background: false,
     ...options,
   })
-  const full = await pool.allocate(16 * page, { label: 'full' })
+  const full = await pool.allocate(16 * page, { label: 'full', maxOrder })
   await full.write(0, pattern(16 * page, 1))
   const other = await pool.allocate(8 * page, { label: 'other' })
   backup.inject({ method: 'backupPages', code: 'EIO' })
@@ -199,9 +200,10 @@ describe('a lower limit while reclaim leaves a backup alone', () => {
 
   it('T28: waits for that attempt also where idle memory keeps whole slabs resident, with its signal', async () => {
     for (const ending of ['well', 'failed', 'aborted'] as const) {
-      const { pool, backup, full } = await inBackoff({ limitBytes: 16 * page })
-      // Half of each slab is idle, and cannot be given back before the other half is stored.
+      // Two chunks lie in one slab; what is given up of it stays resident as long as the other is there.
+      const { pool, backup, full } = await inBackoff({}, 1)
       for (let slab = 0; slab < 4; slab++) await full.purge({ offset: slab * 4 * page, length: 2 * page })
+      expect(pool.stats()).toMatchObject({ inUseBytes: 8 * page, strandedBytes: 8 * page })
       const controller = new AbortController()
       const sinking = pool.setLimit(8 * page, { signal: controller.signal })
       sinking.catch(() => {})
