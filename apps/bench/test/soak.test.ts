@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { Random } from '../src/random.ts'
 import { ExpectedPages } from '../src/soak/expected.ts'
-import { slopeOf } from '../src/soak/memory-trend.ts'
+import { floorOf, slopeOf } from '../src/soak/memory-trend.ts'
 import { drawOperation, type SoakTally } from '../src/soak/operations.ts'
 import { runStage } from '../src/soak/stage.ts'
 import { parseSoakOptions } from '../src/soak-command.ts'
@@ -78,6 +78,15 @@ describe('soak', () => {
       ]),
     ).toBeCloseTo(2)
     expect(slopeOf([[1, 1]])).toBe(0)
+  })
+
+  it('takes for the floor of memory what it falls back to, not what is there between collections', () => {
+    const sawtooth = (floor: number, tooth: number) =>
+      Array.from({ length: 200 }, (_, index) => floor + (index % 20) * tooth)
+    // The median is 90 higher.
+    expect(floorOf(sawtooth(300, 10)) - floorOf(sawtooth(300, 1))).toBeLessThan(20)
+    expect(floorOf(sawtooth(350, 10)) - floorOf(sawtooth(300, 10))).toBe(50)
+    expect(floorOf([])).toBe(0)
   })
 
   it('understands its options, and refuses others', () => {

@@ -1,6 +1,5 @@
 import { readStatus } from '../case/memory-samples.ts'
 import { mebibyte } from '../sizes.ts'
-import { spreadOf } from '../statistics.ts'
 
 /** Growth that is noise: code, heap and arenas settle late. */
 const allowedGrowthBytes = 16 * mebibyte
@@ -14,7 +13,7 @@ export interface MemoryTrend {
   readonly peakBytes: number
   /** Least squares over the second half of the time. */
   readonly slopeBytesPerHour: number
-  /** Median of the last quarter of the time less that of the quarter before the half. */
+  /** Floor of the last quarter of the time less that of the quarter before the half. */
   readonly grownBytes: number
   /** `null` when the run was too short to tell. */
   readonly flat: boolean | null
@@ -38,8 +37,7 @@ export class MemoryTrendWatcher implements Disposable {
     const points = this.#samples
     const quarter = (from: number) =>
       points.slice((points.length * from) / 4, (points.length * (from + 1)) / 4).map(([, bytes]) => bytes)
-    const before = spreadOf(quarter(1))?.median ?? 0
-    const after = spreadOf(quarter(3))?.median ?? 0
+    const [before, after] = [floorOf(quarter(1)), floorOf(quarter(3))]
     return {
       samples: points.length,
       peakBytes: this.#peakBytes,
@@ -65,6 +63,14 @@ export class MemoryTrendWatcher implements Disposable {
   [Symbol.dispose](): void {
     clearInterval(this.#timer)
   }
+}
+
+/**
+ * What memory falls back to: a tenth of the samples are lower. Between two garbage collections there may be any amount on top of it;
+ * what is kept for ever raises the floor.
+ */
+export function floorOf(samples: readonly number[]): number {
+  return samples.toSorted((left, right) => left - right)[Math.floor(samples.length / 10)] ?? 0
 }
 
 /** Slope of the line through points, by least squares; 0 for fewer than two. */
