@@ -14,6 +14,14 @@ export function spreadOf(values: readonly number[]): Spread | undefined {
   return { min: min(figures), median: median(figures), max: max(figures) }
 }
 
+/** The interval in which the true median lies 19 times in 20, from the ranks of the values: nothing is assumed of them. */
+export function medianInterval(values: readonly number[]): { readonly low: number; readonly high: number } {
+  const sorted = [...values].sort((one, other) => one - other)
+  const reach = 0.98 * Math.sqrt(sorted.length)
+  const low = Math.max(0, Math.floor(sorted.length / 2 - reach))
+  return { low: sorted[low], high: sorted[sorted.length - 1 - low] }
+}
+
 /** How far the rounds lie apart, as a share of the median: 0.1 is ±5 % or so. */
 export function relativeSpread(spread: Spread): number {
   return spread.median === 0 ? 0 : (spread.max - spread.min) / spread.median

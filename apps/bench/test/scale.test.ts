@@ -15,10 +15,13 @@ describe('scale', () => {
   })
 
   it('measures growth, metadata, pins and the allocator, and holds them against the goals', async () => {
-    const growth = await measureGrowth(gibibyte / 8, 16 * mebibyte, new AbortController().signal, () => {})
+    const signal = new AbortController().signal
+    const growth = await measureGrowth(gibibyte / 8, 16 * mebibyte, signal, () => {}, 4)
     expect(growth.points.map(({ backedUpBytes }) => backedUpBytes)).toEqual([gibibyte / 32, gibibyte / 8])
     for (const point of growth.points) {
-      for (const figure of Object.values(point)) expect(figure).toBeGreaterThan(0)
+      for (const cost of Object.values(point.costs)) {
+        for (const figure of Object.values(cost)) expect(figure).toBeGreaterThan(0)
+      }
     }
     expect(growth.backedUpPages * 4096).toBeGreaterThan(gibibyte / 8)
     const metadata = await measureMetadata('2 MiB', 16 * mebibyte)
@@ -33,9 +36,17 @@ describe('scale', () => {
     }
     expect(figures.allocator?.singlePagesPerSecond.median).toBeGreaterThan(0)
     const goals = judgeScale(figures)
-    expect(goals).toHaveLength(8)
-    const steep = { ...growth, points: [{ ...growth.points[0], evictRatio: 1.2, restoreRatio: 1.1 }] }
-    const judged = judgeScale({ ...figures, growth: steep })
+    expect(goals).toHaveLength(9)
+    const [{ backedUpBytes, costs }] = growth.points
+    const steep = {
+      ...costs,
+      fresh: { ...costs.fresh, ratio: 1.2 },
+      restore: { ...costs.restore, ratio: 1.1 },
+    }
+    const judged = judgeScale({
+      ...figures,
+      growth: { ...growth, points: [{ backedUpBytes, costs: steep }] },
+    })
     expect(judged.slice(0, 2).map(({ met, decides }) => [met, decides])).toEqual([
       [false, true],
       [true, true],

@@ -31,12 +31,12 @@ describe('BitTree', () => {
 
 describe('HandleSet', () => {
   it('agrees with a plain set of runs, beyond 2^32 too', () => {
-    const size = 3 * 2 ** 13
+    const size = 5 * 2 ** 11
     const cut = fc.record({ first: fc.nat(size - 1), count: fc.integer({ min: 1, max: 10_000 }) })
     fc.assert(
       fc.property(fc.nat(2 ** 51), fc.array(cut, { maxLength: 20 }), (base, cuts) => {
         const handles = new HandleSet()
-        const before = 2 ** 23
+        const before = 2 ** 25
         handles.add(base + 1, before)
         const start = base + 1 + before
         handles.add(start, size)

@@ -1,7 +1,8 @@
 import { nullBackup } from '@spillway/core'
 import { type PagedBuffer, Pool } from '@spillway/pool'
 import { mebibyte } from '../sizes.ts'
-import { heapBytes, pageSizeBytes } from './growth.ts'
+import { heapBytes } from './growth.ts'
+import { pageSizeBytes } from './page-costs.ts'
 
 /** What a pool has to know of its pages, in bytes per page. */
 export interface MetadataCost {

@@ -3,13 +3,13 @@ import { nullBackup } from '@spillway/core'
 import { type PagedBuffer, Pool } from '@spillway/pool'
 import { mebibyte } from '../sizes.ts'
 import { type Spread, spreadOf } from '../statistics.ts'
-import { chunkBytes } from './growth.ts'
+import { chunkBytes, processorNs } from './page-costs.ts'
 
 /** How long to measure: the defaults give steady figures. */
 const pinEffort = { rounds: 7, count: 50_000 }
 const allocatorEffort = { rounds: 7, roundMs: 50 }
 
-/** Nanoseconds to pin a resident range and let it go. */
+/** Nanoseconds of processor time to pin a resident range and let it go. */
 export interface PinCost {
   readonly oneChunkNs: Spread
   readonly manyChunksNs: Spread
@@ -39,15 +39,15 @@ export async function measurePins({ rounds, count } = pinEffort): Promise<PinCos
 
 async function timePins(buffer: PagedBuffer, length: number, count: number): Promise<number> {
   const options = { offset: 0, length }
-  const startMs = performance.now()
+  const start = processorNs()
   for (let done = 0; done < count; done++) {
     const pin = await buffer.pin(options)
     pin.release()
   }
-  return ((performance.now() - startMs) * 1e6) / count
+  return (processorNs() - start) / count
 }
 
-/** The allocator of a pool by itself: what is taken and given back per second. */
+/** The allocator of a pool by itself: what is taken and given back per second of processor time. */
 export interface AllocatorSpeed {
   /** Pages of 4 KiB, each taken and given back. */
   readonly singlePagesPerSecond: Spread
@@ -105,13 +105,14 @@ function timeAllocator(
   const pairsPerSecond: number[] = []
   for (let round = 0; round <= rounds; round++) {
     const startMs = performance.now()
+    const start = processorNs()
     let done = 0
     while (performance.now() - startMs < roundMs) {
       for (let index = 0; index < count; index++) frames[index] = pages.allocate(order)
       for (let index = 0; index < count; index++) pages.free(frames[index], order, false)
       done += count
     }
-    if (round > 0) pairsPerSecond.push((done / (performance.now() - startMs)) * 1000)
+    if (round > 0) pairsPerSecond.push((done / (processorNs() - start)) * 1e9)
   }
   return spreadOf(pairsPerSecond)!
 }

@@ -1,15 +1,17 @@
 import { firstClearBit, setBits } from '../slots/bits.ts'
 
 /** Bits in a block. */
-export const blockBits = 2 ** 13
+export const blockBits = 2 ** 11
 
 /**
- * Blocks of 8192 bits that come and go, side by side in a few large arrays: finding one bit among millions of them looks at
+ * Blocks of 2048 bits that come and go, side by side in a few large arrays: finding one bit among millions of them looks at
  * one place in memory. A block is known by its number, 1 or more, and knows how many of its bits are set.
  */
 export class BitBlocks {
-  readonly #arrays: Uint32Array[] = []
-  /** Blocks that were ever used, that are in use, and the first that is free again: each has the next in its first word. */
+  readonly #bits: Uint32Array[] = []
+  /** Bits that are set in each block, or the free block after this one. */
+  readonly #counts: Int32Array[] = []
+  /** Blocks that were ever used, that are in use, and the first that is free again. */
   #taken = 0
   #used = 0
   #free = 0
@@ -17,16 +19,19 @@ export class BitBlocks {
   /** A block all of whose bits are set, or none. */
   take(value: boolean): number {
     let block = this.#free
-    if (block === 0) {
-      if (this.#taken % arrayBlocks === 0) this.#arrays.push(new Uint32Array(arrayBlocks * blockWords))
-      block = ++this.#taken
+    if (block > 0) {
+      this.#free = this.#countsOf(block)[block % arrayBlocks]
     } else {
-      this.#free = this.#array(block)[startOf(block)]
+      block = ++this.#taken
+      if (Math.floor(block / arrayBlocks) >= this.#bits.length) {
+        this.#bits.push(new Uint32Array(arrayBlocks * blockWords))
+        this.#counts.push(new Int32Array(arrayBlocks))
+      }
     }
     this.#used++
-    const start = startOf(block)
-    this.#array(block).fill(value ? 0xffffffff : 0, start + 1, start + blockWords)
-    this.#array(block)[start] = value ? blockBits : 0
+    const start = (block % arrayBlocks) * blockWords
+    this.#bitsOf(block).fill(value ? 0xffffffff : 0, start, start + blockWords)
+    this.#countsOf(block)[block % arrayBlocks] = value ? blockBits : 0
     return block
   }
 
@@ -35,43 +40,43 @@ export class BitBlocks {
       this.clear()
       return
     }
-    this.#array(block)[startOf(block)] = this.#free
+    this.#countsOf(block)[block % arrayBlocks] = this.#free
     this.#free = block
   }
 
   /** Changes bits, none of which has that value yet; returns how many of the block are set then. */
   set(block: number, offset: number, count: number, value: boolean): number {
-    const array = this.#array(block)
-    const start = startOf(block)
-    setBits(array, (start + 1) * 32 + offset, count, value)
-    array[start] += value ? count : -count
-    return array[start]
+    const place = block % arrayBlocks
+    setBits(this.#bitsOf(block), place * blockBits + offset, count, value)
+    const counts = this.#countsOf(block)
+    counts[place] += value ? count : -count
+    return counts[place]
   }
 
   /** The first of these bits that is not set, or −1. */
   firstClear(block: number, offset: number, count: number): number {
-    const base = (startOf(block) + 1) * 32
-    const found = firstClearBit(this.#array(block), base + offset, count)
-    return found < 0 ? -1 : found - base
+    const start = (block % arrayBlocks) * blockBits
+    const found = firstClearBit(this.#bitsOf(block), start + offset, count)
+    return found < 0 ? -1 : found - start
   }
 
   clear(): void {
-    this.#arrays.length = 0
+    this.#bits.length = 0
+    this.#counts.length = 0
     this.#taken = 0
     this.#used = 0
     this.#free = 0
   }
 
-  #array(block: number): Uint32Array {
-    return this.#arrays[Math.floor((block - 1) / arrayBlocks)]
+  #bitsOf(block: number): Uint32Array {
+    return this.#bits[Math.floor(block / arrayBlocks)]
+  }
+
+  #countsOf(block: number): Int32Array {
+    return this.#counts[Math.floor(block / arrayBlocks)]
   }
 }
 
-/** One array is 257 KiB. */
-const arrayBlocks = 256
-/** How many bits are set, and the bits. */
-const blockWords = 1 + blockBits / 32
-
-function startOf(block: number): number {
-  return ((block - 1) % arrayBlocks) * blockWords
-}
+const blockWords = blockBits / 32
+/** So that an array of bits has 256 KiB. */
+const arrayBlocks = 1024

@@ -1,20 +1,21 @@
 import { BitBlocks, blockBits } from './bit-blocks.ts'
 
 /**
- * A set of handles that are given out in rising order and never again, in blocks of 8192:
+ * A set of handles that are given out in rising order and never again, in blocks of 2048:
  *
  *   a number for each block ─▶ 0         none is live
  *                          ├─▶ whole     all are
  *                          └─▶ broken    some are: the bits of block so-and-so
  *
- * A million pages wholly live cost half a kilobyte, broken blocks a bit for each handle, dropped ones next to nothing; and
+ * A million pages wholly live cost 2 KiB, broken blocks a bit for each handle, dropped ones next to nothing; and
  * one of 2^28 handles is found as fast as one of a few, since all that has to be looked at stays in the processor's cache.
  */
 export class HandleSet {
   /** Of the first handle there ever was. */
   #firstBlock = -1
-  /** Numbers of 1024 blocks each, where any of them is not 0. */
-  readonly #segments: (Segment | undefined)[] = []
+  /** Numbers of 16,384 blocks each, where any of them is not 0, and how many are not. */
+  readonly #segments: (Int32Array | undefined)[] = []
+  readonly #used: number[] = []
   readonly #bits = new BitBlocks()
 
   /** Adds handles, none of which is in the set. */
@@ -75,6 +76,7 @@ export class HandleSet {
 
   clear(): void {
     this.#segments.length = 0
+    this.#used.length = 0
     this.#bits.clear()
   }
 
@@ -86,31 +88,29 @@ export class HandleSet {
   #numberAt(place: number): number {
     if (place < 0) return 0
     const segment = this.#segments[Math.floor(place / segmentBlocks)]
-    return segment === undefined ? 0 : segment.numbers[place % segmentBlocks]
+    return segment === undefined ? 0 : segment[place % segmentBlocks]
   }
 
   #setNumber(place: number, number: number): void {
     const index = Math.floor(place / segmentBlocks)
-    while (this.#segments.length <= index) this.#segments.push(undefined)
+    while (this.#segments.length <= index) {
+      this.#segments.push(undefined)
+      this.#used.push(0)
+    }
     let segment = this.#segments[index]
     if (segment === undefined) {
-      segment = { numbers: new Int32Array(segmentBlocks), used: 0 }
+      segment = new Int32Array(segmentBlocks)
       this.#segments[index] = segment
     }
-    const before = segment.numbers[place % segmentBlocks]
-    segment.numbers[place % segmentBlocks] = number
-    if (before === 0) segment.used++
-    else if (number === 0 && --segment.used === 0) this.#segments[index] = undefined
+    const before = segment[place % segmentBlocks]
+    segment[place % segmentBlocks] = number
+    if (before === 0) this.#used[index]++
+    else if (number === 0 && --this.#used[index] === 0) this.#segments[index] = undefined
   }
 }
 
-interface Segment {
-  readonly numbers: Int32Array
-  used: number
-}
-
 const whole = -1
-const segmentBlocks = 1024
+const segmentBlocks = 2 ** 14
 
 /** The first handle of the block after this one's. */
 function nextBlock(handle: number): number {

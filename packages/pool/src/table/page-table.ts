@@ -20,6 +20,8 @@ export class PageTable {
   residentPages = 0
   /** Pages that only a backup holds. */
   storedPages = 0
+  /** Bytes of segments and leaves, for the statistics. */
+  metadataBytes = 0
 
   /** What `look` found. */
   found: 'empty' | 'chunk' | 'handle' = 'empty'
@@ -41,14 +43,6 @@ export class PageTable {
     this.pageCount = pageCount
     this.blockPages = blockPages
     this.#segments = new Array(Math.ceil(Math.ceil(pageCount / blockPages) / segmentBlocks)).fill(undefined)
-  }
-
-  /** Bytes of segments and leaves, for the statistics. */
-  get metadataBytes(): number {
-    let bytes = 0
-    for (const segment of this.#segments) bytes += segment?.byteLength ?? 0
-    for (const leaf of this.#leaves) bytes += leaf?.byteLength ?? 0
-    return bytes
   }
 
   /** Pages of the block that `page` lies in. */
@@ -173,6 +167,7 @@ export class PageTable {
     for (let index = 0; index < leaf.length; index++) leaf[index] = entry + index * step
     const id = this.#freeLeaves.pop() ?? this.#leaves.length
     this.#leaves[id] = leaf
+    this.metadataBytes += leaf.byteLength
     this.#leafResident[id] = isPageEntry(entry) ? leaf.length - pagesBeingSet : 0
     this.#setEntry(block, -1 - id)
     return id
@@ -191,6 +186,7 @@ export class PageTable {
   #dropLeaf(block: number): void {
     const entry = this.#entry(block)
     if (entry >= 0) return
+    this.metadataBytes -= this.#leaves[-1 - entry]!.byteLength
     this.#leaves[-1 - entry] = undefined
     this.#freeLeaves.push(-1 - entry)
   }
@@ -208,6 +204,7 @@ export class PageTable {
       const blocks = Math.ceil(this.pageCount / this.blockPages)
       segment = new Float64Array(Math.min(segmentBlocks, blocks - index * segmentBlocks))
       this.#segments[index] = segment
+      this.metadataBytes += segment.byteLength
     }
     segment[block & inSegment] = entry
   }
@@ -217,6 +214,7 @@ export class PageTable {
   }
 }
 
-const segmentBits = 10
+// Few and large, so that their own whereabouts stay in the processor's cache: an entry of a buffer of 1 TiB is one miss.
+const segmentBits = 12
 const segmentBlocks = 1 << segmentBits
 const inSegment = segmentBlocks - 1
