@@ -157,6 +157,29 @@ describe('the limit', () => {
     await pool.close()
   })
 
+  it('T57, I9: a small claim for which there would be room does not overtake a large one that waits', async () => {
+    const { pool } = make()
+    const buffers = await chunkBuffers(pool, 3)
+    const pins = await Promise.all(buffers.map((buffer) => buffer.pin()))
+    const large = await pool.allocate(16 * page, { label: 'large' })
+    const small = await pool.allocate(page, { label: 'small' })
+    const order: string[] = []
+    const first = large.pin({ write: true }).then((pin) => {
+      order.push('large')
+      pin.release()
+    })
+    await new Promise((resolve) => setImmediate(resolve))
+    expect(pool.stats()).toMatchObject({ waiters: 1, inUseBytes: 24 * page })
+    const second = small.write(0, new Uint8Array(1)).then(() => order.push('small'))
+    await new Promise((resolve) => setImmediate(resolve))
+    expect([order, pool.stats().waiters]).toEqual([[], 2])
+    pins[0]!.release()
+    await Promise.all([first, second])
+    expect(order).toEqual(['large', 'small'])
+    for (const pin of pins.slice(1)) pin.release()
+    await pool.close()
+  })
+
   it('pins of several overlapping ranges under a tight limit do not wait for each other', async () => {
     const { pool } = make()
     const buffers = await chunkBuffers(pool, 8)

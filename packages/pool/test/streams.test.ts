@@ -31,6 +31,17 @@ describe('copies, iteration and streams', () => {
     await other.free()
   })
 
+  it('copyTo takes ranges that overlap from the right end, also where they are copied in several pieces', async () => {
+    await using subject = await setup({ pages: 900, limitBytes: 256 * page })
+    const { buffer, bytes } = subject
+    await buffer.copyTo(buffer, { offset: 5, length: 800 * page, targetOffset: 50 * page })
+    bytes.copyWithin(50 * page, 5, 5 + 800 * page)
+    await subject.check()
+    await buffer.copyTo(buffer, { offset: 60 * page, length: 800 * page, targetOffset: 7 })
+    bytes.copyWithin(7, 60 * page, 860 * page)
+    await subject.check()
+  })
+
   it('copyTo and fill tell how far they are, and end when the one who is told throws', async () => {
     await using subject = await setup({ pages: 80, limitBytes: 2048 * page })
     const { pool, buffer, bytes } = subject

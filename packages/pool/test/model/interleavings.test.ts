@@ -1,5 +1,5 @@
 import { describe, it } from 'vitest'
-import { runInterleavings } from './steps.ts'
+import { type ModelRunOptions, runClosings, runInterleavings } from './steps.ts'
 import { Tally } from './tally.ts'
 import { VirtualTime } from './virtual-time.ts'
 
@@ -11,15 +11,15 @@ const seed = Number(process.env['SPILLWAY_INTERLEAVING_SEED'] ?? Math.floor(Math
 const path = process.env['SPILLWAY_INTERLEAVING_PATH']
 
 describe('interleavings', () => {
-  it('I1, I3, I9, I10, I11, T47, T79: calls that meet in any order lose nothing and all end', async () => {
+  const run = async (property: (options: ModelRunOptions) => Promise<void>, runs: number, steps: number) => {
     const warnings = process.listeners('warning')
     process.removeAllListeners('warning')
     try {
-      await runInterleavings({
+      await property({
         seed,
         path,
-        runs: 150,
-        stepsPerRun: 25,
+        runs,
+        stepsPerRun: steps,
         time: new VirtualTime(),
         tally: new Tally(),
         memory: ['resizable', 'own', 'own, whole blocks'],
@@ -27,5 +27,11 @@ describe('interleavings', () => {
     } finally {
       for (const listener of warnings) process.on('warning', listener)
     }
-  })
+  }
+
+  it('I1, I3, I9, I10, I11, T47, T79: calls that meet in any order lose nothing and all end', () =>
+    run(runInterleavings, 150, 25))
+
+  it('T19, T49, T50, I2, I3, I4, I5, I9, I12: a close that meets calls in any order ends, and leaves nothing', () =>
+    run(runClosings, 200, 4))
 })

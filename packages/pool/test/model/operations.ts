@@ -175,6 +175,7 @@ export const operations: Readonly<Record<string, Operation>> = {
     const resident = subject.buffer.residentBytes
     if (subject.backup === undefined) {
       const refused = await subject.buffer.backup().catch((failure) => failure.code)
+      if (refused === 'EBADF' && world.closing) return
       if (refused !== 'EINVAL') throw new Error('T34: a backup without a backup')
       return
     }
@@ -218,7 +219,8 @@ export const operations: Readonly<Record<string, Operation>> = {
       // Somebody pinned it while it was being purged: a part is gone.
       const wasPurgeable = subject.mayBePurged
       subject.mayBePurged = true
-      world.compare(subject, offset, await world.readBack(subject, offset, length))
+      const found = await world.readBack(subject, offset, length)
+      if (!subject.freed) world.compare(subject, offset, found)
       subject.mayBePurged = wasPurgeable
       return
     }

@@ -166,6 +166,67 @@ export async function runInterleavings(options: ModelRunOptions): Promise<void> 
   )
 }
 
+/**
+ * The same, and then the pool is closed while the calls of a last group are under way: all of them end, and nothing is left
+ * anywhere (T19, T49, T50).
+ */
+export async function runClosings(options: ModelRunOptions): Promise<void> {
+  const { time, tally, path } = options
+  const before = fc.array(several, { maxLength: options.stepsPerRun })
+  const last = fc.tuple(fc.array(fc.constantFrom(...whileClosing), { minLength: 1, maxLength: 5 }), seed)
+  await fc.assert(
+    fc.asyncProperty(
+      worldOptions(options.memory),
+      before,
+      last,
+      fc.nat(20),
+      fc.scheduler(),
+      async (world, steps, [kinds, number], ticks, scheduler) => {
+        time.install()
+        try {
+          const real = new World(world, time, tally, (backup) => scheduledBackup(backup, scheduler))
+          for (const step of steps) await scheduler.waitFor(step.run({}, real))
+          for (const provider of real.providers) provider.heal()
+          real.beginStep(true)
+          const random = new Random(number)
+          const calls = kinds.map((kind) => operations[kind]!(real, new Random(random.below(2 ** 31))))
+          for (let tick = 0; tick < ticks; tick++) await undefined
+          await scheduler.waitFor(real.closeAmid(Promise.all(calls)))
+        } finally {
+          time.uninstall()
+        }
+      },
+    ),
+    {
+      seed: options.seed,
+      numRuns: options.runs,
+      ...(path === undefined ? {} : { path }),
+      endOnFailure: path !== undefined,
+    },
+  )
+}
+
+/** Calls that a close may meet; what they find then is judged by their operations. */
+const whileClosing = [
+  'allocate',
+  'write',
+  'fill',
+  'copy',
+  'read',
+  'readAll',
+  'readable',
+  'writable',
+  'pin',
+  'unpin',
+  'backup',
+  'backup',
+  'restore',
+  'restore',
+  'purge',
+  'shrink',
+  'setLimit',
+] as const
+
 /** Every byte of every buffer is there; then all is given up and nothing is left. */
 async function finish(world: World): Promise<void> {
   world.beginStep(false)

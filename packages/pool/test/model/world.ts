@@ -323,6 +323,22 @@ export class World {
     this.closing = false
   }
 
+  /** Closes the pool while calls are under way; pins that are in the way are released, as often as it takes. */
+  async closeAmid(calls: Promise<unknown>): Promise<void> {
+    this.closing = true
+    for (const subject of this.subjects) subject.freed = true
+    for (let attempt = 0; ; attempt++) {
+      const refused = await this.pool.close().catch((error: unknown) => error)
+      if (refused === undefined) break
+      if (!isSpillwayError(refused) || refused.code !== 'EBUSY' || attempt > 1000) throw refused
+      for (const subject of this.subjects) releaseAll(subject)
+      await nextTurn()
+    }
+    await calls
+    this.subjects = []
+    await this.checkEmpty()
+  }
+
   async checkEmpty(): Promise<void> {
     const { providers, pool } = this
     await this.check()
