@@ -17,11 +17,8 @@ export interface CaseStart {
   readonly onProgress: (doneBytes: number, totalBytes: number) => void
 }
 
-/**
- * The young generation of V8 grows to 32 MiB and more whenever it likes, which would blur a memory limit of that order:
- * a process that watches its memory bounds it.
- */
-const caseFlags = ['--expose-gc', '--max-semi-space-size=2']
+/** Collections before a baseline; else V8 is as every program has it, with a young generation that grows as it likes. */
+const caseFlags = ['--expose-gc']
 
 /** Runs one case in a process of its own and watches it. Resolves to what came of it; rejects only when aborted. */
 export async function startCase(start: CaseStart): Promise<CaseResult | FailedCase> {
