@@ -8,6 +8,25 @@ import { aborted, setup } from './support/setup.ts'
 const code = (error: unknown) => (error as { code?: string } | undefined)?.code
 
 describe('backup', () => {
+  it('T55: a backup is not replaced while a restore that stopped half way has pages in it only', async () => {
+    await using other = memoryBackup({ name: 'other' })
+    await using subject = await setup({ pages: 8 })
+    const { buffer, backup } = subject
+    await buffer.backup()
+    backup.inject({ method: 'copyPages', times: 1, stop: 3, code: 'EIO' })
+    expect((await buffer.restore()).pages).toBe(3)
+    // All of it is in one chunk of memory, and five of its pages are not there yet.
+    expect([buffer.residentBytes, buffer.backedUpBytes]).toEqual([8 * page, 0])
+    await expect(buffer.setBackup(other)).rejects.toMatchObject({ code: 'EBUSY', backup: 'memory' })
+    await expect(buffer.setBackup(undefined)).rejects.toMatchObject({ code: 'EBUSY' })
+    await subject.check()
+    await buffer.setBackup(other)
+    expect(backup.stats().livePages).toBe(0)
+    await buffer.backup()
+    expect(other.stats().livePages).toBe(8)
+    await subject.check()
+  })
+
   it('I3, T38: what was stored of a chunk that is pinned meanwhile is given up when its backup stops inside it', async () => {
     await using subject = await setup({ pages: 8 })
     const { buffer, backup, pool } = subject
