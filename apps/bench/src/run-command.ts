@@ -26,6 +26,9 @@ import { UsageError } from './usage-error.ts'
 /** What a process needs besides the pool when it runs in a memory group: Node, its code, the staging memory. */
 const processAllowanceBytes = 128 * mebibyte
 
+/** What the loops store at a time: three times 16 segments. */
+const s3WarmBytes = 512 * mebibyte
+
 interface PlannedCase {
   readonly order: CaseOrder
   /** Whether the case runs in a memory group, to be comparable with the peers. */
@@ -44,7 +47,7 @@ export async function runCommand(options: RunOptions, signal: AbortSignal): Prom
     console.log(introduction(options, plan))
     const view = new ProgressView()
     const usesS3 = options.backends.some(({ description }) => description.name === 's3')
-    await using s3 = usesS3 ? await startS3Server(options.s3) : undefined
+    await using s3 = usesS3 ? await startS3Server({ ...options.s3, warmBytes: s3WarmBytes }) : undefined
     const planned = planCases(options, planPath, scratch)
     const budget = new RunBudget(
       options.budgetSeconds,

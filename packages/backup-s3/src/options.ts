@@ -220,7 +220,7 @@ export function resolveOptions(options: S3BackupOptions): Settings {
     bodyTimeoutMs: atLeast('bodyTimeoutMs', given.bodyTimeoutMs ?? 5_000, 1),
     minUploadBytesPerSecond: atLeast('minUploadBytesPerSecond', given.minUploadBytesPerSecond ?? mebibyte, 1),
     retryForMs: atLeast('retryForMs', given.retryForMs ?? 60_000, 0),
-    retryBaseMs: atLeast('retryBaseMs', given.retryBaseMs ?? 20, 0),
+    retryBaseMs: atLeast('retryBaseMs', given.retryBaseMs ?? 10, 0),
     retryMaxMs: atLeast('retryMaxMs', given.retryMaxMs ?? 2_000, 0),
     retriesPerSecond: atLeast('retriesPerSecond', given.retriesPerSecond ?? 20, 0),
     hedgeShare: between('hedgeShare', given.hedgeShare ?? 0.015, 0, 1),

@@ -18,6 +18,8 @@ export interface S3ServerOptions {
   /** Added to every answer, and the share of requests that is answered with 503; with the embedded server only. */
   readonly latencyMs: number
   readonly errorShare: number
+  /** Memory for bodies that the embedded server has ready, so that nobody waits for the kernel's. @default 0 */
+  readonly warmBytes?: number
 }
 
 /** Daemons of a Ceph cluster that can be killed, frozen and started again. */
@@ -55,7 +57,7 @@ export interface S3Server extends AsyncDisposable {
 
 /** Starts the service, or takes the one of the environment. The harness is test code: it is loaded from the checkout. */
 export async function startS3Server(options: S3ServerOptions): Promise<S3Server> {
-  const { kind, latencyMs, errorShare } = options
+  const { kind, latencyMs, errorShare, warmBytes = 0 } = options
   assertEnvironment(kind)
   const path = fileURLToPath(
     new URL('../../../packages/backup-s3/test/harness/index.ts', rootOf(import.meta.url)),
@@ -64,7 +66,11 @@ export async function startS3Server(options: S3ServerOptions): Promise<S3Server>
   const cluster = kind === 'ceph' ? await startCeph() : undefined
   try {
     const target = await s3Target(
-      kind === 'embedded' ? { embedded: true } : kind === 'env' ? {} : { environment: cluster.environment },
+      kind === 'embedded'
+        ? { embedded: true, warmBytes }
+        : kind === 'env'
+          ? {}
+          : { environment: cluster.environment },
     ).catch((failure: Error) => {
       const { S3_ENDPOINT, S3_BUCKET = '(a new one)' } = process.env
       if (kind !== 'env') throw failure

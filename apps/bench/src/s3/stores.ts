@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import { GetObjectCommand, PutObjectCommand, S3Client } from '@aws-sdk/client-s3'
+import { DeleteObjectsCommand, GetObjectCommand, PutObjectCommand, S3Client } from '@aws-sdk/client-s3'
 import type { S3Backup } from '@spillway/backup-s3'
 import type { HandleRun } from '@spillway/core'
 import { pageBytes, segmentBytes } from './meter.ts'
@@ -65,6 +65,15 @@ export class BareCalls implements Disposable {
       new GetObjectCommand({ Bucket: bucket, Key: `${prefix}bare/${name}` }),
     )
     return Body!.transformToByteArray()
+  }
+
+  async delete(names: readonly string[]): Promise<void> {
+    const { bucket, prefix } = this.#access
+    const Objects = names.map((name) => ({ Key: `${prefix}bare/${name}` }))
+    const answer = await this.#client.send(
+      new DeleteObjectsCommand({ Bucket: bucket, Delete: { Objects, Quiet: true } }),
+    )
+    if (answer.Errors?.length) throw new Error(`not deleted: ${answer.Errors[0].Code}`)
   }
 
   [Symbol.dispose](): void {
