@@ -1,62 +1,64 @@
 import type { StorageCall } from './file-storage.ts'
-
-interface SlotRun {
-  first: number
-  count: number
-}
+import { SlotBits } from './slot-bits.ts'
 
 /** Shorter runs are not worth a hole: they stay warm. */
 const shortestHoleBytes = 64 * 1024
 /** Most bytes in one call, so that slots do not wait long for it. */
 const sliceBytes = 32 * 1024 * 1024
+/** Runs that need no call, and so no wait, between two turns of the event loop. */
+const shortRunsPerTurn = 1024
 
 /**
- * Gives the space of dropped slots back, off everybody's path: what was dropped lately is sorted, joined to runs and
- * punched slice by slice, one at a time.
+ * Gives the space of dropped slots back, off everybody's path: what was dropped is a set of bits, in which a cursor goes
+ * round and finds the runs that neighbours have joined to; they are punched slice by slice, one at a time.
  */
 export class HolePuncher {
   punchedBytes = 0
   readonly #pageSizeBytes: number
   readonly #punch: StorageCall
-  readonly #release: (firstSlot: number, count: number, punched: boolean) => void
-  #added: SlotRun[] = []
-  /** Sorted so that the next run is the last. */
-  #sorted: SlotRun[] = []
-  #queuedSlots = 0
+  readonly #settle: (firstSlot: number, count: number, punched: boolean) => void
+  readonly #queued = new SlotBits()
+  #cursor = 0
   #punchingSlots = 0
   #sliceDone: Promise<void> | undefined
   #afterSlice: (() => void) | undefined
   #running: Promise<void> | undefined
   #stopped = false
 
-  /** `release` is told of each run that nothing is done with any more. */
+  /** `settle` is told of each run that nothing is done with any more. */
   constructor(
     pageSizeBytes: number,
     punch: StorageCall,
-    release: (firstSlot: number, count: number, punched: boolean) => void,
+    settle: (firstSlot: number, count: number, punched: boolean) => void,
   ) {
     this.#pageSizeBytes = pageSizeBytes
     this.#punch = punch
-    this.#release = release
+    this.#settle = settle
   }
 
   /** Slots that are not released yet. */
   get queuedSlots(): number {
-    return this.#queuedSlots
+    return this.#queued.count + this.#punchingSlots
   }
 
   add(first: number, count: number): void {
-    this.#queuedSlots += count
-    this.#added.push({ first, count })
+    this.#queued.set(first, count)
     this.#schedule()
   }
 
-  /** Gives up punching what is queued, and waits for the slice under way: somebody needs the slots. */
-  async releaseAll(): Promise<void> {
-    for (const { first, count } of [...this.#added, ...this.#sorted]) this.#release(first, count, false)
-    this.#added = []
-    this.#sorted = []
-    this.#queuedSlots = this.#punchingSlots
+  /**
+   * Gives up punching `wanted` of the slots that are queued, or waits for the slice under way when there are no others:
+   * somebody needs them.
+   */
+  async release(wanted: number): Promise<void> {
+    let released = 0
+    while (released < wanted) {
+      const run = this.#next(wanted - released)
+      if (run === undefined) break
+      this.#settle(run.first, run.count, false)
+      released += run.count
+    }
+    if (released > 0) return
     if (this.#punchingSlots === 0) return
     this.#sliceDone ??= new Promise((resolve) => {
       this.#afterSlice = () => {
@@ -78,33 +80,31 @@ export class HolePuncher {
     if (this.#running !== undefined || this.#stopped) return
     this.#running = this.#run().finally(() => {
       this.#running = undefined
-      if (this.#queuedSlots > 0) this.#schedule()
+      if (this.#queued.count > 0) this.#schedule()
     })
   }
 
   async #run(): Promise<void> {
     // Wait for what is dropped in the same go: it may join to longer runs.
     await new Promise((resolve) => setImmediate(resolve))
+    let shortRuns = 0
     while (!this.#stopped) {
-      if (this.#sorted.length === 0) this.#sort()
-      const run = this.#sorted[this.#sorted.length - 1]
+      const run = this.#next(Math.max(1, sliceBytes / this.#pageSizeBytes))
       if (run === undefined) return
-      const count = Math.min(run.count, Math.max(1, sliceBytes / this.#pageSizeBytes))
-      const first = run.first + run.count - count
-      run.count -= count
-      if (run.count === 0) this.#sorted.pop()
-      this.#punchingSlots = count
-      const punched = await this.#punched(first, count)
+      this.#punchingSlots = run.count
+      const isShort = run.count * this.#pageSizeBytes < shortestHoleBytes
+      const punched = !isShort && (await this.#punched(run.first, run.count))
       this.#punchingSlots = 0
-      this.#queuedSlots -= count
-      this.#release(first, count, punched)
+      this.#settle(run.first, run.count, punched)
       this.#afterSlice?.()
+      if (isShort && ++shortRuns % shortRunsPerTurn === 0) {
+        await new Promise((resolve) => setImmediate(resolve))
+      }
     }
   }
 
   async #punched(first: number, count: number): Promise<boolean> {
     const bytes = count * this.#pageSizeBytes
-    if (bytes < shortestHoleBytes) return false
     try {
       await this.#punch(first * this.#pageSizeBytes, bytes)
       this.punchedBytes += bytes
@@ -115,17 +115,12 @@ export class HolePuncher {
     }
   }
 
-  #sort(): void {
-    const runs = this.#added.sort((one, other) => other.first - one.first)
-    this.#added = []
-    for (const run of runs) {
-      const previous = this.#sorted[this.#sorted.length - 1]
-      if (previous !== undefined && run.first + run.count === previous.first) {
-        previous.first = run.first
-        previous.count += run.count
-      } else {
-        this.#sorted.push(run)
-      }
-    }
+  /** Takes the next run out of the queue. */
+  #next(mostSlots: number): { first: number; count: number } | undefined {
+    const run = this.#queued.runFrom(this.#cursor, mostSlots) ?? this.#queued.runFrom(0, mostSlots)
+    if (run === undefined) return undefined
+    this.#queued.clear(run.first, run.count)
+    this.#cursor = run.first + run.count
+    return run
   }
 }

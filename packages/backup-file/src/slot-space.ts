@@ -215,7 +215,7 @@ export class SlotSpace {
     let run = this.slots.allocateRun(wanted)
     if (run === undefined && this.#puncher !== undefined && this.#puncher.queuedSlots > 0) {
       // Better a slot that was about to be punched than none.
-      await this.#puncher.releaseAll()
+      await this.#puncher.release(wanted)
       run = this.slots.allocateRun(wanted)
     }
     // At once, so that nobody who guesses these handles finds them live.

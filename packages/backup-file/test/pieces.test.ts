@@ -107,6 +107,12 @@ it('keeps slot bits as a set of numbers does', () => {
         const from = Math.max(0, first - 40)
         expect(bits.countIn(from, first + 400 - from)).toBe(inside.length)
         for (const slot of inside.slice(0, 5)) expect(bits.has(slot)).toBe(true)
+        const next = [...model].filter((slot) => slot >= first).sort((one, other) => one - other)
+        const run = next.findIndex((slot, index) => slot !== next[0] + index)
+        const length = Math.min(150, run < 0 ? next.length : run)
+        expect(bits.runFrom(first, 150)).toEqual(
+          next.length === 0 ? undefined : { first: next[0], count: length },
+        )
       }
     }),
   )
