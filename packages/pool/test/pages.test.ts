@@ -1,9 +1,19 @@
 import { describe, expect, it } from 'vitest'
 import { Pages } from '../src/memory/pages.ts'
+import type { PageProvider } from '../src/providers/provider.ts'
 import { page } from './support/bytes.ts'
 import { FakeProvider } from './support/fake-provider.ts'
 
 const cached = 0
+
+async function heapUsed(): Promise<number> {
+  for (let time = 0; time < 3; time++) {
+    globalThis.gc!()
+    await new Promise((resolve) => setImmediate(resolve))
+  }
+  return process.memoryUsage().heapUsed
+}
+
 const writeCombined = 1
 
 function pagesOn(
@@ -90,6 +100,46 @@ describe('the free lists', () => {
     for (let given = pages.shrinkStep(); given > 0; given = pages.shrinkStep()) steps.push(given)
     expect(steps).toEqual([1, 4, 8, 1, 4])
     expect(pages.idlePages).toBe(0)
+  })
+})
+
+describe('slabs', () => {
+  it('remember no more pieces than are free, whatever came and went', async () => {
+    const bytes = new Uint8Array(512 * page)
+    const provider: PageProvider = {
+      name: 'always the same',
+      capabilities: { swappable: true, movable: true, shareable: false, pageExactRelease: true },
+      probe: () => true,
+      get: () => ({ bytes }),
+      put: () => {},
+      release: () => {},
+    }
+    const pages = new Pages(page, 9, 4096, 0)
+    pages.slabs.provider = provider
+    // Pages of a chunk leave one by one, and none of the lower orders is ever asked for.
+    const cycle = () => {
+      const frame = pages.allocate(9)
+      for (let index = 0; index < 512; index++) pages.release(frame + index, 0)
+    }
+    for (let time = 0; time < 100; time++) cycle()
+    const before = await heapUsed()
+    for (let time = 0; time < 4000; time++) cycle()
+    // Two million pages were given back: at a few bytes each it would be far more.
+    expect((await heapUsed()) - before).toBeLessThan(2 * 2 ** 20)
+    expect([pages.residentPages, pages.slabs.slabCount]).toEqual([0, 0])
+  })
+
+  it('find every free piece again after a sweep', () => {
+    const pages = pagesOn(new FakeProvider(), { maxOrder: 6, limit: 20_000, idle: 0 })
+    const frames: number[] = []
+    for (let page = 0; page < 10_000; page++) frames.push(pages.allocate(0))
+    // Every second page: 5000 free pieces of order 0, none of which can merge.
+    for (let page = 0; page < frames.length; page += 2) pages.release(frames[page]!, 0)
+    expect(pages.residentPages).toBe(5000)
+    const again = new Set<number>()
+    for (let page = 0; page < 5000; page++) again.add(pages.allocate(0))
+    expect([...again].sort()).toEqual(frames.filter((_, page) => page % 2 === 0).sort())
+    expect(pages.slabs.slabCount).toBe(157)
   })
 })
 

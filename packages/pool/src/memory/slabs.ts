@@ -20,12 +20,15 @@ export class Slabs {
   readonly #freeIds: number[] = []
   /** By order: frames of free pieces. An entry may be stale; the slab's own mark decides. */
   readonly #candidates: number[][]
+  /** By order: the number of candidates at which those are forgotten that are none any more. */
+  readonly #sweepAt: number[]
   readonly #request: { lengthBytes: number; whole: boolean; retryMayFail: boolean }
 
   constructor(pageSizeBytes: number, maxOrder: number) {
     this.pageSizeBytes = pageSizeBytes
     this.maxOrder = maxOrder
     this.#candidates = Array.from({ length: maxOrder + 1 }, () => [])
+    this.#sweepAt = new Array(maxOrder + 1).fill(leastSweep)
     this.#request = { lengthBytes: 0, whole: true, retryMayFail: false }
   }
 
@@ -176,7 +179,9 @@ export class Slabs {
   #addPiece(slab: Slab, frame: number, order: number): void {
     slab.pieces ??= new Uint8Array(1 << slab.order)
     slab.pieces[this.#offset(frame)] = order + 1
-    this.#candidates[order]!.push(frame)
+    const candidates = this.#candidates[order]!
+    candidates.push(frame)
+    if (candidates.length >= this.#sweepAt[order]!) this.#sweep(order)
   }
 
   #merge(slab: Slab, frame: number, order: number): void {
@@ -193,6 +198,24 @@ export class Slabs {
     this.#addPiece(slab, mergedFrame, mergedOrder)
   }
 
+  /**
+   * Forgets candidates that are none any more: chunks that are given back page by page leave one at each order. At least
+   * half of the list is new since the last time, so it costs nothing in the long run.
+   */
+  #sweep(order: number): void {
+    const pieces: number[] = []
+    for (const frame of this.#candidates[order]!) {
+      const slab = this.#slabs[frame >> this.maxOrder]
+      if (slab?.pieces?.[this.#offset(frame)] !== order + 1) continue
+      // Once only, though it may be in the list twice.
+      slab.pieces[this.#offset(frame)] = 0
+      pieces.push(frame)
+    }
+    for (const frame of pieces) this.slabOf(frame).pieces![this.#offset(frame)] = order + 1
+    this.#candidates[order] = pieces
+    this.#sweepAt[order] = Math.max(leastSweep, pieces.length * 2)
+  }
+
   #popCandidate(order: number): number {
     const candidates = this.#candidates[order]!
     for (let frame = candidates.pop(); frame !== undefined; frame = candidates.pop()) {
@@ -202,6 +225,8 @@ export class Slabs {
     return -1
   }
 }
+
+const leastSweep = 4096
 
 interface Slab {
   readonly id: number
