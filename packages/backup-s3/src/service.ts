@@ -150,14 +150,16 @@ export class S3Service {
   async readRange(request: RangeRequest): Promise<void> {
     const { key, offset, bytes, sink, signal } = request
     const etag = this.#bareEtags ? request.etag?.replaceAll('"', '') : request.etag
+    const range = `bytes=${offset}-${offset + bytes - 1}`
     const command = new GetObjectCommand({
       ...this.#readSettings,
       Bucket: this.#settings.bucket,
       Key: key,
-      Range: `bytes=${offset}-${offset + bytes - 1}`,
+      Range: range,
       ...(etag === undefined ? {} : { IfMatch: etag }),
     })
-    const attempt: Attempt = { what: `reading ${key}`, signal, sink, bytesExpected: bytes }
+    const get = { key, range, etag }
+    const attempt: Attempt = { what: `reading ${key}`, signal, sink, bytesExpected: bytes, get }
     const answer = await this.#requests.send('get', command, attempt).catch((error: Error) => {
       // Ceph compares an ETag with its quotes, and then nothing ever matches.
       if (etag?.includes('"') && statusOf(error.cause ?? {}) === 412) this.#bareEtags = true

@@ -39,8 +39,8 @@ function open(prefix: string, user: User): Promise<S3Backup> {
     lingerMs: 0,
     deleteDelayMs: 0,
     retryBaseMs: 1,
-    retryForMs: 3000,
-    firstByteTimeoutMs: 200,
+    retryForMs: 8000,
+    firstByteTimeoutMs: 400,
     bodyTimeoutMs: 150,
     compaction: { maxAmplification: 1, bytesPerSecond: 1e9 },
   })

@@ -301,7 +301,7 @@ describe('the request log', () => {
   })
 
   it('counts how many requests were under way at once', async () => {
-    await server.faults.always('any', faults.delayed(50))
+    await server.faults.always('any', faults.delayed(300))
     await Promise.all(Array.from({ length: 5 }, () => read('logged')))
     expect((await server.counters()).mostUnderWay).toBe(5)
   })
