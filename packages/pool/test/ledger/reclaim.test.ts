@@ -1,6 +1,7 @@
 import { type ErrorCode, faultyBackup, memoryBackup } from '@spillway/core'
 import { describe, expect, it } from 'vitest'
 import type { PagedBuffer } from '../../src/index.ts'
+import { machineOf } from '../../src/pool.ts'
 import { page, pattern } from '../support/bytes.ts'
 import { aborted } from '../support/setup.ts'
 import { code, expectFilled, expectZeros, subjectPool } from './support/pools.ts'
@@ -97,6 +98,19 @@ describe('what reclaim takes, and in which order', () => {
     await buffers[0]!.fill(1)
     await buffers[0]!.backup({ writeback: true })
     expect(asked.at(-1)).toBe(true)
+  })
+
+  it('T71, T74: what is stored in the background stays the coldest, in the order that it had', async () => {
+    await using subject = subjectPool({ idleBytes: 0 })
+    const { pool } = subject
+    const buffers = [await subject.filled(8, 1), await subject.filled(8, 2), await subject.filled(8, 3)]
+    expect(await machineOf(pool).reclaim.clean(16)).toBe(16)
+    expect(pool.dump().lists).toEqual({ unevictable: 0, dirty: 8, clean: 16, purgeable: 0 })
+    await pool.shrink(8 * page)
+    expect(resident(buffers)).toEqual([0, 8, 8])
+    await pool.shrink(8 * page)
+    expect(resident(buffers)).toEqual([0, 0, 8])
+    for (const [index, buffer] of buffers.entries()) await expectFilled(buffer, index + 1)
   })
 
   it('B19g: stops when it has what was asked for, and tells what it gave although a later batch failed', async () => {
