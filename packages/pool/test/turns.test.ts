@@ -123,6 +123,30 @@ describe('one turn of the event loop', () => {
     expect(pool.stats().residentBytes).toBe(0)
   })
 
+  it('restores a window of a buffer when it is advised to be needed, and goes on from there', async () => {
+    const backup = nullBackup()
+    const { preferredBatchPages, preferredCallsInFlight } = backup.capabilities
+    const windowPages = Math.min((chunkCount + 64) / 4, preferredBatchPages * preferredCallsInFlight)
+    const pool = new Pool({ limitBytes: (chunkCount + 64) * page, maxOrder: 0, backup, background: false })
+    const buffer = await pool.allocate(chunkCount * page)
+    await buffer.fill(7)
+    await buffer.backup()
+    const { residents } = machineOf(pool)
+    const install = vi.spyOn(residents, 'install')
+    startClock()
+    buffer.advise('willneed')
+    expect(install.mock.calls.length).toBeGreaterThan(0)
+    let most = install.mock.calls.length
+    for (let turn = 0; turn < 200; turn++) {
+      install.mockClear()
+      await nextTurn()
+      most = Math.max(most, install.mock.calls.length)
+    }
+    expect(most).toBeLessThanOrEqual(windowPages)
+    expect(buffer.residentBytes).toBe(Math.floor((chunkCount + 64) / 2) * page)
+    await pool.close()
+  })
+
   it('T77: content is not dropped after the advice was taken back, though chunks change lists by and by', async () => {
     const pool = new Pool({
       limitBytes: chunkCount * page,

@@ -1,3 +1,4 @@
+import { pace } from '../pace.ts'
 import type { BufferState } from '../residency/buffer-state.ts'
 import type { Holder } from '../residency/hold.ts'
 import type { Reclaim } from '../residency/reclaim.ts'
@@ -79,15 +80,37 @@ export class Readahead {
     }
   }
 
-  /** Restores a range that the application says it will need, up to half of the limit. */
+  /** Restores a range that the application says it will need, up to half of the limit, window by window. */
   willNeed(buffer: BufferState, from: number, to: number): void {
-    this.#start(buffer, from, to, Math.floor(this.#residents.limit.limitPages / 2), false)
+    if (buffer.readahead || buffer.closing) return
+    this.#run(buffer, this.#restoreWindows(buffer, from, to))
+  }
+
+  async #restoreWindows(buffer: BufferState, from: number, to: number): Promise<void> {
+    let left = Math.floor(this.#residents.limit.limitPages / 2)
+    for (let page = from; page < to && left > 0 && !buffer.closing; ) {
+      const most = Math.min(to, this.#access.windowEnd(buffer, page))
+      const first = this.#firstStored(buffer, page, most)
+      const end = this.#access.nonEmptyEnd(buffer, first, Math.min(most, first + left))
+      // Behind the empty page that ended it, if one did.
+      page = end < most ? end + 1 : end
+      if (first < end) {
+        const holding = this.#hold(buffer, first, end, false)
+        if (holding === undefined) return
+        this.#holder.letGo(buffer, await holding)
+        left -= end - first
+      }
+      const turn = pace()
+      if (turn !== undefined) await turn
+    }
   }
 
   #leaveBlocks(buffer: BufferState, fromBytes: number, toBytes: number): void {
     const blockBytes = buffer.table.blockPages * this.#pageSizeBytes
-    const from = Math.floor(fromBytes / blockBytes)
     const to = Math.floor(toBytes / blockBytes)
+    // What lies further back than the limit has left by itself.
+    const mostBlocks = Math.ceil(this.#residents.limit.limitPages / buffer.table.blockPages)
+    const from = Math.max(Math.floor(fromBytes / blockBytes), to - mostBlocks)
     if (from < to) this.leave(buffer, from * buffer.table.blockPages, to * buffer.table.blockPages)
   }
 
@@ -109,15 +132,27 @@ export class Readahead {
     const first = this.#firstStored(buffer, from, to)
     const end = this.#access.nonEmptyEnd(buffer, first, Math.min(to, first + most))
     if (first >= end) return
+    const holding = this.#hold(buffer, first, end, marked)
+    if (holding === undefined) return
+    this.#run(
+      buffer,
+      holding.then((held) => this.#holder.letGo(buffer, held)),
+    )
+  }
+
+  /** Holds a range if memory can be had at once. */
+  #hold(buffer: BufferState, first: number, end: number, marked: boolean): Promise<number[]> | undefined {
     const room = (pages: number) =>
       this.#reclaim.freeWithoutStoring(pages - this.#residents.limit.availablePages, 'reuse') > 0
-    const holding = this.#holder.holdAhead(buffer, first, end, room, marked)
-    if (holding === undefined) return
+    return this.#holder.holdAhead(buffer, first, end, room, marked)
+  }
+
+  /** The buffer's one readahead, which it waits for when it is freed. */
+  #run(buffer: BufferState, work: Promise<void>): void {
     buffer.readahead = true
     buffer.operations++
     this.#residents.counters.readaheads++
-    void holding
-      .then((held) => this.#holder.letGo(buffer, held))
+    void work
       // Nobody asked for it, so nobody is told; the access that needs the pages will meet the failure itself.
       .catch(() => {})
       .then(() => {
