@@ -106,6 +106,20 @@ describe('restore', () => {
     await mixed.free()
   })
 
+  it('T41, T42: counts every page that comes, also behind pages that were never written', async () => {
+    await using subject = await setup({ pages: 1 })
+    const sparse = await subject.pool.allocate(16 * page, { maxOrder: 3 })
+    sparse.advise('random')
+    for (const index of [0, 1, 3, 6, 9, 15]) await sparse.write(index * page, pattern(page, index))
+    await sparse.backup()
+    sparse.advise('normal')
+    const told: number[] = []
+    const { pages, error } = await sparse.restore({ onProgress: ({ pages }) => told.push(pages) })
+    expect([pages, error]).toEqual([6, undefined])
+    expect(told.at(-1)).toBe(6)
+    await sparse.free()
+  })
+
   it('T46, I7: never takes more memory than the buffer has', async () => {
     const provider = new FakeProvider()
     await using subject = await setup({ provider, idleBytes: 0 })

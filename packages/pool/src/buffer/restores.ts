@@ -61,14 +61,18 @@ export class Restores {
       const first = await this.#firstMissing(buffer, page)
       if (first >= table.pageCount) break
       const end = this.#missingEnd(buffer, first, this.#access.windowEnd(buffer, first))
-      const before = this.#missingPages(buffer, first, end)
+      // A chunk may reach past the window, over pages that were never written to others that are stored.
+      const reach = table.blockEnd(end - 1)
+      const before = this.#missingPages(buffer, first, reach)
+      let held: number[] | undefined
       try {
-        this.#holder.letGo(buffer, await this.#holder.hold(buffer, first, end, { ...options, write: false }))
-        run.add(before)
+        held = await this.#holder.hold(buffer, first, end, { ...options, write: false })
       } catch (failure) {
         failed = asError(failure)
-        run.add(before - this.#missingPages(buffer, first, end))
       }
+      const came = before - this.#missingPages(buffer, first, reach)
+      if (held !== undefined) this.#holder.letGo(buffer, held)
+      run.add(came)
       page = end
     }
     failed ??= await this.#bringBack(buffer, run, options)
