@@ -113,6 +113,19 @@ describe('what reclaim takes, and in which order', () => {
     for (const [index, buffer] of buffers.entries()) await expectFilled(buffer, index + 1)
   })
 
+  it('T74: nothing is stored in the background at the price of a copy that is stored already', async () => {
+    await using subject = subjectPool({ capacityPages: 8, idleBytes: 0 })
+    const { pool } = subject
+    const buffers = [await subject.filled(8, 1), await subject.filled(8, 2)]
+    await buffers[0]!.backup()
+    await buffers[0]!.restore()
+    expect(await machineOf(pool).reclaim.clean(8)).toBe(0)
+    expect(pool.stats()).toMatchObject({ keptBytes: 8 * page, dirtyBytes: 8 * page })
+    // A claim may pay that price.
+    expect(await pool.shrink(16 * page)).toBeGreaterThan(0)
+    for (const [index, buffer] of buffers.entries()) await expectFilled(buffer, index + 1)
+  })
+
   it('B19g: stops when it has what was asked for, and tells what it gave although a later batch failed', async () => {
     await using subject = subjectPool({ idleBytes: 0 })
     const { pool, backup } = subject
