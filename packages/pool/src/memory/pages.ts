@@ -1,5 +1,6 @@
 import { warn } from '../introspection/trace.ts'
 import { cachings, type PageProvider } from '../providers/provider.ts'
+import { FrameStack } from './frame-stack.ts'
 import { Slabs } from './slabs.ts'
 
 /**
@@ -39,7 +40,7 @@ export class Pages {
   /** Whether the chunk has the caching asked for already, because it was idle; else it is `cached` (T24). */
   takenConverted = false
   /** By caching × order: frame × 2 + 1 when the chunk is known to be all zeros. */
-  readonly #lists: number[][]
+  readonly #lists: FrameStack[]
   /** Providers that failed last: each failure is counted, the first told. */
   readonly #failing = new Set<PageProvider>()
   #rotation = 0
@@ -48,7 +49,7 @@ export class Pages {
     this.slabs = new Slabs(pageSizeBytes, maxOrder)
     this.limitPages = limitPages
     this.idleLimitPages = idleLimitPages
-    this.#lists = Array.from({ length: cachings.length * (maxOrder + 1) }, () => [])
+    this.#lists = Array.from({ length: cachings.length * (maxOrder + 1) }, () => new FrameStack())
   }
 
   /** Pages that hold memory: what the limit is about. */
@@ -63,7 +64,7 @@ export class Pages {
   allocate(order: number, caching = 0): number {
     for (let wanted = order; wanted >= 0; wanted--) {
       const entry = this.#list(caching, wanted).pop()
-      if (entry !== undefined) {
+      if (entry >= 0) {
         this.idlePages -= 1 << wanted
         this.inUsePages += 1 << wanted
         this.takenOrder = wanted
@@ -124,7 +125,7 @@ export class Pages {
       const caching = Math.floor(index / (this.slabs.maxOrder + 1))
       // Each chunk once: what is not taken goes to the list's other end.
       for (let left = this.#lists[index]!.length; left > 0; left--) {
-        const entry = this.#lists[index]!.pop()!
+        const entry = this.#lists[index]!.pop()
         this.idlePages -= 1 << order
         if (this.#give(entry >> 1, order, caching)) return 1 << order
       }
@@ -168,14 +169,14 @@ export class Pages {
     } catch (failure) {
       this.noteProviderFailure(provider, 'take memory back', failure)
       this.idlePages += 1 << order
-      this.#list(cachingNow, order).unshift(frame * 2)
+      this.#list(cachingNow, order).putLast(frame * 2)
       return false
     }
     if (this.#failing.size > 0) this.#failing.delete(provider)
     return true
   }
 
-  #list(caching: number, order: number): number[] {
+  #list(caching: number, order: number): FrameStack {
     return this.#lists[caching * (this.slabs.maxOrder + 1) + order]!
   }
 
