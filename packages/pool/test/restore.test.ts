@@ -120,6 +120,25 @@ describe('restore', () => {
     await sparse.free()
   })
 
+  it('T43, I1: a write that fails over a chunk which is restored in part leaves bytes that stay what they are', async () => {
+    await using subject = await setup({ pages: 8 })
+    const { buffer, backup, bytes } = subject
+    await buffer.backup()
+    backup.inject({ method: 'copyPages', times: 1, stop: 5, code: 'EIO' })
+    expect((await buffer.restore()).pages).toBe(5)
+    const stop = () => {
+      throw new Error('enough')
+    }
+    await expect(buffer.fill(9, { onProgress: stop })).rejects.toThrow('enough')
+    const found = new Uint8Array(8 * page)
+    await buffer.read(0, found)
+    expect(found.every((byte, index) => byte === 9 || byte === bytes[index])).toBe(true)
+    // What is in memory and what is stored do not differ.
+    bytes.set(found)
+    await buffer.backup()
+    await subject.check()
+  })
+
   it('T46, I7: never takes more memory than the buffer has', async () => {
     const provider = new FakeProvider()
     await using subject = await setup({ provider, idleBytes: 0 })
