@@ -80,8 +80,11 @@ function fetchOnce(
       clearTimeout(hedgeTimer)
       signal.removeEventListener('abort', onAbort)
       target.onProgress = received
-      const loser = new SpillwayError('EINTR', 'another request for the same bytes was faster')
-      for (const controller of controllers) controller.abort(signal.aborted ? signal.reason : loser)
+      const reason = () =>
+        signal.aborted
+          ? signal.reason
+          : new SpillwayError('EINTR', 'another request for the same bytes was faster')
+      for (const controller of controllers) controller.abort(reason())
       finish()
     }
     const onAbort = () => settle(() => reject(signal.reason))
@@ -106,7 +109,10 @@ function fetchOnce(
         signal: controller.signal,
       }
       service.readRange(request).then(
-        () => settle(resolve),
+        () => {
+          controllers.delete(controller)
+          settle(resolve)
+        },
         (error) => {
           controllers.delete(controller)
           sink.detach()
