@@ -153,9 +153,11 @@ export class Machine {
   async close(): Promise<void> {
     this.background.stop()
     this.limit.refuse(new SpillwayError('EBADF', 'the pool is closed'))
+    const open = [...this.residents.buffers.values()].filter((buffer) => !buffer.closing)
+    // All at once: nothing may be pinned any more that was not when the pool looked.
+    for (const buffer of open) buffer.closing = true
     const freeing: Promise<void>[] = []
-    for (const buffer of this.residents.buffers.values()) {
-      if (buffer.closing) continue
+    for (const buffer of open) {
       const freed = this.freeBuffer(buffer)
       // Told below, when all have begun.
       freed.catch(() => {})

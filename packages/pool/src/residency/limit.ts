@@ -19,7 +19,9 @@ export class Limit {
   departures = 0
   /** Attempts of reclaim to store something that have begun so far: a claim remembers what it was when it came. */
   attempts = 0
-  readonly #queue: Waiting[] = []
+  #queue: Waiting[] = []
+  /** What all of the queue want. */
+  #wantedPages = 0
   #serving = false
 
   constructor(limitPages: number) {
@@ -51,10 +53,7 @@ export class Limit {
 
   /** Pages that all waiting claims want beyond what is available. */
   get shortPages(): number {
-    if (this.#queue.length === 0) return 0
-    let wanted = 0
-    for (const waiting of this.#queue) wanted += waiting.pages
-    return Math.max(0, wanted - this.availablePages)
+    return this.#queue.length === 0 ? 0 : Math.max(0, this.#wantedPages - this.availablePages)
   }
 
   /** Pages that the first claim wants beyond what is available. */
@@ -105,6 +104,7 @@ export class Limit {
       signal.addEventListener('abort', waiting.abort, { once: true })
     }
     this.#queue.push(waiting)
+    this.#wantedPages += pages
     this.serveSoon()
     return promise
   }
@@ -122,26 +122,43 @@ export class Limit {
 
   /** Refuses every claim with `retryMayFail`, wherever it is in the queue. */
   refuseRetryMayFail(makeError: (claimant: Claimant | undefined) => SpillwayError): void {
-    for (const waiting of this.#queue.filter(({ retryMayFail }) => retryMayFail)) {
-      this.#leave(waiting, makeError(waiting.claimant))
-    }
+    this.#refuseAll(({ retryMayFail }) => retryMayFail, makeError)
   }
 
   /** Refuses all claims of a buffer, or of all buffers: it closes. */
   refuse(error: SpillwayError, claimant?: Claimant): void {
-    for (const waiting of [...this.#queue]) {
-      if (claimant === undefined || waiting.claimant === claimant) this.#leave(waiting, error)
-    }
+    this.#refuseAll(
+      (waiting) => claimant === undefined || waiting.claimant === claimant,
+      () => error,
+    )
+  }
+
+  /** Goes through the queue once, however many leave it. */
+  #refuseAll(
+    leaves: (waiting: Waiting) => boolean,
+    makeError: (claimant: Claimant | undefined) => SpillwayError,
+  ): void {
+    const leaving = this.#queue.filter(leaves)
+    if (leaving.length === 0) return
+    this.#queue = this.#queue.filter((waiting) => !leaves(waiting))
+    for (const waiting of leaving) this.#end(waiting, makeError(waiting.claimant))
+    if (this.#queue.length > 0) this.serveSoon()
   }
 
   #leave(waiting: Waiting, error: SpillwayError): void {
     const index = this.#queue.indexOf(waiting)
     if (index < 0) return
     this.#queue.splice(index, 1)
+    this.#end(waiting, error)
+    if (this.#queue.length > 0) this.serveSoon()
+  }
+
+  /** For a claim that is not in the queue any more. */
+  #end(waiting: Waiting, error: SpillwayError): void {
+    this.#wantedPages -= waiting.pages
     this.departures++
     this.#forget(waiting)
     waiting.reject(error)
-    if (this.#queue.length > 0) this.serveSoon()
   }
 
   #forget(waiting: Waiting): void {
@@ -162,7 +179,9 @@ export class Limit {
     while (this.#queue.length > 0) {
       const first = this.#queue[0]!
       try {
-        first.pages = first.need()
+        const pages = first.need()
+        this.#wantedPages += pages - first.pages
+        first.pages = pages
       } catch (failure) {
         this.#leave(first, failure as SpillwayError)
         continue
@@ -172,6 +191,7 @@ export class Limit {
         return
       }
       this.#queue.shift()
+      this.#wantedPages -= first.pages
       this.departures++
       this.#forget(first)
       this.chargedPages += first.pages
