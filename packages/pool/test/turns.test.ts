@@ -147,6 +147,18 @@ describe('one turn of the event loop', () => {
     await pool.close()
   })
 
+  it('T80: dumps the first thousand of many buffers, and says how many more there are', async () => {
+    const pool = new Pool({ limitBytes: 2 ** 21, backup: nullBackup() })
+    for (let index = 0; index < 1005; index++) await pool.allocate(page, { label: `buffer ${index}` })
+    const dump = pool.dump()
+    expect(dump.buffers).toHaveLength(1000)
+    expect(dump.buffers[0]!.label).toBe('buffer 0')
+    expect(dump.moreBuffers).toBe(5)
+    expect(dump.stats.buffers).toBe(1005)
+    expect(String(dump)).toContain('… and 5 more')
+    await pool.close()
+  })
+
   it('T77: content is not dropped after the advice was taken back, though chunks change lists by and by', async () => {
     const pool = new Pool({
       limitBytes: chunkCount * page,

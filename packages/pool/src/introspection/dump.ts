@@ -1,5 +1,6 @@
 import type { Machine } from '../machine.ts'
 import { cachings } from '../providers/provider.ts'
+import type { BufferState } from '../residency/buffer-state.ts'
 import { cleanList, dirtyList, purgeableList, unevictable } from '../table/chunks.ts'
 import { type PoolStats, poolStats } from './stats.ts'
 import { poolTitle } from './trace.ts'
@@ -38,10 +39,15 @@ export interface PoolDump {
   readonly stats: PoolStats
   readonly freeLists: readonly FreeListDump[]
   readonly lists: Readonly<Record<'unevictable' | 'dirty' | 'clean' | 'purgeable', number>>
+  /** The oldest buffers, a thousand at most, and how many there are besides. */
   readonly buffers: readonly BufferDump[]
+  readonly moreBuffers: number
   readonly backups: readonly StoreDump[]
   toString(): string
 }
+
+/** More would take longer than the event loop may be held up. */
+const mostBuffers = 1000
 
 export function poolDump(name: string, machine: Machine): PoolDump {
   const { pages, residents, maxOrder } = machine
@@ -66,7 +72,7 @@ export function poolDump(name: string, machine: Machine): PoolDump {
       clean: listPages[cleanList]!,
       purgeable: listPages[purgeableList]!,
     },
-    buffers: [...residents.buffers.values()].map((buffer) => ({
+    buffers: oldest(residents.buffers.values()).map((buffer) => ({
       label: buffer.label,
       sizeBytes: buffer.sizeBytes,
       residentPages: buffer.table.residentPages,
@@ -75,6 +81,7 @@ export function poolDump(name: string, machine: Machine): PoolDump {
       operations: buffer.operations,
       backup: buffer.store?.name,
     })),
+    moreBuffers: Math.max(0, residents.buffers.size - mostBuffers),
     backups: [...machine.stores.values()].map((store) => ({
       name: store.name,
       buffers: store.users,
@@ -84,6 +91,15 @@ export function poolDump(name: string, machine: Machine): PoolDump {
     })),
   }
   return { ...dump, toString: () => asText(dump) }
+}
+
+function oldest(buffers: Iterable<BufferState>): BufferState[] {
+  const taken: BufferState[] = []
+  for (const buffer of buffers) {
+    if (taken.length === mostBuffers) break
+    taken.push(buffer)
+  }
+  return taken
 }
 
 function asText(dump: Omit<PoolDump, 'toString'>): string {
@@ -104,6 +120,7 @@ function asText(dump: Omit<PoolDump, 'toString'>): string {
       (buffer) =>
         `  ${buffer.label.padEnd(width)} ${kibibytes(buffer.sizeBytes)}: ${buffer.residentPages} pages resident, ${buffer.storedPages} backed up to ${buffer.backup ?? 'nothing'}, ${buffer.pins} pins, ${buffer.operations} operations`,
     ),
+    ...(dump.moreBuffers > 0 ? [`  … and ${dump.moreBuffers} more`] : []),
     'backups:',
     ...dump.backups.map(
       (backup) =>
