@@ -158,6 +158,11 @@ export function isUnreachable(error: unknown): boolean {
   return isSpillwayError(error) && unreachableCodes.has(code)
 }
 
+/** Whether the SDK found that a whole object is not what the service's checksum of it says. */
+export function isChecksumMismatch(failure: unknown): boolean {
+  return failure instanceof Error && failure.message.startsWith('Checksum mismatch')
+}
+
 /** Whether the service may have done what it was asked, although it said something else or nothing. */
 export function mayHaveHappened(error: unknown): boolean {
   if (!isSpillwayError(error) || !error.retryable || error.code === 'EAGAIN' || error.code === 'EINTR')

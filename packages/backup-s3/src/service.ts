@@ -8,7 +8,7 @@ import { type Attempt, RequestSender } from './request-sender.ts'
 import { discardBody, readBody } from './response-body.ts'
 import type { ResponseSink } from './response-sink.ts'
 import { RetryPolicy, type RetryScope } from './retry.ts'
-import { statusOf, unlessMissing } from './service-errors.ts'
+import { isChecksumMismatch, statusOf, unlessMissing } from './service-errors.ts'
 import type { UploadBody } from './upload-body.ts'
 
 /** The operations that the backup is made of, in its own terms. Single requests: request-sender.ts. */
@@ -110,6 +110,10 @@ export class S3Service {
           silenceMs: this.#settings.bodyTimeoutMs,
           signal: scope.signal ?? new AbortController().signal,
           onChunk: (chunk) => chunks.push(chunk),
+        }).catch((error: Error) => {
+          if (!isChecksumMismatch(error.cause)) throw error
+          const text = `reading ${key}: it does not match the checksum that the service keeps of it`
+          throw new SpillwayError('EBADMSG', text, { cause: error.cause, retryable: ++misanswers <= 3 })
         })
         const body = Buffer.concat(chunks)
         this.#ledger.received('get', body.length)
