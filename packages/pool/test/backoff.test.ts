@@ -176,11 +176,11 @@ describe('claims that come while reclaim leaves a backup alone', () => {
     // What the application stores is no attempt of reclaim.
     await full.backup()
     expect(attempts()).toBe(before + 1)
+    expect(pool.dump().backups[0]).toMatchObject({ backoffMs: 0, failure: undefined })
     await small.write(0, pattern(page))
     await other.write(0, pattern(8 * page, 2))
     await full.write(0, pattern(16 * page, 1))
     await expectContent(other, 2)
-    expect(pool.dump().backups[0]).toMatchObject({ backoffMs: 0, failure: undefined })
     await pool.close()
   })
 })

@@ -27,6 +27,49 @@ describe('backup', () => {
     await subject.check()
   })
 
+  it('T34: room that is about to be released counts as room', async () => {
+    await using subject = await setup({ pages: 8, capacityPages: 8 })
+    const { buffer, backup } = subject
+    await buffer.backup()
+    await buffer.read(0, new Uint8Array(1))
+    backup.inject({ method: 'drop', times: 1, delayMs: 5 })
+    // What is stored of it is out of date, and is still being dropped when the next call begins.
+    await buffer.write(0, subject.bytes)
+    expect(await buffer.backup()).toEqual({ pages: 8 })
+    await subject.check()
+  })
+
+  it('T63, I9: two calls that store all or nothing of one buffer do not wait for each other', async () => {
+    await using subject = await setup({ pages: 24 })
+    const { buffer, backup, bytes } = subject
+    await buffer.backup()
+    await buffer.restore()
+    await buffer.write(8 * page, bytes.subarray(8 * page))
+    backup.inject({ method: 'backupPages', times: 3, delayMs: 5 })
+    const first = buffer.backup({ atomic: true })
+    await new Promise((resolve) => setTimeout(resolve, 2))
+    // The first call has passed this chunk already.
+    await buffer.write(0, bytes.subarray(0, 8 * page))
+    const second = buffer.backup({ atomic: true })
+    const results = await Promise.all([first, second])
+    expect(results.map(({ error }) => error)).toEqual([undefined, undefined])
+    expect([results[0]!.pages + results[1]!.pages, buffer.residentBytes]).toEqual([24, 0])
+    expect(backup.stats().livePages).toBe(24)
+    await subject.check()
+  })
+
+  it('T63: what was reserved for a call that stored nothing is room again', async () => {
+    await using subject = await setup({ pages: 24, capacityPages: 30 })
+    const { buffer, backup } = subject
+    expect(backup.capabilities.reserves).toBe(true)
+    backup.inject({ method: 'backupPages', times: 1, stop: 11, code: 'EIO' })
+    expect((await buffer.backup({ atomic: true })).pages).toBe(0)
+    expect(await backup.bytesAvailable()).toBe(30 * page)
+    expect((await buffer.backup({ atomic: true })).pages).toBe(24)
+    expect(await backup.bytesAvailable()).toBe(6 * page)
+    await subject.check()
+  })
+
   it('I3, T38: what was stored of a chunk that is pinned meanwhile is given up when its backup stops inside it', async () => {
     await using subject = await setup({ pages: 8 })
     const { buffer, backup, pool } = subject

@@ -180,6 +180,26 @@ describe('the limit', () => {
     await pool.close()
   })
 
+  it('T57, I11: claims of one range that are served together hold all of it, and give back what they did not need', async () => {
+    const { pool, backup } = make({ background: false })
+    const wanted = await pool.allocate(8 * page)
+    await wanted.write(0, pattern(8 * page, 9))
+    await wanted.backup()
+    await chunkBuffers(pool, 4)
+    backup.inject({ method: 'backupPages', delayMs: 2 })
+    const pins = await Promise.all([wanted.pin(), wanted.pin(), wanted.pin()])
+    for (const pin of pins) {
+      expect(pin.spans).toHaveLength(1)
+      expect(firstDifference(pin.bytes, pattern(8 * page, 9))).toBe(-1)
+    }
+    expect(pool.verify()).toEqual([])
+    pins[0]!.release()
+    pins[1]!.release()
+    expect(pool.stats()).toMatchObject({ pins: 1, pinnedBytes: 8 * page })
+    pins[2]!.release()
+    await pool.close()
+  })
+
   it('pins of several overlapping ranges under a tight limit do not wait for each other', async () => {
     const { pool } = make()
     const buffers = await chunkBuffers(pool, 8)

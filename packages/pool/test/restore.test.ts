@@ -262,6 +262,17 @@ describe('freeing', () => {
     }
   })
 
+  it('T50: a restore ends when its buffer is freed, and does not bring in the rest first', async () => {
+    await using subject = await setup({ pages: 64, background: false })
+    const { buffer, backup } = subject
+    await buffer.backup()
+    let freeing: Promise<void> | undefined
+    const restoring = buffer.restore({ onProgress: () => (freeing ??= buffer.free()) })
+    await expect(restoring).rejects.toMatchObject({ code: 'EBADF' })
+    await freeing
+    expect(backup.stats().copiedPages).toBeLessThan(64)
+  })
+
   it('T49: never touched, resident, partly backed up, purged', async () => {
     await using subject = await setup()
     const { pool, backup } = subject
