@@ -19,7 +19,7 @@
 #
 # Environment (all optional; fixed at `start`):
 #   CEPH_DIR          private directory             (default /tmp/spillway-ceph-<uid>; keep the path short)
-#   CEPH_PORT         gateway port on 127.0.0.1     (default: the first free one from 7480)
+#   CEPH_PORT         gateway port on 127.0.0.1     (default: a free one from 10000 to 20000)
 #   CEPH_STORE        bluestore | memstore          (default bluestore, which a real cluster runs; memstore is up in 1 s
 #                                                    instead of 8 and loses everything when the OSD ends)
 #   CEPH_STORE_BYTES  size of the store             (default 32 GiB bluestore, sparse; 8 GiB memstore)
@@ -158,9 +158,10 @@ start() {
       memstore) size=${CEPH_STORE_BYTES:-8589934592} ;;
       *) die "CEPH_STORE: bluestore or memstore, not $store" ;;
     esac
-    gateway_port=${CEPH_PORT:-$(free_port 7480)}
+    # Drawn, not the first: that of another cluster looks free while its gateway is killed.
+    gateway_port=${CEPH_PORT:-$(free_port $(( 10000 + RANDOM % 10000 )))}
     if busy "$gateway_port"; then die "port $gateway_port is taken"; fi
-    mon_port=$(free_port $(( gateway_port + 1000 )))
+    mon_port=$(free_port $(( gateway_port + 10000 )))
     fsid=$(cat /proc/sys/kernel/random/uuid)
     sed -e "s|@DIR@|$DIR|g; s|@FSID@|$fsid|g; s|@MON_PORT@|$mon_port|g; s|@GATEWAY_PORT@|$gateway_port|g" \
       -e "s|@STORE@|$store|g; s|@STORE_BYTES@|$size|g; s|@QUOTA_BYTES@|$(( size * 4 / 5 ))|g" \
