@@ -129,6 +129,19 @@ describe('slabs', () => {
     expect([pages.residentPages, pages.slabs.slabCount]).toEqual([0, 0])
   })
 
+  it('of a pool of single pages are blocks of 64 pages, smaller ones where the limit has no room', () => {
+    const provider = new FakeProvider()
+    const pages = pagesOn(provider, { maxOrder: 0, limit: 200 })
+    for (let page = 0; page < 128; page++) expect(pages.allocate(0)).toBeGreaterThanOrEqual(0)
+    expect([provider.blocks.size, pages.residentPages, pages.takenOrder]).toEqual([2, 128, 0])
+    expect(provider.requests.every(({ whole }) => !whole)).toBe(true)
+    const inexact = new FakeProvider({ capabilities: { pageExactRelease: false } })
+    const few = pagesOn(inexact, { maxOrder: 0, limit: 9 })
+    for (let page = 0; page < 9; page++) expect(few.allocate(0)).toBeGreaterThanOrEqual(0)
+    expect([few.allocate(0), few.residentPages]).toEqual([-1, 9])
+    expect(inexact.requests.map(({ order }) => order)).toEqual([3, 0])
+  })
+
   it('find every free piece again after a sweep', () => {
     const pages = pagesOn(new FakeProvider(), { maxOrder: 6, limit: 20_000, idle: 0 })
     const frames: number[] = []

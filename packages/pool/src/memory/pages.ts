@@ -46,10 +46,10 @@ export class Pages {
   #rotation = 0
 
   constructor(pageSizeBytes: number, maxOrder: number, limitPages: number, idleLimitPages: number) {
-    this.slabs = new Slabs(pageSizeBytes, maxOrder)
+    this.slabs = new Slabs(pageSizeBytes, maxOrder === 0 ? singlesSlabOrder : maxOrder)
     this.limitPages = limitPages
     this.idleLimitPages = idleLimitPages
-    this.#lists = Array.from({ length: cachings.length * (maxOrder + 1) }, () => new FrameStack())
+    this.#lists = Array.from({ length: cachings.length * (this.slabs.maxOrder + 1) }, () => new FrameStack())
   }
 
   /** Pages that hold memory: what the limit is about. */
@@ -222,3 +222,6 @@ export class Pages {
     return true
   }
 }
+
+/** Single pages are carved out of blocks of 64: a block takes two objects, 360 bytes, that single pages must not cost each. */
+const singlesSlabOrder = 6

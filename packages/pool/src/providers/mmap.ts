@@ -75,7 +75,9 @@ export class MmapProvider implements PageProvider {
     const { lengthBytes, whole } = request
     const blockCount = Math.max(1, Math.floor(arenaBytes / lengthBytes))
     // One more huge page, so that the first block can begin on a huge page's boundary.
-    const mapping = tryMapping(native, blockCount * lengthBytes + hugePageBytes, whole)
+    // Smaller blocks come and go by themselves, and share a huge page with others.
+    const hugePages = whole && lengthBytes >= hugePageBytes
+    const mapping = tryMapping(native, blockCount * lengthBytes + hugePageBytes, hugePages)
     if (mapping === undefined) return
     this.#arenas.add(mapping)
     const address = native.mappedAddress(mapping.view(0, native.systemPageBytes()))
