@@ -21,6 +21,7 @@ import {
   type RestorePart,
   resultOf,
 } from './restore-parts.ts'
+import { RestoreQueue } from './restore-queue.ts'
 import type { SegmentObject, SegmentTable } from './segment-table.ts'
 import type { S3Service } from './service.ts'
 import { serviceError } from './service-errors.ts'
@@ -54,7 +55,7 @@ export class Restores {
   readonly #ledger: CostLedger
   readonly #places: PagePlaces
   readonly #loadChecksums: (object: SegmentObject) => Promise<void>
-  readonly #waiting = new Map<SegmentObject, RestorePart[]>()
+  readonly #waiting = new RestoreQueue()
   #requests = 0
   #bytes = 0
   #pumpSet = false
@@ -108,9 +109,7 @@ export class Restores {
       for (const part of call.parts) {
         if (part.error !== undefined) continue
         part.object.readers++
-        const waiting = this.#waiting.get(part.object)
-        if (waiting === undefined) this.#waiting.set(part.object, [part])
-        else waiting.push(part)
+        this.#waiting.add(part)
       }
       this.#schedule()
     })
@@ -119,10 +118,9 @@ export class Restores {
   /** Takes a call's parts out of everything; none of its memory is touched afterwards. */
   #cancel(call: RestoreCall): void {
     for (const part of call.parts) {
-      const waiting = this.#waiting.get(part.object)
       if (part.group === undefined) {
-        if (part.error !== undefined || !waiting?.includes(part)) continue
-        this.#unqueue(part.object, new Set([part]))
+        if (part.error !== undefined || !this.#waiting.has(part)) continue
+        this.#waiting.remove(part.object, [part])
         this.#table.release(part.object)
         continue
       }
@@ -133,12 +131,6 @@ export class Restores {
         group.target.writer?.interrupt(new Interrupted('the memory is wanted back'))
       }
     }
-  }
-
-  #unqueue(object: SegmentObject, parts: ReadonlySet<RestorePart>): void {
-    const rest = (this.#waiting.get(object) ?? []).filter((part) => !parts.has(part))
-    if (rest.length === 0) this.#waiting.delete(object)
-    else this.#waiting.set(object, rest)
   }
 
   // Calls that are made one after the other in one turn of the event loop are seen together.
@@ -154,20 +146,21 @@ export class Restores {
 
   #pump(): void {
     const { restoresInFlight, restoreBytesInFlight } = this.#settings
-    while (this.#waiting.size > 0 && this.#requests < restoresInFlight) {
+    for (let object = this.#waiting.first; object !== undefined; object = this.#waiting.first) {
+      if (this.#requests >= restoresInFlight) return
       // The SDK needs a quarter of a millisecond for a request: the others begin when the event loop has turned.
       if (this.#begun >= requestsPerTurn) {
         this.#schedule()
         return
       }
       this.#begun++
-      const [object, waiting] = this.#waiting.entries().next().value!
+      const waiting = object.waiting!
       waiting.sort((left, right) => left.slot - right.slot)
       const parts = this.#nextGroup(waiting)
       const last = parts[parts.length - 1]
       const bytes = (last.slot + last.pages - parts[0].slot) * this.#settings.pageSizeBytes
       if (this.#bytes > 0 && this.#bytes + bytes > restoreBytesInFlight) return
-      this.#unqueue(object, new Set(parts))
+      this.#waiting.remove(object, parts)
       this.#requests++
       this.#bytes += bytes
       const group: RestoreGroup = { parts, controller: new AbortController(), target: undefined }
@@ -264,7 +257,7 @@ export class Restores {
         if (later.firstPage <= part.firstPage || later.group !== undefined || later.error !== undefined)
           continue
         later.error = part.error
-        this.#unqueue(later.object, new Set([later]))
+        this.#waiting.remove(later.object, [later])
         this.#table.release(later.object)
         call.left--
       }

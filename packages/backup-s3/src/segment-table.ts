@@ -2,6 +2,7 @@ import type { HandleRun } from '@spillway/core'
 import { segmentSeed } from './checksum.ts'
 import { handleOf, handleStride, pageOf, segmentOf } from './handles.ts'
 import { PageBits } from './page-bits.ts'
+import type { RestorePart } from './restore-parts.ts'
 
 /**
  * Which handles are live, and where their pages lie.
@@ -27,6 +28,8 @@ export interface SegmentObject {
   livePages: number
   /** Whose pages it holds, in the order of their slots. */
   readonly roots: Set<Root>
+  /** What waits to be read from it (restore-queue.ts). */
+  waiting: RestorePart[] | undefined
   /** Reads and compactions under way: the object is not deleted before they end. */
   readers: number
   /** Being read by compaction, or with live pages that cannot be moved. */
@@ -74,6 +77,7 @@ export function segmentObject(
     checksums,
     livePages: 0,
     roots: new Set(),
+    waiting: undefined,
     readers: 0,
     unmovable: false,
     manifestPlace: -1,

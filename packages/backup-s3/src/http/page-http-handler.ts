@@ -66,7 +66,8 @@ class PageHttpHandler {
   readonly metadata = { handlerProtocol: 'http/1.1' }
   readonly #options: PageHttpHandlerOptions
   readonly #idle = new Map<string, Connection[]>()
-  readonly #busy = new Set<Connection>()
+  /** All of them, idle and busy. It changes seldom. */
+  readonly #open = new Set<Connection>()
   /** Services whose last answer to an upload was a refusal, or none. */
   readonly #refusing = new Set<string>()
   #fallback: (ClientRequestHandler & HandlerConfiguration) | undefined
@@ -123,7 +124,6 @@ class PageHttpHandler {
           response: { statusCode: status, headers, body: Readable.from(body.length === 0 ? [] : [body]) },
         }
       } catch (error) {
-        this.#busy.delete(connection)
         // A kept connection may have been closed by the service at the moment the request went out.
         const wasStale = connection.wasUsed && !connection.hasAnswered && !abortSignal?.aborted
         if (!wasStale) throw error
@@ -132,8 +132,7 @@ class PageHttpHandler {
   }
 
   destroy(): void {
-    for (const connections of this.#idle.values()) for (const connection of connections) connection.destroy()
-    for (const connection of this.#busy) connection.destroy()
+    for (const connection of [...this.#open]) connection.destroy()
     this.#idle.clear()
     this.#fallback?.destroy?.()
   }
@@ -156,33 +155,43 @@ class PageHttpHandler {
   }
 
   async #connection(origin: Origin, options: HandlerOptions): Promise<Connection> {
-    const name = nameOf(origin)
-    const kept = this.#idle.get(name)?.pop()
+    const idle = this.#idleOf(origin)
+    const kept = idle.pop()
+    if (kept !== undefined) {
+      kept.setIdle(false)
+      return kept
+    }
     const timeoutMs = options.connectTimeoutMs ?? this.#options.connectTimeoutMs ?? 3_000
-    const connection =
-      kept ?? (await Connection.open(origin, this.#options.tls ?? {}, timeoutMs, options.abortSignal))
-    connection.onClosed = () => this.#busy.delete(connection)
-    connection.setIdle(false)
-    this.#busy.add(connection)
+    const tls = this.#options.tls ?? {}
+    const connection = await Connection.open(origin, tls, timeoutMs, options.abortSignal)
+    this.#open.add(connection)
+    connection.onClosed = () => {
+      this.#open.delete(connection)
+      const at = idle.indexOf(connection)
+      if (at >= 0) idle.splice(at, 1)
+    }
     return connection
   }
 
   #release(origin: Origin, connection: Connection): void {
-    this.#busy.delete(connection)
     if (connection.isClosed) return
-    const name = nameOf(origin)
-    const idle = this.#idle.get(name) ?? []
-    this.#idle.set(name, idle)
+    const idle = this.#idleOf(origin)
     if (idle.length >= (this.#options.maxIdleConnections ?? 64)) {
       connection.destroy()
       return
     }
-    connection.onClosed = () => {
-      const at = idle.indexOf(connection)
-      if (at >= 0) idle.splice(at, 1)
-    }
     connection.setIdle(true)
     idle.push(connection)
+  }
+
+  #idleOf(origin: Origin): Connection[] {
+    const name = nameOf(origin)
+    let idle = this.#idle.get(name)
+    if (idle === undefined) {
+      idle = []
+      this.#idle.set(name, idle)
+    }
+    return idle
   }
 }
 
