@@ -147,6 +147,33 @@ describe('one turn of the event loop', () => {
     await pool.close()
   })
 
+  it.each(['pin', 'read'] as const)('brings in a window of a long range at a time: %s', async (way) => {
+    const pool = new Pool({ limitBytes: (chunkCount + 64) * page, maxOrder: 0, backup: nullBackup() })
+    const buffer = await pool.allocate(chunkCount * page)
+    await buffer.fill(7)
+    await buffer.backup()
+    const { residents } = machineOf(pool)
+    const install = vi.spyOn(residents, 'install')
+    startClock()
+    let done = false
+    const work = way === 'pin' ? buffer.pin() : buffer.read(0, new Uint8Array(chunkCount * page))
+    const ended = work.then((pin) => {
+      done = true
+      pin?.release()
+    })
+    let most = install.mock.calls.length
+    while (!done) {
+      install.mockClear()
+      await nextTurn()
+      most = Math.max(most, install.mock.calls.length)
+    }
+    await ended
+    // A window, and one that is read ahead.
+    expect(most).toBeLessThanOrEqual(2 * 1024)
+    expect(buffer.residentBytes).toBe(chunkCount * page)
+    await pool.close()
+  })
+
   it('T80: dumps the first thousand of many buffers, and says how many more there are', async () => {
     const pool = new Pool({ limitBytes: 2 ** 21, backup: nullBackup() })
     for (let index = 0; index < 1005; index++) await pool.allocate(page, { label: `buffer ${index}` })

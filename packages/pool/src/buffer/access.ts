@@ -2,7 +2,7 @@ import type { TransferOptions } from '@spillway/core'
 import { abortError } from '@spillway/core'
 import { pace, sliceBytes } from '../pace.ts'
 import type { BufferState } from '../residency/buffer-state.ts'
-import type { Holder } from '../residency/hold.ts'
+import type { Holder, HoldOptions } from '../residency/hold.ts'
 import type { Residents } from '../residency/residents.ts'
 import { filling, notReady } from '../table/chunks.ts'
 import { closedBuffer } from './closed.ts'
@@ -46,7 +46,7 @@ export class Access {
       return false
     this.#eachPart(buffer, offsetBytes, into.byteLength, (chunk, start, done, length) => {
       this.#residents.touch(chunk)
-      into.set(this.#part(chunk, start, length), done)
+      into.set(partOf(this.#residents.bytes(chunk), start, length), done)
     })
     return true
   }
@@ -74,17 +74,20 @@ export class Access {
       const end = Math.min(total, windowEnd * this.#pageSizeBytes - offsetBytes)
       const held =
         this.#holder.tryHold(buffer, page, windowEnd, false) ??
-        (await this.#holder.hold(buffer, page, windowEnd, { ...options, write: false }))
+        (await this.#holder.hold(buffer, page, windowEnd, holdOptions(options, false)))
       const goesOn = windowEnd < lastPage && !buffer.random
       if (goesOn) {
         this.readAhead(buffer, windowEnd, Math.min(lastPage, this.windowEnd(buffer, windowEnd)))
       }
       try {
-        for (const chunk of held) done = await this.#copyOut(chunk, offsetBytes, into, done, end)
+        done = await this.#copyOut(held, offsetBytes, into, done, end)
       } finally {
         this.#holder.letGo(buffer, held)
       }
       if (goesOn) this.leave(buffer, page, windowEnd)
+      // A backup that answers at once gives the event loop no turn of its own.
+      const turn = done < total ? pace() : undefined
+      if (turn !== undefined) await turn
     }
   }
 
@@ -109,31 +112,55 @@ export class Access {
       const held =
         this.#holder.tryHold(buffer, page, windowEnd, true) ??
         (await this.#holder.hold(buffer, page, windowEnd, {
-          ...options,
-          write: true,
+          ...holdOptions(options, true),
           overwriteFrom,
           overwriteEnd,
         }))
-      let next = 0
       try {
-        for (; next < held.length; next++) {
-          done = await this.#copyIn(buffer, held[next]!, offsetBytes, source, total, done)
-        }
+        done = await this.#copyIn(buffer, held, offsetBytes, source, total, done)
       } finally {
-        for (; next < held.length; next++) {
-          if (this.#residents.chunks.has(held[next]!, filling)) this.#holder.notOverwritten(held[next]!)
+        for (const chunk of held) {
+          if (this.#residents.chunks.has(chunk, filling)) this.#holder.notOverwritten(chunk)
         }
         this.#holder.letGo(buffer, held)
       }
+      const turn = done < total ? pace() : undefined
+      if (turn !== undefined) await turn
     }
   }
 
-  /** The end of a window that begins at `page`: whole blocks, a quarter of the limit or what the backup handles best. */
+  /**
+   * Holds a range however long it is. One of more chunks than can be dealt with in one go is brought in window by window
+   * before, and not held meanwhile: then little is left to do, and the claim for all of it comes when most is there.
+   */
+  async hold(buffer: BufferState, first: number, end: number, options: HoldOptions): Promise<number[]> {
+    const isLong = end - first > chunksPerWindow * buffer.table.blockPages
+    if (isLong && end - first <= this.#residents.limit.limitPages) {
+      const ahead = { ...holdOptions(options, false), ahead: true }
+      for (let page = first; page < end; ) {
+        const windowEnd = Math.min(end, this.windowEnd(buffer, page))
+        this.#holder.letGo(buffer, await this.#holder.hold(buffer, page, windowEnd, ahead))
+        page = windowEnd
+        const turn = pace()
+        if (turn !== undefined) await turn
+      }
+    }
+    return this.#holder.hold(buffer, first, end, options)
+  }
+
+  /**
+   * The end of a window that begins at `page`: whole blocks, a quarter of the limit or what the backup handles best, and not
+   * of more chunks than can be dealt with in one go.
+   */
   windowEnd(buffer: BufferState, page: number): number {
     const { table, store } = buffer
     const { blockPages } = table
     const best = store === undefined ? blockPages : store.batchPages * store.callsInFlight
-    const pages = Math.min(Math.floor(this.#residents.limit.limitPages / 4), best)
+    const pages = Math.min(
+      Math.floor(this.#residents.limit.limitPages / 4),
+      best,
+      chunksPerWindow * blockPages,
+    )
     const blocks = Math.max(1, Math.floor(pages / blockPages))
     return Math.min(table.pageCount, (Math.floor(page / blockPages) + blocks) * blockPages)
   }
@@ -184,60 +211,64 @@ export class Access {
     }
   }
 
-  #part(chunk: number, start: number, length: number): Uint8Array {
-    const bytes = this.#residents.bytes(chunk)
-    return start === 0 && length === bytes.byteLength ? bytes : bytes.subarray(start, start + length)
-  }
-
   async #copyOut(
-    chunk: number,
+    held: readonly number[],
     offsetBytes: number,
     into: Uint8Array,
     from: number,
     end: number,
   ): Promise<number> {
-    const bytes = this.#residents.bytes(chunk)
-    const base = this.#residents.chunks.firstPageOf(chunk) * this.#pageSizeBytes - offsetBytes
-    const stop = Math.min(end, base + bytes.byteLength)
-    for (let done = from; done < stop; ) {
-      const step = Math.min(sliceBytes, stop - done)
-      into.set(bytes.subarray(done - base, done - base + step), done)
-      done += step
-      if (step === sliceBytes) {
+    let done = from
+    let sinceTurn = 0
+    for (const chunk of held) {
+      const bytes = this.#residents.bytes(chunk)
+      const base = this.#residents.chunks.firstPageOf(chunk) * this.#pageSizeBytes - offsetBytes
+      const stop = Math.min(end, base + bytes.byteLength)
+      while (done < stop) {
+        const step = Math.min(sliceBytes - sinceTurn, stop - done)
+        into.set(partOf(bytes, done - base, step), done)
+        done += step
+        sinceTurn += step
+        if (sinceTurn < sliceBytes) continue
+        sinceTurn = 0
         const turn = pace()
         if (turn !== undefined) await turn
       }
     }
-    return stop
+    return done
   }
 
   async #copyIn(
     buffer: BufferState,
-    chunk: number,
+    held: readonly number[],
     offsetBytes: number,
     source: ByteSource,
     total: number,
-    begin: number,
+    from: number,
   ): Promise<number> {
     const { chunks } = this.#residents
-    const bytes = this.#residents.bytes(chunk)
-    const base = chunks.firstPageOf(chunk) * this.#pageSizeBytes - offsetBytes
-    const stop = Math.min(total, base + bytes.byteLength)
-    let done = begin
-    while (done < stop) {
-      const step = Math.min(sliceBytes, stop - done)
-      source(bytes.subarray(done - base, done - base + step), done)
-      done += step
-      if (step === sliceBytes) {
+    let done = from
+    let sinceTurn = 0
+    for (const chunk of held) {
+      const bytes = this.#residents.bytes(chunk)
+      const base = chunks.firstPageOf(chunk) * this.#pageSizeBytes - offsetBytes
+      const stop = Math.min(total, base + bytes.byteLength)
+      while (done < stop) {
+        const step = Math.min(sliceBytes - sinceTurn, stop - done)
+        source(partOf(bytes, done - base, step), done)
+        done += step
+        sinceTurn += step
+        if (sinceTurn < sliceBytes) continue
+        sinceTurn = 0
         const turn = pace()
         if (turn !== undefined) await turn
       }
+      if (chunks.has(chunk, filling)) {
+        bytes.fill(0, stop - base)
+        this.#holder.overwritten(buffer, chunk)
+      }
     }
-    if (chunks.has(chunk, filling)) {
-      bytes.fill(0, stop - base)
-      this.#holder.overwritten(buffer, chunk)
-    }
-    return stop
+    return done
   }
 
   async #clear(into: Uint8Array, from: number, to: number): Promise<void> {
@@ -247,4 +278,15 @@ export class Access {
       if (turn !== undefined) await turn
     }
   }
+}
+
+/** Chunks to hold, install and fill at once: a fraction of a millisecond's work. */
+const chunksPerWindow = 1024
+
+function partOf(bytes: Uint8Array, start: number, length: number): Uint8Array {
+  return length === bytes.byteLength ? bytes : bytes.subarray(start, start + length)
+}
+
+function holdOptions({ signal, retryMayFail }: TransferOptions, write: boolean): HoldOptions {
+  return { signal, retryMayFail, write }
 }

@@ -165,11 +165,11 @@ export class PagedBuffer implements AsyncDisposable {
     if (fast !== undefined) return fast
     const state = this.#state
     const { offset = 0, length = state.sizeBytes - offset, write = false, signal, retryMayFail } = options
-    const { holder, pageSizeBytes } = this.#machine
+    const { access, holder, pageSizeBytes } = this.#machine
     const first = Math.floor(offset / pageSizeBytes)
     const end = Math.ceil((offset + length) / pageSizeBytes)
     return this.#run(async () => {
-      const held = await holder.hold(state, first, end, { write, signal, retryMayFail })
+      const held = await access.hold(state, first, end, { write, signal, retryMayFail })
       if (state.closing) {
         holder.letGo(state, held)
         throw closedBuffer(state)
