@@ -43,7 +43,7 @@ export async function soakCommand(given: SoakArguments, signal: AbortSignal): Pr
   const options = parseSoakOptions(given)
   const { backend, overcommits, durationMs, limitBytes, faults, seed } = options
   const disturbing = parseDisturbances(given)
-  const scratch = mkdtempSync(join(given.directory ?? tmpdir(), 'spillway-soak-'))
+  using scratch = makeScratch(given.directory ?? tmpdir())
   const tally: SoakTally = {
     operations: 0,
     verifiedBytes: 0,
@@ -77,7 +77,7 @@ export async function soakCommand(given: SoakArguments, signal: AbortSignal): Pr
         durationMs: stageMs,
         faults,
         seed: seed + index,
-        directory: scratch,
+        directory: scratch.path,
         s3: s3?.access,
         signal,
         tally,
@@ -85,7 +85,6 @@ export async function soakCommand(given: SoakArguments, signal: AbortSignal): Pr
     }
   } finally {
     clearInterval(lines)
-    rmSync(scratch, { recursive: true, force: true })
   }
   await disturbances?.stop()
   const left = (await s3?.list()) ?? []
@@ -117,6 +116,12 @@ export async function soakCommand(given: SoakArguments, signal: AbortSignal): Pr
     clean,
   })
   return clean ? 0 : 1
+}
+
+/** A directory that is gone at the end, also when the service does not start. */
+function makeScratch(parent: string): { readonly path: string } & Disposable {
+  const path = mkdtempSync(join(parent, 'spillway-soak-'))
+  return { path, [Symbol.dispose]: () => rmSync(path, { recursive: true, force: true }) }
 }
 
 /** Throws `UsageError` with one line that names the value. */
