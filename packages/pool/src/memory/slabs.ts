@@ -18,17 +18,17 @@ export class Slabs {
   provider: PageProvider | undefined
   readonly #slabs: (Slab | undefined)[] = []
   readonly #freeIds: number[] = []
-  /** By order: frames of free pieces. An entry may be stale; the slab's own mark decides. */
+  /** By order, of resident slabs and then of page-exact ones: frames of free pieces. The slab's own mark tells what is stale. */
   readonly #candidates: number[][]
-  /** By order: the number of candidates at which those are forgotten that are none any more. */
+  /** By the same: the number of candidates at which those are forgotten that are none any more. */
   readonly #sweepAt: number[]
   readonly #request: { lengthBytes: number; whole: boolean; retryMayFail: boolean }
 
   constructor(pageSizeBytes: number, maxOrder: number) {
     this.pageSizeBytes = pageSizeBytes
     this.maxOrder = maxOrder
-    this.#candidates = Array.from({ length: maxOrder + 1 }, () => [])
-    this.#sweepAt = new Array(maxOrder + 1).fill(leastSweep)
+    this.#candidates = Array.from({ length: 2 * (maxOrder + 1) }, () => [])
+    this.#sweepAt = new Array(2 * (maxOrder + 1)).fill(leastSweep)
     this.#request = { lengthBytes: 0, whole: true, retryMayFail: false }
   }
 
@@ -37,10 +37,18 @@ export class Slabs {
     return this.#slabs.length - this.#freeIds.length
   }
 
-  /** Takes a free piece of a slab that exists, splitting a larger one if need be; its frame, or −1. */
+  /**
+   * Takes a free piece of a slab that exists, splitting a larger one if need be; its frame, or −1. After a change of providers
+   * there are both kinds of pieces: those that are resident anyway come first, since they need no room.
+   */
   takePiece(order: number): number {
+    const resident = this.strandedPages > 0 ? this.#takePieceOf(false, order) : -1
+    return resident >= 0 ? resident : this.#takePieceOf(true, order)
+  }
+
+  #takePieceOf(exact: boolean, order: number): number {
     for (let from = order; from <= this.maxOrder; from++) {
-      const frame = this.#popCandidate(from)
+      const frame = this.#popCandidate(exact, from)
       if (frame < 0) continue
       const slab = this.slabOf(frame)
       const offset = this.#offset(frame)
@@ -179,9 +187,10 @@ export class Slabs {
   #addPiece(slab: Slab, frame: number, order: number): void {
     slab.pieces ??= new Uint8Array(1 << slab.order)
     slab.pieces[this.#offset(frame)] = order + 1
-    const candidates = this.#candidates[order]!
+    const list = this.#listOf(slab.exact, order)
+    const candidates = this.#candidates[list]!
     candidates.push(frame)
-    if (candidates.length >= this.#sweepAt[order]!) this.#sweep(order)
+    if (candidates.length >= this.#sweepAt[list]!) this.#sweep(slab.exact, order)
   }
 
   #merge(slab: Slab, frame: number, order: number): void {
@@ -202,27 +211,36 @@ export class Slabs {
    * Forgets candidates that are none any more: chunks that are given back page by page leave one at each order. At least
    * half of the list is new since the last time, so it costs nothing in the long run.
    */
-  #sweep(order: number): void {
+  #sweep(exact: boolean, order: number): void {
+    const list = this.#listOf(exact, order)
     const pieces: number[] = []
-    for (const frame of this.#candidates[order]!) {
-      const slab = this.#slabs[frame >> this.maxOrder]
-      if (slab?.pieces?.[this.#offset(frame)] !== order + 1) continue
+    for (const frame of this.#candidates[list]!) {
+      if (!this.#isPiece(exact, frame, order)) continue
       // Once only, though it may be in the list twice.
-      slab.pieces[this.#offset(frame)] = 0
+      this.slabOf(frame).pieces![this.#offset(frame)] = 0
       pieces.push(frame)
     }
     for (const frame of pieces) this.slabOf(frame).pieces![this.#offset(frame)] = order + 1
-    this.#candidates[order] = pieces
-    this.#sweepAt[order] = Math.max(leastSweep, pieces.length * 2)
+    this.#candidates[list] = pieces
+    this.#sweepAt[list] = Math.max(leastSweep, pieces.length * 2)
   }
 
-  #popCandidate(order: number): number {
-    const candidates = this.#candidates[order]!
+  #popCandidate(exact: boolean, order: number): number {
+    const candidates = this.#candidates[this.#listOf(exact, order)]!
     for (let frame = candidates.pop(); frame !== undefined; frame = candidates.pop()) {
-      const slab = this.#slabs[frame >> this.maxOrder]
-      if (slab?.pieces?.[this.#offset(frame)] === order + 1) return frame
+      if (this.#isPiece(exact, frame, order)) return frame
     }
     return -1
+  }
+
+  /** Whether a free piece of this order begins at a frame; its slab may be another one by now, of the other kind too. */
+  #isPiece(exact: boolean, frame: number, order: number): boolean {
+    const slab = this.#slabs[frame >> this.maxOrder]
+    return slab?.exact === exact && slab.pieces?.[this.#offset(frame)] === order + 1
+  }
+
+  #listOf(exact: boolean, order: number): number {
+    return exact ? this.maxOrder + 1 + order : order
   }
 }
 

@@ -43,6 +43,22 @@ describe('histories that failed once', () => {
     expect(pages.takenZero).toBe(false)
   })
 
+  it('T21, T81: memory that is resident anyway is taken before pieces that need room, whoever gave it', () => {
+    const pages = new Pages(page, 2, 6, 0)
+    const whole = new RecordingProvider({ pageExactRelease: false })
+    const exact = new RecordingProvider({ pageExactRelease: true })
+    pages.slabs.provider = exact
+    pages.allocate(1)
+    const given = pages.allocate(1)
+    pages.slabs.provider = whole
+    pages.allocate(1)
+    pages.release(given, 1)
+    // Two pages of each block are used, two of the second are resident though nobody uses them, and that is all there may be.
+    expect([exact.gets, whole.gets, pages.inUsePages, pages.residentPages]).toEqual([1, 1, 4, 6])
+    expect(pages.allocate(1)).toBeGreaterThanOrEqual(0)
+    expect([exact.gets, whole.gets, pages.inUsePages, pages.residentPages]).toEqual([1, 1, 6, 6])
+  })
+
   it('T25, I2: a piece for which there is no room goes back without its provider, which might refuse it', () => {
     const pages = new Pages(page, 2, 2, 0)
     const provider = new RecordingProvider()

@@ -173,6 +173,7 @@ export const operations: Readonly<Record<string, Operation>> = {
     const writeback = random.below(2) === 0
     const retryMayFail = isImpatient(random)
     const resident = subject.buffer.residentBytes
+    const alone = world.isAlone
     if (subject.backup === undefined) {
       const refused = await subject.buffer.backup().catch((failure) => failure.code)
       if (refused === 'EBADF' && world.closing) return
@@ -183,7 +184,7 @@ export const operations: Readonly<Record<string, Operation>> = {
       (signal) => subject.buffer.backup({ atomic, writeback, signal, retryMayFail }),
       abortTicks(random),
     )
-    if (value === undefined || world.grouped) return
+    if (value === undefined || !alone) return
     assertPages(value, (resident - subject.buffer.residentBytes) / page)
     if (value.error === undefined) {
       if (subject.buffer.residentBytes !== 0) throw new Error('T39: pages are left after a full backup')
@@ -196,15 +197,14 @@ export const operations: Readonly<Record<string, Operation>> = {
     const subject = pick(world, random)
     if (subject === undefined) return
     const backedUp = subject.buffer.backedUpBytes
+    const alone = world.isAlone
     const retryMayFail = isImpatient(random)
     const { value } = await world.attempt(
       (signal) => subject.buffer.restore({ signal, retryMayFail }),
       abortTicks(random),
     )
-    if (value === undefined || world.grouped || value.error !== undefined) return
-    // What a readahead that is under way brings in is not counted twice.
-    const alone = world.pool.stats().readaheads === 0
-    if (alone && value.pages * page < backedUp - subject.buffer.backedUpBytes)
+    if (value === undefined || !alone || value.error !== undefined) return
+    if (value.pages * page < backedUp - subject.buffer.backedUpBytes)
       throw new Error(`T41: ${value.pages} pages restored, ${backedUp} bytes were stored`)
     if (subject.buffer.backedUpBytes !== 0) throw new Error('T13: handles are left after a full restore')
   },

@@ -1,5 +1,6 @@
 import { type Backup, type FaultyBackup, faultyBackup, isSpillwayError, memoryBackup } from '@spillway/core'
 import { type PagedBuffer, Pool } from '../../src/index.ts'
+import { machineOf } from '../../src/pool.ts'
 import { MmapProvider } from '../../src/providers/mmap.ts'
 import { ResizableProvider } from '../../src/providers/resizable.ts'
 import { RecordingProvider } from '../exhaustive/support/recording-provider.ts'
@@ -99,6 +100,13 @@ export class World {
       maxOrder,
       debug,
     })
+  }
+
+  /** Whether nothing else moves pages: no other call, and no readahead that an earlier one began. */
+  get isAlone(): boolean {
+    if (this.grouped) return false
+    for (const { readahead } of machineOf(this.pool).residents.buffers.values()) if (readahead) return false
+    return true
   }
 
   /** Forgets which call uses what: a new step begins. */
