@@ -67,7 +67,7 @@ export const poolOptions = [
   'name',
 ]
 
-/** The page columns hold 32-bit numbers. */
+/** Tables and records hold page numbers of 32 bits. */
 export const maxPages = 2 ** 32
 
 /** Chunks of at most 1 GiB, whatever the page size. */

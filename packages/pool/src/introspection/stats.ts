@@ -20,7 +20,7 @@ export interface PoolStats extends Readonly<Counters> {
   readonly backedUpBytes: number
   /** Bytes that are both in memory, unchanged, and in a backup: evicting them costs no I/O. */
   readonly keptBytes: number
-  /** Memory that the pool needs to know all this: tables and columns. */
+  /** Memory that the pool needs to know all this: tables and records. */
   readonly metadataBytes: number
   readonly buffers: number
   readonly chunks: number

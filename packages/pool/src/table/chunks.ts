@@ -15,6 +15,8 @@ export { scattered } from './kept-handles.ts'
  * order of last use. Being busy does not take it off its list, so a failed eviction leaves the order as it was (B12).
  */
 
+// Flags: nine bits, as many as a record has room for.
+
 /** Written to since its pages were last stored. */
 export const dirty = 1
 /** Used since reclaim last looked (second chance). */

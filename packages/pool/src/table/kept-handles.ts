@@ -8,10 +8,16 @@ export const scattered = -1
 export class KeptHandles {
   /** By chunk, where handles are `scattered`: the handle of each page, 0 for a page of zeros that was never stored. */
   readonly pages = new Map<number, Float64Array>()
-  metadataBytes = 0
   readonly #segments: (Float64Array | undefined)[] = []
+  #segmentBytes = 0
   /** Pages of chunks whose handles are adjacent. */
   #adjacentPages = 0
+
+  get metadataBytes(): number {
+    let bytes = this.#segmentBytes
+    for (const handles of this.pages.values()) bytes += handles.byteLength
+    return bytes
+  }
 
   /** The first handle of a chunk's pages; 0 when none is stored, or `scattered`. */
   of(chunk: number): number {
@@ -28,7 +34,7 @@ export class KeptHandles {
       segment = new Float64Array(segmentChunks)
       while (this.#segments.length <= index) this.#segments.push(undefined)
       this.#segments[index] = segment
-      this.metadataBytes += segment.byteLength
+      this.#segmentBytes += segment.byteLength
     }
     if (segment[chunk & inSegment]! > 0) this.#adjacentPages -= pageCount
     if (handle > 0) this.#adjacentPages += pageCount
