@@ -134,7 +134,8 @@ export class Access {
    * before, and not held meanwhile: then little is left to do, and the claim for all of it comes when most is there.
    */
   async hold(buffer: BufferState, first: number, end: number, options: HoldOptions): Promise<number[]> {
-    const isLong = end - first > chunksPerWindow * buffer.table.blockPages
+    const isLong =
+      end - first > chunksPerHold * buffer.table.blockPages && this.windowEnd(buffer, first) < end
     if (isLong && end - first <= this.#residents.limit.limitPages) {
       const ahead = { ...holdOptions(options, false), ahead: true }
       for (let page = first; page < end; ) {
@@ -280,8 +281,9 @@ export class Access {
   }
 }
 
-/** Chunks to hold, install and fill at once: a fraction of a millisecond's work. */
+/** Chunks to hold, install and fill at once, a millisecond's work; fewer where memory for each must first be mapped. */
 const chunksPerWindow = 1024
+const chunksPerHold = 32
 
 function partOf(bytes: Uint8Array, start: number, length: number): Uint8Array {
   return length === bytes.byteLength ? bytes : bytes.subarray(start, start + length)
