@@ -173,9 +173,11 @@ describe('run', () => {
     expect(run.cases[0]).toMatchObject({ backend: 's3', verifiedBytes: 16 * mebibyte, wrongBytes: 0 })
     expect(run.s3?.loops.map(({ way, verb }) => `${verb} ${way}`).sort()).toEqual([
       'GET backup-s3',
+      "GET backup-s3, SDK's handler",
       'GET bare 8 MiB objects',
       'GET one object per page',
       'PUT backup-s3',
+      "PUT backup-s3, SDK's handler",
       'PUT bare 8 MiB objects',
       'PUT one object per page',
     ])

@@ -467,16 +467,17 @@ describe('costs', () => {
 
   it('says EDQUOT with the service’s own words when its quota is used up, and has no room for a while', async () => {
     await target.server!.setQuota(20 * pageSizeBytes)
-    // Two at a time: the third finds the first two there.
+    // Two at a time, and two fit; the second may be overtaken by the third, and then is the one that does not.
     const segmentBytes = 8 * pageSizeBytes
     const backup = await open({ segmentBytes, bufferBytes: 2 * segmentBytes, lingerMs: 0 })
     const content = randomPages(40)
     const { handles, error } = await backup.backupPages([content])
-    expect(countOf(handles)).toBe(16)
+    const kept = countOf(handles)
+    expect([8, 16]).toContain(kept)
     expect(error).toMatchObject({ code: 'EDQUOT' })
     expect(error!.message).toContain('QuotaExceeded')
     expect(await backup.bytesAvailable()).toBe(0)
-    expect((await read(backup, handles)).equals(content.subarray(0, 16 * pageSizeBytes))).toBe(true)
+    expect((await read(backup, handles)).equals(content.subarray(0, kept * pageSizeBytes))).toBe(true)
     await backup.close()
   })
 
