@@ -1,5 +1,4 @@
 import { SpillwayError } from '@spillway/core'
-import { type LeanGet, LeanGets } from './lean-gets.ts'
 import type { CostLedger, RequestVerb } from './ledger.ts'
 import type { Settings } from './options.ts'
 import { discardBody } from './response-body.ts'
@@ -25,8 +24,6 @@ export interface Attempt {
   /** Not held back by the budget: what keeps order costs less than disorder. */
   readonly free?: boolean
   readonly sink?: ResponseSink
-  /** What the command asks for, when it is one of many GETs that differ in this only. */
-  readonly get?: LeanGet
   /** Of the body, in hex, so that the SDK need not compute it. */
   readonly sha256?: string | undefined
 }
@@ -41,41 +38,63 @@ class AttemptFailure extends Error {
 }
 
 // The middleware of a command is typed by its input and output; what is added here is the same for all of them.
-interface MiddlewareStack {
-  add(middleware: unknown, options: { step: 'build'; name: string }): void
-  addRelativeTo(
-    middleware: unknown,
-    options: { relation: 'before'; toMiddleware: string; name: string },
-  ): void
+interface AnyCommand {
+  readonly middlewareStack: {
+    add(middleware: unknown, options: { step: 'build'; name: string }): void
+    addRelativeTo(
+      middleware: unknown,
+      options: { relation: 'before'; toMiddleware: string; name: string },
+    ): void
+  }
 }
-type AnyCommand = object & {
-  readonly middlewareStack: unknown
-  resolveMiddleware: (...args: never[]) => unknown
-}
-type Next = (args: { request: { path: string; headers: Record<string, string> } }) => Promise<unknown>
+type Next = (args: { request: { headers: Record<string, string> } }) => Promise<unknown>
 
 export class RequestSender {
   readonly #settings: Settings
   readonly #ledger: CostLedger
   readonly #pace: TokenBucket | undefined
-  readonly #leanGets: LeanGets
   #clockCorrected = false
 
   constructor(settings: Settings, ledger: CostLedger) {
     this.#settings = settings
     this.#ledger = ledger
-    this.#leanGets = new LeanGets(settings.client, settings.prefix)
     const rate = settings.maxRequestsPerSecond
     this.#pace = Number.isFinite(rate) ? new TokenBucket(rate, Math.max(1, rate / 10)) : undefined
   }
 
-  async send<Out>(verb: RequestVerb, command: AnyCommand, attempt: Attempt): Promise<Out & ServiceAnswer> {
-    const { name, firstByteTimeoutMs, connectTimeoutMs, bodyTimeoutMs } = this.#settings
+  async send<Out>(
+    verb: RequestVerb,
+    command: object & { readonly middlewareStack: unknown; resolveMiddleware: (...args: never[]) => unknown },
+    attempt: Attempt,
+  ): Promise<Out & ServiceAnswer> {
+    const { client, name, firstByteTimeoutMs, connectTimeoutMs, bodyTimeoutMs } = this.#settings
     const { what, signal, bytesSent = 0, timeoutMs = firstByteTimeoutMs } = attempt
     signal?.throwIfAborted()
     if (!attempt.free) this.#ledger.assertBudget(verb, attempt.bytesExpected ?? bytesSent)
     const wait = this.#pace?.take() ?? 0
     if (wait > 0) await delay(wait, signal)
+    const { middlewareStack } = command as unknown as AnyCommand
+    const once = (next: Next) => async (args: Parameters<Next>[0]) => {
+      this.#ledger.sent(verb, bytesSent, attempt.free ?? false)
+      try {
+        return await next(args)
+      } catch (failure) {
+        throw new AttemptFailure(failure)
+      }
+    }
+    middlewareStack.addRelativeTo(once, {
+      relation: 'before',
+      toMiddleware: 'httpSigningMiddleware',
+      name: 'spillwayAttempt',
+    })
+    if (attempt.sha256 !== undefined) {
+      const sha256 = attempt.sha256
+      const addHash = (next: Next) => (args: Parameters<Next>[0]) => {
+        args.request.headers['x-amz-content-sha256'] = sha256
+        return next(args)
+      }
+      middlewareStack.add(addHash, { step: 'build', name: 'spillwayPayloadHash' })
+    }
     const controller = new AbortController()
     const stop = (reason: unknown) => controller.abort(reason)
     const onAbort = () => stop(signal!.reason)
@@ -96,7 +115,9 @@ export class RequestSender {
     aborted.catch(() => {})
     try {
       // Raced, because a client that waits for its credentials or a socket does not look at the signal.
-      const sending = this.#begin(verb, command, attempt, options) as Promise<Out & ServiceAnswer>
+      const sending = client.send(command as never, options as never) as unknown as Promise<
+        Out & ServiceAnswer
+      >
       // An answer that comes in spite of the abort has nobody who would read it.
       const discard = ({ Body }: ServiceAnswer) => controller.signal.aborted && discardBody(Body)
       sending.then(discard, () => {})
@@ -115,39 +136,6 @@ export class RequestSender {
       clearTimeout(timer)
       signal?.removeEventListener('abort', onAbort)
     }
-  }
-
-  #begin(verb: RequestVerb, command: AnyCommand, attempt: Attempt, options: object): Promise<ServiceAnswer> {
-    const isFree = attempt.free ?? false
-    const bytesSent = attempt.bytesSent ?? 0
-    if (attempt.get !== undefined && this.#leanGets.isReady) {
-      this.#ledger.sent(verb, bytesSent, isFree)
-      return this.#leanGets.send(attempt.get, options)
-    }
-    const stack = command.middlewareStack as MiddlewareStack
-    const once = (next: Next, context: object) => async (args: Parameters<Next>[0]) => {
-      this.#ledger.sent(verb, bytesSent, isFree)
-      if (attempt.get !== undefined) this.#leanGets.learn(args.request, context, attempt.get)
-      try {
-        return await next(args)
-      } catch (failure) {
-        throw new AttemptFailure(failure)
-      }
-    }
-    stack.addRelativeTo(once, {
-      relation: 'before',
-      toMiddleware: 'httpSigningMiddleware',
-      name: 'spillwayAttempt',
-    })
-    if (attempt.sha256 !== undefined) {
-      const sha256 = attempt.sha256
-      const addHash = (next: Next) => (args: Parameters<Next>[0]) => {
-        args.request.headers['x-amz-content-sha256'] = sha256
-        return next(args)
-      }
-      stack.add(addHash, { step: 'build', name: 'spillwayPayloadHash' })
-    }
-    return this.#settings.client.send(command as never, options as never) as unknown as Promise<ServiceAnswer>
   }
 }
 

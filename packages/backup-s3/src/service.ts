@@ -154,16 +154,14 @@ export class S3Service {
   async readRange(request: RangeRequest): Promise<void> {
     const { key, offset, bytes, sink, signal } = request
     const etag = this.#bareEtags ? request.etag?.replaceAll('"', '') : request.etag
-    const range = `bytes=${offset}-${offset + bytes - 1}`
     const command = new GetObjectCommand({
       ...this.#readSettings,
       Bucket: this.#settings.bucket,
       Key: key,
-      Range: range,
+      Range: `bytes=${offset}-${offset + bytes - 1}`,
       ...(etag === undefined ? {} : { IfMatch: etag }),
     })
-    const get = { key, range, etag }
-    const attempt: Attempt = { what: `reading ${key}`, signal, sink, bytesExpected: bytes, get }
+    const attempt: Attempt = { what: `reading ${key}`, signal, sink, bytesExpected: bytes }
     const answer = await this.#requests.send('get', command, attempt).catch((error: Error) => {
       // Ceph compares an ETag with its quotes, and then nothing ever matches.
       if (etag?.includes('"') && statusOf(error.cause ?? {}) === 412) this.#bareEtags = true
