@@ -1,3 +1,4 @@
+import { setBits } from '../slots/bits.ts'
 import { BitBlocks, blockBits } from './bit-blocks.ts'
 
 /**
@@ -7,15 +8,17 @@ import { BitBlocks, blockBits } from './bit-blocks.ts'
  *                          ├─▶ whole     all are
  *                          └─▶ broken    some are: the bits of block so-and-so
  *
- * A million pages wholly live cost 2 KiB, broken blocks a bit for each handle, dropped ones next to nothing; and
- * one of 2^28 handles is found as fast as one of a few, since all that has to be looked at stays in the processor's cache.
+ * A bit beside each number says that it is `whole`: for 2^28 live handles these bits are 16 KiB, which stay in the processor's
+ * cache, so that one of many handles is found as fast as one of a few. A million pages wholly live cost 2 KiB,
+ * broken blocks a bit for each handle, dropped ones next to nothing.
  */
 export class HandleSet {
   /** Of the first handle there ever was. */
   #firstBlock = -1
-  /** Numbers of 16,384 blocks each, where any of them is not 0, and how many are not. */
+  /** Numbers of 16,384 blocks each, where any of them is not 0; how many are not, and which are `whole`. */
   readonly #segments: (Int32Array | undefined)[] = []
   readonly #used: number[] = []
+  readonly #whole: Uint32Array[] = []
   readonly #bits = new BitBlocks()
 
   /** Adds handles, none of which is in the set. */
@@ -64,8 +67,9 @@ export class HandleSet {
   /** The first of these handles that is not in the set, or `undefined`. */
   firstMissing(first: number, count: number): number | undefined {
     for (let at = first, end = first + count; at < end; at = nextBlock(at)) {
-      const number = this.#numberAt(this.#placeOf(at))
-      if (number === whole) continue
+      const place = this.#placeOf(at)
+      if (this.#isWhole(place)) continue
+      const number = this.#numberAt(place)
       if (number === 0) return at
       const offset = at % blockBits
       const missing = this.#bits.firstClear(number, offset, Math.min(blockBits - offset, end - at))
@@ -77,12 +81,20 @@ export class HandleSet {
   clear(): void {
     this.#segments.length = 0
     this.#used.length = 0
+    this.#whole.length = 0
     this.#bits.clear()
   }
 
   /** The block of a handle, counted from the first. */
   #placeOf(handle: number): number {
     return Math.floor(handle / blockBits) - this.#firstBlock
+  }
+
+  #isWhole(place: number): boolean {
+    if (place < 0) return false
+    const bits = this.#whole[Math.floor(place / segmentBlocks)]
+    const bit = place % segmentBlocks
+    return bits !== undefined && ((bits[bit >>> 5] >>> (bit & 31)) & 1) === 1
   }
 
   #numberAt(place: number): number {
@@ -96,14 +108,17 @@ export class HandleSet {
     while (this.#segments.length <= index) {
       this.#segments.push(undefined)
       this.#used.push(0)
+      this.#whole.push(new Uint32Array(segmentBlocks / 32))
     }
     let segment = this.#segments[index]
     if (segment === undefined) {
       segment = new Int32Array(segmentBlocks)
       this.#segments[index] = segment
     }
-    const before = segment[place % segmentBlocks]
-    segment[place % segmentBlocks] = number
+    const at = place % segmentBlocks
+    const before = segment[at]
+    segment[at] = number
+    setBits(this.#whole[index], at, 1, number === whole)
     if (before === 0) this.#used[index]++
     else if (number === 0 && --this.#used[index] === 0) this.#segments[index] = undefined
   }
