@@ -275,7 +275,8 @@ export class World {
       const place = `${subject.buffer.label} byte ${offset + index} (page ${Math.floor((offset + index) / page)})`
       throw new Error(`I1: ${place} is ${found[index]}, not ${expected[index]}`)
     }
-    expected.set(found)
+    // A call beside this one may have looked before it was purged, and come back later.
+    if (!this.grouped) expected.set(found)
   }
 
   /** Everything that holds after every step. */
