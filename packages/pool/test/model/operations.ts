@@ -220,7 +220,7 @@ export const operations: Readonly<Record<string, Operation>> = {
       const wasPurgeable = subject.mayBePurged
       subject.mayBePurged = true
       const found = await world.readBack(subject, offset, length)
-      if (!subject.freed) world.compare(subject, offset, found)
+      if (!subject.freed) world.compare(subject, offset, found, true)
       subject.mayBePurged = wasPurgeable
       return
     }

@@ -265,8 +265,11 @@ export class World {
     await this.ends('free', subject.buffer.free())
   }
 
-  /** Compares bytes that were read with those that have to be there; what was purged becomes known by it. */
-  compare(subject: Subject, offset: number, found: Uint8Array): void {
+  /**
+   * Compares bytes that were read with those that have to be there. What was purged becomes known by it, unless calls beside
+   * this one read the same: they may have looked before it was purged, and come back later.
+   */
+  compare(subject: Subject, offset: number, found: Uint8Array, learns = !this.grouped): void {
     const expected = subject.oracle.subarray(offset, offset + found.byteLength)
     if (Buffer.compare(found, expected) === 0) return
     for (let index = 0; index < found.byteLength; index++) {
@@ -275,8 +278,7 @@ export class World {
       const place = `${subject.buffer.label} byte ${offset + index} (page ${Math.floor((offset + index) / page)})`
       throw new Error(`I1: ${place} is ${found[index]}, not ${expected[index]}`)
     }
-    // A call beside this one may have looked before it was purged, and come back later.
-    if (!this.grouped) expected.set(found)
+    if (learns) expected.set(found)
   }
 
   /** Everything that holds after every step. */
