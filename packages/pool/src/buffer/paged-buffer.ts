@@ -236,7 +236,6 @@ export class PagedBuffer implements AsyncDisposable {
       const { pageSizeBytes, residents, discards } = this.#machine
       assertKnownOptions(options, ['offset', 'length'], 'purge')
       const { offset = 0, length = state.sizeBytes - offset } = options
-      assertRange(state, offset, length)
       assertWholePages(state, offset, length, pageSizeBytes)
       if (length === state.sizeBytes) assertNotPinned(this.#state)
       assertMayLeave(residents, state)

@@ -7,13 +7,14 @@ export function assertBytes(bytes: Uint8Array, name: string): void {
   if (!(bytes instanceof Uint8Array)) throw new TypeError(`${name} is not a Uint8Array`)
 }
 
-/** Throws `RangeError` unless a range of the buffer begins and ends with a page; the buffer's end is the end of a page. */
+/** Throws `RangeError` unless a range lies in the buffer and is whole pages; the buffer's end is the end of a page. */
 export function assertWholePages(
   { sizeBytes, label }: BufferState,
   offsetBytes: number,
   length: number,
   pageSizeBytes: number,
 ): void {
+  assertRange({ sizeBytes, label }, offsetBytes, length)
   const end = offsetBytes + length
   if (offsetBytes % pageSizeBytes === 0 && (end % pageSizeBytes === 0 || end === sizeBytes)) return
   throw new RangeError(

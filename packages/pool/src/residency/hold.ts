@@ -108,7 +108,7 @@ export class Holder {
   ): Promise<number[]> | undefined {
     const held: number[] = []
     const missing = this.#collect(buffer, first, end, held)
-    const { limit } = this.#residents
+    const { limit, chunks } = this.#residents
     if (!limit.tryClaim(missing) && !(limit.waiters === 0 && room(missing) && limit.tryClaim(missing))) {
       this.release(buffer, held)
       return undefined
@@ -121,16 +121,11 @@ export class Holder {
       this.letGo(buffer, held)
       return undefined
     }
-    if (marked) this.#markAhead(held)
+    if (marked) for (const chunk of held) if (chunks.has(chunk, partial)) chunks.markAhead(chunk)
     this.release(buffer, held)
     return this.hold(buffer, first, end, { write: false, retryMayFail: true, ahead: true }).finally(() =>
       this.endRun(),
     )
-  }
-
-  #markAhead(held: readonly number[]): void {
-    const { chunks } = this.#residents
-    for (const chunk of held) if (chunks.has(chunk, partial)) chunks.markAhead(chunk)
   }
 
   /** Ends what `hold` or `tryHold` began. */
