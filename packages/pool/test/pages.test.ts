@@ -129,6 +129,20 @@ describe('slabs', () => {
     expect([pages.residentPages, pages.slabs.slabCount]).toEqual([0, 0])
   })
 
+  it('T57: after a change of providers, a page that idle memory leaves behind serves when a new one has no room', () => {
+    const pages = pagesOn(new FakeProvider({ capabilities: { pageExactRelease: false } }), {
+      maxOrder: 1,
+      limit: 3,
+    })
+    const [held, idle] = [pages.allocate(0), pages.allocate(0)]
+    pages.slabs.provider = new FakeProvider()
+    pages.allocate(0)
+    pages.free(idle, 0, false, cached)
+    // The other half of the second block is free and has no memory; the idle page cannot leave, for its block is in use.
+    expect(pages.allocate(0, writeCombined)).toBe(idle)
+    expect([pages.residentPages, pages.inUsePages, held === idle]).toEqual([3, 3, false])
+  })
+
   it('of a pool of single pages are blocks of 64 pages, smaller ones where the limit has no room', () => {
     const provider = new FakeProvider()
     const pages = pagesOn(provider, { maxOrder: 0, limit: 200 })

@@ -183,7 +183,8 @@ export class Pages {
   #takeFromSystem(order: number): number {
     const { slabs } = this
     const piece = slabs.takePiece(order)
-    if (piece >= 0) return this.#admit(piece, order)
+    const frame = piece < 0 ? -1 : this.#admit(piece, order)
+    if (frame >= 0) return frame
     const room = this.#makeRoom(1 << order)
     // Idle memory that was given back for it may be just such a piece: resident still, and with old bytes in it.
     const givenBack = slabs.takePiece(order)
