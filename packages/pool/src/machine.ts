@@ -173,8 +173,9 @@ export class Machine {
     this.pages.end()
   }
 
-  /** Resolves when no batch of reclaim and no drop is in flight. */
+  /** Resolves when nothing that was begun in the background is in flight: readahead, batches of reclaim, drops. */
   async settled(): Promise<void> {
+    await this.readahead.settled()
     await this.background.settled()
     await this.reclaim.settled()
     for (const store of this.stores.values()) await store.settled()

@@ -191,7 +191,7 @@ export class Pool implements AsyncDisposable {
     return poolDump(this.name, this.#machine)
   }
 
-  /** Resolves when nothing is being written back or dropped behind the scenes. */
+  /** Resolves when nothing that the pool does by itself is under way any more: reading ahead, writing back, dropping. */
   async settled(): Promise<void> {
     await this.#machine.settled()
   }

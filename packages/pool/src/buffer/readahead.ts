@@ -23,6 +23,7 @@ export class Readahead {
   readonly #reclaim: Reclaim
   readonly #pageSizeBytes: number
   readonly #streams = new ReadStreams()
+  readonly #running = new Set<Promise<void>>()
 
   constructor(residents: Residents, holder: Holder, access: Access, reclaim: Reclaim, pageSizeBytes: number) {
     this.#residents = residents
@@ -78,6 +79,11 @@ export class Readahead {
       const chunk = table.foundChunk
       if (chunks.endPageOf(chunk) <= end) this.#residents.leave(chunk)
     }
+  }
+
+  /** Resolves when all that is being read ahead now is in memory, or given up. */
+  async settled(): Promise<void> {
+    await Promise.all(this.#running)
   }
 
   /** Restores a range that the application says it will need, up to half of the limit, window by window. */
@@ -152,13 +158,15 @@ export class Readahead {
     buffer.readahead = true
     buffer.operations++
     this.#residents.counters.readaheads++
-    void work
+    const running = work
       // Nobody asked for it, so nobody is told; the access that needs the pages will meet the failure itself.
       .catch(() => {})
       .then(() => {
+        this.#running.delete(running)
         buffer.readahead = false
         if (--buffer.operations === 0) buffer.idle?.resolve()
       })
+    this.#running.add(running)
   }
 
   #firstStored(buffer: BufferState, from: number, to: number): number {
