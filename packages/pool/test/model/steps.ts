@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { Random } from '../support/random.ts'
 import { operations, weights } from './operations.ts'
-import { isPending, releaseAll } from './pins.ts'
+import { releaseAll } from './pins.ts'
 import { scheduledBackup } from './scheduled-backup.ts'
 import type { Tally } from './tally.ts'
 import type { VirtualTime } from './virtual-time.ts'
@@ -188,8 +188,6 @@ export async function runClosings(options: ModelRunOptions): Promise<void> {
           for (const step of steps) await scheduler.waitFor(step.run({}, real))
           for (const provider of real.providers) provider.heal()
           real.beginStep(true)
-          // A close that is refused has pins released, at any moment: in debug mode that is when they change their buffer.
-          for (const subject of real.subjects) if (subject.pins.some(isPending)) real.use(subject, 'changes')
           const random = new Random(number)
           const calls = kinds.map((kind) => operations[kind]!(real, new Random(random.below(2 ** 31))))
           for (let tick = 0; tick < ticks; tick++) await undefined
