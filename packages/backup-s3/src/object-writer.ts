@@ -87,7 +87,7 @@ export class ObjectWriter {
       ...objectSettings,
       Bucket: this.#settings.bucket,
       Key: key,
-      Body: this.#bodyOf(content, sha256),
+      Body: this.#bodyOf(content, sha256 !== undefined && options.checksum !== undefined),
       ContentLength: byteLength,
       Metadata: { [identityKey]: options.identity },
       ...(conditionalWrites ? { IfNoneMatch: '*' } : {}),
@@ -124,10 +124,10 @@ export class ObjectWriter {
     )
   }
 
-  #bodyOf(content: UploadBody | Uint8Array, sha256: string | undefined): Uint8Array {
+  #bodyOf(content: UploadBody | Uint8Array, hasSums: boolean): Uint8Array {
     if (!(content instanceof UploadBody)) return content
-    // What the SDK has to hash itself it has to see.
-    if (this.sendsPieces && sha256 !== undefined) return pieceCarrier(content.pieces)
+    // What the SDK has to hash itself, or to compute a CRC-32 of, it has to see.
+    if (this.sendsPieces && hasSums) return pieceCarrier(content.pieces)
     return content.pieces.length === 1 ? content.pieces[0] : Buffer.concat(content.pieces)
   }
 

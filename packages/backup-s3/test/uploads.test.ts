@@ -339,4 +339,18 @@ describe('a backup with pageHttpHandler()', () => {
     expect((await read(backup, handles)).equals(content)).toBe(true)
     await backup.close()
   })
+
+  it('stores pages and all that belongs to them without a SHA-256 when payloads are not to be signed', async () => {
+    const options = { payloadSigning: 'unsigned', prefix: target.prefix(), retryForMs: 0 } as const
+    const backup = await open(options)
+    const content = randomPages(3)
+    const { handles, error } = await backup.backupPages([content])
+    expect(error).toBeUndefined()
+    expect((await read(backup, handles)).equals(content)).toBe(true)
+    await backup.close()
+    const requests = await target.server!.log('PutObject')
+    expect(requests.length).toBeGreaterThan(1)
+    for (const { headers } of requests) expect(headers['x-amz-content-sha256']).toBe('UNSIGNED-PAYLOAD')
+    expect(await target.list(options.prefix)).toEqual([])
+  })
 })
