@@ -59,6 +59,8 @@ export class Machine {
   /** Pins that the application holds. */
   userPins = 0
   #nextBuffer = 1
+  /** Buffers that are being given up, whoever asked for it: `close` waits for all of them. */
+  readonly #freeing = new Set<Promise<void>>()
 
   constructor(options: MachineOptions) {
     const { pageSizeBytes, maxOrder, limitPages, idlePages, whenFull, splitAlways } = options
@@ -120,7 +122,13 @@ export class Machine {
   }
 
   /** Ends a buffer that has no pins of the application: waits for what runs, then gives everything up (T49). */
-  async freeBuffer(state: BufferState): Promise<void> {
+  freeBuffer(state: BufferState): Promise<void> {
+    const freed = this.#giveUp(state).finally(() => this.#freeing.delete(freed))
+    this.#freeing.add(freed)
+    return freed
+  }
+
+  async #giveUp(state: BufferState): Promise<void> {
     state.closing = true
     if (state.watch !== undefined) unwatch(state.watch)
     this.readahead.end(state)
@@ -156,7 +164,7 @@ export class Machine {
     const open = [...this.residents.buffers.values()].filter((buffer) => !buffer.closing)
     // All at once: nothing may be pinned any more that was not when the pool looked.
     for (const buffer of open) buffer.closing = true
-    const freeing: Promise<void>[] = []
+    const freeing = [...this.#freeing]
     for (const buffer of open) {
       const freed = this.freeBuffer(buffer)
       // Told below, when all have begun.

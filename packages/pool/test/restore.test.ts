@@ -302,6 +302,22 @@ describe('freeing', () => {
     await subject.check()
   })
 
+  it('T19, T50: close waits for a buffer that is being freed already', async () => {
+    const subject = await setup({ faults: [{ method: 'copyPages', delayMs: 10 }] })
+    const { buffer, pool, backup } = subject
+    await buffer.backup()
+    const order: string[] = []
+    const reading = buffer.read(0, new Uint8Array(page)).then(() => order.push('read'))
+    const freeing = buffer.free().then(() => order.push('freed'))
+    await pool.close().then(() => order.push('closed'))
+    await Promise.all([reading, freeing])
+    expect(order).toEqual(['read', 'freed', 'closed'])
+    expect(pool.stats()).toMatchObject({ residentBytes: 0, buffers: 0, backedUpBytes: 0, dropFailures: 0 })
+    expect(backup.stats().livePages).toBe(0)
+    await backup.close()
+    expect(backup.stats().leakedPages).toBe(0)
+  })
+
   it('T19, T50: close waits for a running backup and a running restore', async () => {
     for (const method of ['backupPages', 'copyPages'] as const) {
       await using subject = await setup({ faults: [{ method, delayMs: 10 }] })
