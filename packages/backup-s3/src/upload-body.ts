@@ -46,7 +46,8 @@ export class UploadBody {
       try {
         return await send(controller.signal)
       } catch (error) {
-        if (!(error instanceof MemoryWanted)) throw error
+        // By the reason and not by the error: a wait that the signal ended says EINTR.
+        if (!(controller.signal.reason instanceof MemoryWanted)) throw error
       } finally {
         this.#stop = undefined
         signal?.removeEventListener('abort', onAbort)

@@ -9,6 +9,7 @@ import type { BackupResult } from '@spillway/core'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { pageHttpHandler, type S3BackupOptions } from '../src/index.ts'
 import { pieceCarrier, UploadBody } from '../src/upload-body.ts'
+import { delay } from '../src/waiting.ts'
 import { faults, type S3Target, s3Target } from './harness/index.ts'
 import { openOn, pageSizeBytes, randomPages, read } from './stores.ts'
 
@@ -213,6 +214,23 @@ describe('pageHttpHandler() sends', () => {
     await expect(body.attempt(undefined, async () => {})).rejects.toThrow(TypeError)
   })
 
+  it('again what was interrupted, whatever the attempt makes of the interruption', async () => {
+    const body = UploadBody.of(randomPages(1))
+    let attempts = 0
+    // A wait for the rate says EINTR.
+    const sent = body.attempt(undefined, async (signal) => {
+      if (++attempts === 1) await delay(60_000, signal)
+    })
+    body.copyPieces(0, 1)
+    await sent
+    expect(attempts).toBe(2)
+    const controller = new AbortController()
+    const aborted = body.attempt(controller.signal, (signal) => delay(60_000, signal))
+    body.copyPieces(0, 1)
+    controller.abort(new Error('enough'))
+    await expect(aborted).rejects.toMatchObject({ code: 'EINTR', cause: { message: 'enough' } })
+  })
+
   it('over TLS', async () => {
     const directory = mkdtempSync(join(tmpdir(), 'spillway-tls-'))
     cleanups.push(() => rmSync(directory, { recursive: true }))
@@ -311,6 +329,22 @@ describe('a backup with pageHttpHandler()', () => {
       await backup.close()
     })
   }
+
+  it('T6: an abort while the segment waits for its turn at maxRequestsPerSecond leaves the others theirs', async () => {
+    const backup = await open({ maxRequestsPerSecond: 10, lingerMs: 1 })
+    const controller = new AbortController()
+    const kept = randomPages(4)
+    const aborted = backup.backupPages([randomPages(2)], { signal: controller.signal })
+    const call = backup.backupPages([kept])
+    // The wait is about 100 ms. An abort beside it would have to leave them theirs as well.
+    await new Promise((resolve) => setTimeout(resolve, 40))
+    controller.abort()
+    expect((await aborted).error).toMatchObject({ code: 'EINTR' })
+    const { handles, error } = await call
+    expect(error).toBeUndefined()
+    expect((await read(backup, handles)).equals(kept)).toBe(true)
+    await backup.close()
+  })
 
   it('an upload that was interrupted after it had been stored is not stored twice', async () => {
     await target.server!.faults.once('PutObject', faults.silentAfterDone, { keyIncludes: segment })
