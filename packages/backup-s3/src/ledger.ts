@@ -62,8 +62,8 @@ export class CostLedger {
   }
 
   /**
-   * Throws `EDQUOT` when a request more would exceed the budget. Deletions and the lease are never asked: stopping
-   * them would leave orphans and cost more.
+   * Throws `EDQUOT` when a request more would exceed the budget. Deletions, the lease and the search for an upload whose
+   * answer was lost are never asked: stopping them would leave orphans and cost more.
    */
   assertBudget(verb: RequestVerb, bytes: number): void {
     const { maxRequests, maxDollars } = this.#budget

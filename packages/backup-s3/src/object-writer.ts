@@ -5,7 +5,7 @@ import type { Settings } from './options.ts'
 import type { RequestSender } from './request-sender.ts'
 import type { RetryPolicy, RetryScope } from './retry.ts'
 import type { ObjectInfo } from './service.ts'
-import { mayHaveHappened } from './service-errors.ts'
+import { isOverBudget, mayHaveHappened } from './service-errors.ts'
 import { pieceCarrier, takesPieces, UploadBody } from './upload-body.ts'
 
 export interface UploadOptions extends RetryScope {
@@ -57,18 +57,35 @@ export class ObjectWriter {
   /**
    * Writes an object under a key that is used this once. An upload whose answer was lost is recognised by its key and
    * identity and not sent again.
+   *
+   * `EDQUOT` for the budget has no cause when nothing was sent; else an attempt before it failed of the cause, and the
+   * object may be there.
    */
   async upload(key: string, content: UploadBody | Uint8Array, options: UploadOptions): Promise<void> {
     const body = content instanceof UploadBody ? content : UploadBody.of(content)
+    let earlier: unknown
+    const put = async (signal: AbortSignal) => {
+      try {
+        await this.put(key, body, { ...options, signal })
+      } catch (error) {
+        if (earlier !== undefined && isOverBudget(error)) {
+          const text = 'the budget was used up before the upload had succeeded; setBudget() raises it'
+          throw new SpillwayError('EDQUOT', text, { backup: this.#settings.name, cause: earlier })
+        }
+        earlier = error
+        throw error
+      }
+    }
     await this.#retry.run(options, async () => {
       try {
-        await body.attempt(options.signal, (signal) => this.put(key, body, { ...options, signal }))
+        await body.attempt(options.signal, put)
       } catch (error) {
         const exists = isSpillwayError(error) && error.code === 'EEXIST'
         if (!exists && (options.retryMayFail || !mayHaveHappened(error))) throw error
         // The object may be there: this request or an earlier one got through, and only the answer did not.
         if (options.signal?.aborted) throw error
-        const once = { signal: options.signal, free: options.free, retryMayFail: true }
+        // Free, or nobody would know what is there.
+        const once = { signal: options.signal, free: true, retryMayFail: true }
         const found = await this.#find(key, once).catch(() => undefined)
         if (found?.identity === options.identity && found.bytes === body.byteLength) return
         throw exists && found !== undefined ? this.#foreign(key) : exists ? this.#vanished(error) : error

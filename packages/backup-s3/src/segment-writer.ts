@@ -16,7 +16,7 @@ import { SegmentBuilder, sliceBytes } from './segment-builder.ts'
 import type { SegmentSlots } from './segment-slots.ts'
 import { type SegmentTable, segmentObject } from './segment-table.ts'
 import type { S3Service } from './service.ts'
-import { serviceError } from './service-errors.ts'
+import { isOverBudget, serviceError } from './service-errors.ts'
 import { SpanCursor } from './span-cursor.ts'
 
 /**
@@ -259,12 +259,9 @@ export class SegmentWriter {
       if (isSpillwayError(failure) && (failure.code === 'EDQUOT' || failure.code === 'ENOSPC')) {
         this.fullAt = performance.now()
       }
-      // A budget that is used up has no cause: nothing was sent, nothing can be there.
-      if (failure.cause === undefined && isSpillwayError(failure) && failure.code === 'EDQUOT') {
-        this.#deletions.certain(key)
-      } else {
-        this.#deletions.removeUncertain(key)
-      }
+      // Refused by the budget before anything was sent: nothing can be there.
+      if (isOverBudget(failure)) this.#deletions.certain(key)
+      else this.#deletions.removeUncertain(key)
     } finally {
       this.#slots.give(segment.slot)
       this.#owner.settled(builder.number)

@@ -171,6 +171,11 @@ export function mayHaveHappened(error: unknown): boolean {
   return code !== 'ECONNREFUSED' && code !== 'ENOTFOUND' && code !== 'EAI_AGAIN'
 }
 
+/** Whether the budget refused a request before it was sent. A quota of the service has the service's error as its cause. */
+export function isOverBudget(error: unknown): boolean {
+  return isSpillwayError(error) && error.code === 'EDQUOT' && error.cause === undefined
+}
+
 /** The result of a request for an object; undefined when the object is not there. */
 export async function unlessMissing<T>(request: Promise<T>): Promise<T | undefined> {
   try {

@@ -387,4 +387,31 @@ describe('a backup with pageHttpHandler()', () => {
     for (const { headers } of requests) expect(headers['x-amz-content-sha256']).toBe('UNSIGNED-PAYLOAD')
     expect(await target.list(options.prefix)).toEqual([])
   })
+
+  it('an upload whose answer was lost is looked for although the budget is used up', async () => {
+    const backup = await open()
+    await target.server!.faults.once('PutObject', faults.lostAnswer, { keyIncludes: segment })
+    backup.setBudget({ maxRequests: backup.stats().costs.requests + 1 })
+    const content = randomPages(2)
+    const { handles, error } = await backup.backupPages([content])
+    expect(error).toBeUndefined()
+    backup.setBudget({})
+    expect((await read(backup, handles)).equals(content)).toBe(true)
+    await backup.close()
+  })
+
+  it('nothing is left of an upload that the budget ended between two attempts', async () => {
+    const prefix = target.prefix()
+    const backup = await open({ prefix })
+    await target.server!.faults.once('PutObject', faults.lostAnswer, { keyIncludes: segment })
+    // Nobody can tell whether it was stored.
+    await target.server!.faults.once('HeadObject', faults.accessDenied, { keyIncludes: segment })
+    backup.setBudget({ maxRequests: backup.stats().costs.requests + 1 })
+    const { handles, error } = await backup.backupPages([randomPages(2)])
+    expect(handles).toEqual([])
+    expect(error).toMatchObject({ code: 'EDQUOT', retryable: false, cause: { code: 'EIO' } })
+    backup.setBudget({})
+    await backup.close()
+    expect(await target.list(prefix)).toEqual([])
+  })
 })
