@@ -1,6 +1,7 @@
 import { type ErrorCode, memoryBackup } from '@spillway/core'
 import { describe, expect, it } from 'vitest'
 import { Pool } from '../src/index.ts'
+import { machineOf } from '../src/pool.ts'
 import { page, pattern } from './support/bytes.ts'
 import { FakeProvider } from './support/fake-provider.ts'
 import { aborted, setup } from './support/setup.ts'
@@ -190,6 +191,41 @@ describe('backup', () => {
     await using alone = new Pool({ limitBytes: 64 * page, maxOrder: 3, provider: 'resizable' })
     const lonely = await alone.allocate(page)
     await expect(lonely.backup()).rejects.toMatchObject({ code: 'EINVAL' })
+  })
+
+  it.each([false, true])(
+    'T34: a page that came while the call waited may not leave either, atomic %s',
+    async (atomic) => {
+      const subject = await setup({ pages: 16 })
+      const { buffer, pool, backup, bytes } = subject
+      await buffer.backup()
+      await buffer.write(0, bytes.subarray(0, 8 * page))
+      backup.inject({ method: 'backupPages', delayMs: 10 })
+      const first = buffer.backup()
+      // Waits for what the first call stores.
+      const second = buffer.backup({ atomic })
+      await new Promise(setImmediate)
+      await pool.setProvider(new FakeProvider({ capabilities: { swappable: false } }))
+      await buffer.write(8 * page, bytes.subarray(8 * page))
+      expect(await first).toEqual({ pages: 8 })
+      expect(await second).toMatchObject({ pages: 0, error: { code: 'EBUSY', page: 8 } })
+      expect(buffer.residentBytes).toBe(8 * page)
+      await subject.check()
+      await subject[Symbol.asyncDispose]()
+      expect(machineOf(pool).residents.fixedPages).toBe(0)
+    },
+  )
+
+  it('T34, T38: a chunk that was stopped inside leaves no count of pages that may not leave', async () => {
+    const provider = new FakeProvider({ capabilities: { swappable: false } })
+    await using subject = await setup({ pages: 8, provider })
+    const { writeback, residents } = machineOf(subject.pool)
+    const buffer = residents.buffers.values().next().value!
+    subject.backup.inject({ method: 'backupPages', times: 1, stop: 3, code: 'EIO' })
+    const result = await writeback.run(buffer.store!, [buffer.table.chunkAt(0)], { destination: 'system' })
+    expect(result).toMatchObject({ evictedPages: 3, error: { code: 'EIO' } })
+    expect(residents.fixedPages).toBe(5)
+    await subject.check()
   })
 
   it('T36: purge gives up memory and stored pages, and what is gone reads as zeros', async () => {

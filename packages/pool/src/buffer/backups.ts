@@ -6,9 +6,9 @@ import { isFull, located } from '../residency/failures.ts'
 import type { Residents } from '../residency/residents.ts'
 import { asError, type Store } from '../residency/store.ts'
 import type { StoredBatch, Writeback } from '../residency/writeback.ts'
-import { busy, dirty } from '../table/chunks.ts'
+import { busy, dirty, fixed } from '../table/chunks.ts'
 import { type BackupOptions, CallProgress, pinnedError, type TransferResult } from './call-progress.ts'
-import { assertMayLeave } from './discards.ts'
+import { assertMayLeave, fixedError } from './discards.ts'
 
 /**
  * Backups of whole buffers. A call goes through the page table with a cursor and looks afresh after every wait, so that
@@ -53,7 +53,7 @@ export class Backups {
       if (turn !== undefined) await turn
     }
     await Promise.all(calls)
-    return run.result(this.#pinnedError(buffer, run))
+    return run.result(run.staying)
   }
 
   /** One after the other for each buffer: each holds what it stored, and must not wait for what the other holds. */
@@ -130,13 +130,13 @@ export class Backups {
       const batch = await this.#nextBatch(buffer, page, store.batchPages, run, mayWait, false, begin, own)
       page = batch.nextPage
       if (calls.size >= store.callsInFlight || (batch.mustWait && calls.size > 0)) await Promise.race(calls)
-      if (page < pageCount || run.pinnedPage !== undefined) continue
+      if (page < pageCount || run.staying !== undefined) continue
       await Promise.all(calls)
       // Making room in a full backup makes clean chunks dirty, some of which were passed already.
       page = this.#firstUnstored(buffer, own) ?? pageCount
     }
     await Promise.all(calls)
-    if (run.pinnedPage !== undefined) run.stop(this.#pinnedError(buffer, run)!)
+    if (run.staying !== undefined) run.stop(run.staying)
     if (run.error !== undefined) {
       for (const batch of batches) this.#writeback.undo(batch)
       await store.settled()
@@ -187,7 +187,10 @@ export class Backups {
       if (chunk === 0 || isOwn) {
         // Empty, stored, or about to be: nothing to do.
       } else if (chunks.isPinned(chunk)) {
-        run.pinnedPage ??= next
+        run.staying ??= pinnedError(buffer, next)
+      } else if ((flags & fixed) !== 0) {
+        // Came while this call waited, from a provider that was set meanwhile.
+        run.staying ??= fixedError(buffer, next)
       } else if ((flags & dirty) === 0) {
         if (evictClean) {
           this.#residents.evict(chunk, 'system')
@@ -246,9 +249,5 @@ export class Backups {
       (chunk) => this.#residents.chunks.isPinned(chunk) && !this.#residents.chunks.has(chunk, busy),
     )
     return page === undefined ? undefined : pinnedError(buffer, page)
-  }
-
-  #pinnedError(buffer: BufferState, run: CallProgress): Error | undefined {
-    return run.pinnedPage === undefined ? undefined : pinnedError(buffer, run.pinnedPage)
   }
 }

@@ -37,7 +37,8 @@ export interface RestoreOptions extends TransferOptions {
 export class CallProgress {
   pages = 0
   error: Error | undefined
-  pinnedPage: number | undefined
+  /** Why some pages could not leave, while the others did. */
+  staying: Error | undefined
   readonly #buffer: BufferState
   readonly #onProgress: ((progress: Progress) => void) | undefined
 

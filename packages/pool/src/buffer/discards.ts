@@ -134,7 +134,12 @@ export function assertMayLeave(residents: Residents, buffer: BufferState): void 
   if (residents.fixedPages === 0) return
   const page = findPage(residents, buffer, (chunk) => residents.chunks.has(chunk, fixed))
   if (page === undefined) return
-  throw new SpillwayError('EBUSY', `the page provider of buffer ${buffer.label} does not let pages leave`, {
+  throw fixedError(buffer, page)
+}
+
+/** `EBUSY` for a page whose provider does not let it leave. */
+export function fixedError(buffer: BufferState, page: number): SpillwayError {
+  return new SpillwayError('EBUSY', `the page provider of buffer ${buffer.label} does not let pages leave`, {
     buffer: buffer.label,
     page,
   })

@@ -1,6 +1,6 @@
 import type { Machine } from '../machine.ts'
 import type { BufferState } from '../residency/buffer-state.ts'
-import { ahead, busy, dirty, notReady, scattered, unevictable } from '../table/chunks.ts'
+import { ahead, busy, dirty, fixed, notReady, scattered, unevictable } from '../table/chunks.ts'
 
 /**
  * Recomputes every gauge from the tables and says what does not match: an empty array is a healthy pool (I2, I3, I10,
@@ -12,17 +12,18 @@ export function verify(machine: Machine): string[] {
     if (found !== computed) problems.push(`${what} is ${found}, recomputed ${computed}`)
   }
   const seen = new Set<number>()
-  const sums = { inUse: 0, pinned: 0, dirty: 0 }
+  const sums = { inUse: 0, pinned: 0, dirty: 0, fixed: 0 }
   const frames = new Set<number>()
   for (const buffer of machine.residents.buffers.values()) {
     verifyBuffer(machine, buffer, seen, frames, sums, problems, expect)
   }
-  const { chunks, limit, pinnedPages, dirtyPages } = machine.residents
+  const { chunks, limit, pinnedPages, dirtyPages, fixedPages } = machine.residents
   const { pages } = machine
   expect('number of chunks', chunks.count, seen.size)
   expect('pages in use', pages.inUsePages, sums.inUse)
   expect('pinned pages', pinnedPages, sums.pinned)
   expect('dirty pages', dirtyPages, sums.dirty)
+  expect('pages that may not leave', fixedPages, sums.fixed)
   if (limit.chargedPages < pages.inUsePages)
     problems.push(`${limit.chargedPages} pages charged, ${pages.inUsePages} in use`)
   if (pages.residentPages > limit.limitPages)
@@ -43,7 +44,7 @@ function verifyBuffer(
   buffer: BufferState,
   seen: Set<number>,
   frames: Set<number>,
-  sums: { inUse: number; pinned: number; dirty: number },
+  sums: { inUse: number; pinned: number; dirty: number; fixed: number },
   problems: string[],
   expect: Expect,
 ): void {
@@ -78,6 +79,7 @@ function verifyBuffer(
       const flags = chunks.flagsOf(chunk)
       sums.inUse += count
       if (chunks.isPinned(chunk)) sums.pinned += count
+      if ((flags & fixed) !== 0) sums.fixed += count
       if ((flags & dirty) !== 0) dirtyPages += count
       if ((flags & dirty) !== 0 && chunks.keptOf(chunk) !== 0)
         problems.push(`${where} is dirty and keeps handles`)

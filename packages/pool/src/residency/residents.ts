@@ -240,6 +240,7 @@ export class Residents {
     }
     chunks.remove(chunk)
     if ((flags & dirty) !== 0) this.#countDirty(buffer, -storedCount)
+    if ((flags & fixed) !== 0) this.fixedPages -= storedCount
     this.counters.splitChunks++
     limit.uncharge(storedCount)
   }
