@@ -1,7 +1,6 @@
 import { type Backup, SpillwayError } from '@spillway/core'
 import { Access } from './buffer/access.ts'
 import { Backups } from './buffer/backups.ts'
-import { closedBuffer } from './buffer/closed.ts'
 import { unwatch } from './buffer/debug.ts'
 import { Discards } from './buffer/discards.ts'
 import { Readahead } from './buffer/readahead.ts'
@@ -12,7 +11,8 @@ import { ProviderGuard } from './providers/guard.ts'
 import type { Caching, PageProvider } from './providers/provider.ts'
 import { Background } from './residency/background.ts'
 import { BufferState } from './residency/buffer-state.ts'
-import { walkChunks } from './residency/chunk-walk.ts'
+import { walkChunks, whileFreeing } from './residency/chunk-walk.ts'
+import { closedBuffer } from './residency/closed.ts'
 import { Fill } from './residency/fill.ts'
 import { Holder } from './residency/hold.ts'
 import { Limit } from './residency/limit.ts'
@@ -149,7 +149,8 @@ export class Machine {
   #relistAll(state: BufferState): Promise<void> | undefined {
     const { residents } = this
     const relist = (chunk: number) => residents.relist(chunk)
-    return walkChunks(residents, state, 0, state.table.pageCount, relist)
+    const walk = walkChunks(residents, state, 0, state.table.pageCount, relist)
+    return walk && whileFreeing(residents, walk)
   }
 
   /** The provider of all memory from now on; what others gave goes back to them (T81). */

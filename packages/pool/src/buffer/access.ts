@@ -2,10 +2,10 @@ import type { TransferOptions } from '@spillway/core'
 import { abortError } from '@spillway/core'
 import { pace, sliceBytes } from '../pace.ts'
 import type { BufferState } from '../residency/buffer-state.ts'
+import { closedBuffer } from '../residency/closed.ts'
 import type { Holder, HoldOptions } from '../residency/hold.ts'
 import type { Residents } from '../residency/residents.ts'
 import { filling, notReady } from '../table/chunks.ts'
-import { closedBuffer } from './closed.ts'
 
 /** Puts the bytes from `position` on into `target`, all of it; called in order, from 0 to the end. */
 export type ByteSource = (target: Uint8Array, position: number) => void

@@ -1,7 +1,7 @@
 import { SpillwayError } from '@spillway/core'
 import { pace, sliceBytes } from '../pace.ts'
 import type { BufferState } from '../residency/buffer-state.ts'
-import { findPage } from '../residency/chunk-walk.ts'
+import { findPage, whileFreeing } from '../residency/chunk-walk.ts'
 import type { Destination, Residents } from '../residency/residents.ts'
 import { busy, dirty, fixed, partial } from '../table/chunks.ts'
 import { pinnedError } from './call-progress.ts'
@@ -38,12 +38,22 @@ export class Discards {
   }
 
   /** Gives up the content of pages; memory goes to `destination`, the pages are counted in `progress`. */
-  async giveUp(
+  giveUp(
     buffer: BufferState,
     destination: Destination,
     progress = { pages: 0 },
     first = 0,
     end = buffer.table.pageCount,
+  ): Promise<void> {
+    return whileFreeing(this.#residents, this.#giveUpAll(buffer, destination, progress, first, end))
+  }
+
+  async #giveUpAll(
+    buffer: BufferState,
+    destination: Destination,
+    progress: { pages: number },
+    first: number,
+    end: number,
   ): Promise<void> {
     const { chunks } = this.#residents
     const { table } = buffer

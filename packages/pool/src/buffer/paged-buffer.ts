@@ -1,9 +1,9 @@
 import { assertKnownOptions, type Backup } from '@spillway/core'
 import type { Machine } from '../machine.ts'
 import type { BufferState } from '../residency/buffer-state.ts'
+import { assertNotPinned, assertUsable, closedBuffer } from '../residency/closed.ts'
 import { bytesOf } from './access.ts'
 import { type BackupOptions, type RestoreOptions, reporting, type TransferResult } from './call-progress.ts'
-import { assertNotPinned, assertUsable, closedBuffer } from './closed.ts'
 import { watch } from './debug.ts'
 import { assertMayLeave } from './discards.ts'
 import {

@@ -1,13 +1,13 @@
 import { SpillwayError } from '@spillway/core'
 import { pace } from '../pace.ts'
 import type { BufferState } from '../residency/buffer-state.ts'
+import { closedBuffer } from '../residency/closed.ts'
 import type { Holder } from '../residency/hold.ts'
 import type { Residents } from '../residency/residents.ts'
 import { asError } from '../residency/store.ts'
 import { partial } from '../table/chunks.ts'
 import type { Access } from './access.ts'
 import { CallProgress, type RestoreOptions, type TransferResult } from './call-progress.ts'
-import { closedBuffer } from './closed.ts'
 
 /**
  * Restores of whole buffers (T40–T47).

@@ -1,4 +1,4 @@
-import { closedBuffer } from './closed.ts'
+import { closedBuffer } from '../residency/closed.ts'
 import type { FillOptions, ReadWriteOptions } from './options.ts'
 import type { PagedBuffer } from './paged-buffer.ts'
 import { assertRange } from './ranges.ts'

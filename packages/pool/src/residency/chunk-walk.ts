@@ -31,6 +31,17 @@ export function walkChunks(
   return step() ? undefined : goOn(step)
 }
 
+/** Counts a walk until it ends: no claim is refused meanwhile for what the walk has not come to yet. */
+export async function whileFreeing<Result>(residents: Residents, walk: Promise<Result>): Promise<Result> {
+  residents.walksThatFree++
+  try {
+    return await walk
+  } finally {
+    residents.walksThatFree--
+    residents.onUnpin()
+  }
+}
+
 async function goOn(step: () => boolean): Promise<void> {
   do {
     const turn = pace()

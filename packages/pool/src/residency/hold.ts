@@ -2,6 +2,7 @@ import { abortError, SpillwayError, type TransferOptions } from '@spillway/core'
 import { trace } from '../introspection/trace.ts'
 import { busy, dirty, filling, notReady, partial, writeback, zeroed } from '../table/chunks.ts'
 import type { BufferState } from './buffer-state.ts'
+import { closedBuffer } from './closed.ts'
 import type { Fill } from './fill.ts'
 import { installMissing } from './installation.ts'
 import { alignedStart, emptyPages, naturalOrder } from './placement.ts'
@@ -206,6 +207,8 @@ export class Holder {
     options: HoldOptions,
   ): Promise<void> {
     const { limit, counters } = this.#residents
+    // Whoever frees the buffer waits for this call, so it must not wait for others.
+    if (buffer.closing) throw closedBuffer(buffer)
     let missing = this.#collect(buffer, first, end, held, options)
     if (!limit.tryClaim(missing)) {
       this.#fitting(buffer, held, missing)
@@ -253,9 +256,11 @@ export class Holder {
     charged: number,
     options: Pick<HoldOptions, 'retryMayFail' | 'storedOnly'>,
   ): void {
-    // Others may have brought in some of it since the charge, never taken away: all that was resident is held.
-    this.#collect(buffer, first, end, held, options)
-    installMissing(this.#residents, buffer, first, end, held, charged, options)
+    // Others may have brought in some of it since the charge, never taken away: all that was resident is held. But if pages
+    // beside the range left, chunks around both would need more than was charged.
+    const tight = this.#collect(buffer, first, end, held, options) > charged
+    const { retryMayFail, storedOnly } = options
+    installMissing(this.#residents, buffer, first, end, held, charged, { retryMayFail, storedOnly, tight })
   }
 
   /** Fills what is held, not ready, and not being filled by another. */

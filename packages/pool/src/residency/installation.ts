@@ -1,7 +1,7 @@
 import { SpillwayError } from '@spillway/core'
 import type { BufferState } from './buffer-state.ts'
 import { CachingConversion } from './caching-conversion.ts'
-import { emptyPages, naturalOrder } from './placement.ts'
+import { emptyPages, naturalOrder, tightOrder } from './placement.ts'
 import type { Residents } from './residents.ts'
 
 /** How chunks are made. */
@@ -10,6 +10,8 @@ interface InstallOptions {
   readonly retryMayFail?: boolean | undefined
   /** None for pages that are not stored either. */
   readonly storedOnly?: boolean | undefined
+  /** None for pages that are not wanted: what was charged would not suffice for all that are. */
+  readonly tight?: boolean | undefined
 }
 
 /**
@@ -23,7 +25,7 @@ export function installMissing(
   end: number,
   held: number[],
   charged: number,
-  { retryMayFail = false, storedOnly = false }: InstallOptions = {},
+  { retryMayFail = false, storedOnly = false, tight = false }: InstallOptions = {},
 ): void {
   const { chunks, limit, pages } = residents
   const conversion = buffer.caching === 0 ? undefined : new CachingConversion(residents, buffer)
@@ -39,9 +41,9 @@ export function installMissing(
           page += empty
           continue
         }
-        // A neighbour that left since the charge leaves room for a larger chunk than was charged.
-        const most = 31 - Math.clz32(left)
-        chunk = residents.install(buffer, page, Math.min(most, naturalOrder(buffer, page, first, end)))
+        const natural = naturalOrder(buffer, page, first, end)
+        const order = tight ? tightOrder(buffer, page, first, end, storedOnly, natural) : natural
+        chunk = residents.install(buffer, page, Math.min(31 - Math.clz32(left), order))
         if (chunk === 0) throw noMemory(buffer, page)
         left -= chunks.pageCount(chunk)
         held.push(chunk)

@@ -19,6 +19,23 @@ export function naturalOrder(buffer: BufferState, page: number, first: number, e
   return order
 }
 
+/** The highest order up to `order` whose chunk has no page but those that are wanted: in the range, and stored if only these. */
+export function tightOrder(
+  buffer: BufferState,
+  page: number,
+  first: number,
+  end: number,
+  storedOnly: boolean,
+  order: number,
+): number {
+  for (let tight = order; tight > 0; tight--) {
+    const from = alignedStart(buffer, page, tight)
+    const to = from + (1 << tight)
+    if (from >= first && to <= end && !(storedOnly && hasEmpty(buffer, from, to))) return tight
+  }
+  return 0
+}
+
 export function alignedStart(buffer: BufferState, page: number, order: number): number {
   const start = page - (page % buffer.table.blockPages)
   return start + ((page - start) & ~((1 << order) - 1))
@@ -29,6 +46,14 @@ function hasResident(buffer: BufferState, from: number, to: number): boolean {
   for (let page = from; page < to; page += table.foundPages) {
     table.look(page, to)
     if (table.found === 'chunk') return true
+  }
+  return false
+}
+
+function hasEmpty({ table }: BufferState, from: number, to: number): boolean {
+  for (let page = from; page < to; page += table.foundPages) {
+    table.look(page, to)
+    if (table.found === 'empty') return true
   }
   return false
 }

@@ -289,7 +289,8 @@ export class Reclaim {
   }
 
   #nothingRuns(): boolean {
-    return this.#holder.running === 0 && this.#writeback.inFlight === 0
+    const { walksThatFree } = this.#residents
+    return this.#holder.running === 0 && this.#writeback.inFlight === 0 && walksThatFree === 0
   }
 
   #pumpAfter(delayMs: number): void {

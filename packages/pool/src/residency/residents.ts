@@ -50,7 +50,9 @@ export class Residents {
   dirtyPages = 0
   /** Pages in chunks whose provider does not let their content leave. */
   fixedPages = 0
-  /** Told when a chunk became evictable. */
+  /** Walks under way that give memory up, or make it evictable, as they go: they end by themselves. */
+  walksThatFree = 0
+  /** Told when chunks became evictable. */
   onUnpin: () => void = () => {}
 
   constructor(poolName: string, pages: Pages, limit: Limit) {

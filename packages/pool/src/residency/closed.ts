@@ -1,6 +1,6 @@
 import { SpillwayError } from '@spillway/core'
 import type { ProviderGuard } from '../providers/guard.ts'
-import type { BufferState } from '../residency/buffer-state.ts'
+import type { BufferState } from './buffer-state.ts'
 
 /** `EBADF` for a buffer that was freed, or whose pool was closed. */
 export function closedBuffer({ label }: { readonly label: string }): SpillwayError {
