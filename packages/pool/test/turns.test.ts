@@ -1,5 +1,5 @@
 import { setImmediate as nextTurn } from 'node:timers/promises'
-import { nullBackup } from '@spillway/core'
+import { faultyBackup, nullBackup } from '@spillway/core'
 import { afterEach, describe, expect, it, vi } from 'vitest'
 import { type PagedBuffer, Pool } from '../src/index.ts'
 import { machineOf } from '../src/pool.ts'
@@ -173,6 +173,44 @@ describe('one turn of the event loop', () => {
     expect(buffer.residentBytes).toBe(chunkCount * page)
     await pool.close()
   })
+
+  it.each(['commits', 'undoes'] as const)(
+    'T63: %s a batch of an atomic backup at a time, and all of them',
+    async (way) => {
+      const backup = faultyBackup(nullBackup())
+      const batchPages = backup.capabilities.preferredBatchPages
+      const pool = new Pool({ limitBytes: (chunkCount + 64) * page, maxOrder: 0, backup, background: false })
+      const buffer = await pool.allocate(chunkCount * page)
+      await buffer.fill(7)
+      if (way === 'undoes') {
+        const calls = Math.ceil(chunkCount / batchPages)
+        backup.inject({ method: 'backupPages', calls: [calls], code: 'EIO' })
+      }
+      const { residents, writeback } = machineOf(pool)
+      const settled = vi.spyOn(residents.chunks, 'wake')
+      const ends = vi.spyOn(writeback, way === 'commits' ? 'commit' : 'undo')
+      startClock()
+      let working = true
+      const work = buffer.backup({ atomic: true }).finally(() => {
+        working = false
+      })
+      let most = 0
+      while (working) {
+        settled.mockClear()
+        await nextTurn()
+        most = Math.max(most, settled.mock.calls.length)
+      }
+      const { pages, error } = await work
+      expect([pages, error === undefined]).toEqual(way === 'commits' ? [chunkCount, true] : [0, false])
+      expect(ends.mock.calls.length).toBeGreaterThan(2)
+      expect(most).toBeGreaterThan(0)
+      // Each chunk is woken when it is settled and when it is gone.
+      expect(most).toBeLessThanOrEqual(2 * batchPages)
+      expect(buffer.residentBytes).toBe(way === 'commits' ? 0 : chunkCount * page)
+      expect(pool.verify()).toEqual([])
+      await pool.close()
+    },
+  )
 
   it('T80: dumps the first thousand of many buffers, and says how many more there are', async () => {
     const pool = new Pool({ limitBytes: 2 ** 21, backup: nullBackup() })

@@ -130,6 +130,8 @@ export class Backups {
       const batch = await this.#nextBatch(buffer, page, store.batchPages, run, mayWait, false, begin, own)
       page = batch.nextPage
       if (calls.size >= store.callsInFlight || (batch.mustWait && calls.size > 0)) await Promise.race(calls)
+      const turn = pace()
+      if (turn !== undefined) await turn
       if (page < pageCount || run.staying !== undefined) continue
       await Promise.all(calls)
       // Making room in a full backup makes clean chunks dirty, some of which were passed already.
@@ -138,11 +140,20 @@ export class Backups {
     await Promise.all(calls)
     if (run.staying !== undefined) run.stop(run.staying)
     if (run.error !== undefined) {
-      for (const batch of batches) this.#writeback.undo(batch)
+      for (const batch of batches) {
+        this.#writeback.undo(batch)
+        const turn = pace()
+        if (turn !== undefined) await turn
+      }
       await store.settled()
       return { pages: 0, error: run.error }
     }
-    for (const batch of batches) run.add(this.#writeback.commit(batch, 'system').evictedPages)
+    // From here on nothing can fail or be aborted: all of it leaves, batch by batch, and what waits stays marked.
+    for (const batch of batches) {
+      run.add(this.#writeback.commit(batch, 'system').evictedPages)
+      const turn = pace()
+      if (turn !== undefined) await turn
+    }
     // What needed no storing leaves last, so that nothing left when the rest could not.
     for (let page = 0; page < buffer.table.pageCount; ) {
       page = (await this.#nextBatch(buffer, page, 0, run, true, true, () => {})).nextPage
