@@ -214,6 +214,47 @@ describe('pageHttpHandler() sends', () => {
     await expect(body.attempt(undefined, async () => {})).rejects.toThrow(TypeError)
   })
 
+  it('an error when the memory goes while it is sent, and leaves those alone who send beside it', async () => {
+    const { port, connections } = await listen((received) => {
+      if (received.body.length === content.length) received.socket.write(done)
+    }, true)
+    const handle = handlerFor()
+    const gone = new Uint8Array(64 * 2 ** 20)
+    const call = handle(upload(port, [gone]), {})
+    call.catch(() => {})
+    await until(() => connections.length === 1)
+    await turn()
+    const beside = handle(upload(port, pieces), {})
+    await until(() => connections.length === 2)
+    // Held, since the system is still reading from it.
+    const elsewhere = structuredClone(gone.buffer, { transfer: [gone.buffer] })
+    for (const { socket } of connections) socket.resume()
+    await expect(call).rejects.toThrow(TypeError)
+    expect((await beside).response.statusCode).toBe(200)
+    expect(elsewhere.byteLength).toBe(64 * 2 ** 20)
+  })
+
+  it('nothing when the memory went before, and closes the connection, also one that was kept', async () => {
+    const { port, connections } = await listen((received) => {
+      if (received.body.length < content.length) return
+      Object.assign(received, { head: '', body: Buffer.alloc(0) })
+      received.socket.write(done)
+    })
+    const handle = handlerFor()
+    for (const isKept of [false, true]) {
+      if (isKept) await handle(upload(port, pieces), {})
+      const open = connections.length - (isKept ? 1 : 0)
+      const gone = new Uint8Array(pageSizeBytes)
+      const request = upload(port, [gone])
+      structuredClone(gone.buffer, { transfer: [gone.buffer] })
+      await expect(handle(request, {})).rejects.toThrow(TypeError)
+      await until(() => connections.length > open)
+      expect(connections).toHaveLength(open + 1)
+      await until(() => connections[open].socket.closed)
+      expect(connections[open].head).toBe('')
+    }
+  })
+
   it('again what was interrupted, whatever the attempt makes of the interruption', async () => {
     const body = UploadBody.of(randomPages(1))
     let attempts = 0

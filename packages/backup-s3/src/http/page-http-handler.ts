@@ -126,7 +126,8 @@ class PageHttpHandler {
       } catch (error) {
         // A kept connection may have been closed by the service at the moment the request went out.
         const wasStale = connection.wasUsed && !connection.hasAnswered && !abortSignal?.aborted
-        if (!wasStale) throw error
+        // Of memory that is gone no connection can send anything.
+        if (!wasStale || error instanceof TypeError) throw error
       }
     }
   }

@@ -65,6 +65,16 @@ export class RequestWriter {
 
   #next(): void {
     if (this.#isStopped || this.isDone) return
+    try {
+      this.#writeSlice()
+    } catch (error) {
+      // Whoever has the loop turn has others to resume: it ends this connection and nothing else.
+      this.#isStopped = true
+      this.#socket.destroy(error as Error)
+    }
+  }
+
+  #writeSlice(): void {
     if (this.#pieces.length === 0) {
       this.isDone = true
       return
@@ -74,10 +84,7 @@ export class RequestWriter {
     while (bytes < this.#sliceBytes && this.#piece < this.#pieces.length) {
       const piece = this.#pieces[this.#piece]
       const chunk = piece.subarray(this.#offset, this.#offset + this.#sliceBytes - bytes)
-      if (chunk.byteLength === 0) {
-        this.#socket.destroy(new TypeError('the memory of a piece is gone before it was sent'))
-        break
-      }
+      if (chunk.byteLength === 0) throw new TypeError('the memory of a piece is gone before it was sent')
       bytes += chunk.byteLength
       this.#offset += chunk.byteLength
       if (this.#offset === piece.byteLength) {
