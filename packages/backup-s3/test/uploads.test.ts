@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { BackupResult } from '@spillway/core'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { Connection } from '../src/http/connection.ts'
 import { pageHttpHandler, type S3BackupOptions } from '../src/index.ts'
 import { pieceCarrier, UploadBody } from '../src/upload-body.ts'
 import { delay } from '../src/waiting.ts'
@@ -253,6 +254,27 @@ describe('pageHttpHandler() sends', () => {
       await until(() => connections[open].socket.closed)
       expect(connections[open].head).toBe('')
     }
+  })
+
+  it('everything on a new connection when the kept one is closed before the request goes out', async () => {
+    const { port, connections } = await listen((received) => {
+      if (received.body.length < content.length) return
+      Object.assign(received, { head: '', body: Buffer.alloc(0) })
+      received.socket.write(done)
+    })
+    const handler = pageHttpHandler()
+    cleanups.push(() => handler.destroy?.())
+    const handle = handler.handle.bind(handler) as unknown as Handle
+    await handle(upload(port, pieces), {})
+    const call = handle(upload(port, pieces), {})
+    handler.destroy?.()
+    expect((await call).response.statusCode).toBe(200)
+    expect(connections).toHaveLength(2)
+    const origin = { secure: false, host: '127.0.0.1', port }
+    const closed = await Connection.open(origin, {}, 3_000, undefined)
+    closed.destroy()
+    const request = { head: '', body: [], waitsForContinue: false, sink: undefined, silenceMs: 1 }
+    await expect(closed.exchange(request, undefined)).rejects.toMatchObject({ code: 'ECONNRESET' })
   })
 
   it('again what was interrupted, whatever the attempt makes of the interruption', async () => {

@@ -123,7 +123,10 @@ export class Connection {
   /** Sends a request and reads the response. */
   exchange(request: RawRequest, signal: AbortSignal | undefined): Promise<RawResponse> {
     const { head, body, waitsForContinue, sink, silenceMs } = request
+    this.hasAnswered = false
     return new Promise((resolve, reject) => {
+      // It will not say so once more.
+      if (this.isClosed) return reject(connectionLost('the connection closed before the request was sent'))
       const writer = new RequestWriter(this.#socket, body, this.#secure)
       const finish = (response: RawResponse | undefined, error?: Error) => {
         clearTimeout(this.#timer)
@@ -142,7 +145,6 @@ export class Connection {
       }
       const onAbort = () => finish(undefined, signal!.reason as Error)
       const parser = new ResponseParser(this.#events(sink, silenceMs))
-      this.hasAnswered = false
       const isNew = { hasHead: false, streamsIntoSink: false, lent: undefined }
       this.#exchange = { parser, writer, sink, finish, ...isNew }
       if (signal?.aborted) return onAbort()
@@ -243,11 +245,14 @@ export class Connection {
     this.isClosed = true
     const exchange = this.#exchange
     if (exchange !== undefined && !exchange.parser.closed()) {
-      const text = 'the connection closed before the answer was whole'
-      exchange.finish(undefined, error ?? Object.assign(new Error(text), { code: 'ECONNRESET' }))
+      exchange.finish(undefined, error ?? connectionLost('the connection closed before the answer was whole'))
     }
     this.onClosed()
   }
+}
+
+function connectionLost(text: string): Error {
+  return Object.assign(new Error(text), { code: 'ECONNRESET' })
 }
 
 function protocolError(error: unknown): Error {
