@@ -256,6 +256,25 @@ describe('pageHttpHandler() sends', () => {
     }
   })
 
+  it('everything twice at the most, however many kept connections were closed meanwhile', async () => {
+    let requests = 0
+    let isAway = false
+    const { port, connections } = await listen((received) => {
+      if (received.body.length < content.length && !isAway) return
+      requests++
+      if (isAway) return received.socket.destroy()
+      Object.assign(received, { head: '', body: Buffer.alloc(0) })
+      // All of them at once, so that each has a connection of its own.
+      if (requests === 5) for (const { socket } of connections) socket.write(done)
+    })
+    const handle = handlerFor()
+    await Promise.all(Array.from({ length: 5 }, () => handle(upload(port, pieces), {})))
+    expect(connections).toHaveLength(5)
+    isAway = true
+    await expect(handle(upload(port, pieces), {})).rejects.toThrow()
+    expect(requests - 5).toBe(2)
+  })
+
   it('everything on a new connection when the kept one is closed before the request goes out', async () => {
     const { port, connections } = await listen((received) => {
       if (received.body.length < content.length) return

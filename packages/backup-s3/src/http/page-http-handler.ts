@@ -113,8 +113,9 @@ class PageHttpHandler {
     options: HandlerOptions,
   ): Promise<{ response: { statusCode: number; headers: Record<string, string>; body: Readable } }> {
     const { abortSignal } = options
-    for (;;) {
-      const connection = await this.#connection(origin, options)
+    // Where one kept connection was closed the others were too, or the service wants no requests.
+    for (let isSecond = false; ; isSecond = true) {
+      const connection = (isSecond ? undefined : this.#kept(origin)) ?? (await this.#connect(origin, options))
       try {
         const { status, headers, body } = await connection.exchange(request, abortSignal)
         this.#release(origin, connection)
@@ -155,19 +156,20 @@ class PageHttpHandler {
     return this.#fallback
   }
 
-  async #connection(origin: Origin, options: HandlerOptions): Promise<Connection> {
-    const idle = this.#idleOf(origin)
-    const kept = idle.pop()
-    if (kept !== undefined) {
-      kept.setIdle(false)
-      return kept
-    }
+  #kept(origin: Origin): Connection | undefined {
+    const kept = this.#idleOf(origin).pop()
+    kept?.setIdle(false)
+    return kept
+  }
+
+  async #connect(origin: Origin, options: HandlerOptions): Promise<Connection> {
     const timeoutMs = options.connectTimeoutMs ?? this.#options.connectTimeoutMs ?? 3_000
     const tls = this.#options.tls ?? {}
     const connection = await Connection.open(origin, tls, timeoutMs, options.abortSignal)
     this.#open.add(connection)
     connection.onClosed = () => {
       this.#open.delete(connection)
+      const idle = this.#idleOf(origin)
       const at = idle.indexOf(connection)
       if (at >= 0) idle.splice(at, 1)
     }
