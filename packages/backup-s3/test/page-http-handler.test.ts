@@ -364,6 +364,24 @@ describe('pageHttpHandler()', () => {
     await expect(refused).rejects.toThrow(/self.signed/i)
   })
 
+  it('refuses headers that would not arrive as they are', async () => {
+    let requests = 0
+    const port = await serve(() => requests++)
+    const handler = handlerFor()
+    const handle = handler.handle.bind(handler) as unknown as Handle
+    for (const value of ['a\r\nb: c', 'a\nb', 'a\u010a', '\u20ac', '\0']) {
+      for (const headers of [
+        { host: 'h', 'x-amz-meta-note': value },
+        { host: 'h', [value]: 'x' },
+      ]) {
+        const request = { method: 'GET', protocol: 'http:', hostname: '127.0.0.1', port, path: '/', headers }
+        const call = handle(request, { [responseSink]: new MemorySink(9) })
+        await expect(call).rejects.toThrow(`the header ${JSON.stringify(Object.keys(headers)[1])} `)
+      }
+    }
+    expect(requests).toBe(0)
+  })
+
   it('refuses unknown options', () => {
     expect(() => pageHttpHandler({ timeout: 5 } as never)).toThrow('no option "timeout"')
   })

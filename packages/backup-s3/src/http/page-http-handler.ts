@@ -210,6 +210,9 @@ function nameOf({ secure, host, port }: Origin): string {
   return `${secure ? 'https' : 'http'}://${host}:${port}`
 }
 
+/** Line ends would begin another header; of what is not latin1 only the low byte would be sent, which may be one. */
+const notForHeaders = /[^\t\x20-\x7e\x80-\xff]/
+
 function rawRequest(
   request: OutgoingRequest,
   body: readonly Uint8Array[],
@@ -223,7 +226,13 @@ function rawRequest(
   if (headers['host'] === undefined) head += `host: ${request.hostname}\r\n`
   for (const name of Object.keys(headers)) {
     // Not among the headers that are signed.
-    if (name !== 'Expect' || waitsForContinue) head += `${name}: ${headers[name]}\r\n`
+    if (name === 'Expect' && !waitsForContinue) continue
+    const line = `${name}: ${headers[name]}`
+    if (notForHeaders.test(line)) {
+      const text = `the header ${JSON.stringify(name)} has a character that HTTP does not carry; encode it`
+      throw new TypeError(text)
+    }
+    head += `${line}\r\n`
   }
   return { head: `${head}\r\n`, body, waitsForContinue, sink, silenceMs }
 }
