@@ -47,6 +47,11 @@ export const operationRead = 22
 export const operationWrite = 23
 export const syncDataOnly = 1
 
+/** IOSQE_ASYNC: a thread of the kernel takes the request in, and not the one that submits it. */
+const throughWorker = 1 << (8 + 4)
+/** A long write may wait for locks and blocks of the file system before it is under way: up to 80 ms of the event loop. */
+const workerFromBytes = 64 * 1024
+
 const maxEntries = 4096
 const offsetSubmissionQueue = 0
 const offsetSubmissionEntries = 0x10000000
@@ -132,7 +137,8 @@ function mapQueues(libc: Libc, fd: number, params: DataView, regions: Region[]):
     push(operation, file, address, lengthBytes, offset, flags, tag) {
       // struct io_uring_sqe
       const at = (tail & submissionMask) * 16
-      requests[at] = operation
+      const isLong = operation === operationWrite && lengthBytes >= workerFromBytes
+      requests[at] = isLong ? operation | throughWorker : operation
       requests[at + 1] = file
       requests[at + 2] = offset | 0
       requests[at + 3] = Math.floor(offset / 0x100000000)
