@@ -62,6 +62,19 @@ describe('the page table', () => {
     expect(table.storedPages).toBe(2 ** 28)
   })
 
+  it('skips blocks that are empty, and whole segments that never were used', () => {
+    const table = new PageTable(2 ** 28, 512)
+    expect(table.skipEmptyBlocks(0, 2 ** 28)).toBe(2 ** 28)
+    table.setHandles(2 ** 27 + 512 + 7, 1, 1)
+    expect(table.skipEmptyBlocks(512, 2 ** 28)).toBe(2 ** 27 + 512)
+    expect(table.skipEmptyBlocks(512, 2 ** 27 + 100)).toBe(2 ** 27 + 100)
+    expect(table.skipEmptyBlocks(2 ** 27 + 512, 2 ** 28)).toBe(2 ** 27 + 512)
+    expect(table.skipEmptyBlocks(2 ** 27 + 1024, 2 ** 28)).toBe(2 ** 28)
+    expect(table.skipEmptyBlocks(2 ** 28, 2 ** 28)).toBe(2 ** 28)
+    // Inside a block nothing is skipped.
+    expect(table.skipEmptyBlocks(3, 2 ** 28)).toBe(3)
+  })
+
   it('I11: is right after any history, and so are its counters', () => {
     for (let seed = 1; seed <= 30; seed++) {
       const random = new Random(seed)
@@ -82,6 +95,11 @@ describe('the page table', () => {
           expected[page + index] = kind === 0 ? '-' : kind === 1 ? `c${value}` : `h${value + index}`
         }
         expect(describePages(table), `seed ${seed} step ${step}`).toEqual(expected)
+        for (let start = 0; start < pageCount; start += blockPages) {
+          const used = expected.findIndex((entry, index) => index >= start && entry !== '-')
+          const block = used < 0 ? pageCount : used - (used % blockPages)
+          expect(table.skipEmptyBlocks(start, pageCount)).toBe(block)
+        }
         expect(table.residentPages).toBe(expected.filter((entry) => entry[0] === 'c').length)
         expect(table.storedPages).toBe(expected.filter((entry) => entry[0] === 'h').length)
       }

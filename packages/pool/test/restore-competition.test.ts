@@ -138,4 +138,35 @@ describe('a restore whose pages are evicted again before it ends', () => {
     expect(pool.verify()).toEqual([])
     await pool.close()
   })
+
+  it('T40: fits when what is stored fits, though whole chunks around it would not', async () => {
+    const { pool, backup } = make()
+    const buffer = await pool.allocate(4 * limitPages * page)
+    const lonely = Array.from({ length: limitPages - 2 }, (_, index) => index * 4 + (index % 4))
+    buffer.advise('random')
+    for (const index of lonely) await buffer.write(index * page, pattern(page, index))
+    await buffer.backup()
+    buffer.advise('normal')
+    expect(await buffer.restore()).toEqual({ pages: lonely.length })
+    expect([buffer.residentBytes, buffer.backedUpBytes]).toEqual([lonely.length * page, 0])
+    await buffer.backup()
+    // Half of it is taken by another before the end: all of it is held at one moment then.
+    const other = await pool.allocate((limitPages / 2) * page)
+    let writing: Promise<void> | undefined
+    const { error } = await buffer.restore({
+      onProgress: ({ pages }) => {
+        if (pages > limitPages / 2) writing ??= other.write(0, pattern((limitPages / 2) * page, 3))
+      },
+    })
+    await writing
+    expect(error).toBe(undefined)
+    const found = new Uint8Array(page)
+    for (const index of lonely) {
+      await buffer.read(index * page, found)
+      expect(firstDifference(found, pattern(page, index))).toBe(-1)
+    }
+    expect(pool.verify()).toEqual([])
+    await pool.close()
+    await backup.close()
+  })
 })

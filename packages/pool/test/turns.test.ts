@@ -212,6 +212,23 @@ describe('one turn of the event loop', () => {
     },
   )
 
+  it('looks at what a large buffer has and not at all of it when it is held whole', async () => {
+    const pool = new Pool({ limitBytes: 2 ** 26, backup: nullBackup(), background: false })
+    const buffer = await pool.allocate(2 ** 40)
+    for (let index = 0; index < 8; index++) await buffer.write(index * 2 ** 37, new Uint8Array(1))
+    await buffer.backup()
+    const { holder, residents } = machineOf(pool)
+    const state = residents.buffers.values().next().value!
+    const look = vi.spyOn(state.table, 'look')
+    const chunkAt = vi.spyOn(state.table, 'chunkAt')
+    const held = await holder.hold(state, 0, state.table.pageCount, { write: false, storedOnly: true })
+    expect(held).toHaveLength(8)
+    // Several times, and before and after each page: of half a million blocks.
+    expect(look.mock.calls.length + chunkAt.mock.calls.length).toBeLessThan(1000)
+    holder.letGo(state, held)
+    await pool.close()
+  })
+
   it('T80: dumps the first thousand of many buffers, and says how many more there are', async () => {
     const pool = new Pool({ limitBytes: 2 ** 21, backup: nullBackup() })
     for (let index = 0; index < 1005; index++) await pool.allocate(page, { label: `buffer ${index}` })

@@ -3,6 +3,7 @@ import { pace } from '../pace.ts'
 import type { BufferState } from '../residency/buffer-state.ts'
 import { closedBuffer } from '../residency/closed.ts'
 import type { Holder } from '../residency/hold.ts'
+import { emptyPages, naturalPages } from '../residency/placement.ts'
 import type { Residents } from '../residency/residents.ts'
 import { asError } from '../residency/store.ts'
 import { partial } from '../table/chunks.ts'
@@ -56,6 +57,7 @@ export class Restores {
         ),
       )
     }
+    const tight = await this.#mustBeTight(buffer)
     for (let page = 0; page < table.pageCount && failed === undefined; ) {
       if (buffer.closing) throw closedBuffer(buffer)
       const first = await this.#firstMissing(buffer, page)
@@ -66,7 +68,7 @@ export class Restores {
       const before = this.#missingPages(buffer, first, reach)
       let held: number[] | undefined
       try {
-        held = await this.#holder.hold(buffer, first, end, { ...options, write: false })
+        held = await this.#holder.hold(buffer, first, end, { ...options, write: false, tight })
       } catch (failure) {
         failed = asError(failure)
       }
@@ -75,7 +77,7 @@ export class Restores {
       run.add(came)
       page = end
     }
-    failed ??= await this.#bringBack(buffer, run, options)
+    failed ??= await this.#bringBack(buffer, run, options, tight)
     const error = failed ?? run.error
     return error === undefined ? { pages: run.pages } : { pages: run.pages, error }
   }
@@ -85,21 +87,29 @@ export class Restores {
     buffer: BufferState,
     run: CallProgress,
     options: RestoreOptions,
+    tightBefore: boolean,
   ): Promise<Error | undefined> {
     const { pageCount } = buffer.table
     const first = await this.#firstMissing(buffer, 0)
     if (first >= pageCount) return undefined
+    const tight = tightBefore || (await this.#mustBeTight(buffer))
     if (buffer.closing) throw closedBuffer(buffer)
     const missing = this.#missingPages(buffer, first, pageCount)
     let failed: Error | undefined
     try {
-      const held = { ...options, write: false, storedOnly: true }
+      const held = { ...options, write: false, storedOnly: true, tight }
       this.#holder.letGo(buffer, await this.#holder.hold(buffer, 0, pageCount, held))
     } catch (failure) {
       failed = asError(failure)
     }
     run.add(missing - (failed === undefined ? 0 : this.#missingPages(buffer, first, pageCount)))
     return failed
+  }
+
+  /** Whether the chunks that would be made cover so many empty pages that they do not fit, though what is stored does. */
+  async #mustBeTight(buffer: BufferState): Promise<boolean> {
+    const { limitPages } = this.#residents.limit
+    return buffer.table.pageCount > limitPages && (await naturalPages(buffer, limitPages)) > limitPages
   }
 
   /** The first page from `page` on that is stored, or whose chunk was only filled in part. */
@@ -109,7 +119,7 @@ export class Restores {
     while (next < table.pageCount) {
       table.look(next, table.pageCount)
       if (this.#isMissing(buffer)) return next
-      next += table.foundPages
+      next += emptyPages(table, next, table.pageCount) || table.foundPages
       const turn = pace()
       if (turn !== undefined) await turn
     }
@@ -130,9 +140,10 @@ export class Restores {
   #missingPages(buffer: BufferState, first: number, end: number): number {
     const { table } = buffer
     let missing = 0
-    for (let page = first; page < end; page += table.foundPages) {
-      table.look(page, end)
-      if (!this.#isMissing(buffer)) continue
+    for (let page = first; page < end; ) {
+      const empty = emptyPages(table, page, end)
+      page += empty || table.foundPages
+      if (empty > 0 || !this.#isMissing(buffer)) continue
       missing += table.foundPages
       if (table.found === 'chunk') missing -= this.#residents.chunks.restoredOf(table.foundChunk)
     }

@@ -5,7 +5,7 @@ import type { BufferState } from './buffer-state.ts'
 import { closedBuffer } from './closed.ts'
 import type { Fill } from './fill.ts'
 import { installMissing } from './installation.ts'
-import { alignedStart, emptyPages, naturalOrder } from './placement.ts'
+import { alignedStart, chunkOrder, emptyPages } from './placement.ts'
 import type { Residents } from './residents.ts'
 import { settledOrAborted } from './waiting.ts'
 
@@ -16,6 +16,8 @@ export interface HoldOptions extends TransferOptions {
   readonly ahead?: boolean | undefined
   /** Leave out what is neither resident nor stored: it is zeros, and takes no memory for being held. */
   readonly storedOnly?: boolean | undefined
+  /** Charge only the pages that are wanted: chunks cover no others, however small they are then. */
+  readonly tight?: boolean | undefined
   /**
    * Pages from here to there will be overwritten whole: chunks that lie inside and are not resident come back `filling`
    * and with any content, and the holder must call `overwritten` for each once its bytes are in.
@@ -172,7 +174,7 @@ export class Holder {
     first: number,
     end: number,
     held: number[],
-    { storedOnly }: { readonly storedOnly?: boolean | undefined } = {},
+    { storedOnly = false, tight = false }: Pick<HoldOptions, 'storedOnly' | 'tight'> = {},
   ): number {
     const { chunks } = this.#residents
     const { table } = buffer
@@ -180,20 +182,18 @@ export class Holder {
     let missing = 0
     for (let page = first; page < end; ) {
       const chunk = table.chunkAt(page)
+      const empty = storedOnly && chunk === 0 ? emptyPages(table, page, end) : 0
       if (chunk !== 0) {
         this.#residents.pin(chunk)
         held.push(chunk)
         page = chunks.endPageOf(chunk)
-        continue
-      }
-      const empty = storedOnly === true ? emptyPages(table, page, end) : 0
-      if (empty > 0) {
+      } else if (empty > 0) {
         page += empty
-        continue
+      } else {
+        const order = chunkOrder(buffer, page, first, end, storedOnly, tight)
+        missing += 1 << order
+        page = alignedStart(buffer, page, order) + (1 << order)
       }
-      const order = naturalOrder(buffer, page, first, end)
-      missing += 1 << order
-      page = alignedStart(buffer, page, order) + (1 << order)
     }
     return missing
   }
@@ -254,11 +254,11 @@ export class Holder {
     end: number,
     held: number[],
     charged: number,
-    options: Pick<HoldOptions, 'retryMayFail' | 'storedOnly'>,
+    options: Pick<HoldOptions, 'retryMayFail' | 'storedOnly' | 'tight'>,
   ): void {
     // Others may have brought in some of it since the charge, never taken away: all that was resident is held. But if pages
     // beside the range left, chunks around both would need more than was charged.
-    const tight = this.#collect(buffer, first, end, held, options) > charged
+    const tight = this.#collect(buffer, first, end, held, options) > charged || options.tight
     const { retryMayFail, storedOnly } = options
     installMissing(this.#residents, buffer, first, end, held, charged, { retryMayFail, storedOnly, tight })
   }

@@ -1,7 +1,7 @@
 import { SpillwayError } from '@spillway/core'
 import type { BufferState } from './buffer-state.ts'
 import { CachingConversion } from './caching-conversion.ts'
-import { emptyPages, naturalOrder, tightOrder } from './placement.ts'
+import { chunkOrder, emptyPages } from './placement.ts'
 import type { Residents } from './residents.ts'
 
 /** How chunks are made. */
@@ -41,8 +41,7 @@ export function installMissing(
           page += empty
           continue
         }
-        const natural = naturalOrder(buffer, page, first, end)
-        const order = tight ? tightOrder(buffer, page, first, end, storedOnly, natural) : natural
+        const order = chunkOrder(buffer, page, first, end, storedOnly, tight)
         chunk = residents.install(buffer, page, Math.min(31 - Math.clz32(left), order))
         if (chunk === 0) throw noMemory(buffer, page)
         left -= chunks.pageCount(chunk)

@@ -1,3 +1,4 @@
+import { pace } from '../pace.ts'
 import type { PageTable } from '../table/page-table.ts'
 import type { BufferState } from './buffer-state.ts'
 
@@ -19,21 +20,25 @@ export function naturalOrder(buffer: BufferState, page: number, first: number, e
   return order
 }
 
-/** The highest order up to `order` whose chunk has no page but those that are wanted: in the range, and stored if only these. */
-export function tightOrder(
+/**
+ * The order of the chunk to make for a page that a range of pages is held for: the natural one, or if `tight` the highest
+ * whose chunk has no page but those that are wanted: in the range, and stored if only these are.
+ */
+export function chunkOrder(
   buffer: BufferState,
   page: number,
   first: number,
   end: number,
   storedOnly: boolean,
-  order: number,
+  tight: boolean,
 ): number {
-  for (let tight = order; tight > 0; tight--) {
-    const from = alignedStart(buffer, page, tight)
-    const to = from + (1 << tight)
-    if (from >= first && to <= end && !(storedOnly && hasEmpty(buffer, from, to))) return tight
+  let order = naturalOrder(buffer, page, first, end)
+  for (; tight && order > 0; order--) {
+    const from = alignedStart(buffer, page, order)
+    const to = from + (1 << order)
+    if (from >= first && to <= end && !(storedOnly && hasEmpty(buffer, from, to))) break
   }
-  return 0
+  return order
 }
 
 export function alignedStart(buffer: BufferState, page: number, order: number): number {
@@ -58,8 +63,34 @@ function hasEmpty({ table }: BufferState, from: number, to: number): boolean {
   return false
 }
 
-/** How many pages from `page` on, in its block and before `end`, are neither resident nor stored. */
+/** How many pages from `page` on and before `end` are neither resident nor stored; those after some of these may be too. */
 export function emptyPages(table: PageTable, page: number, end: number): number {
   table.look(page, end)
-  return table.found === 'empty' ? table.foundPages : 0
+  return table.found === 'empty' ? table.skipEmptyBlocks(page + table.foundPages, end) - page : 0
+}
+
+/**
+ * The pages of all chunks that a buffer has, and of those that would be made for what is stored of it, or more than `most`
+ * as soon as that is known. Goes through the table without blocking the event loop.
+ */
+export async function naturalPages(buffer: BufferState, most: number): Promise<number> {
+  const { table } = buffer
+  const { pageCount } = table
+  let pages = 0
+  for (let page = 0; page < pageCount && pages <= most; ) {
+    const empty = emptyPages(table, page, pageCount)
+    if (empty > 0) {
+      page += empty
+    } else if (table.found === 'chunk') {
+      pages += table.foundPages
+      page += table.foundPages
+    } else {
+      const order = naturalOrder(buffer, page, 0, pageCount)
+      pages += 1 << order
+      page = alignedStart(buffer, page, order) + (1 << order)
+    }
+    const turn = pace()
+    if (turn !== undefined) await turn
+  }
+  return pages
 }

@@ -87,6 +87,21 @@ export class PageTable {
     this.foundPages = start + index - page
   }
 
+  /** The first page of the first block from `page`, where a block begins, on that is not all empty; `end` when there is none. */
+  skipEmptyBlocks(page: number, end: number): number {
+    if (page >= end || page % this.blockPages !== 0) return page
+    const last = Math.ceil(end / this.blockPages)
+    let block = page >>> this.#blockOrder
+    while (block < last) {
+      const index = block >>> segmentBits
+      const segment = this.#segments[index]
+      if (segment === undefined) block = (index + 1) * segmentBlocks
+      else if (segment[block & inSegment] === emptyEntry) block++
+      else break
+    }
+    return Math.min(end, block * this.blockPages)
+  }
+
   /** Enters a chunk for its pages. */
   setChunk(firstPage: number, pages: number, chunk: number): void {
     this.#set(firstPage, pages, pageEntry(chunk + 1), 0)
