@@ -41,19 +41,26 @@ export class UringEngine implements Engine {
 
   read(into: Uint8Array, offsetBytes: number): Promise<number> {
     if (into.byteLength < largeBytes) return this.#ring.read(this.#fileDescriptor, into, offsetBytes)
-    if (this.#largeUnderWay === mostLarge) return this.#turn().then(() => this.read(into, offsetBytes))
+    if (this.#largeUnderWay === mostLarge) return this.#inTurn(() => this.read(into, offsetBytes))
     return this.#counted(this.#ring.read(this.#fileDescriptor, into, offsetBytes))
   }
 
   write(from: Uint8Array, offsetBytes: number): Promise<number> {
     if (from.byteLength < largeBytes) return this.#ring.write(this.#fileDescriptor, from, offsetBytes)
-    if (this.#largeUnderWay === mostLarge) return this.#turn().then(() => this.write(from, offsetBytes))
+    if (this.#largeUnderWay === mostLarge) return this.#inTurn(() => this.write(from, offsetBytes))
     return this.#counted(this.#ring.write(this.#fileDescriptor, from, offsetBytes))
   }
 
   /** Few large requests keep a disk busy; handing over dozens at once would hold up the event loop. */
-  #turn(): Promise<void> {
-    return new Promise((resolve) => this.#waiting.push(resolve))
+  async #inTurn(request: () => Promise<number>): Promise<number> {
+    await new Promise<void>((resolve) => this.#waiting.push(resolve))
+    const before = this.#largeUnderWay
+    try {
+      return request()
+    } finally {
+      // One that could not be begun, since its memory is gone, leaves its turn to the next.
+      if (this.#largeUnderWay === before && before < mostLarge) this.#waiting.shift()?.()
+    }
   }
 
   #counted(request: Promise<number>): Promise<number> {
