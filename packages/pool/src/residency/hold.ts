@@ -256,8 +256,7 @@ export class Holder {
     charged: number,
     options: Pick<HoldOptions, 'retryMayFail' | 'storedOnly' | 'tight'>,
   ): void {
-    // Others may have brought in some of it since the charge, never taken away: all that was resident is held. But if pages
-    // beside the range left, chunks around both would need more than was charged.
+    // Nobody took any of it away since the charge. But chunks around pages beside it that left would need more than that.
     const tight = this.#collect(buffer, first, end, held, options) > charged || options.tight
     const { retryMayFail, storedOnly } = options
     installMissing(this.#residents, buffer, first, end, held, charged, { retryMayFail, storedOnly, tight })
@@ -272,10 +271,9 @@ export class Holder {
     const { chunks } = this.#residents
     let jobs: number[] | undefined
     for (const chunk of held) {
-      if ((chunks.flagsOf(chunk) & notReady) === partial && !this.#willOverwrite(chunk, options)) {
-        if (jobs === undefined) jobs = []
-        jobs.push(chunk)
-      }
+      if ((chunks.flagsOf(chunk) & notReady) !== partial || this.#willOverwrite(chunk, options)) continue
+      if (jobs === undefined) jobs = [chunk]
+      else jobs.push(chunk)
     }
     return jobs === undefined ? undefined : this.#fill.fill(buffer, jobs, options)
   }

@@ -289,8 +289,7 @@ export class Reclaim {
   }
 
   #nothingRuns(): boolean {
-    const { walksThatFree } = this.#residents
-    return this.#holder.running === 0 && this.#writeback.inFlight === 0 && walksThatFree === 0
+    return this.#holder.running + this.#writeback.inFlight + this.#residents.walksThatFree === 0
   }
 
   #pumpAfter(delayMs: number): void {
