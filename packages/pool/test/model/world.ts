@@ -279,7 +279,8 @@ export class World {
    * this one read the same: they may have looked before it was purged, and come back later.
    */
   compare(subject: Subject, offset: number, found: Uint8Array, learns = !this.grouped): void {
-    if (this.grouped && this.#changedAmid.has(subject)) return
+    // Who learns on purpose has read after the release.
+    if (!learns && this.#changedAmid.has(subject)) return
     const expected = subject.oracle.subarray(offset, offset + found.byteLength)
     if (Buffer.compare(found, expected) === 0) return
     for (let index = 0; index < found.byteLength; index++) {
