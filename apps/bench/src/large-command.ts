@@ -1,12 +1,11 @@
-import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { chooseBackend } from './backends.ts'
 import type { LargeFindings, LargeOrder } from './large/protocol.ts'
 import { type LargeMemory, startLarge } from './large/start-large.ts'
-import { currentCommit, describeMachine } from './machine.ts'
+import { provenance } from './machine.ts'
 import { writeJson } from './output.ts'
 import { ProgressView } from './progress.ts'
+import { makeScratch } from './scratch.ts'
 import { formatByteSize, formatMilliseconds, formatRate, mebibyte, parseByteSize } from './sizes.ts'
 import { UsageError } from './usage-error.ts'
 
@@ -24,13 +23,13 @@ export interface LargeArguments {
 export async function largeCommand(given: LargeArguments, signal: AbortSignal): Promise<number> {
   const { headroomBytes, ...options } = parseLargeOptions(given)
   const { sizeBytes, limitBytes } = options
-  const scratch = mkdtempSync(join(given.directory ?? tmpdir(), 'spillway-large-'))
+  using scratch = makeScratch(given.directory ?? tmpdir())
   const view = new ProgressView()
   view.begin(`${options.backend} · ${formatByteSize(sizeBytes)} under ${formatByteSize(limitBytes)}`, 'write')
   try {
     let shown = 'write'
     const { findings, memory } = await startLarge(
-      { ...options, directory: scratch },
+      { ...options, directory: scratch.path },
       signal,
       (phase, done) => {
         if (phase !== shown) view.phase(phase)
@@ -44,10 +43,7 @@ export async function largeCommand(given: LargeArguments, signal: AbortSignal): 
     const clean = rightBytes && (aboveLimitBytes === undefined || aboveLimitBytes <= headroomBytes)
     console.log(renderLarge(options, findings, memory, headroomBytes, clean))
     writeJson(given.json, {
-      date: new Date().toISOString(),
-      nodeVersion: process.version,
-      commit: currentCommit(),
-      machine: describeMachine(scratch),
+      ...provenance(scratch.path),
       ...options,
       headroomBytes,
       ...findings,
@@ -57,7 +53,6 @@ export async function largeCommand(given: LargeArguments, signal: AbortSignal): 
     return clean ? 0 : 1
   } finally {
     view.end()
-    rmSync(scratch, { recursive: true, force: true })
   }
 }
 

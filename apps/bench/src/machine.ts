@@ -23,8 +23,17 @@ export function fileSystemOf(directory: string): string {
   return fileSystemNames[magic >>> 0] ?? `type 0x${(magic >>> 0).toString(16)}`
 }
 
-/** Says on what the figures were measured. */
-export function describeMachine(directory: string): Machine {
+/** When, with what and on what the figures were measured: the head of every result. */
+export function provenance(directory: string) {
+  return {
+    date: new Date().toISOString(),
+    nodeVersion: process.version,
+    commit: currentCommit(),
+    machine: describeMachine(directory),
+  }
+}
+
+function describeMachine(directory: string): Machine {
   return {
     processor: cpus()[0]?.model.trim() ?? 'unknown',
     processors: availableParallelism(),
@@ -36,7 +45,7 @@ export function describeMachine(directory: string): Machine {
 }
 
 /** The commit that was measured, `+changes` when the tree differs from it, `unknown` outside of a checkout. */
-export function currentCommit(): string {
+function currentCommit(): string {
   const options = { cwd: dirname(fileURLToPath(import.meta.url)), encoding: 'utf8', stdio: 'pipe' } as const
   try {
     const commit = execFileSync('git', ['rev-parse', '--short=12', 'HEAD'], options).trim()

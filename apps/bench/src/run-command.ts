@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, mkdtempSync, rmSync, statfsSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, statfsSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { openMemoryGroup } from './case/memory-group.ts'
@@ -8,7 +8,7 @@ import type { CeilingFindings } from './ceilings/measure.ts'
 import { startCeilings } from './ceilings/start-ceilings.ts'
 import { defaultInputPaths, listInputFiles } from './input/files.ts'
 import { type InputPlan, planInput, savePlan } from './input/plan.ts'
-import { currentCommit, describeMachine } from './machine.ts'
+import { provenance } from './machine.ts'
 import { peers } from './peers/registry.ts'
 import { ProgressView } from './progress.ts'
 import { type CaseResult, type FailedCase, isClean, type RunResult, resultVersion } from './results.ts'
@@ -18,6 +18,7 @@ import type { LoopsFindings } from './s3/loops.ts'
 import { type MatrixFindings, matrixSize } from './s3/matrix.ts'
 import { type S3Server, startS3Server } from './s3/server.ts'
 import { startLoops, startMatrix } from './s3/start-measuring.ts'
+import { makeScratch } from './scratch.ts'
 import { formatByteSize, mebibyte } from './sizes.ts'
 import { type Spread, spreadOf } from './statistics.ts'
 import { caseLine, renderTables } from './table.ts'
@@ -39,52 +40,48 @@ interface PlannedCase {
 export async function runCommand(options: RunOptions, signal: AbortSignal): Promise<number> {
   const startMs = performance.now()
   const plan = makePlan(options)
-  const scratch = makeScratchDirectory(options.directory)
-  try {
-    assertRoom(options, plan)
-    const planPath = join(scratch, 'plan.json')
-    savePlan(planPath, plan)
-    console.log(introduction(options, plan))
-    const view = new ProgressView()
-    const usesS3 = options.backends.some(({ description }) => description.name === 's3')
-    await using s3 = usesS3 ? await startS3Server({ ...options.s3, warmBytes: s3WarmBytes }) : undefined
-    const planned = planCases(options, planPath, scratch)
-    const budget = new RunBudget(
-      options.budgetSeconds,
-      planned.length + Number(options.ceilings) + Number(usesS3),
-      startMs,
-    )
-    const ceilings = await measureCeilings(options, scratch, view, budget, signal)
-    const loops = s3 && (await measureLoops(options, s3, view, budget, signal))
-    const outcomes: (CaseResult | FailedCase)[] = []
-    for (const [index, { order, grouped }] of planned.entries()) {
-      const title = `[${index + 1}/${planned.length}] ${order.subject} · ${order.workload}`
-      view.begin(title, 'start')
-      try {
-        using group = grouped ? openGroup(options, ceilings.notes) : undefined
-        const outcome = await startCase({
-          order: { ...order, budgetMs: budget.next(), s3: s3?.access },
-          plan,
-          ceilings: ceilings.medians,
-          memoryGroup: group,
-          signal,
-          onPhase: (phase) => view.phase(phase),
-          onProgress: (done, total) => view.progress(done, total),
-        })
-        outcomes.push(outcome)
-        view.end(caseLine(outcome))
-      } finally {
-        view.end()
-      }
+  using scratch = makeScratch(options.directory)
+  assertRoom(options, plan)
+  const planPath = join(scratch.path, 'plan.json')
+  savePlan(planPath, plan)
+  console.log(introduction(options, plan))
+  const view = new ProgressView()
+  const usesS3 = options.backends.some(({ description }) => description.name === 's3')
+  await using s3 = usesS3 ? await startS3Server({ ...options.s3, warmBytes: s3WarmBytes }) : undefined
+  const planned = planCases(options, planPath, scratch.path)
+  const budget = new RunBudget(
+    options.budgetSeconds,
+    planned.length + Number(options.ceilings) + Number(usesS3),
+    startMs,
+  )
+  const ceilings = await measureCeilings(options, scratch.path, view, budget, signal)
+  const loops = s3 && (await measureLoops(options, s3, view, budget, signal))
+  const outcomes: (CaseResult | FailedCase)[] = []
+  for (const [index, { order, grouped }] of planned.entries()) {
+    const title = `[${index + 1}/${planned.length}] ${order.subject} · ${order.workload}`
+    view.begin(title, 'start')
+    try {
+      using group = grouped ? openGroup(options, ceilings.notes) : undefined
+      const outcome = await startCase({
+        order: { ...order, budgetMs: budget.next(), s3: s3?.access },
+        plan,
+        ceilings: ceilings.medians,
+        memoryGroup: group,
+        signal,
+        onPhase: (phase) => view.phase(phase),
+        onProgress: (done, total) => view.progress(done, total),
+      })
+      outcomes.push(outcome)
+      view.end(caseLine(outcome))
+    } finally {
+      view.end()
     }
-    const matrix = s3 && options.s3Matrix ? await measureMatrix(options, s3, view, signal) : undefined
-    const seconds = (performance.now() - startMs) / 1000
-    const run = assembleRun(options, plan, ceilings, { loops, matrix }, outcomes, seconds)
-    await writeResults(options, run)
-    return isClean(run) ? 0 : 1
-  } finally {
-    rmSync(scratch, { recursive: true, force: true })
   }
+  const matrix = s3 && options.s3Matrix ? await measureMatrix(options, s3, view, signal) : undefined
+  const seconds = (performance.now() - startMs) / 1000
+  const run = assembleRun(options, plan, ceilings, { loops, matrix }, outcomes, seconds)
+  await writeResults(options, run)
+  return isClean(run) ? 0 : 1
 }
 
 function makePlan(options: RunOptions): InputPlan {
@@ -114,15 +111,6 @@ function assertRoom(options: RunOptions, plan: InputPlan): void {
       `--directory '${options.directory}' has ${formatByteSize(bavail * bsize)} free, this run takes ${formatByteSize(neededBytes)}; ` +
         'give another one or a smaller --limit',
     )
-  }
-}
-
-function makeScratchDirectory(directory: string): string {
-  try {
-    return mkdtempSync(join(directory, 'spillway-bench-'))
-  } catch (failure) {
-    const { code } = failure as NodeJS.ErrnoException
-    throw new UsageError(`--directory '${directory}' cannot be written (${code}); give one that can`)
   }
 }
 
@@ -243,10 +231,7 @@ function assembleRun(
 ): RunResult {
   return {
     resultVersion,
-    date: new Date().toISOString(),
-    nodeVersion: process.version,
-    commit: currentCommit(),
-    machine: describeMachine(options.directory),
+    ...provenance(options.directory),
     settings: {
       seed: options.seed,
       rounds: options.rounds,

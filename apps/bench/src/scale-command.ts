@@ -1,6 +1,6 @@
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
-import { currentCommit, describeMachine } from './machine.ts'
+import { provenance } from './machine.ts'
 import { writeJson } from './output.ts'
 import { ProgressView } from './progress.ts'
 import { judgeScale, renderScale, type ScaleFigures } from './scale/outcome.ts'
@@ -46,10 +46,7 @@ export async function scaleCommand(given: ScaleArguments, signal: AbortSignal): 
     const goals = judgeScale(figures)
     console.log(renderScale(figures, goals))
     writeJson(given.json, {
-      date: new Date().toISOString(),
-      nodeVersion: process.version,
-      commit: currentCommit(),
-      machine: describeMachine(process.cwd()),
+      ...provenance(process.cwd()),
       ...figures,
       goals,
     })

@@ -1,4 +1,3 @@
-import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { spoilers } from './backends.ts'
@@ -6,6 +5,7 @@ import { isFailedCase, startCase } from './case/start-case.ts'
 import { listInputFiles } from './input/files.ts'
 import { planInput, savePlan } from './input/plan.ts'
 import { isCleanCase } from './results.ts'
+import { makeScratch } from './scratch.ts'
 import { mebibyte } from './sizes.ts'
 import { caseLine } from './table.ts'
 
@@ -14,50 +14,46 @@ import { caseLine } from './table.ts'
  * exactly the spoiled ones were found out.
  */
 export async function selfTestCommand(signal: AbortSignal): Promise<number> {
-  const scratch = mkdtempSync(join(tmpdir(), 'spillway-bench-'))
+  using scratch = makeScratch(tmpdir())
   const limitBytes = 8 * mebibyte
-  try {
-    const plan = planInput({
-      files: listInputFiles([process.execPath]),
-      wantedBytes: 3 * limitBytes,
-      bufferBytes: mebibyte,
-      seed: 1,
+  const plan = planInput({
+    files: listInputFiles([process.execPath]),
+    wantedBytes: 3 * limitBytes,
+    bufferBytes: mebibyte,
+    seed: 1,
+  })
+  const planPath = join(scratch.path, 'plan.json')
+  savePlan(planPath, plan)
+  let failures = 0
+  for (const subject of ['memory', ...spoilers.map((spoiler) => `memory+${spoiler}`)]) {
+    const outcome = await startCase({
+      order: {
+        subject,
+        workload: 'sweep',
+        limitBytes,
+        pageSizeBytes: 4096,
+        rounds: 1,
+        concurrency: 2,
+        directory: scratch.path,
+        io: 'auto',
+        checksums: true,
+        budgetMs: undefined,
+        planPath,
+      },
+      plan,
+      ceilings: {},
+      memoryGroup: undefined,
+      signal,
+      onPhase: () => {},
+      onProgress: () => {},
     })
-    const planPath = join(scratch, 'plan.json')
-    savePlan(planPath, plan)
-    let failures = 0
-    for (const subject of ['memory', ...spoilers.map((spoiler) => `memory+${spoiler}`)]) {
-      const outcome = await startCase({
-        order: {
-          subject,
-          workload: 'sweep',
-          limitBytes,
-          pageSizeBytes: 4096,
-          rounds: 1,
-          concurrency: 2,
-          directory: scratch,
-          io: 'auto',
-          checksums: true,
-          budgetMs: undefined,
-          planPath,
-        },
-        plan,
-        ceilings: {},
-        memoryGroup: undefined,
-        signal,
-        onPhase: () => {},
-        onProgress: () => {},
-      })
-      const spoiled = subject !== 'memory'
-      const found = isFailedCase(outcome) ? spoiled : !isCleanCase(outcome)
-      console.log(caseLine(outcome))
-      console.log(
-        `  ${found === spoiled ? 'as it should be' : 'NOT as it should be'}: ${spoiled ? 'spoiled on purpose' : 'not spoiled'}, ${found ? 'found wrong' : 'found right'}`,
-      )
-      if (found !== spoiled) failures++
-    }
-    return failures === 0 ? 0 : 1
-  } finally {
-    rmSync(scratch, { recursive: true, force: true })
+    const spoiled = subject !== 'memory'
+    const found = isFailedCase(outcome) ? spoiled : !isCleanCase(outcome)
+    console.log(caseLine(outcome))
+    console.log(
+      `  ${found === spoiled ? 'as it should be' : 'NOT as it should be'}: ${spoiled ? 'spoiled on purpose' : 'not spoiled'}, ${found ? 'found wrong' : 'found right'}`,
+    )
+    if (found !== spoiled) failures++
   }
+  return failures === 0 ? 0 : 1
 }

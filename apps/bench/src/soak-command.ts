@@ -1,14 +1,13 @@
-import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { chooseBackend } from './backends.ts'
-import { currentCommit, describeMachine } from './machine.ts'
+import { provenance } from './machine.ts'
 import { writeJson } from './output.ts'
 import { Disturbances, parseDisturbances } from './s3/disturbances.ts'
 import { startS3Server } from './s3/server.ts'
+import { makeScratch } from './scratch.ts'
 import { formatByteSize, mebibyte, parseByteSize } from './sizes.ts'
 import { MemoryTrendWatcher } from './soak/memory-trend.ts'
-import type { SoakTally } from './soak/operations.ts'
+import { emptyTally, type SoakTally } from './soak/operations.ts'
 import { runStage } from './soak/stage.ts'
 import { UsageError } from './usage-error.ts'
 
@@ -44,15 +43,7 @@ export async function soakCommand(given: SoakArguments, signal: AbortSignal): Pr
   const { backend, overcommits, durationMs, limitBytes, faults, seed } = options
   const disturbing = parseDisturbances(given)
   using scratch = makeScratch(given.directory ?? tmpdir())
-  const tally: SoakTally = {
-    operations: 0,
-    verifiedBytes: 0,
-    writtenBytes: 0,
-    wrongBytes: 0,
-    failedCalls: 0,
-    failedCodes: {},
-    problems: [],
-  }
+  const tally = emptyTally()
   const startMs = performance.now()
   console.log(
     `soak: ${backend}, limit ${formatByteSize(limitBytes)}, ${overcommits.join(', ')} times the limit, ` +
@@ -103,10 +94,7 @@ export async function soakCommand(given: SoakArguments, signal: AbortSignal): Pr
       `slope ${(memory.slopeBytesPerHour / mebibyte).toFixed(1)} MiB/h, grown ${(memory.grownBytes / mebibyte).toFixed(1)} MiB${memory.flat === null ? ' (too short to judge)' : ''}; seed ${seed}, ${seconds.toFixed(0)} s`,
   )
   writeJson(given.json, {
-    date: new Date().toISOString(),
-    nodeVersion: process.version,
-    commit: currentCommit(),
-    machine: describeMachine(process.cwd()),
+    ...provenance(process.cwd()),
     ...options,
     disturbing,
     disturbances: disturbances?.counts,
@@ -116,12 +104,6 @@ export async function soakCommand(given: SoakArguments, signal: AbortSignal): Pr
     clean,
   })
   return clean ? 0 : 1
-}
-
-/** A directory that is gone at the end, also when the service does not start. */
-function makeScratch(parent: string): { readonly path: string } & Disposable {
-  const path = mkdtempSync(join(parent, 'spillway-soak-'))
-  return { path, [Symbol.dispose]: () => rmSync(path, { recursive: true, force: true }) }
 }
 
 /** Throws `UsageError` with one line that names the value. */

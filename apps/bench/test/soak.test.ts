@@ -2,22 +2,14 @@ import { describe, expect, it } from 'vitest'
 import { Random } from '../src/random.ts'
 import { ExpectedPages } from '../src/soak/expected.ts'
 import { floorOf, slopeOf } from '../src/soak/memory-trend.ts'
-import { drawOperation, type SoakTally } from '../src/soak/operations.ts'
+import { drawOperation, emptyTally, type SoakTally } from '../src/soak/operations.ts'
 import { runStage } from '../src/soak/stage.ts'
 import { parseSoakOptions } from '../src/soak-command.ts'
 
 const mebibyte = 1024 ** 2
 
 function soak(backend: string, faults: boolean): Promise<SoakTally> {
-  const tally = {
-    operations: 0,
-    verifiedBytes: 0,
-    writtenBytes: 0,
-    wrongBytes: 0,
-    failedCalls: 0,
-    failedCodes: {},
-    problems: [],
-  }
+  const tally = emptyTally()
   return runStage({
     backend,
     limitBytes: 8 * mebibyte,

@@ -8,7 +8,7 @@ const openingTokens = 0.5
 /**
  * When a GET is slow enough to be asked for a second time: when nothing has come for longer than 98 of 100 answers to
  * requests of its kind took to begin. A bucket of tokens keeps the second requests to a share of all, also over short
- * times and whatever the service does: in any n requests there are at most 2 + n × share.
+ * times and whatever the service does: in any n requests of a kind there are at most 2 + n × share.
  */
 export class HedgePolicy {
   hedges = 0

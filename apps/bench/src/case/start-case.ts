@@ -1,6 +1,5 @@
-import { fork } from 'node:child_process'
 import type { InputPlan } from '../input/plan.ts'
-import { programPath } from '../program-path.ts'
+import { MeasuringProcess } from '../measuring-process.ts'
 import type { CaseResult, Ceilings, FailedCase } from '../results.ts'
 import { type Spread, spreadOf } from '../statistics.ts'
 import type { MemoryGroup } from './memory-group.ts'
@@ -23,31 +22,25 @@ const caseFlags = ['--expose-gc']
 /** Runs one case in a process of its own and watches it. Resolves to what came of it; rejects only when aborted. */
 export async function startCase(start: CaseStart): Promise<CaseResult | FailedCase> {
   const { order, signal } = start
-  signal.throwIfAborted()
-  const child = fork(programPath('case-process'), [], {
-    execArgv: caseFlags,
-    stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
-  })
-  const kill = () => child.kill('SIGKILL')
-  signal.addEventListener('abort', kill, { once: true })
-  using watcher = new MemoryWatcher(child.pid ?? 0)
+  const measuring = new MeasuringProcess<CaseOrder, CaseMessage>('case-process', signal, caseFlags)
+  using watcher = new MemoryWatcher(measuring.pid)
   const phases: { phase: CasePhase; ms: number }[] = []
   let findings: CaseFindings | undefined
   let failure: string | undefined
   let reportedBaseline = 0
 
-  child.on('message', (message: CaseMessage) => {
+  measuring.onMessage((message) => {
     switch (message.type) {
       case 'baseline':
         reportedBaseline = message.residentBytes
         watcher.markBaseline()
-        child.send('held')
+        measuring.send('held')
         break
       case 'phase':
         phases.push({ phase: message.phase, ms: Math.round(watcher.elapsedMs) })
         if (message.phase === 'end') {
           watcher.noteHighWater()
-          child.send('held')
+          measuring.send('held')
         }
         start.onPhase(message.phase)
         break
@@ -62,15 +55,8 @@ export async function startCase(start: CaseStart): Promise<CaseResult | FailedCa
         break
     }
   })
-  const ended = new Promise<string>((resolve) => {
-    child.once('error', (problem) => resolve(problem.message))
-    child.once('close', (code, signalName) => resolve(signalName ?? `exit status ${code}`))
-  })
-  start.memoryGroup?.add(child.pid ?? 0)
-  child.send(order)
-  const ending = await ended
-  signal.removeEventListener('abort', kill)
-  signal.throwIfAborted()
+  start.memoryGroup?.add(measuring.pid)
+  const ending = await measuring.run(order)
   if (findings === undefined) {
     const message = failure ?? `the process of the case ended early (${ending})`
     return { backend: order.subject, workload: order.workload, message }

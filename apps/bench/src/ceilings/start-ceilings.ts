@@ -1,5 +1,4 @@
-import { fork } from 'node:child_process'
-import { programPath } from '../program-path.ts'
+import { MeasuringProcess } from '../measuring-process.ts'
 import type { CeilingFindings, CeilingMessage, CeilingOrder } from './measure.ts'
 
 /** Measures the ceilings in a process of its own. What fails there is a note, not a failure: cases can do without. */
@@ -8,24 +7,14 @@ export async function startCeilings(
   signal: AbortSignal,
   onStep: (step: string) => void,
 ): Promise<CeilingFindings> {
-  signal.throwIfAborted()
-  const child = fork(programPath('ceilings-process'), [], { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] })
-  const kill = () => child.kill('SIGKILL')
-  signal.addEventListener('abort', kill, { once: true })
+  const ceilings = new MeasuringProcess<CeilingOrder, CeilingMessage>('ceilings-process', signal)
   let findings: CeilingFindings | undefined
   let problem = ''
-  child.on('message', (message: CeilingMessage) => {
+  ceilings.onMessage((message) => {
     if (message.type === 'step') onStep(message.step)
     else if (message.type === 'ceilings') findings = message.findings
     else problem = message.message
   })
-  const ended = new Promise<string>((resolve) => {
-    child.once('error', (failure) => resolve(failure.message))
-    child.once('close', (code, signalName) => resolve(signalName ?? `exit status ${code}`))
-  })
-  child.send(order)
-  const ending = await ended
-  signal.removeEventListener('abort', kill)
-  signal.throwIfAborted()
+  const ending = await ceilings.run(order)
   return findings ?? { rounds: {}, notes: [`the ceilings were not measured: ${problem || ending}`] }
 }

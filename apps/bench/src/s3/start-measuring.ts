@@ -1,5 +1,4 @@
-import { fork } from 'node:child_process'
-import { programPath } from '../program-path.ts'
+import { MeasuringProcess } from '../measuring-process.ts'
 import type { FaultsSet, S3Message, S3Order } from '../s3-process.ts'
 import type { LoopsFindings, LoopsOrder } from './loops.ts'
 import type { MatrixFindings, MatrixOrder } from './matrix.ts'
@@ -30,27 +29,17 @@ async function startMeasuring(
   server: S3Server,
   signal: AbortSignal,
 ): Promise<LoopsFindings | MatrixFindings> {
-  signal.throwIfAborted()
-  const child = fork(programPath('s3-process'), [], { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] })
-  const kill = () => child.kill('SIGKILL')
-  signal.addEventListener('abort', kill, { once: true })
+  const measuring = new MeasuringProcess<S3Order, S3Message>('s3-process', signal)
   let last: S3Message | undefined
-  child.on('message', async (message: S3Message) => {
+  measuring.onMessage(async (message) => {
     if (message.type !== 'setFaults') {
       last = message
       return
     }
     await server.setFaults?.(message.shares)
-    if (child.connected) child.send({ type: 'faultsSet' } satisfies FaultsSet)
+    measuring.send({ type: 'faultsSet' } satisfies FaultsSet)
   })
-  const ended = new Promise<string>((resolve) => {
-    child.once('error', (failure) => resolve(failure.message))
-    child.once('close', (code, signalName) => resolve(signalName ?? `exit status ${code}`))
-  })
-  child.send(order)
-  const ending = await ended
-  signal.removeEventListener('abort', kill)
-  signal.throwIfAborted()
+  const ending = await measuring.run(order)
   if (last?.type === 'findings') return last.findings
   const reason = last?.type === 'failure' ? last.message : ending
   throw new Error(`the ${order.task} of S3 calls failed: ${reason}`)

@@ -17,6 +17,18 @@ export interface SoakTally {
   readonly problems: string[]
 }
 
+export function emptyTally(): SoakTally {
+  return {
+    operations: 0,
+    verifiedBytes: 0,
+    writtenBytes: 0,
+    wrongBytes: 0,
+    failedCalls: 0,
+    failedCodes: {},
+    problems: [],
+  }
+}
+
 /** A buffer and what it must hold. Only one operation at a time changes it; others on it may overlap. */
 export interface SoakBuffer {
   buffer: PagedBuffer

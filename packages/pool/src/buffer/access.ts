@@ -7,7 +7,9 @@ import type { Holder, HoldOptions } from '../residency/hold.ts'
 import type { Residents } from '../residency/residents.ts'
 import { filling, notReady } from '../table/chunks.ts'
 
-/** Puts the bytes from `position` on into `target`, all of it; called in order, from 0 to the end. */
+/**
+ * Puts the bytes from `position` on into `target`, all of it, or takes them out of it; called in order, from 0 to the end.
+ */
 export type ByteSource = (target: Uint8Array, position: number) => void
 
 /** The bytes of the caller, which may be detached or resized while the write waits: then nothing passes for written. */
@@ -59,6 +61,7 @@ export class Access {
   ): Promise<void> {
     const total = into.byteLength
     const { table } = buffer
+    const copyOut: ByteSource = (bytes, position) => into.set(bytes, position)
     for (let done = 0; done < total; ) {
       this.#assertGoing(buffer, options)
       const page = Math.floor((offsetBytes + done) / this.#pageSizeBytes)
@@ -80,7 +83,7 @@ export class Access {
         this.readAhead(buffer, windowEnd, Math.min(lastPage, this.windowEnd(buffer, windowEnd)))
       }
       try {
-        done = await this.#copyOut(held, offsetBytes, into, done, end)
+        done = await this.#eachSlice(held, offsetBytes, done, end, copyOut)
       } finally {
         this.#holder.letGo(buffer, held)
       }
@@ -105,6 +108,11 @@ export class Access {
     const overwriteFrom = Math.ceil(offsetBytes / pageSizeBytes)
     // Nobody sees what follows the buffer's last byte, so its last page counts as overwritten whole.
     const overwriteEnd = endBytes === buffer.sizeBytes ? pageCount : Math.floor(endBytes / pageSizeBytes)
+    const written = (chunk: number, bytes: Uint8Array, endInChunk: number) => {
+      if (!this.#residents.chunks.has(chunk, filling)) return
+      bytes.fill(0, endInChunk)
+      this.#holder.overwritten(buffer, chunk)
+    }
     for (let done = 0; done < total; ) {
       this.#assertGoing(buffer, options)
       const page = Math.floor((offsetBytes + done) / pageSizeBytes)
@@ -117,7 +125,7 @@ export class Access {
           overwriteEnd,
         }))
       try {
-        done = await this.#copyIn(buffer, held, offsetBytes, source, total, done)
+        done = await this.#eachSlice(held, offsetBytes, done, total, source, written)
       } finally {
         for (const chunk of held) {
           if (this.#residents.chunks.has(chunk, filling)) this.#holder.notOverwritten(chunk)
@@ -212,12 +220,18 @@ export class Access {
     }
   }
 
-  async #copyOut(
+  /**
+   * Shows `visit` the bytes from `from` to `end` of an access at `offsetBytes`, as far as the chunks that are held have them,
+   * slice by slice with turns between; then tells `passed` of each chunk and where in it the access ends. Resolves to where
+   * it came to.
+   */
+  async #eachSlice(
     held: readonly number[],
     offsetBytes: number,
-    into: Uint8Array,
     from: number,
     end: number,
+    visit: ByteSource,
+    passed: (chunk: number, bytes: Uint8Array, endInChunk: number) => void = () => {},
   ): Promise<number> {
     let done = from
     let sinceTurn = 0
@@ -227,7 +241,7 @@ export class Access {
       const stop = Math.min(end, base + bytes.byteLength)
       while (done < stop) {
         const step = Math.min(sliceBytes - sinceTurn, stop - done)
-        into.set(partOf(bytes, done - base, step), done)
+        visit(partOf(bytes, done - base, step), done)
         done += step
         sinceTurn += step
         if (sinceTurn < sliceBytes) continue
@@ -235,39 +249,7 @@ export class Access {
         const turn = pace()
         if (turn !== undefined) await turn
       }
-    }
-    return done
-  }
-
-  async #copyIn(
-    buffer: BufferState,
-    held: readonly number[],
-    offsetBytes: number,
-    source: ByteSource,
-    total: number,
-    from: number,
-  ): Promise<number> {
-    const { chunks } = this.#residents
-    let done = from
-    let sinceTurn = 0
-    for (const chunk of held) {
-      const bytes = this.#residents.bytes(chunk)
-      const base = chunks.firstPageOf(chunk) * this.#pageSizeBytes - offsetBytes
-      const stop = Math.min(total, base + bytes.byteLength)
-      while (done < stop) {
-        const step = Math.min(sliceBytes - sinceTurn, stop - done)
-        source(partOf(bytes, done - base, step), done)
-        done += step
-        sinceTurn += step
-        if (sinceTurn < sliceBytes) continue
-        sinceTurn = 0
-        const turn = pace()
-        if (turn !== undefined) await turn
-      }
-      if (chunks.has(chunk, filling)) {
-        bytes.fill(0, stop - base)
-        this.#holder.overwritten(buffer, chunk)
-      }
+      passed(chunk, bytes, stop - base)
     }
     return done
   }

@@ -34,7 +34,7 @@ export class BufferState {
   /** Where the last two accesses began, the older one second. */
   lastOffset = 0
   beforeLastOffset = 0
-  /** When it was last read sequentially, on the clock of `Streams`. */
+  /** When it was last read sequentially, on the clock of `ReadStreams`. */
   streamTick = 0
   /** A readahead is under way. */
   readahead = false

@@ -100,8 +100,7 @@ function throughRecords(
   return () => {
     for (const stop = Math.min(chunk + looksPerStep, chunks.end); chunk < stop; chunk++) {
       if (chunks.ownerOf(chunk) !== buffer.id) continue
-      const page = chunks.firstPageOf(chunk)
-      if (page < end && page + chunks.pageCount(chunk) > first) visit(chunk)
+      if (chunks.firstPageOf(chunk) < end && chunks.endPageOf(chunk) > first) visit(chunk)
     }
     return chunk >= chunks.end
   }

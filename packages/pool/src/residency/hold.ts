@@ -294,8 +294,7 @@ export class Holder {
     const { overwriteFrom, overwriteEnd } = options
     if (overwriteFrom === undefined || overwriteEnd === undefined) return false
     const { chunks } = this.#residents
-    const firstPage = chunks.firstPageOf(chunk)
-    return firstPage >= overwriteFrom && firstPage + chunks.pageCount(chunk) <= overwriteEnd
+    return chunks.firstPageOf(chunk) >= overwriteFrom && chunks.endPageOf(chunk) <= overwriteEnd
   }
 
   #finish(buffer: BufferState, held: readonly number[], options: HoldOptions): void {
