@@ -1,9 +1,9 @@
+export type { CostReport, RequestVerb, VerbCosts } from './cost/ledger.ts'
 export {
   type ClientRequestHandler,
   type PageHttpHandlerOptions,
   pageHttpHandler,
 } from './http/page-http-handler.ts'
-export type { CostReport, RequestVerb, VerbCosts } from './ledger.ts'
 export type {
   CompactionOptions,
   ObjectSettings,
@@ -11,6 +11,6 @@ export type {
   RequestPrices,
   S3BackupOptions,
 } from './options.ts'
+export type { SweepOptions, SweepReport } from './ownership/sweep.ts'
 export { S3Backup } from './s3-backup.ts'
 export type { S3BackupStats } from './stats.ts'
-export type { SweepOptions, SweepReport } from './sweep.ts'

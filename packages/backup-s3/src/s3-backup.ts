@@ -16,15 +16,8 @@ import {
   SpillwayError,
   type TransferOptions,
 } from '@spillway/core'
-import { ZeroAdvance } from './checksum.ts'
-import { Compactor } from './compaction.ts'
-import { Deletions } from './deletions.ts'
-import { FooterLoads } from './footer-loads.ts'
+import { CostLedger } from './cost/ledger.ts'
 import { KeySpace } from './keys.ts'
-import type { Lease } from './lease.ts'
-import { CostLedger } from './ledger.ts'
-import { ManifestKeeper } from './manifest-keeper.ts'
-import { openEpoch, openingError } from './opening.ts'
 import {
   type RequestBudget,
   resolveBudget,
@@ -32,14 +25,21 @@ import {
   type S3BackupOptions,
   type Settings,
 } from './options.ts'
-import { Restores } from './restores.ts'
-import { maxFooterBytes } from './segment-format.ts'
-import { SegmentSlots } from './segment-slots.ts'
-import { SegmentTable } from './segment-table.ts'
-import { SegmentWriter } from './segment-writer.ts'
-import { S3Service } from './service.ts'
+import { Deletions } from './ownership/deletions.ts'
+import type { Lease } from './ownership/lease.ts'
+import { ManifestKeeper } from './ownership/manifest-keeper.ts'
+import { openEpoch, openingError } from './ownership/opening.ts'
+import { deleteAll, type SweepOptions, type SweepReport, sweep } from './ownership/sweep.ts'
+import { FooterLoads } from './restore/footer-loads.ts'
+import { Restores } from './restore/restores.ts'
+import { ZeroAdvance } from './segments/checksum.ts'
+import { Compactor } from './segments/compaction.ts'
+import { maxFooterBytes } from './segments/segment-format.ts'
+import { SegmentSlots } from './segments/segment-slots.ts'
+import { SegmentTable } from './segments/segment-table.ts'
+import { SegmentWriter } from './segments/segment-writer.ts'
+import { S3Service } from './service/service.ts'
 import { collectStats, type S3BackupStats } from './stats.ts'
-import { deleteAll, type SweepOptions, type SweepReport, sweep } from './sweep.ts'
 
 /** How long a service that said it is full is believed. */
 const fullForMs = 5_000

@@ -1,7 +1,7 @@
 /** How many slow requests are asked for again, and when one is slow. */
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { HedgePolicy } from '../src/hedging.ts'
+import { HedgePolicy } from '../src/restore/hedging.ts'
 
 const segment = 8 * 2 ** 20
 const page = 4096

@@ -9,8 +9,8 @@ import { GetObjectCommand, PutObjectCommand, S3Client } from '@aws-sdk/client-s3
 import fc from 'fast-check'
 import { afterEach, describe, expect, it } from 'vitest'
 import { ResponseParser } from '../src/http/response-parser.ts'
+import { type ResponseHead, type ResponseSink, responseSink } from '../src/http/response-sink.ts'
 import { type ClientRequestHandler, pageHttpHandler } from '../src/index.ts'
-import { type ResponseHead, type ResponseSink, responseSink } from '../src/response-sink.ts'
 import { startServer } from './harness/index.ts'
 import { randomPages } from './stores.ts'
 

@@ -482,7 +482,7 @@ describe('costs', () => {
   })
 
   it('metadata of 100,000 handles is at most 2.4 MB', async () => {
-    const { SegmentTable, segmentObject } = await import('../src/segment-table.ts')
+    const { SegmentTable, segmentObject } = await import('../src/segments/segment-table.ts')
     const { gc } = globalThis as { gc?: () => void }
     const held = () => {
       gc!()

@@ -1,9 +1,9 @@
 import { connect, isIP, type Socket } from 'node:net'
 import { type ConnectionOptions, connect as connectTls } from 'node:tls'
 import { SpillwayError } from '@spillway/core'
-import type { ResponseSink } from '../response-sink.ts'
 import { RequestWriter } from './request-writer.ts'
 import { type ParsedHead, ResponseParser } from './response-parser.ts'
+import type { ResponseSink } from './response-sink.ts'
 import { takeFromTurn } from './turn-budget.ts'
 
 /**

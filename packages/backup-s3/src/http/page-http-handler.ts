@@ -2,9 +2,9 @@ import { Readable } from 'node:stream'
 import type { ConnectionOptions } from 'node:tls'
 import { S3Client, type S3ClientConfig } from '@aws-sdk/client-s3'
 import { assertKnownOptions, SpillwayError } from '@spillway/core'
-import { type PageRequestOptions, type ResponseSink, responseSink } from '../response-sink.ts'
-import { bodyPieces, takesPieces } from '../upload-body.ts'
 import { Connection, type Origin, type RawRequest } from './connection.ts'
+import { type PageRequestOptions, type ResponseSink, responseSink } from './response-sink.ts'
+import { bodyPieces, takesPieces } from './upload-body.ts'
 
 export interface PageHttpHandlerOptions {
   /** Takes every request that moves no pages. @default the SDK's own handler for Node */

@@ -1,8 +1,8 @@
-import { loadFooter } from './attach.ts'
-import type { KeySpace } from './keys.ts'
-import { footerBytes } from './segment-format.ts'
-import type { SegmentObject } from './segment-table.ts'
-import type { S3Service } from './service.ts'
+import type { KeySpace } from '../keys.ts'
+import { loadFooter } from '../ownership/attach.ts'
+import { footerBytes } from '../segments/segment-format.ts'
+import type { SegmentObject } from '../segments/segment-table.ts'
+import type { S3Service } from '../service/service.ts'
 
 /** Reads the footers of segments that were attached to, each when its checksums are first needed. */
 export class FooterLoads {

@@ -1,8 +1,8 @@
 import type { HandleRun } from '@spillway/core'
+import type { RestorePart } from '../restore/restore-parts.ts'
 import { segmentSeed } from './checksum.ts'
 import { handleOf, handleStride, pageOf, segmentOf } from './handles.ts'
 import { PageBits } from './page-bits.ts'
-import type { RestorePart } from './restore-parts.ts'
 
 /**
  * Which handles are live, and where their pages lie.

@@ -1,8 +1,8 @@
 import { isSpillwayError, SpillwayError } from '@spillway/core'
+import type { S3Service } from '../service/service.ts'
+import { statusOf } from '../service/service-errors.ts'
 import type { HedgePolicy } from './hedging.ts'
 import { RangeSink, type RangeTarget } from './range-target.ts'
-import type { S3Service } from './service.ts'
-import { statusOf } from './service-errors.ts'
 
 export interface RangeFetch {
   readonly key: string

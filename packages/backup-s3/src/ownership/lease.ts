@@ -1,12 +1,12 @@
 import { randomBytes } from 'node:crypto'
 import { hostname } from 'node:os'
 import { isSpillwayError, SpillwayError } from '@spillway/core'
-import { firstSegmentNumber, maxSegmentNumber } from './handles.ts'
-import { type KeySpace, persistentCount, persistentEpoch, scratchEpoch, storePrefix } from './keys.ts'
-import type { Settings } from './options.ts'
-import type { SegmentOwner } from './segment-writer.ts'
-import type { S3Service } from './service.ts'
-import { delay } from './waiting.ts'
+import { type KeySpace, persistentCount, persistentEpoch, scratchEpoch, storePrefix } from '../keys.ts'
+import type { Settings } from '../options.ts'
+import { firstSegmentNumber, maxSegmentNumber } from '../segments/handles.ts'
+import type { SegmentOwner } from '../segments/segment-writer.ts'
+import type { S3Service } from '../service/service.ts'
+import { delay } from '../service/waiting.ts'
 
 /**
  * Who owns an epoch, and for how long.

@@ -1,5 +1,5 @@
 import { SpillwayError } from '@spillway/core'
-import type { RequestBudget, RequestPrices } from './options.ts'
+import type { RequestBudget, RequestPrices } from '../options.ts'
 
 /** Requests as S3 bills them. */
 export const requestVerbs = ['put', 'get', 'head', 'list', 'delete'] as const

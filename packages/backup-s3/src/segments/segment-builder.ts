@@ -1,8 +1,8 @@
 import { createHash, type Hash } from 'node:crypto'
 import { crc32 } from 'node:zlib'
+import { UploadBody } from '../http/upload-body.ts'
 import { appendPage, pageSeed, segmentSeed, type ZeroAdvance } from './checksum.ts'
 import { footerBytes, type RootPart, writeFooter } from './segment-format.ts'
-import { UploadBody } from './upload-body.ts'
 
 /** What is worth doing at one go before the event loop gets a turn: about half a millisecond. */
 export const sliceBytes = 512 * 1024

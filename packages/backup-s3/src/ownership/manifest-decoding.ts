@@ -1,5 +1,8 @@
 import { crc32 } from 'node:zlib'
 import { SpillwayError, yieldToEventLoop } from '@spillway/core'
+import { PageBits } from '../segments/page-bits.ts'
+import { sliceBytes } from '../segments/segment-builder.ts'
+import { type Root, type SegmentObject, segmentObject } from '../segments/segment-table.ts'
 import {
   jsonEnd,
   type Manifest,
@@ -9,9 +12,6 @@ import {
   type RootEntry,
   rootsMark,
 } from './manifest.ts'
-import { PageBits } from './page-bits.ts'
-import { sliceBytes } from './segment-builder.ts'
-import { type Root, type SegmentObject, segmentObject } from './segment-table.ts'
 
 /** JSON that is parsed before the event loop gets a turn: some hundred entries. */
 const parsedBytes = 16 * 1024

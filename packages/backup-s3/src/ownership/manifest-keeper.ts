@@ -1,10 +1,10 @@
+import type { KeySpace } from '../keys.ts'
+import type { Settings } from '../options.ts'
+import type { SegmentTable } from '../segments/segment-table.ts'
+import type { S3Service } from '../service/service.ts'
 import type { Deletions } from './deletions.ts'
-import type { KeySpace } from './keys.ts'
 import type { Lease } from './lease.ts'
 import { encodeManifest } from './manifest.ts'
-import type { Settings } from './options.ts'
-import type { SegmentTable } from './segment-table.ts'
-import type { S3Service } from './service.ts'
 
 /** So many new segments are worth a manifest; also a quarter of what there is, so that large tables are written rarely. */
 const segmentsPerManifest = 64

@@ -1,5 +1,5 @@
 import { abortError, isSpillwayError } from '@spillway/core'
-import type { Settings } from './options.ts'
+import type { Settings } from '../options.ts'
 import { isUnreachable, statusOf } from './service-errors.ts'
 import { delay, TokenBucket } from './waiting.ts'
 

@@ -1,7 +1,7 @@
 import { isSpillwayError, SpillwayError } from '@spillway/core'
-import type { Settings } from './options.ts'
-import type { S3Service } from './service.ts'
-import { delay } from './waiting.ts'
+import type { Settings } from '../options.ts'
+import type { S3Service } from '../service/service.ts'
+import { delay } from '../service/waiting.ts'
 
 /** Keys that one DeleteObjects takes. */
 const keysPerRequest = 1000

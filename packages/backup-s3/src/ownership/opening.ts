@@ -1,13 +1,13 @@
 import { abortError, isSpillwayError, SpillwayError } from '@spillway/core'
+import { type KeySpace, persistentCount } from '../keys.ts'
+import type { Settings } from '../options.ts'
+import type { SegmentTable } from '../segments/segment-table.ts'
+import type { S3Service } from '../service/service.ts'
+import { isUnreachable, serviceName } from '../service/service-errors.ts'
+import { delay } from '../service/waiting.ts'
 import { attach } from './attach.ts'
-import { type KeySpace, persistentCount } from './keys.ts'
 import { hasRunOut, isTaken, Lease, readLease } from './lease.ts'
-import type { Settings } from './options.ts'
-import type { SegmentTable } from './segment-table.ts'
-import type { S3Service } from './service.ts'
-import { isUnreachable, serviceName } from './service-errors.ts'
 import { type EpochSurvey, survey } from './sweep.ts'
-import { delay } from './waiting.ts'
 
 /**
  * Opening: begins an epoch and finds out whether everything that will be needed is allowed and works, so that it fails

@@ -1,8 +1,8 @@
 import { type CopyResult, type HandleRun, SpillwayError, type TransferOptions } from '@spillway/core'
-import type { KeySpace } from './keys.ts'
+import type { KeySpace } from '../keys.ts'
+import type { SegmentObject, SegmentTable } from '../segments/segment-table.ts'
+import { SpanCursor } from '../segments/span-cursor.ts'
 import type { RangePart, RangeTarget } from './range-target.ts'
-import type { SegmentObject, SegmentTable } from './segment-table.ts'
-import { SpanCursor } from './span-cursor.ts'
 
 /** What a call of `copyPages` is made of while it is under way, and what it amounts to in the end. */
 

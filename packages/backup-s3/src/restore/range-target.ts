@@ -1,7 +1,7 @@
 import { SpillwayError } from '@spillway/core'
-import { pageChecksum } from './checksum.ts'
-import type { ResponseHead, ResponseSink } from './response-sink.ts'
-import type { SegmentObject } from './segment-table.ts'
+import type { ResponseHead, ResponseSink } from '../http/response-sink.ts'
+import { pageChecksum } from '../segments/checksum.ts'
+import type { SegmentObject } from '../segments/segment-table.ts'
 
 /** Below this many bytes it costs more to hand memory to the socket than to copy out of its buffer. */
 const directBytes = 64 * 1024

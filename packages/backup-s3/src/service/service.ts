@@ -1,15 +1,15 @@
 import { GetObjectCommand, HeadObjectCommand, ListObjectsV2Command } from '@aws-sdk/client-s3'
 import { SpillwayError } from '@spillway/core'
-import type { CostLedger } from './ledger.ts'
+import type { CostLedger } from '../cost/ledger.ts'
+import type { ResponseSink } from '../http/response-sink.ts'
+import type { UploadBody } from '../http/upload-body.ts'
+import type { Settings } from '../options.ts'
 import { ObjectDeleter } from './object-deleter.ts'
 import { identityKey, ObjectWriter, type UploadOptions } from './object-writer.ts'
-import type { Settings } from './options.ts'
 import { type Attempt, RequestSender } from './request-sender.ts'
 import { discardBody, readBody } from './response-body.ts'
-import type { ResponseSink } from './response-sink.ts'
 import { RetryPolicy, type RetryScope } from './retry.ts'
 import { isChecksumMismatch, statusOf, unlessMissing } from './service-errors.ts'
-import type { UploadBody } from './upload-body.ts'
 
 /** The operations that the backup is made of, in its own terms. Single requests: request-sender.ts. */
 

@@ -1,8 +1,8 @@
 import { createHash } from 'node:crypto'
 import { crc32 } from 'node:zlib'
 import { yieldToEventLoop } from '@spillway/core'
-import { sliceBytes } from './segment-builder.ts'
-import type { Root, SegmentObject, SegmentTable } from './segment-table.ts'
+import { sliceBytes } from '../segments/segment-builder.ts'
+import type { Root, SegmentObject, SegmentTable } from '../segments/segment-table.ts'
 
 /**
  * The table of a persistent store, written at opening, at closing and now and then between. Checksums are not in it:

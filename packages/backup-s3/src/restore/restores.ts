@@ -5,10 +5,14 @@ import {
   SpillwayError,
   type TransferOptions,
 } from '@spillway/core'
+import type { CostLedger } from '../cost/ledger.ts'
+import type { KeySpace } from '../keys.ts'
+import type { Settings } from '../options.ts'
+import type { SegmentObject, SegmentTable } from '../segments/segment-table.ts'
+import { SpanCursor } from '../segments/span-cursor.ts'
+import type { S3Service } from '../service/service.ts'
+import { serviceError } from '../service/service-errors.ts'
 import { HedgePolicy } from './hedging.ts'
-import type { KeySpace } from './keys.ts'
-import type { CostLedger } from './ledger.ts'
-import type { Settings } from './options.ts'
 import { fetchRange, Interrupted } from './range-fetch.ts'
 import { type RangePart, RangeTarget } from './range-target.ts'
 import {
@@ -22,10 +26,6 @@ import {
   resultOf,
 } from './restore-parts.ts'
 import { RestoreQueue } from './restore-queue.ts'
-import type { SegmentObject, SegmentTable } from './segment-table.ts'
-import type { S3Service } from './service.ts'
-import { serviceError } from './service-errors.ts'
-import { SpanCursor } from './span-cursor.ts'
 
 /**
  * Restores: calls of `copyPages` become as few ranged GETs as possible.

@@ -1,5 +1,5 @@
 import { DeleteObjectCommand, DeleteObjectsCommand } from '@aws-sdk/client-s3'
-import type { Settings } from './options.ts'
+import type { Settings } from '../options.ts'
 import type { RequestSender } from './request-sender.ts'
 import { serviceError, serviceName, unlessMissing } from './service-errors.ts'
 import { Semaphore } from './waiting.ts'

@@ -1,5 +1,5 @@
+import type { SegmentObject } from '../segments/segment-table.ts'
 import type { RestorePart } from './restore-parts.ts'
-import type { SegmentObject } from './segment-table.ts'
 
 /**
  * Parts that wait for a GET, by object; the object that has waited longest comes first. They hang on their object and

@@ -6,17 +6,17 @@ import {
   SpillwayError,
   yieldToEventLoop,
 } from '@spillway/core'
+import type { KeySpace } from '../keys.ts'
+import type { Settings } from '../options.ts'
+import type { Deletions } from '../ownership/deletions.ts'
+import type { S3Service } from '../service/service.ts'
+import { isOverBudget, serviceError } from '../service/service-errors.ts'
 import { type BackupCall, isBetterAlone, isDone, type OpenSegment, outcome } from './backup-call.ts'
 import type { ZeroAdvance } from './checksum.ts'
-import type { Deletions } from './deletions.ts'
 import { handleOf } from './handles.ts'
-import type { KeySpace } from './keys.ts'
-import type { Settings } from './options.ts'
 import { SegmentBuilder, sliceBytes } from './segment-builder.ts'
 import type { SegmentSlots } from './segment-slots.ts'
 import { type SegmentTable, segmentObject } from './segment-table.ts'
-import type { S3Service } from './service.ts'
-import { isOverBudget, serviceError } from './service-errors.ts'
 import { SpanCursor } from './span-cursor.ts'
 
 /**

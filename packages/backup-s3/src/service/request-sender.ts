@@ -1,8 +1,8 @@
 import { SpillwayError } from '@spillway/core'
-import type { CostLedger, RequestVerb } from './ledger.ts'
-import type { Settings } from './options.ts'
+import type { CostLedger, RequestVerb } from '../cost/ledger.ts'
+import { type PageRequestOptions, type ResponseSink, responseSink } from '../http/response-sink.ts'
+import type { Settings } from '../options.ts'
 import { discardBody } from './response-body.ts'
-import { type PageRequestOptions, type ResponseSink, responseSink } from './response-sink.ts'
 import { serviceError, serviceName } from './service-errors.ts'
 import { delay, TokenBucket } from './waiting.ts'
 

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
-import { type KeySpace, persistentCount } from './keys.ts'
+import { type KeySpace, persistentCount } from '../keys.ts'
+import type { S3Service, StoredObject } from '../service/service.ts'
 import { hasRunOut, type Lease, readLease } from './lease.ts'
-import type { S3Service, StoredObject } from './service.ts'
 
 /**
  * Removes what dead owners left behind.

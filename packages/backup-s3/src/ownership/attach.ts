@@ -1,14 +1,14 @@
 import { type HandleRun, isSpillwayError, SpillwayError } from '@spillway/core'
-import { handleOf } from './handles.ts'
-import { type KeySpace, persistentCount } from './keys.ts'
+import { type KeySpace, persistentCount } from '../keys.ts'
+import { handleOf } from '../segments/handles.ts'
+import { PageBits } from '../segments/page-bits.ts'
+import { footerLength, readFooter, type SegmentFooter, trailerBytes } from '../segments/segment-format.ts'
+import { type Root, type SegmentObject, type SegmentTable, segmentObject } from '../segments/segment-table.ts'
+import type { S3Service, StoredObject } from '../service/service.ts'
+import { inTurns, Semaphore } from '../service/waiting.ts'
 import type { Manifest } from './manifest.ts'
 import { decodeManifest } from './manifest-decoding.ts'
-import { PageBits } from './page-bits.ts'
-import { footerLength, readFooter, type SegmentFooter, trailerBytes } from './segment-format.ts'
-import { type Root, type SegmentObject, type SegmentTable, segmentObject } from './segment-table.ts'
-import type { S3Service, StoredObject } from './service.ts'
 import type { EpochSurvey } from './sweep.ts'
-import { inTurns, Semaphore } from './waiting.ts'
 
 /** Requests for footers that are under way at the same time. */
 const footersAtOnce = 16

@@ -1,12 +1,12 @@
 import { PutObjectCommand, type S3ClientResolvedConfig } from '@aws-sdk/client-s3'
 import { isSpillwayError, SpillwayError } from '@spillway/core'
-import { checksumHeader } from './checksum.ts'
-import type { Settings } from './options.ts'
+import { pieceCarrier, takesPieces, UploadBody } from '../http/upload-body.ts'
+import type { Settings } from '../options.ts'
+import { checksumHeader } from '../segments/checksum.ts'
 import type { RequestSender } from './request-sender.ts'
 import type { RetryPolicy, RetryScope } from './retry.ts'
 import type { ObjectInfo } from './service.ts'
 import { isOverBudget, mayHaveHappened } from './service-errors.ts'
-import { pieceCarrier, takesPieces, UploadBody } from './upload-body.ts'
 
 export interface UploadOptions extends RetryScope {
   /** Tells this upload from every other; kept with the object. */
