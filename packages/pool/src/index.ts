@@ -1,4 +1,3 @@
-export type { BackupOptions, Progress, RestoreOptions, TransferResult } from './buffer/call-progress.ts'
 export type {
   AccessOptions,
   Advice,
@@ -11,14 +10,15 @@ export type {
   RangeAccessOptions,
   RangeOptions,
   ReadWriteOptions,
-} from './buffer/options.ts'
-export { PagedBuffer } from './buffer/paged-buffer.ts'
-export { type NumbersType, Pin } from './buffer/pin.ts'
-export type { BufferDump, FreeListDump, PoolDump, StoreDump } from './introspection/dump.ts'
-export type { PoolStats } from './introspection/stats.ts'
-export type { TraceEvent } from './introspection/trace.ts'
-export { Pool } from './pool.ts'
-export type { AllocateOptions, PoolOptions } from './pool-options.ts'
+} from './api/options.ts'
+export { PagedBuffer } from './api/paged-buffer.ts'
+export { type NumbersType, Pin } from './api/pin.ts'
+export { Pool } from './api/pool.ts'
+export type { AllocateOptions, PoolOptions } from './api/pool-options.ts'
+export type { BufferDump, FreeListDump, PoolDump, StoreDump } from './diagnostics/dump.ts'
+export type { PoolStats } from './diagnostics/stats.ts'
+export type { TraceEvent } from './ground/trace.ts'
+export type { BackupOptions, Progress, RestoreOptions, TransferResult } from './operations/call-progress.ts'
 export type {
   Caching,
   MemoryBlock,

@@ -1,6 +1,6 @@
 import { faultyBackup, memoryBackup } from '@spillway/core'
 import { describe, expect, it } from 'vitest'
-import { AutoLimit, firstLimit, type MemoryReading, nextLimit, readSystem } from '../src/auto-limit.ts'
+import { AutoLimit, firstLimit, type MemoryReading, nextLimit, readSystem } from '../src/ground/auto-limit.ts'
 import { Pool } from '../src/index.ts'
 import { Refaults } from '../src/residency/refaults.ts'
 import { firstDifference, page, pattern } from './support/bytes.ts'

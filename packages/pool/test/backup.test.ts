@@ -1,7 +1,7 @@
 import { type ErrorCode, memoryBackup } from '@spillway/core'
 import { describe, expect, it } from 'vitest'
+import { machineOf } from '../src/api/pool.ts'
 import { Pool } from '../src/index.ts'
-import { machineOf } from '../src/pool.ts'
 import { page, pattern } from './support/bytes.ts'
 import { FakeProvider } from './support/fake-provider.ts'
 import { aborted, setup } from './support/setup.ts'

@@ -1,7 +1,7 @@
 import { memoryBackup } from '@spillway/core'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { machineOf } from '../src/api/pool.ts'
 import { Pool } from '../src/index.ts'
-import { machineOf } from '../src/pool.ts'
 import { page } from './support/bytes.ts'
 
 type Warning = Error & { code?: string; detail?: string }

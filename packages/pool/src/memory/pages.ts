@@ -1,4 +1,4 @@
-import { warn } from '../introspection/trace.ts'
+import { warn } from '../ground/trace.ts'
 import { cachings, type PageProvider } from '../providers/provider.ts'
 import { FrameStack } from './frame-stack.ts'
 import { Slabs } from './slabs.ts'

@@ -1,7 +1,7 @@
 import { cleanList, dirtyList, purgeableList } from '../table/chunks.ts'
 import type { Limit } from './limit.ts'
 import type { Reclaim } from './reclaim.ts'
-import type { Residents } from './residents.ts'
+import type { Residents } from './resident-set.ts'
 
 /**
  * Writes cold dirty chunks back before anybody waits for their memory, and leaves them there, clean (T74, T75):

@@ -1,7 +1,7 @@
 import type { Caching } from '../providers/provider.ts'
 import { cachings } from '../providers/provider.ts'
 import { PageTable } from '../table/page-table.ts'
-import type { Store } from './store.ts'
+import type { Store } from './backing-store.ts'
 
 /** A buffer as the machinery sees it. */
 export class BufferState {

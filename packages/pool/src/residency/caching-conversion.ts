@@ -1,6 +1,6 @@
 import { cachings, type PageProvider } from '../providers/provider.ts'
 import type { BufferState } from './buffer-state.ts'
-import type { Residents } from './residents.ts'
+import type { Residents } from './resident-set.ts'
 
 /**
  * Gives new chunks the caching of their buffer (T24). Chunks from the system are gathered, and converted in one call when

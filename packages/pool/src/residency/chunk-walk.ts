@@ -1,7 +1,7 @@
-import { pace } from '../pace.ts'
+import { pace } from '../ground/pace.ts'
 import { listCount } from '../table/chunk-records.ts'
 import type { BufferState } from './buffer-state.ts'
-import type { Residents } from './residents.ts'
+import type { Residents } from './resident-set.ts'
 
 /** Entries of tables to look at in one go: a small part of a millisecond. */
 export const looksPerStep = 1024

@@ -1,7 +1,7 @@
-import { warn } from '../introspection/trace.ts'
+import { warn } from '../ground/trace.ts'
 import { dirtyList } from '../table/chunks.ts'
-import type { Residents } from './residents.ts'
-import type { Store } from './store.ts'
+import type { Store } from './backing-store.ts'
+import type { Residents } from './resident-set.ts'
 
 /**
  * The backups that failed when reclaim last called them. Each is left alone for a while, longer every time (B12):

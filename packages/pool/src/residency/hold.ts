@@ -1,12 +1,12 @@
 import { abortError, SpillwayError, type TransferOptions } from '@spillway/core'
-import { trace } from '../introspection/trace.ts'
+import { trace } from '../ground/trace.ts'
 import { busy, dirty, filling, notReady, partial, writeback, zeroed } from '../table/chunks.ts'
 import type { BufferState } from './buffer-state.ts'
 import { closedBuffer } from './closed.ts'
-import type { Fill } from './fill.ts'
 import { installMissing } from './installation.ts'
+import type { Fill } from './page-in.ts'
 import { alignedStart, chunkOrder, emptyPages } from './placement.ts'
-import type { Residents } from './residents.ts'
+import type { Residents } from './resident-set.ts'
 import { settledOrAborted } from './waiting.ts'
 
 /** What the holder is going to do. */

@@ -2,7 +2,7 @@ import { SpillwayError } from '@spillway/core'
 import type { BufferState } from './buffer-state.ts'
 import { CachingConversion } from './caching-conversion.ts'
 import { chunkOrder, emptyPages } from './placement.ts'
-import type { Residents } from './residents.ts'
+import type { Residents } from './resident-set.ts'
 
 /** How chunks are made. */
 interface InstallOptions {

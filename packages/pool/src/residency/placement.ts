@@ -1,4 +1,4 @@
-import { pace } from '../pace.ts'
+import { pace } from '../ground/pace.ts'
 import type { PageTable } from '../table/page-table.ts'
 import type { BufferState } from './buffer-state.ts'
 

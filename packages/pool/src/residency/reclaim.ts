@@ -1,15 +1,15 @@
-import { trace } from '../introspection/trace.ts'
-import { pace } from '../pace.ts'
+import { pace } from '../ground/pace.ts'
+import { trace } from '../ground/trace.ts'
 import { cleanList, dirtyList, purgeableList } from '../table/chunks.ts'
+import type { Store } from './backing-store.ts'
 import { FailingBackups } from './failing-backups.ts'
 import { isFull } from './failures.ts'
 import type { Holder } from './hold.ts'
 import type { Claimant } from './limit.ts'
+import type { Writeback } from './page-out.ts'
 import { refusal } from './refusal.ts'
-import type { Destination, Residents } from './residents.ts'
+import type { Destination, Residents } from './resident-set.ts'
 import { StallWarning } from './stall-warning.ts'
-import type { Store } from './store.ts'
-import type { Writeback } from './writeback.ts'
 
 /** Pages to give to the system between two looks at the clock: 2 MiB of pages of 4 KiB. */
 const slicePages = 512

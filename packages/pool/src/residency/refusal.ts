@@ -1,8 +1,8 @@
 import { SpillwayError } from '@spillway/core'
-import { trace } from '../introspection/trace.ts'
+import { trace } from '../ground/trace.ts'
 import { unevictable } from '../table/chunks.ts'
 import type { Claimant } from './limit.ts'
-import type { Residents } from './residents.ts'
+import type { Residents } from './resident-set.ts'
 
 /** `ENOMEM` for a claim whose room cannot be had: because a backup fails, of who pins what, or for want of a backup. */
 export function refusal(

@@ -1,4 +1,4 @@
-import { poolTitle, warn } from '../introspection/trace.ts'
+import { poolTitle, warn } from '../ground/trace.ts'
 import type { Limit } from './limit.ts'
 
 /**

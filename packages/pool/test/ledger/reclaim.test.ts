@@ -1,7 +1,7 @@
 import { type ErrorCode, faultyBackup, memoryBackup } from '@spillway/core'
 import { describe, expect, it } from 'vitest'
+import { machineOf } from '../../src/api/pool.ts'
 import type { PagedBuffer } from '../../src/index.ts'
-import { machineOf } from '../../src/pool.ts'
 import { page, pattern } from '../support/bytes.ts'
 import { aborted } from '../support/setup.ts'
 import { code, expectFilled, expectZeros, subjectPool } from './support/pools.ts'

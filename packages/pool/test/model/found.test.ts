@@ -5,7 +5,7 @@ import { Pages } from '../../src/memory/pages.ts'
 import { BufferState } from '../../src/residency/buffer-state.ts'
 import { installMissing } from '../../src/residency/installation.ts'
 import { Limit } from '../../src/residency/limit.ts'
-import { Residents } from '../../src/residency/residents.ts'
+import { Residents } from '../../src/residency/resident-set.ts'
 import { RecordingProvider } from '../exhaustive/support/recording-provider.ts'
 import { page, pattern } from '../support/bytes.ts'
 

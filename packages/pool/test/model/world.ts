@@ -1,6 +1,6 @@
 import { type Backup, type FaultyBackup, faultyBackup, isSpillwayError, memoryBackup } from '@spillway/core'
+import { machineOf } from '../../src/api/pool.ts'
 import { type PagedBuffer, Pool } from '../../src/index.ts'
-import { machineOf } from '../../src/pool.ts'
 import { MmapProvider } from '../../src/providers/mmap.ts'
 import { ResizableProvider } from '../../src/providers/resizable.ts'
 import { RecordingProvider } from '../exhaustive/support/recording-provider.ts'

@@ -5,13 +5,21 @@ import {
   type Backup,
   SpillwayError,
 } from '@spillway/core'
-import { AutoLimit, firstLimit, systemReader } from './auto-limit.ts'
-import { PagedBuffer } from './buffer/paged-buffer.ts'
-import { type PoolDump, poolDump } from './introspection/dump.ts'
-import { type PoolStats, poolStats } from './introspection/stats.ts'
-import { poolTitle, unnamedPool } from './introspection/trace.ts'
-import { verify } from './introspection/verify.ts'
-import { Machine } from './machine.ts'
+import { type PoolDump, poolDump } from '../diagnostics/dump.ts'
+import { type PoolStats, poolStats } from '../diagnostics/stats.ts'
+import { verify } from '../diagnostics/verify.ts'
+import { AutoLimit, firstLimit, systemReader } from '../ground/auto-limit.ts'
+import { poolTitle, unnamedPool } from '../ground/trace.ts'
+import { Machine } from '../machine.ts'
+import { cachings, type PageProvider } from '../providers/provider.ts'
+import {
+  assertProvider,
+  builtInProvider,
+  type ProviderRegistry,
+  providerRegistry,
+} from '../providers/registry.ts'
+import { assertBackup } from '../residency/backing-stores.ts'
+import { PagedBuffer } from './paged-buffer.ts'
 import {
   type AllocateOptions,
   assertLimit,
@@ -22,14 +30,6 @@ import {
   type PoolOptions,
   poolOptions,
 } from './pool-options.ts'
-import { cachings, type PageProvider } from './providers/provider.ts'
-import {
-  assertProvider,
-  builtInProvider,
-  type ProviderRegistry,
-  providerRegistry,
-} from './providers/registry.ts'
-import { assertBackup } from './residency/stores.ts'
 
 const mebibyte = 1024 ** 2
 

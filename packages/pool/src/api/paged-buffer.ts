@@ -1,11 +1,16 @@
 import { assertKnownOptions, type Backup } from '@spillway/core'
+import { watch } from '../diagnostics/debug.ts'
 import type { Machine } from '../machine.ts'
+import { bytesOf } from '../operations/access.ts'
+import {
+  type BackupOptions,
+  type RestoreOptions,
+  reporting,
+  type TransferResult,
+} from '../operations/call-progress.ts'
+import { assertMayLeave } from '../operations/discards.ts'
 import type { BufferState } from '../residency/buffer-state.ts'
 import { assertNotPinned, assertUsable, closedBuffer } from '../residency/closed.ts'
-import { bytesOf } from './access.ts'
-import { type BackupOptions, type RestoreOptions, reporting, type TransferResult } from './call-progress.ts'
-import { watch } from './debug.ts'
-import { assertMayLeave } from './discards.ts'
 import {
   type Advice,
   advices,

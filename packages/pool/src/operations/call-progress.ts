@@ -1,9 +1,9 @@
 import { SpillwayError, type TransferOptions } from '@spillway/core'
+import type { FillOptions } from '../api/options.ts'
+import { asError } from '../residency/backing-store.ts'
 import type { BufferState } from '../residency/buffer-state.ts'
 import { located } from '../residency/failures.ts'
-import { asError } from '../residency/store.ts'
 import type { ByteSource } from './access.ts'
-import type { FillOptions } from './options.ts'
 
 /** How far a long call is. */
 export interface Progress {

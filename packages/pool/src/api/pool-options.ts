@@ -1,6 +1,6 @@
 import type { Backup } from '@spillway/core'
-import type { Caching, PageProvider } from './providers/provider.ts'
-import type { ProviderRegistry } from './providers/registry.ts'
+import type { Caching, PageProvider } from '../providers/provider.ts'
+import type { ProviderRegistry } from '../providers/registry.ts'
 
 export interface PoolOptions {
   /**

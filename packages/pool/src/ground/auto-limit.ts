@@ -1,4 +1,4 @@
-import { nodeModule } from './providers/resizable.ts'
+import { nodeModule } from '../providers/resizable.ts'
 
 /** What the system says about memory; undefined where it does not say. */
 export interface MemoryReading {

@@ -1,8 +1,8 @@
 import { SpillwayError } from '@spillway/core'
-import { pace, sliceBytes } from '../pace.ts'
+import { pace, sliceBytes } from '../ground/pace.ts'
 import type { BufferState } from '../residency/buffer-state.ts'
 import { findPage, whileFreeing } from '../residency/chunk-walk.ts'
-import type { Destination, Residents } from '../residency/residents.ts'
+import type { Destination, Residents } from '../residency/resident-set.ts'
 import { busy, dirty, fixed, partial } from '../table/chunks.ts'
 import { pinnedError } from './call-progress.ts'
 

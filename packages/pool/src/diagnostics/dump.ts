@@ -1,9 +1,9 @@
+import { poolTitle } from '../ground/trace.ts'
 import type { Machine } from '../machine.ts'
 import { cachings } from '../providers/provider.ts'
 import type { BufferState } from '../residency/buffer-state.ts'
 import { cleanList, dirtyList, purgeableList, unevictable } from '../table/chunks.ts'
 import { type PoolStats, poolStats } from './stats.ts'
-import { poolTitle } from './trace.ts'
 
 /** One row of the free lists: how many chunks of each order are idle. */
 export interface FreeListDump {

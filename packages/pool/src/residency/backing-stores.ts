@@ -1,8 +1,8 @@
 import { type Backup, SpillwayError } from '@spillway/core'
 import { busy, partial } from '../table/chunks.ts'
+import { Store } from './backing-store.ts'
 import type { BufferState } from './buffer-state.ts'
-import type { Residents } from './residents.ts'
-import { Store } from './store.ts'
+import type { Residents } from './resident-set.ts'
 
 /** Throws `TypeError` for what is no backup, `RangeError` for one whose pages are not of this size (T55). */
 export function assertBackup(backup: Backup, pageSizeBytes: number | undefined): void {

@@ -1,5 +1,5 @@
 import type { HandleRun } from '@spillway/core'
-import { scattered } from '../table/chunks.ts'
+import { scattered } from './chunks.ts'
 
 /** Goes through runs of handles one page after the other. */
 export class HandleCursor {

@@ -1,10 +1,10 @@
 import type { TransferOptions } from '@spillway/core'
 import { abortError } from '@spillway/core'
-import { pace, sliceBytes } from '../pace.ts'
+import { pace, sliceBytes } from '../ground/pace.ts'
 import type { BufferState } from '../residency/buffer-state.ts'
 import { closedBuffer } from '../residency/closed.ts'
 import type { Holder, HoldOptions } from '../residency/hold.ts'
-import type { Residents } from '../residency/residents.ts'
+import type { Residents } from '../residency/resident-set.ts'
 import { filling, notReady } from '../table/chunks.ts'
 
 /**

@@ -1,5 +1,5 @@
 import { SpillwayError } from '@spillway/core'
-import { DebugSpans, unwatch, watch } from './debug.ts'
+import { DebugSpans, unwatch, watch } from '../diagnostics/debug.ts'
 
 /** What a pin needs of its pool; one object for all pins of a buffer. */
 export interface PinOwner {

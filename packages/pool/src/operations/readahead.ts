@@ -1,8 +1,8 @@
-import { pace } from '../pace.ts'
+import { pace } from '../ground/pace.ts'
 import type { BufferState } from '../residency/buffer-state.ts'
 import type { Holder } from '../residency/hold.ts'
 import type { Reclaim } from '../residency/reclaim.ts'
-import type { Residents } from '../residency/residents.ts'
+import type { Residents } from '../residency/resident-set.ts'
 import type { Access } from './access.ts'
 import { ReadStreams } from './read-streams.ts'
 

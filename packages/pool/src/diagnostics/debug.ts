@@ -1,5 +1,5 @@
 import { SpillwayError } from '@spillway/core'
-import { warn } from '../introspection/trace.ts'
+import { warn } from '../ground/trace.ts'
 
 /**
  * Debug mode finds the one memory bug that users of a pool can make: a view that is used after its pin was released.

@@ -1,11 +1,11 @@
 import type { HandleRun, TransferOptions } from '@spillway/core'
-import { trace } from '../introspection/trace.ts'
-import { pace, sliceBytes } from '../pace.ts'
+import { pace, sliceBytes } from '../ground/pace.ts'
+import { trace } from '../ground/trace.ts'
 import { filling, notReady, partial, runLength, scattered, zeroed } from '../table/chunks.ts'
+import type { Store } from './backing-store.ts'
 import type { BufferState } from './buffer-state.ts'
 import { located } from './failures.ts'
-import type { Residents } from './residents.ts'
-import type { Store } from './store.ts'
+import type { Residents } from './resident-set.ts'
 
 /**
  * Brings the bytes of chunks into memory that they have already (T41): stored pages are copied in, all others are zeros.

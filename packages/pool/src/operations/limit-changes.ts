@@ -1,7 +1,7 @@
 import { SpillwayError } from '@spillway/core'
-import type { Reclaim } from './reclaim.ts'
-import type { Residents } from './residents.ts'
-import { settledOrAborted } from './waiting.ts'
+import type { Reclaim } from '../residency/reclaim.ts'
+import type { Residents } from '../residency/resident-set.ts'
+import { settledOrAborted } from '../residency/waiting.ts'
 
 /** Changes of the limit at run time: it never says less than what is resident. */
 export class LimitChanges {

@@ -7,7 +7,7 @@ import type {
   TransferOptions,
 } from '@spillway/core'
 import { countHandles, isSpillwayError, SpillwayError } from '@spillway/core'
-import { warn } from '../introspection/trace.ts'
+import { warn } from '../ground/trace.ts'
 
 /**
  * One backup as the pool uses it: results are checked before they are believed, drops are gathered into few calls, and a

@@ -1,11 +1,11 @@
 import type { BackupPagesOptions, HandleRun } from '@spillway/core'
-import { trace } from '../introspection/trace.ts'
+import { trace } from '../ground/trace.ts'
 import { busy, cleanList, partial, scattered, unevictable, writeback } from '../table/chunks.ts'
+import { HandleCursor } from '../table/handle-cursor.ts'
+import type { Store } from './backing-store.ts'
 import type { BufferState } from './buffer-state.ts'
 import { isFull, located } from './failures.ts'
-import { HandleCursor } from './handle-cursor.ts'
-import type { Residents, StoredDestination } from './residents.ts'
-import type { Store } from './store.ts'
+import type { Residents, StoredDestination } from './resident-set.ts'
 
 /** How a batch of chunks leaves memory. */
 export interface WritebackOptions extends BackupPagesOptions {
