@@ -1,11 +1,12 @@
 /**
  * Holds every published package to the one template, then asks publint and attw about the tarball that npm would
- * publish. Prints what is wrong and exits 1, or one line per package.
+ * publish; and all sources to the rules of source-rules.ts. Prints what is wrong and exits 1, or one line per package.
  */
 import { execFileSync } from 'node:child_process'
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { compareWithAllowance, sourceProblems } from './source-rules.ts'
 
 const root = join(import.meta.dirname, '..')
 const allowedDependencies: Record<string, readonly string[]> = {
@@ -13,16 +14,9 @@ const allowedDependencies: Record<string, readonly string[]> = {
   '@spillway/backup-shmem': ['@spillway/native'],
 }
 const maxReadmeLines = 200
-const maxSourceLines = 320
 
 function readLines(path: string): string[] {
   return readFileSync(path, 'utf8').split('\n')
-}
-
-function sourceFiles(folder: string): string[] {
-  return readdirSync(folder, { recursive: true, encoding: 'utf8' })
-    .filter((name) => name.endsWith('.ts'))
-    .map((name) => join(folder, name))
 }
 
 /** What in this package differs from the template. */
@@ -66,10 +60,6 @@ function templateProblems(folder: string): string[] {
     readFileSync(join(folder, 'tsup.config.ts'), 'utf8').includes('tsup.base'),
     'tsup.config.ts is not the shared one',
   )
-  for (const file of sourceFiles(join(folder, 'src'))) {
-    const lines = readLines(file).length
-    expect(lines <= maxSourceLines, `${file.slice(folder.length + 1)} has ${lines} lines`)
-  }
   return problems
 }
 
@@ -107,11 +97,26 @@ function tarballProblems(folder: string): string[] {
   return problems
 }
 
+/** What in the sources of all packages and programs breaks a rule, beyond what is known to. */
+function ruleProblems(): string[] {
+  const folders = ['packages', 'apps'].flatMap((group) =>
+    readdirSync(join(root, group)).map((name) => join(root, group, name, 'src')),
+  )
+  const problems = folders.flatMap((folder) => sourceProblems(folder, root))
+  const allowance = JSON.parse(readFileSync(join(root, 'scripts/source-allowance.json'), 'utf8'))
+  const { worse, unneeded } = compareWithAllowance(problems, allowance)
+  for (const key of unneeded) console.log(`note  take this off scripts/source-allowance.json: ${key}`)
+  return worse
+}
+
 let failed = false
-for (const name of readdirSync(join(root, 'packages')).sort()) {
-  const folder = join(root, 'packages', name)
-  const problems = [...templateProblems(folder), ...tarballProblems(folder)]
+const report = (name: string, problems: readonly string[]) => {
   console.log(problems.length === 0 ? `ok    ${name}` : `FAIL  ${name}\n      ${problems.join('\n      ')}`)
   failed ||= problems.length > 0
+}
+report('rules for sources', ruleProblems())
+for (const name of readdirSync(join(root, 'packages')).sort()) {
+  const folder = join(root, 'packages', name)
+  report(name, [...templateProblems(folder), ...tarballProblems(folder)])
 }
 process.exitCode = failed ? 1 : 0
