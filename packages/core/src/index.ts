@@ -35,6 +35,14 @@ export {
   type RandomFaults,
 } from './faults/plan.ts'
 export { seededRandom } from './faults/random.ts'
+export {
+  type MemoryLevel,
+  memoryHeadroomBytes,
+  type ReadText,
+  type SystemMemory,
+  type SystemMemoryDirectories,
+  SystemMemoryReader,
+} from './host/system-memory.ts'
 export { SlotAllocator, type SlotAllocatorOptions } from './slots/slot-allocator.ts'
 export { splitIntoPages } from './spans.ts'
 export {
