@@ -1,3 +1,5 @@
+import { systemCodeOf } from '@spillway/core'
+
 /**
  * What a file backup needs of `node:fs`, in the callback form that `node:fs`, memfs and other stand-ins share. File
  * descriptors are numbers; a failure carries the errno's name as `code`.
@@ -133,8 +135,5 @@ function settled<Value>(call: (done: Done) => void): Promise<Value> {
   })
 }
 
-/** The errno's name that a failure carries. */
-export function codeOf(failure: unknown): string | undefined {
-  const code = (failure as { code?: unknown } | null)?.code
-  return typeof code === 'string' ? code : undefined
-}
+/** The errno's name that a failure carries, whether Node has a name for it or not. */
+export const codeOf: (failure: unknown) => string | undefined = systemCodeOf

@@ -1,6 +1,8 @@
+import { errnoName, type SystemErrorCode, systemErrorCodes } from './errno.ts'
+
 /**
  * Every reason for which Spillway stops, named after errno where one fits. The union is closed and codes are stable
- * between major versions; messages are not.
+ * between major versions; messages are not. Other errors of the system keep their own names (`SystemErrorCode`).
  *
  * - `EACCES`, `EPERM`  the system or the service refuses the permission
  * - `EAGAIN`           throttled or momentarily out of a resource; worth trying again later
@@ -47,7 +49,7 @@ export const errorCodes = [
   'ETIMEDOUT',
 ] as const
 
-export type ErrorCode = (typeof errorCodes)[number]
+export type ErrorCode = (typeof errorCodes)[number] | SystemErrorCode
 
 /** Where it happened; all fields optional, all plain data. */
 export interface SpillwayErrorFields {
@@ -70,12 +72,13 @@ const brand = Symbol.for('spillway.error')
 const retryableCodes: ReadonlySet<ErrorCode> = new Set([
   'EAGAIN',
   'EBUSY',
+  'EDQUOT',
   'EINTR',
   'ENOMEM',
   'ENOSPC',
   'ETIMEDOUT',
 ])
-const knownCodes: ReadonlySet<string> = new Set(errorCodes)
+const knownCodes: ReadonlySet<string> = new Set<string>([...errorCodes, ...systemErrorCodes])
 
 /** The one error class. Decide on `code`, never on `message`. */
 export class SpillwayError extends Error {
@@ -116,13 +119,32 @@ export function abortError(signal: AbortSignal, fields: SpillwayErrorFields = {}
   return new SpillwayError('EINTR', 'aborted by the caller', { ...fields, cause: signal.reason })
 }
 
+/** Whether a failure says that there is no room: the medium is full, a quota is used up, or the medium can address no more. */
+export function isFullError(failure: unknown): boolean {
+  const code = systemCodeOf(failure)
+  return code === 'ENOSPC' || code === 'EDQUOT' || code === 'EFBIG'
+}
+
 /**
- * The error to report for a failure of the system: a `SpillwayError` with the system's own code where the union has it,
- * else the failure itself. Nothing unknown is translated.
+ * The name of the errno that a failure of the system carries, whether Node has a name for it or not. `EIO` for a number that has
+ * none on this platform, `undefined` for what is no failure of the system.
+ */
+export function systemCodeOf(failure: unknown): ErrorCode | undefined {
+  if (typeof failure !== 'object' || failure === null) return undefined
+  const { code, errno } = failure as { code?: unknown; errno?: unknown }
+  if (isErrorCode(code)) return code
+  if (typeof errno !== 'number' || errno === 0) return undefined
+  const name = errnoName(errno)
+  return isErrorCode(name) ? name : 'EIO'
+}
+
+/**
+ * The error to report for a failure of the system: a `SpillwayError` with the system's own code and `fields`, and the failure as its
+ * cause. What is no failure of the system is passed on as it is: nothing unknown is translated.
  */
 export function systemError(failure: unknown, message: string, fields: SpillwayErrorFields = {}): Error {
   if (isSpillwayError(failure)) return failure
-  const code = (failure as { code?: unknown } | null)?.code
-  if (isErrorCode(code)) return new SpillwayError(code, message, { ...fields, cause: failure })
+  const code = systemCodeOf(failure)
+  if (code !== undefined) return new SpillwayError(code, message, { ...fields, cause: failure })
   return failure instanceof Error ? failure : new Error(String(failure))
 }

@@ -13,14 +13,17 @@ export type {
   Reservation,
   TransferOptions,
 } from './contract.ts'
+export { errnoName, type SystemErrorCode, systemErrorCodes } from './errno.ts'
 export {
   abortError,
   type ErrorCode,
   errorCodes,
   isErrorCode,
+  isFullError,
   isSpillwayError,
   SpillwayError,
   type SpillwayErrorFields,
+  systemCodeOf,
   systemError,
 } from './errors.ts'
 export { sliceBytes, yieldToEventLoop } from './event-loop.ts'

@@ -1,8 +1,10 @@
+import { constants } from 'node:os'
 import { describe, expect, it } from 'vitest'
 import {
   abortError,
   errorCodes,
   isErrorCode,
+  isFullError,
   isSpillwayError,
   SpillwayError,
   systemError,
@@ -57,14 +59,32 @@ describe('errors', () => {
     })
   })
 
-  it('keeps the code of the system where the union has it, and translates nothing else', () => {
-    const full = Object.assign(new Error('write'), { code: 'ENOSPC' })
-    expect(systemError(full, 'cannot write', { backup: 'b' })).toMatchObject({
-      code: 'ENOSPC',
-      cause: full,
-      backup: 'b',
-    })
-    const odd = Object.assign(new Error('odd'), { code: 'ECONNRESET' })
+  it('keeps the code and the place of every error of the system, whether Node has a name for it or not', () => {
+    for (const [name, number] of Object.entries(constants.errno)) {
+      for (const code of [name, `Unknown system error ${-number}`, undefined]) {
+        const failure = Object.assign(new Error('write'), { errno: -number, code, syscall: 'write' })
+        const error = systemError(failure, 'cannot write', { backup: 'b', page: 3 })
+        expect(error, name).toMatchObject({ name: 'SpillwayError', cause: failure, backup: 'b', page: 3 })
+        const sameNumber = constants.errno[(error as SpillwayError).code as keyof typeof constants.errno]
+        expect(sameNumber, name).toBe(number)
+        expect(isErrorCode((error as SpillwayError).code), name).toBe(true)
+      }
+    }
+    const nameless = Object.assign(new Error('odd'), { errno: -4000, code: 'Unknown system error -4000' })
+    expect(systemError(nameless, 'cannot write', { page: 1 })).toMatchObject({ code: 'EIO', page: 1 })
+  })
+
+  it('takes a full medium, a used-up quota and a file that may not grow for full, and nothing else', () => {
+    for (const [name, number] of Object.entries(constants.errno)) {
+      const isFull = ['ENOSPC', 'EDQUOT', 'EFBIG'].includes(name)
+      expect(isFullError({ code: `Unknown system error ${-number}`, errno: -number }), name).toBe(isFull)
+      expect(isFullError({ code: name }), name).toBe(isFull)
+    }
+    expect(isFullError(undefined)).toBe(false)
+  })
+
+  it('translates nothing that is not of the system', () => {
+    const odd = Object.assign(new TypeError('odd'), { code: 'ERR_INVALID_ARG_TYPE' })
     expect(systemError(odd, 'cannot write')).toBe(odd)
     const ours = new SpillwayError('EIO', 'x')
     expect(systemError(ours, 'cannot write')).toBe(ours)

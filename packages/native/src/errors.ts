@@ -1,3 +1,4 @@
+import { constants } from 'node:os'
 import { getSystemErrorMap } from 'node:util'
 
 /** What every failed system call here is thrown as; the same fields as the errors of `node:fs`. */
@@ -14,8 +15,17 @@ const nativeError = (code: string, errno: number, syscall: string, message: stri
 
 /** The error for `errno` (positive, as C has it) of `syscall`; `detail` says what was tried. */
 export function systemError(errno: number, syscall: string, detail?: string): NativeError {
-  const [code, description] = getSystemErrorMap().get(-errno) ?? [`E${errno}`, 'unknown system error']
+  const [code, description] = described(errno)
   return nativeError(code, errno, syscall, detail === undefined ? description : `${description} (${detail})`)
+}
+
+/** Name and text of an errno. Libuv lacks some that file systems report, and speaks of sockets where it means everything. */
+function described(errno: number): readonly [string, string] {
+  if (errno === constants.errno.EOPNOTSUPP) return ['EOPNOTSUPP', 'operation not supported here']
+  const known = getSystemErrorMap().get(-errno)
+  if (known !== undefined) return known
+  const name = Object.entries(constants.errno).find(([, number]) => number === errno)?.[0]
+  return name === undefined ? [`E${errno}`, 'unknown system error'] : [name, `system error ${errno}`]
 }
 
 /** Linux's number of ENOSYS; this package has nothing to offer where it is another. */

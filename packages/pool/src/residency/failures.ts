@@ -1,4 +1,10 @@
-import { isErrorCode, isSpillwayError, SpillwayError, type SpillwayErrorFields } from '@spillway/core'
+import {
+  isErrorCode,
+  isFullError,
+  isSpillwayError,
+  SpillwayError,
+  type SpillwayErrorFields,
+} from '@spillway/core'
 
 /**
  * A failure with the place where it happened. Codes that the union knows are kept and the failure becomes the cause;
@@ -20,7 +26,7 @@ export function located(failure: Error, doing: string, fields: SpillwayErrorFiel
 
 /** Whether a backup says that it has no room. */
 export function isFull(error: Error | undefined): boolean {
-  return isSpillwayError(error) && (error.code === 'ENOSPC' || error.code === 'EDQUOT')
+  return isFullError(error)
 }
 
 function reason(failure: Error): string {
