@@ -3,6 +3,9 @@ import { Command, CommanderError } from 'commander'
 import { backendNames } from './backends.ts'
 import { compareCommand } from './compare-command.ts'
 import { type LargeArguments, largeCommand } from './large-command.ts'
+import { simulatorNames } from './policy/simulators.ts'
+import { traceKinds } from './policy/traces.ts'
+import { type PolicyArguments, policyCommand } from './policy-command.ts'
 import { runCommand } from './run-command.ts'
 import { parseRunOptions, quickDefaults, type RunArguments } from './run-options.ts'
 import { type ScaleArguments, scaleCommand } from './scale-command.ts'
@@ -141,6 +144,23 @@ function buildProgram(): Command {
     .option('--no-json', 'no JSON')
     .action(async (given: LargeArguments) => {
       process.exitCode = await largeCommand(given, stop.signal)
+    })
+
+  program
+    .command('policy')
+    .description('compare hit rates and backup writes of the pool with policies simulated on the same traces')
+    .option('--trace <names>', `comma-separated: ${traceKinds.map(({ name }) => name).join(', ')}`, 'all')
+    .option('--file <path>', 'follow this trace instead: lines of r or w and a page number')
+    .option('--policy <names>', `comma-separated: ${simulatorNames.join(', ')}`, 'all')
+    .option('--pages <count>', 'how many pages fit under the limit', '1024')
+    .option('--length <factor>', 'accesses of a trace, as a multiple of the pages that fit', '60')
+    .option('--chunk-pages <count>', 'let each page of a trace be a chunk of so many pages', '1')
+    .option('--no-background', 'store pages only when their memory is needed')
+    .option('--seed <number>', 'of the traces: the same seed gives the same ones', '1')
+    .option('--json <file>', 'result as JSON', 'bench-results/policy.json')
+    .option('--no-json', 'no JSON')
+    .action(async (given: PolicyArguments) => {
+      process.exitCode = await policyCommand(given, stop.signal)
     })
 
   program

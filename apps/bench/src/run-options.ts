@@ -153,7 +153,8 @@ function parseOvercommit(text: string): number {
   throw new UsageError(`--overcommit '${text}' is not a number from 1 to 1000; 4 means four times the limit`)
 }
 
-function parseCount(text: string, option: string, least: number, most: number): number {
+/** A whole number within bounds. Throws `UsageError` that names the option. */
+export function parseCount(text: string, option: string, least: number, most: number): number {
   const count = Number(text)
   if (/^\d+$/.test(text) && count >= least && count <= most) return count
   throw new UsageError(`${option} '${text}' is not a whole number from ${least} to ${most}`)
