@@ -26,7 +26,6 @@ export {
   systemCodeOf,
   systemError,
 } from './errors.ts'
-export { sliceBytes, yieldToEventLoop } from './event-loop.ts'
 export { type FaultyBackup, faultyBackup, type RecordedCall } from './faults/faulty-backup.ts'
 export {
   type Fault,
@@ -46,8 +45,29 @@ export {
   type SystemMemoryDirectories,
   SystemMemoryReader,
 } from './host/system-memory.ts'
+export {
+  afterInput,
+  afterThisCode,
+  delay,
+  type HostTimer,
+  nowMs,
+  startInterval,
+  startTimer,
+  stopInterval,
+  stopTimer,
+} from './host/timers.ts'
+export {
+  mayWork,
+  nextTurn,
+  onTurn,
+  pace,
+  sliceBytes,
+  smallCallBytes,
+  yieldToEventLoop,
+} from './pace.ts'
+export { type BitRun, BitSet } from './slots/bit-set.ts'
 export { SlotAllocator, type SlotAllocatorOptions } from './slots/slot-allocator.ts'
-export { splitIntoPages } from './spans.ts'
+export { SpanCursor, type SpanVisit, splitIntoPages } from './spans.ts'
 export {
   clearedEntry,
   emptyEntry,

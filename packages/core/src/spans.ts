@@ -1,4 +1,12 @@
-/** Walks over spans as if they were one piece of memory. */
+import { SpillwayError } from './errors.ts'
+
+/** Moves `lengthBytes` from `startBytes` of a span on; `doneBytes` were moved before, by the same call. */
+export type SpanVisit = (span: Uint8Array, startBytes: number, lengthBytes: number, doneBytes: number) => void
+
+/**
+ * Walks over spans as if they were one piece of memory, from the first byte on. Each step throws `EFAULT` when the memory is
+ * gone: whoever gave the spans detached or shrank it during the call.
+ */
 export class SpanCursor {
   readonly #spans: readonly Uint8Array[]
   #index = 0
@@ -8,16 +16,58 @@ export class SpanCursor {
     this.#spans = spans
   }
 
-  /** The next piece of at most `bytes` bytes that lies in one span; the spans hold at least one more byte. */
+  /**
+   * Visits the next `bytes` bytes span by span, without a view of each. When `visit` throws, they are next again.
+   */
+  each(bytes: number, visit: SpanVisit): void {
+    const index = this.#index
+    const offset = this.#offset
+    try {
+      for (let done = 0; done < bytes; ) {
+        const span = this.#spans[this.#index]
+        const start = this.#offset
+        const length = this.#advance(bytes - done)
+        visit(span, start, length, done)
+        done += length
+      }
+    } catch (failure) {
+      this.#index = index
+      this.#offset = offset
+      throw failure
+    }
+  }
+
+  /** The next piece of at most `bytes` bytes that lies in one span. */
   next(bytes: number): Uint8Array {
     const span = this.#spans[this.#index]
-    const piece = span.subarray(this.#offset, Math.min(span.byteLength, this.#offset + bytes))
-    this.#offset += piece.byteLength
+    const start = this.#offset
+    const length = this.#advance(bytes)
+    return length === span.byteLength ? span : span.subarray(start, start + length)
+  }
+
+  /** The next `bytes` bytes, as pieces of spans in order. */
+  take(bytes: number): Uint8Array[] {
+    const pieces: Uint8Array[] = []
+    for (let left = bytes; left > 0; ) {
+      const piece = this.next(left)
+      pieces.push(piece)
+      left -= piece.byteLength
+    }
+    return pieces
+  }
+
+  /** Goes on within one span by at most `bytes`; returns by how many. */
+  #advance(bytes: number): number {
+    const span = this.#spans[this.#index]
+    const left = span === undefined ? 0 : span.byteLength - this.#offset
+    if (left <= 0) throw new SpillwayError('EFAULT', 'the memory was detached or resized during the call')
+    const length = Math.min(left, bytes)
+    this.#offset += length
     if (this.#offset === span.byteLength) {
       this.#index++
       this.#offset = 0
     }
-    return piece
+    return length
   }
 }
 

@@ -11,7 +11,7 @@ import type {
   TransferOptions,
 } from '../contract.ts'
 import { abortError, SpillwayError } from '../errors.ts'
-import { sliceBytes, yieldToEventLoop } from '../event-loop.ts'
+import { pace, sliceBytes } from '../pace.ts'
 import { SlotAllocator } from '../slots/slot-allocator.ts'
 import { SpanCursor } from '../spans.ts'
 import {
@@ -105,7 +105,7 @@ class MemoryBackup implements Backup {
           }
         }
         const reserved = this.#reservations.consume(reservation, run.count)
-        const stored = await this.#store(run, source, options.signal)
+        const { stored, error } = await this.#store(run, source, options.signal)
         this.#backedUpPages += stored
         done += stored
         if (stored > 0) handles.push({ first: run.first, count: stored })
@@ -114,6 +114,7 @@ class MemoryBackup implements Backup {
           this.#slots.freeRun({ first: run.first + stored, count: run.count - stored })
           this.#reservations.restore(reservation, Math.max(0, reserved - stored))
         }
+        if (error !== undefined) return { handles, error: this.#gone(error, done) }
       }
       return { handles }
     })
@@ -134,13 +135,18 @@ class MemoryBackup implements Backup {
       let copied = 0
       for (const { first, count } of handles) {
         for (let offset = 0; offset < count; offset += this.#slicePages) {
-          if (copied > 0) await yieldToEventLoop()
           const part = { first: first + offset, count: Math.min(this.#slicePages, count - offset) }
+          const turn = pace(part.count * this.#pageSizeBytes)
+          if (turn !== undefined) await turn
           if (options.signal?.aborted) return { copied, error: abortError(options.signal, this.#at(copied)) }
           // The handles may have been dropped during the pause, and their slots given to somebody else.
           const dropped = this.#slots.firstNotLive([part])
           if (dropped !== undefined) return { copied, error: this.#staleError(dropped) }
-          this.#slabs.read(this.#slots.slotOf(part.first), part.count, target)
+          try {
+            this.#slabs.read(this.#slots.slotOf(part.first), part.count, target)
+          } catch (failure) {
+            return { copied, error: this.#gone(failure, copied) }
+          }
           copied += part.count
           this.#copiedPages += part.count
         }
@@ -191,18 +197,31 @@ class MemoryBackup implements Backup {
     return this.close()
   }
 
-  /** Fills the slots of a run in slices; returns how many pages before the signal was aborted. */
-  async #store(run: HandleRun, source: SpanCursor, signal: AbortSignal | undefined): Promise<number> {
+  /** Fills the slots of a run in slices; says how many pages, and what failed; nothing when the signal stopped it. */
+  async #store(
+    run: HandleRun,
+    source: SpanCursor,
+    signal: AbortSignal | undefined,
+  ): Promise<{ readonly stored: number; readonly error?: unknown }> {
     const slot = this.#slots.slotOf(run.first)
     let stored = 0
     while (stored < run.count) {
       const count = Math.min(this.#slicePages, run.count - stored)
-      this.#slabs.write(slot + stored, count, source)
-      stored += count
-      if (stored < run.count) await yieldToEventLoop()
+      const turn = pace(count * this.#pageSizeBytes)
+      if (turn !== undefined) await turn
       if (signal?.aborted) break
+      try {
+        this.#slabs.write(slot + stored, count, source)
+      } catch (error) {
+        return { stored, error }
+      }
+      stored += count
     }
-    return stored
+    return { stored }
+  }
+
+  #gone(cause: unknown, page: number): SpillwayError {
+    return new SpillwayError('EFAULT', 'the memory is gone', { ...this.#at(page), cause })
   }
 
   #at(page: number): { backup: string; page: number } {

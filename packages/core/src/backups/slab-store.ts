@@ -7,6 +7,9 @@ interface Slab {
   usedPages: number
 }
 
+/** Copies between a slab, from `position` on, and `length` bytes of a span. */
+type SlabCopy = (slab: Uint8Array, position: number, span: Uint8Array, start: number, length: number) => void
+
 /** Numbered pages in slabs of 2 MiB; a slab whose last page is freed is given to the garbage collector. */
 export class SlabStore {
   readonly #pageSizeBytes: number
@@ -23,36 +26,26 @@ export class SlabStore {
     return this.#slabs.size * slabBytes
   }
 
-  /** Fills `count` pages from `page` on, each of them free before. */
+  /** Fills `count` pages from `page` on, each of them free before. Throws `EFAULT`, and they are free again. */
   write(page: number, count: number, source: SpanCursor): void {
-    this.#eachPart(page, count, (number, offset, length) => {
-      let slab = this.#slabs.get(number)
-      if (slab === undefined) {
-        slab = { memory: new Uint8Array(slabBytes), usedPages: 0 }
-        this.#slabs.set(number, slab)
-      }
-      slab.usedPages += length
-      let position = offset * this.#pageSizeBytes
-      const end = position + length * this.#pageSizeBytes
-      while (position < end) {
-        const piece = source.next(end - position)
-        slab.memory.set(piece, position)
-        position += piece.byteLength
-      }
-    })
+    this.#eachPart(page, count, (number, _, length) => this.#use(number, length))
+    try {
+      this.#move(page, count, source, (slab, position, span, start, length) => {
+        slab.set(
+          start === 0 && length === span.byteLength ? span : span.subarray(start, start + length),
+          position,
+        )
+      })
+    } catch (failure) {
+      this.free(page, count)
+      throw failure
+    }
   }
 
-  /** Copies `count` pages from `page` on, each of them written before. */
+  /** Copies `count` pages from `page` on, each of them written before. Throws `EFAULT` when the target is gone. */
   read(page: number, count: number, target: SpanCursor): void {
-    this.#eachPart(page, count, (number, offset, length) => {
-      const { memory } = this.#slabs.get(number)!
-      let position = offset * this.#pageSizeBytes
-      const end = position + length * this.#pageSizeBytes
-      while (position < end) {
-        const piece = target.next(end - position)
-        piece.set(memory.subarray(position, position + piece.byteLength))
-        position += piece.byteLength
-      }
+    this.#move(page, count, target, (slab, position, span, start, length) => {
+      span.set(slab.subarray(position, position + length), start)
     })
   }
 
@@ -67,6 +60,25 @@ export class SlabStore {
 
   clear(): void {
     this.#slabs.clear()
+  }
+
+  #use(number: number, pages: number): void {
+    let slab = this.#slabs.get(number)
+    if (slab === undefined) {
+      slab = { memory: new Uint8Array(slabBytes), usedPages: 0 }
+      this.#slabs.set(number, slab)
+    }
+    slab.usedPages += pages
+  }
+
+  #move(page: number, count: number, spans: SpanCursor, copy: SlabCopy): void {
+    this.#eachPart(page, count, (number, offset, length) => {
+      const slab = this.#slabs.get(number)!.memory
+      const position = offset * this.#pageSizeBytes
+      spans.each(length * this.#pageSizeBytes, (span, start, bytes, done) => {
+        copy(slab, position + done, span, start, bytes)
+      })
+    })
   }
 
   #eachPart(

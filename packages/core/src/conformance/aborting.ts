@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { getEventListeners } from 'node:events'
 import { isSpillwayError } from '../errors.ts'
-import { yieldToEventLoop } from '../event-loop.ts'
+import { yieldToEventLoop } from '../pace.ts'
 import { countOf } from './subject.ts'
 import type { Suite } from './suite.ts'
 

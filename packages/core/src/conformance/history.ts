@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { isSpillwayError } from '../errors.ts'
-import { yieldToEventLoop } from '../event-loop.ts'
 import { seededRandom } from '../faults/random.ts'
+import { yieldToEventLoop } from '../pace.ts'
 import { handlesOf, type Subject, singles } from './subject.ts'
 
 interface HeldPage {

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { delay } from '../host/timers.ts'
 import type { Suite } from './suite.ts'
 
 const rounds = 40
@@ -43,7 +44,7 @@ async function heldBytes(): Promise<number> {
   if (gc === undefined) return 0
   gc()
   // Memory outside the heap is counted off only in a later turn.
-  await new Promise((resolve) => setTimeout(resolve, 5))
+  await delay(5)
   gc()
   const { heapUsed, external } = process.memoryUsage()
   return heapUsed + external

@@ -11,7 +11,7 @@ import type {
   TransferOptions,
 } from '../contract.ts'
 import { type ErrorCode, SpillwayError } from '../errors.ts'
-import { waitReal } from '../event-loop.ts'
+import { delay } from '../host/timers.ts'
 import { assertByteCount, countCopy, countHandles, countPages } from '../validation.ts'
 import { type DrawnFault, FaultSource } from './fault-source.ts'
 import { assertFault, assertPlan, type Fault, type FaultMethod, type FaultPlan } from './plan.ts'
@@ -68,7 +68,7 @@ class FaultInjector implements FaultyBackup {
     this.#inner = inner
     this.#source = new FaultSource(plan)
     this.#gate = new CallGate(inner.name)
-    this.#wait = plan.wait ?? waitReal
+    this.#wait = plan.wait ?? delay
     this.#maxRecordedCalls = plan.maxRecordedCalls ?? 10_000
   }
 

@@ -3,6 +3,18 @@ export function lowestBit(word: number): number {
   return 31 - Math.clz32(word & -word)
 }
 
+/** Position of the highest bit that is set; `word` is not 0. */
+export function highestBit(word: number): number {
+  return 31 - Math.clz32(word)
+}
+
+/** How many bits of a word are set. */
+export function countOnes(word: number): number {
+  let bits = word - ((word >>> 1) & 0x55555555)
+  bits = (bits & 0x33333333) + ((bits >>> 2) & 0x33333333)
+  return Math.imul((bits + (bits >>> 4)) & 0x0f0f0f0f, 0x01010101) >>> 24
+}
+
 /** Sets or clears `count` bits from bit `from` on. */
 export function setBits(bits: Uint32Array, from: number, count: number, value: boolean): void {
   const end = from + count
