@@ -148,3 +148,8 @@ export function systemError(failure: unknown, message: string, fields: SpillwayE
   if (code !== undefined) return new SpillwayError(code, message, { ...fields, cause: failure })
   return failure instanceof Error ? failure : new Error(String(failure))
 }
+
+/** `ESTALE`: the handle is not live in this backup. */
+export function staleHandleError(backup: string, handle: number): SpillwayError {
+  return new SpillwayError('ESTALE', `handle ${handle} is not live in backup ${backup}`, { backup, handle })
+}

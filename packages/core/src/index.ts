@@ -13,6 +13,8 @@ export type {
   Reservation,
   TransferOptions,
 } from './contract.ts'
+export { defineBackup } from './define/define-backup.ts'
+export type { BackupDefinition, NumberedPages, PlacedPages, Stopped } from './define/definition.ts'
 export { errnoName, type SystemErrorCode, systemErrorCodes } from './errno.ts'
 export {
   abortError,
@@ -23,6 +25,7 @@ export {
   isSpillwayError,
   SpillwayError,
   type SpillwayErrorFields,
+  staleHandleError,
   systemCodeOf,
   systemError,
 } from './errors.ts'

@@ -35,7 +35,7 @@ describe('HandleSet', () => {
     const cut = fc.record({ first: fc.nat(size - 1), count: fc.integer({ min: 1, max: 10_000 }) })
     fc.assert(
       fc.property(fc.nat(2 ** 51), fc.array(cut, { maxLength: 20 }), (base, cuts) => {
-        const handles = new HandleSet()
+        const handles = new HandleSet(base + 1)
         const before = 2 ** 25
         handles.add(base + 1, before)
         const start = base + 1 + before

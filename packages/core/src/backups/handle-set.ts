@@ -13,17 +13,21 @@ import { BitBlocks, blockBits } from './bit-blocks.ts'
  * broken blocks a bit for each handle, dropped ones next to nothing.
  */
 export class HandleSet {
-  /** Of the first handle there ever was. */
-  #firstBlock = -1
+  /** The block of the least handle that can ever be in the set. */
+  readonly #firstBlock: number
   /** Numbers of 16,384 blocks each, where any of them is not 0; how many are not, and which are `whole`. */
   readonly #segments: (Int32Array | undefined)[] = []
   readonly #used: number[] = []
   readonly #whole: Uint32Array[] = []
   readonly #bits = new BitBlocks()
 
+  /** `least` is the least handle that will ever be added. */
+  constructor(least: number) {
+    this.#firstBlock = Math.floor(least / blockBits)
+  }
+
   /** Adds handles, none of which is in the set. */
   add(first: number, count: number): void {
-    if (this.#firstBlock < 0) this.#firstBlock = Math.floor(first / blockBits)
     for (let at = first, end = first + count; at < end; at = nextBlock(at)) {
       const offset = at % blockBits
       const length = Math.min(blockBits - offset, end - at)

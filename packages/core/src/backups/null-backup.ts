@@ -48,7 +48,7 @@ export function nullBackup(options: NullBackupOptions = {}): Backup {
 class NullBackup implements Backup {
   readonly name: string
   readonly capabilities: BackupCapabilities
-  readonly #live = new HandleSet()
+  readonly #live: HandleSet
   readonly #reservations: Reservations
   readonly #gate: CallGate
   readonly #pageSizeBytes: number
@@ -62,6 +62,7 @@ class NullBackup implements Backup {
 
   constructor(name: string, pageSizeBytes: number, capacityPages: number) {
     this.name = name
+    this.#live = new HandleSet(this.#nextHandle)
     this.#pageSizeBytes = pageSizeBytes
     this.#capacityPages = capacityPages
     this.#reservations = new Reservations(name, pageSizeBytes, () => capacityPages - this.#livePages)

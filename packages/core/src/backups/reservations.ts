@@ -38,8 +38,13 @@ export class Reservations {
   /** Checks that a reservation came from here; throws `TypeError` otherwise. */
   own(reservation: Reservation | undefined): PageReservation | undefined {
     if (reservation === undefined) return undefined
-    if (reservation instanceof PageReservation && reservation.owner === this) return reservation
+    if (this.isOwn(reservation)) return reservation
     throw new TypeError(`the reservation was not made by backup ${this.#backup}`)
+  }
+
+  /** Whether a reservation came from here. */
+  isOwn(reservation: Reservation): reservation is PageReservation {
+    return reservation instanceof PageReservation && reservation.owner === this
   }
 
   /** Pages a caller may take now: its own reserved ones first, then common ones. */
