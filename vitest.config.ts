@@ -15,6 +15,7 @@ export default defineConfig({
   },
   test: {
     include: ['{packages,apps,examples}/*/test/**/*.test.ts', 'scripts/test/**/*.test.ts'],
+    setupFiles: [source('packages/pool/test/support/check-always.ts')],
     execArgv: ['--expose-gc'],
     pool: 'forks',
     maxWorkers: 2,

@@ -1,9 +1,5 @@
-import {
-  assertByteCount,
-  assertKnownOptions,
-  assertPageSize,
-  type SystemMemoryDirectories,
-} from '@spillway/core'
+import { assertByteCount, assertKnownOptions, assertPageSize } from '@spillway/core'
+import type { SystemPaths } from './headroom.ts'
 import { assertSharedName } from './shared/names.ts'
 
 export interface ShmemBackupOptions {
@@ -17,12 +13,6 @@ export interface ShmemBackupOptions {
    */
   readonly warmBytes?: number | undefined
   /**
-   * Memory that is left to everybody else: at the machine, and in each control group above this process. Beyond that,
-   * storing is `ENOSPC`; without it, the next allocation of anybody in a full group would be the end of a process.
-   * @default 5 % of the limit of the machine or group, 32 MiB at least
-   */
-  readonly keepFreeBytes?: number | undefined
-  /**
    * `'memfd'`: memory without a name, mapped; needs native code. `'tmpfs'`: unnamed files in `directory`, through
    * `node:fs`. `'auto'`: the first that works; `stats()` tells which and why. @default 'auto'
    */
@@ -34,7 +24,7 @@ export interface ShmemBackupOptions {
   /** Names it in errors and statistics. @default 'shmem' */
   readonly name?: string | undefined
   /** Where the system tells about its memory; for tests and unusual mounts. */
-  readonly system?: SystemMemoryDirectories | undefined
+  readonly system?: SystemPaths | undefined
 }
 
 /** Options with every default filled in. */
@@ -42,19 +32,17 @@ export interface ShmemSettings {
   readonly capacityBytes: number
   readonly pageSizeBytes: number
   readonly warmBytes: number
-  readonly keepFreeBytes: number | undefined
   readonly medium: 'auto' | 'memfd' | 'tmpfs'
   readonly sharedName: string | undefined
   readonly directory: string
   readonly name: string
-  readonly system: SystemMemoryDirectories
+  readonly system: SystemPaths
 }
 
 const knownOptions = [
   'capacityBytes',
   'pageSizeBytes',
   'warmBytes',
-  'keepFreeBytes',
   'medium',
   'shared',
   'directory',
@@ -71,11 +59,10 @@ export function settingsOf(options: ShmemBackupOptions): ShmemSettings {
   assertObject(options, 'openShmemBackup needs options')
   assertKnownOptions(options, knownOptions, 'openShmemBackup')
   const { capacityBytes, pageSizeBytes = 4096, medium = 'auto', shared, system = {} } = options
-  const { directory = '/dev/shm', name = 'shmem', warmBytes = defaultWarmBytes, keepFreeBytes } = options
+  const { directory = '/dev/shm', name = 'shmem', warmBytes = defaultWarmBytes } = options
   assertPageSize(pageSizeBytes)
   assertByteCount(capacityBytes, 'capacityBytes')
   assertByteCount(warmBytes, 'warmBytes')
-  if (keepFreeBytes !== undefined) assertByteCount(keepFreeBytes, 'keepFreeBytes')
   if (
     capacityBytes < pageSizeBytes ||
     capacityBytes % pageSizeBytes !== 0 ||
@@ -109,7 +96,6 @@ export function settingsOf(options: ShmemBackupOptions): ShmemSettings {
     capacityBytes,
     pageSizeBytes,
     warmBytes: Math.min(warmBytes, capacityBytes),
-    keepFreeBytes,
     medium,
     sharedName: shared?.name,
     directory,

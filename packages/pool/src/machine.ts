@@ -11,17 +11,16 @@ import { Restores } from './operations/restores.ts'
 import { ProviderGuard } from './providers/guard.ts'
 import type { Caching, PageProvider } from './providers/provider.ts'
 import { Background } from './residency/background.ts'
-import { Stores } from './residency/backing-stores.ts'
+import { BackingStores } from './residency/backing-stores.ts'
 import { BufferState } from './residency/buffer-state.ts'
 import { walkChunks, whileFreeing } from './residency/chunk-walk.ts'
 import { closedBuffer } from './residency/closed.ts'
 import { Holder } from './residency/hold.ts'
 import { Limit } from './residency/limit.ts'
-import { Fill } from './residency/page-in.ts'
-import { Writeback } from './residency/page-out.ts'
+import { PageIn } from './residency/page-in.ts'
+import { PageOut } from './residency/page-out.ts'
 import { Reclaim, type WhenFull } from './residency/reclaim.ts'
-import { Residents } from './residency/resident-set.ts'
-import { referenced } from './table/chunks.ts'
+import { ResidentSet } from './residency/resident-set.ts'
 
 /** Everything a machine is made from; all checked by the pool. */
 export interface MachineOptions {
@@ -36,6 +35,14 @@ export interface MachineOptions {
   readonly name: string
 }
 
+/** How a buffer is to be made. */
+export interface NewBufferOptions {
+  readonly label: string | undefined
+  readonly maxOrder: number
+  readonly caching: Caching
+  readonly deviceMapped: boolean
+}
+
 /** The parts of a pool, put together. What the application sees is `Pool` and `PagedBuffer`. */
 export class Machine {
   readonly pageSizeBytes: number
@@ -43,9 +50,9 @@ export class Machine {
   readonly debug: boolean
   readonly pages: Pages
   readonly limit: Limit
-  readonly residents: Residents
+  readonly residents: ResidentSet
   readonly holder: Holder
-  readonly writeback: Writeback
+  readonly pageOut: PageOut
   readonly reclaim: Reclaim
   readonly access: Access
   readonly backups: Backups
@@ -54,10 +61,8 @@ export class Machine {
   readonly background: Background
   readonly readahead: Readahead
   readonly limitChanges: LimitChanges
-  readonly stores: Stores
+  readonly backingStores: BackingStores
   readonly providerGuard = new ProviderGuard()
-  /** Pins that the application holds. */
-  userPins = 0
   #nextBuffer = 1
   /** Buffers that are being given up, whoever asked for it: `close` waits for all of them. */
   readonly #freeing = new Set<Promise<void>>()
@@ -68,55 +73,37 @@ export class Machine {
     this.maxOrder = maxOrder
     this.debug = options.debug
     this.pages = new Pages(pageSizeBytes, maxOrder, limitPages, idlePages)
-    this.limit = new Limit(limitPages)
-    this.residents = new Residents(options.name, this.pages, this.limit)
-    this.holder = new Holder(this.residents, new Fill(this.residents))
-    this.writeback = new Writeback(this.residents)
-    this.reclaim = new Reclaim(this.residents, this.writeback, this.holder, whenFull, splitAlways)
-    this.access = new Access(this.residents, this.holder, pageSizeBytes)
-    this.backups = new Backups(this.residents, this.writeback, splitAlways)
-    this.restores = new Restores(this.residents, this.holder, this.access)
+    this.limit = new Limit(limitPages, () => this.reclaim.pump())
+    const pumpIfShort = () => this.#pumpIfShort()
+    this.residents = new ResidentSet(options.name, this.pages, this.limit, {
+      checks: options.debug,
+      onUnpin: () => this.#unpinned(),
+    })
+    this.holder = new Holder(this.residents, new PageIn(this.residents), pumpIfShort)
+    this.pageOut = new PageOut(this.residents, pumpIfShort)
+    this.reclaim = new Reclaim(this.residents, this.pageOut, this.holder, {
+      whenFull,
+      splitAlways,
+      onBatch: () => this.background.wake(),
+    })
+    this.readahead = new Readahead(this.residents, this.holder, this.reclaim, pageSizeBytes)
+    this.access = new Access(this.residents, this.holder, this.readahead, pageSizeBytes)
+    this.backups = new Backups(this.residents, this.pageOut, splitAlways)
+    this.restores = new Restores(this.residents, this.holder)
     this.discards = new Discards(this.residents)
     this.background = new Background(this.residents, this.limit, this.reclaim, options.background)
-    this.readahead = new Readahead(this.residents, this.holder, this.access, this.reclaim, pageSizeBytes)
-    this.access.readAhead = (buffer, first, end) => this.readahead.goOn(buffer, first, end)
-    this.access.leave = (buffer, first, end) => this.readahead.leave(buffer, first, end)
     this.limitChanges = new LimitChanges(this.residents, this.reclaim)
-    this.stores = new Stores(this.residents, pageSizeBytes)
-    this.limit.onShort = () => this.reclaim.pump()
-    this.residents.onUnpin = () => {
-      if (this.limit.waiters > 0) this.#pumpIfShort()
-      else this.background.wake()
-    }
-    this.reclaim.onBatch = () => this.background.wake()
-    this.holder.onIdle = () => this.#pumpIfShort()
-    this.writeback.onSettled = () => this.#pumpIfShort()
-    this.reclaim.userPins = () => this.userPins
-    this.reclaim.describePins = () => this.describePins()
+    this.backingStores = new BackingStores(this.residents, pageSizeBytes)
   }
 
-  addBuffer(
-    label: string | undefined,
-    sizeBytes: number,
-    maxOrder: number,
-    backup: Backup | undefined,
-    caching: Caching,
-    deviceMapped: boolean,
-  ): BufferState {
+  /** A new buffer; all is checked by the pool. */
+  addBuffer(sizeBytes: number, backup: Backup | undefined, options: NewBufferOptions): BufferState {
     const id = this.#nextBuffer++
-    const store = backup === undefined ? undefined : this.stores.of(backup)
+    const store = backup === undefined ? undefined : this.backingStores.of(backup)
     if (store !== undefined) store.users++
     const pageCount = Math.ceil(sizeBytes / this.pageSizeBytes)
-    const state = new BufferState(
-      id,
-      label ?? `#${id}`,
-      sizeBytes,
-      pageCount,
-      maxOrder,
-      store,
-      caching,
-      deviceMapped,
-    )
+    const label = options.label ?? `#${id}`
+    const state = new BufferState({ ...options, id, label, sizeBytes, pageCount, store })
     this.residents.buffers.set(id, state)
     return state
   }
@@ -142,7 +129,7 @@ export class Machine {
     await this.#relistAll(state)
     await this.discards.giveUp(state, 'idle')
     this.residents.buffers.delete(state.id)
-    await this.stores.endUse(state.store)
+    await this.backingStores.endUse(state.store)
   }
 
   /** Moves chunks to the lists that they belong to now; undefined when all were moved at once. */
@@ -187,18 +174,16 @@ export class Machine {
     await this.readahead.settled()
     await this.background.settled()
     await this.reclaim.settled()
-    for (const store of this.stores.values()) await store.settled()
+    for (const store of this.backingStores.values()) await store.settled()
   }
 
   /** Moves the chunks of a range to the cold end of their lists, the next to be evicted: those of a large range by and by. */
   makeCold(state: BufferState, first: number, end: number): void {
-    const { chunks } = this.residents
+    const { chunks, order } = this.residents
     this.#inBackground(
       state,
       walkChunks(this.residents, state, first, end, (chunk) => {
-        if (chunks.isPinned(chunk)) return
-        chunks.clearFlags(chunk, referenced)
-        chunks.moveToCold(chunk, chunks.listOf(chunk))
+        if (!chunks.isPinned(chunk)) order.unwanted(chunk)
       }),
     )
   }
@@ -245,13 +230,10 @@ export class Machine {
     })
   }
 
-  /** Who holds memory that cannot be evicted, for error messages. */
-  describePins(): string {
-    const pinned: string[] = []
-    for (const { label, userPins } of this.residents.buffers.values()) {
-      if (userPins > 0 && pinned.length < 8) pinned.push(`buffer ${label} (${userPins} pins)`)
-    }
-    return pinned.join(', ')
+  /** Chunks became evictable. */
+  #unpinned(): void {
+    if (this.limit.waiters > 0) this.#pumpIfShort()
+    else this.background.wake()
   }
 
   #pumpIfShort(): void {

@@ -212,19 +212,19 @@ describe('backup', () => {
       expect(buffer.residentBytes).toBe(8 * page)
       await subject.check()
       await subject[Symbol.asyncDispose]()
-      expect(machineOf(pool).residents.fixedPages).toBe(0)
+      expect(machineOf(pool).residents.unevictablePages).toBe(0)
     },
   )
 
   it('T34, T38: a chunk that was stopped inside leaves no count of pages that may not leave', async () => {
     const provider = new FakeProvider({ capabilities: { swappable: false } })
     await using subject = await setup({ pages: 8, provider })
-    const { writeback, residents } = machineOf(subject.pool)
+    const { pageOut, residents } = machineOf(subject.pool)
     const buffer = residents.buffers.values().next().value!
     subject.backup.inject({ method: 'backupPages', times: 1, stop: 3, code: 'EIO' })
-    const result = await writeback.run(buffer.store!, [buffer.table.chunkAt(0)], { destination: 'system' })
+    const result = await pageOut.run(buffer.store!, [buffer.table.chunkAt(0)], { destination: 'system' })
     expect(result).toMatchObject({ evictedPages: 3, error: { code: 'EIO' } })
-    expect(residents.fixedPages).toBe(5)
+    expect(residents.unevictablePages).toBe(5)
     await subject.check()
   })
 

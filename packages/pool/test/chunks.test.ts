@@ -1,5 +1,6 @@
 import { isDeepStrictEqual } from 'node:util'
 import { describe, expect, it } from 'vitest'
+import { EvictionOrder } from '../src/residency/eviction-order.ts'
 import { listCount } from '../src/table/chunk-records.ts'
 import {
   Chunks,
@@ -8,7 +9,7 @@ import {
   dirtyList,
   referenced,
   scattered,
-  unevictable,
+  unevictableList,
 } from '../src/table/chunks.ts'
 import { Random } from './support/random.ts'
 
@@ -37,7 +38,11 @@ describe('the records of chunks', () => {
         order: random.below(15),
         frame: random.below(2 ** 31),
       }
-      const chunk = chunks.add(known.owner, known.firstPage, known.order, known.frame, dirty)
+      const chunk = chunks.add(known.owner, known.firstPage, {
+        order: known.order,
+        frame: known.frame,
+        flags: dirty,
+      })
       if (owners.has(chunk)) expect.fail(`chunk ${chunk} is there already`)
       owners.set(chunk, known)
     }
@@ -53,74 +58,76 @@ describe('the records of chunks', () => {
       const state = [
         chunks.flagsOf(chunk),
         chunks.listOf(chunk),
-        chunks.keptOf(chunk),
+        chunks.storedAt(chunk),
         chunks.restoredOf(chunk),
       ]
       const isRight = chunks.isPinned(chunk) && chunks.endPageOf(chunk) === known.firstPage + 2 ** known.order
-      if (!isRight || String(state) !== String([dirty, unevictable, 0, 0]))
+      if (!isRight || String(state) !== String([dirty, unevictableList, 0, 0]))
         expect.fail(`chunk ${chunk}: ${state}`)
       if (!isDeepStrictEqual(found, known)) expect(found).toEqual(known)
       pages += 2 ** known.order
     }
-    expect(chunks.listPages[unevictable]).toBe(pages)
-    expect(chunksOn(chunks, unevictable).sort()).toEqual([...owners.keys()].sort())
+    expect(chunks.listPages[unevictableList]).toBe(pages)
+    expect(chunksOn(chunks, unevictableList).sort()).toEqual([...owners.keys()].sort())
   })
 
   it('take 24 bytes a chunk, and 8 more where its pages are stored too', () => {
     const chunks = new Chunks()
     const count = 5 * 2 ** 14
-    for (let page = 0; page < count; page++) chunks.add(1, page, 0, page, 0)
+    for (let page = 0; page < count; page++) chunks.add(1, page, { order: 0, frame: page, flags: 0 })
     expect(chunks.metadataBytes / count).toBeLessThan(24.1)
-    for (let chunk = listCount; chunk < chunks.end; chunk++) chunks.setKept(chunk, chunk)
+    for (let chunk = listCount; chunk < chunks.end; chunk++) chunks.setStoredAt(chunk, chunk)
     expect(chunks.metadataBytes / count).toBeLessThan(32.2)
-    expect(chunks.countKept()).toBe(count)
+    expect(chunks.countStored()).toBe(count)
   })
 
   it('of a small pool take little', () => {
     const chunks = new Chunks()
-    for (let index = 0; index < 128; index++) chunks.setKept(chunks.add(1, index * 512, 9, index, 0), 1)
+    for (let index = 0; index < 128; index++)
+      chunks.setStoredAt(chunks.add(1, index * 512, { order: 9, frame: index, flags: 0 }), 1)
     expect(chunks.metadataBytes).toBeLessThan(12 * 1024)
   })
 
   it('count as many pins as there are', () => {
     const chunks = new Chunks()
-    const chunk = chunks.add(1, 0, 3, 0, dirty)
+    const chunk = chunks.add(1, 0, { order: 3, frame: 0, flags: dirty })
     const pins = 100_000
     let pagesOfOthers = 0
-    for (let pin = 1; pin < pins; pin++) pagesOfOthers += chunks.addPin(chunk, unevictable)
+    for (let pin = 1; pin < pins; pin++) pagesOfOthers += chunks.addPin(chunk, unevictableList)
     for (let pin = 1; pin < pins; pin++) pagesOfOthers += chunks.removePin(chunk)
     expect(pagesOfOthers).toBe(0)
     expect([chunks.flagsOf(chunk), chunks.orderOf(chunk)]).toEqual([dirty, 3])
     expect(chunks.removePin(chunk)).toBe(8)
     expect(chunks.isPinned(chunk)).toBe(false)
-    expect(chunks.addPin(chunk, unevictable)).toBe(8)
+    expect(chunks.addPin(chunk, unevictableList)).toBe(8)
   })
 
   it('say how many pages are stored, in handles of either kind', () => {
     const chunks = new Chunks()
-    const one = chunks.add(1, 0, 2, 0, 0)
-    const other = chunks.add(1, 4, 2, 4, 0)
-    chunks.setKept(one, 10)
-    chunks.setKept(other, 20)
-    expect(chunks.countKept()).toBe(8)
+    const one = chunks.add(1, 0, { order: 2, frame: 0, flags: 0 })
+    const other = chunks.add(1, 4, { order: 2, frame: 4, flags: 0 })
+    chunks.setStoredAt(one, 10)
+    chunks.setStoredAt(other, 20)
+    expect(chunks.countStored()).toBe(8)
     chunks.scatter(one)[2] = 0
-    expect(chunks.keptOf(one)).toBe(scattered)
-    expect([0, 1, 2, 3].map((index) => chunks.keptHandle(one, index))).toEqual([10, 11, 0, 13])
-    expect(chunks.countKept()).toBe(7)
+    expect(chunks.storedAt(one)).toBe(scattered)
+    expect([0, 1, 2, 3].map((index) => chunks.storedHandle(one, index))).toEqual([10, 11, 0, 13])
+    expect(chunks.countStored()).toBe(7)
     chunks.remove(one)
-    expect(chunks.countKept()).toBe(4)
-    chunks.setKept(other, 0)
-    expect(chunks.countKept()).toBe(0)
+    expect(chunks.countStored()).toBe(4)
+    chunks.setStoredAt(other, 0)
+    expect(chunks.countStored()).toBe(0)
   })
 })
 
 describe('the lists of chunks', () => {
   it('I10: are in the order of last use, and have every chunk once', () => {
     const chunks = new Chunks()
-    const lists = [unevictable, dirtyList, cleanList]
+    const lists = [unevictableList, dirtyList, cleanList]
     const expected: number[][] = [[], [], []]
     const random = new Random(11)
-    for (let index = 0; index < 600; index++) expected[0]!.push(chunks.add(1, index, 0, index, 0))
+    for (let index = 0; index < 600; index++)
+      expected[0]!.push(chunks.add(1, index, { order: 0, frame: index, flags: 0 }))
     for (let step = 0; step < 5000; step++) {
       const from = expected[random.below(3)]!
       if (from.length === 0) continue
@@ -146,18 +153,17 @@ describe('the lists of chunks', () => {
 
   it('T66: are walked once, coldest first, and what was used is passed over for once', () => {
     const chunks = new Chunks()
-    const [one, two, three] = [0, 1, 2].map((page) => chunks.add(1, page, 0, page, 0)) as [
-      number,
-      number,
-      number,
-    ]
+    const [one, two, three] = [0, 1, 2].map((page) =>
+      chunks.add(1, page, { order: 0, frame: page, flags: 0 }),
+    ) as [number, number, number]
     for (const chunk of [one, two, three]) chunks.moveTo(chunk, cleanList)
     chunks.setFlags(one, referenced)
     const visited: number[] = []
+    const order = new EvictionOrder(chunks)
     const visit = (chunk: number) => visited.push(chunk) > 0
-    chunks.walk(cleanList, false, visit)
+    order.eachClean(visit)
     expect(visited).toEqual([two, three])
-    chunks.walk(cleanList, false, visit)
+    order.eachClean(visit)
     expect(visited).toEqual([two, three, two, three, one])
   })
 })

@@ -196,7 +196,8 @@ describe('debug mode', () => {
     expect(byCode('SPILLWAY_LEAKED_BUFFER')?.message).toContain('buffer lost was never freed')
     // The pin is gone for good, so the buffer counts as pinned; the test ends that by hand.
     const machine = (await import('../src/api/pool.ts')).machineOf(pool)
-    for (const state of machine.residents.buffers.values()) machine.userPins -= state.userPins
+    for (const state of machine.residents.buffers.values())
+      machine.residents.applicationPins -= state.userPins
     for (const state of machine.residents.buffers.values()) state.userPins = 0
     const { chunks } = machine.residents
     for (let page = 0; page < 21; page += 8) {

@@ -1,10 +1,11 @@
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { faultyBackup, nullBackup } from '@spillway/core'
-import { afterEach, describe, expect, it, vi } from 'vitest'
+import { afterEach, beforeAll, describe, expect, it, vi } from 'vitest'
 import { machineOf } from '../src/api/pool.ts'
 import { type PagedBuffer, Pool } from '../src/index.ts'
+import { checkAlways } from '../src/residency/chunk-rules.ts'
 import { looksPerStep } from '../src/residency/chunk-walk.ts'
-import { cleanList, dirtyList, purgeableList } from '../src/table/chunks.ts'
+import { type Chunks, cleanList, dirtyList, purgeableList } from '../src/table/chunks.ts'
 import { page, pattern } from './support/bytes.ts'
 
 /*
@@ -88,6 +89,9 @@ afterEach(() => {
 })
 
 describe('one turn of the event loop', () => {
+  // What is counted here is looks, and each check looks.
+  beforeAll(() => checkAlways(false))
+
   it.each([
     ['dontneed', 'table'],
     ['purgeable', 'table'],
@@ -186,9 +190,9 @@ describe('one turn of the event loop', () => {
         const calls = Math.ceil(chunkCount / batchPages)
         backup.inject({ method: 'backupPages', calls: [calls], code: 'EIO' })
       }
-      const { residents, writeback } = machineOf(pool)
-      const settled = vi.spyOn(residents.chunks, 'wake')
-      const ends = vi.spyOn(writeback, way === 'commits' ? 'commit' : 'undo')
+      const { residents, pageOut } = machineOf(pool)
+      const settled = vi.spyOn(residents.chunks as Chunks, 'wake')
+      const ends = vi.spyOn(pageOut, way === 'commits' ? 'commit' : 'undo')
       startClock()
       let working = true
       const work = buffer.backup({ atomic: true }).finally(() => {

@@ -52,7 +52,7 @@ export class PagedBuffer implements AsyncDisposable {
       assertCallable: () => machine.providerGuard.assertIdle(),
       unpin: (pin) => {
         state.userPins--
-        machine.userPins--
+        machine.residents.applicationPins--
         machine.holder.release(state, pin.chunks)
       },
     }
@@ -132,7 +132,9 @@ export class PagedBuffer implements AsyncDisposable {
       if (!(target instanceof PagedBuffer)) throw new TypeError('the target is not a PagedBuffer')
       const more = ['targetOffset', 'retryMayFail', 'onProgress']
       const { offset, length } = rangeOf(this.#state, options, 'copyTo', more)
-      return copyBetween(this, offset, target, options.targetOffset ?? 0, length, options)
+      const { targetOffset = 0 } = options
+      const to = { buffer: target, offset: targetOffset }
+      return copyBetween({ buffer: this, offset }, to, length, options)
     })
   }
 
@@ -143,7 +145,7 @@ export class PagedBuffer implements AsyncDisposable {
     if (!Number.isSafeInteger(pieceBytes) || pieceBytes < 1) {
       throw new RangeError(`pieceBytes is ${pieceBytes}; it must be a whole number of bytes, 1 or more`)
     }
-    return readPieces(this, offset, length, pieceBytes, options)
+    return readPieces({ buffer: this, offset }, length, pieceBytes, options)
   }
 
   [Symbol.asyncIterator](): AsyncGenerator<Uint8Array<ArrayBuffer>, void, undefined> {
@@ -158,7 +160,7 @@ export class PagedBuffer implements AsyncDisposable {
   /** A stream whose bytes are written from `offset` on, and which fails with `RangeError` when there are more than fit. */
   writable(options: RangeAccessOptions = {}): WritableStream<Uint8Array> {
     const { offset, length } = rangeOf(this.#state, options, 'writable', ['retryMayFail'])
-    return writableOf(this, offset, length, options)
+    return writableOf({ buffer: this, offset }, length, options)
   }
 
   /**
@@ -256,7 +258,7 @@ export class PagedBuffer implements AsyncDisposable {
    * with `RangeError` for one with another page size.
    */
   setBackup(backup: Backup | undefined): Promise<void> {
-    return this.#run(() => this.#machine.stores.replace(this.#state, backup))
+    return this.#run(() => this.#machine.backingStores.replace(this.#state, backup))
   }
 
   /**
@@ -304,9 +306,9 @@ export class PagedBuffer implements AsyncDisposable {
 
   #pinned(held: number[], offset: number, length: number, write: boolean): Pin {
     this.#state.userPins++
-    this.#machine.userPins++
+    this.#machine.residents.applicationPins++
     this.#machine.holder.endRun()
-    return new Pin(this.#owner, held, offset, length, write)
+    return new Pin(this.#owner, held, { offset, length, write })
   }
 
   /** Counts an operation, so that `free` waits for it. Turns every throw into a rejection. */

@@ -11,6 +11,13 @@ export interface PinOwner {
   unpin(pin: Pin): void
 }
 
+/** What is pinned: bytes of a buffer, and whether to write to them. */
+export interface PinnedRange {
+  readonly offset: number
+  readonly length: number
+  readonly write: boolean
+}
+
 /** A class of typed arrays. */
 export interface NumbersType<Numbers> {
   readonly name: string
@@ -35,10 +42,10 @@ export class Pin implements Disposable {
   #released = false
 
   /** @internal */
-  constructor(owner: PinOwner, chunks: number[], offsetBytes: number, length: number, write: boolean) {
+  constructor(owner: PinOwner, chunks: number[], { offset, length, write }: PinnedRange) {
     this.#owner = owner
     this.chunks = chunks
-    this.offsetBytes = offsetBytes
+    this.offsetBytes = offset
     this.length = length
     this.write = write
     if (owner.debug) this.#watch = watch(this, 'pin', owner.label, true)

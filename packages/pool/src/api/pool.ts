@@ -19,6 +19,7 @@ import {
   providerRegistry,
 } from '../providers/registry.ts'
 import { assertBackup } from '../residency/backing-stores.ts'
+import { describePins } from '../residency/refusal.ts'
 import { PagedBuffer } from './paged-buffer.ts'
 import {
   type AllocateOptions,
@@ -132,7 +133,7 @@ export class Pool implements AsyncDisposable {
     const provider = await this.#provider()
     this.#assertOpen()
     assertCan(provider, caching !== 'cached', deviceMapped)
-    const state = this.#machine.addBuffer(label, sizeBytes, maxOrder, backup, caching, deviceMapped)
+    const state = this.#machine.addBuffer(sizeBytes, backup, { label, maxOrder, caching, deviceMapped })
     return new PagedBuffer(this.#machine, state)
   }
 
@@ -220,10 +221,10 @@ export class Pool implements AsyncDisposable {
   async #close(): Promise<void> {
     const machine = this.#machine
     machine.providerGuard.assertIdle()
-    if (machine.userPins > 0) {
+    if (machine.residents.applicationPins > 0) {
       throw new SpillwayError(
         'EBUSY',
-        `${poolTitle(this.name)} cannot be closed; pinned: ${machine.describePins()}`,
+        `${poolTitle(this.name)} cannot be closed; pinned: ${describePins(machine.residents)}`,
       )
     }
     this.#autoLimit?.stop()

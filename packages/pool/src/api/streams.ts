@@ -1,20 +1,34 @@
 import { closedBuffer } from '../residency/closed.ts'
 import type { FillOptions, ReadWriteOptions } from './options.ts'
-import type { PagedBuffer } from './paged-buffer.ts'
 import { assertRange } from './ranges.ts'
+
+/** What streams and copies need of a buffer. */
+export interface ByteStore {
+  readonly label: string
+  readonly sizeBytes: number
+  readonly freed: boolean
+  read(offsetBytes: number, into: Uint8Array, options?: ReadWriteOptions): Promise<void>
+  write(offsetBytes: number, bytes: Uint8Array, options?: ReadWriteOptions): Promise<void>
+}
+
+/** A place in a buffer, in bytes. */
+export interface BytePlace {
+  readonly buffer: ByteStore
+  readonly offset: number
+}
 
 /** Staging memory of a copy between buffers. */
 const stageBytes = 1024 ** 2
 
 /** Copies through a stage of its own, so that no pin of one buffer is held while the other waits for memory. */
 export async function copyBetween(
-  source: PagedBuffer,
-  sourceOffset: number,
-  target: PagedBuffer,
-  targetOffset: number,
+  from: BytePlace,
+  to: BytePlace,
   length: number,
   { signal, retryMayFail, onProgress }: FillOptions,
 ): Promise<void> {
+  const { buffer: source, offset: sourceOffset } = from
+  const { buffer: target, offset: targetOffset } = to
   if (target.freed) throw closedBuffer(target)
   assertRange(target, targetOffset, length, 'targetOffset')
   const stage = new Uint8Array(Math.min(stageBytes, length))
@@ -33,8 +47,7 @@ export async function copyBetween(
 
 /** The bytes of a range in pieces of their own. */
 export async function* readPieces(
-  buffer: PagedBuffer,
-  offset: number,
+  { buffer, offset }: BytePlace,
   length: number,
   pieceBytes: number,
   { signal, retryMayFail }: ReadWriteOptions,
@@ -67,8 +80,7 @@ export function readableOf(
 }
 
 export function writableOf(
-  buffer: PagedBuffer,
-  offset: number,
+  { buffer, offset }: BytePlace,
   length: number,
   { signal, retryMayFail }: ReadWriteOptions,
 ): WritableStream<Uint8Array> {

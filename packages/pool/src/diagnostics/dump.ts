@@ -2,7 +2,7 @@ import { poolTitle } from '../ground/trace.ts'
 import type { Machine } from '../machine.ts'
 import { cachings } from '../providers/provider.ts'
 import type { BufferState } from '../residency/buffer-state.ts'
-import { cleanList, dirtyList, purgeableList, unevictable } from '../table/chunks.ts'
+import { cleanList, dirtyList, purgeableList, unevictableList } from '../table/chunks.ts'
 import { type PoolStats, poolStats } from './stats.ts'
 
 /** One row of the free lists: how many chunks of each order are idle. */
@@ -67,7 +67,7 @@ export function poolDump(name: string, machine: Machine): PoolDump {
       }
     }),
     lists: {
-      unevictable: listPages[unevictable]!,
+      unevictable: listPages[unevictableList]!,
       dirty: listPages[dirtyList]!,
       clean: listPages[cleanList]!,
       purgeable: listPages[purgeableList]!,
@@ -82,7 +82,7 @@ export function poolDump(name: string, machine: Machine): PoolDump {
       backup: buffer.store?.name,
     })),
     moreBuffers: Math.max(0, residents.buffers.size - mostBuffers),
-    backups: [...machine.stores.values()].map((store) => ({
+    backups: [...machine.backingStores.values()].map((store) => ({
       name: store.name,
       buffers: store.users,
       callsInFlight: store.reclaimCalls,

@@ -44,7 +44,7 @@ export function poolStats(machine: Machine): PoolStats {
     metadataBytes += buffer.table.metadataBytes
   }
   let dropFailures = 0
-  for (const store of machine.stores.values()) dropFailures += store.dropFailures
+  for (const store of machine.backingStores.values()) dropFailures += store.dropFailures
   return {
     ...residents.counters,
     limitBytes: limit.limitPages * pageSizeBytes,
@@ -55,11 +55,11 @@ export function poolStats(machine: Machine): PoolStats {
     pinnedBytes: residents.pinnedPages * pageSizeBytes,
     dirtyBytes: residents.dirtyPages * pageSizeBytes,
     backedUpBytes: storedPages * pageSizeBytes,
-    keptBytes: chunks.countKept() * pageSizeBytes,
+    keptBytes: chunks.countStored() * pageSizeBytes,
     metadataBytes,
     buffers: residents.buffers.size,
     chunks: chunks.count,
-    pins: machine.userPins,
+    pins: machine.residents.applicationPins,
     waiters: limit.waiters,
     dropFailures,
     providerFailures: pages.providerFailures,

@@ -1,6 +1,6 @@
 import type { Machine } from '../machine.ts'
 import type { BufferState } from '../residency/buffer-state.ts'
-import { ahead, busy, dirty, fixed, notReady, scattered, unevictable } from '../table/chunks.ts'
+import { ahead, busy, dirty, notReady, scattered, unevictable, unevictableList } from '../table/chunks.ts'
 
 /**
  * Recomputes every gauge from the tables and says what does not match: an empty array is a healthy pool (I2, I3, I10,
@@ -17,13 +17,13 @@ export function verify(machine: Machine): string[] {
   for (const buffer of machine.residents.buffers.values()) {
     verifyBuffer(machine, buffer, seen, frames, sums, problems, expect)
   }
-  const { chunks, limit, pinnedPages, dirtyPages, fixedPages } = machine.residents
+  const { chunks, limit, pinnedPages, dirtyPages, unevictablePages } = machine.residents
   const { pages } = machine
   expect('number of chunks', chunks.count, seen.size)
   expect('pages in use', pages.inUsePages, sums.inUse)
   expect('pinned pages', pinnedPages, sums.pinned)
   expect('dirty pages', dirtyPages, sums.dirty)
-  expect('pages that may not leave', fixedPages, sums.fixed)
+  expect('pages that may not leave', unevictablePages, sums.fixed)
   if (limit.chargedPages < pages.inUsePages)
     problems.push(`${limit.chargedPages} pages charged, ${pages.inUsePages} in use`)
   if (pages.residentPages > limit.limitPages)
@@ -79,16 +79,16 @@ function verifyBuffer(
       const flags = chunks.flagsOf(chunk)
       sums.inUse += count
       if (chunks.isPinned(chunk)) sums.pinned += count
-      if ((flags & fixed) !== 0) sums.fixed += count
+      if ((flags & unevictable) !== 0) sums.fixed += count
       if ((flags & dirty) !== 0) dirtyPages += count
-      if ((flags & dirty) !== 0 && chunks.keptOf(chunk) !== 0)
+      if ((flags & dirty) !== 0 && chunks.storedAt(chunk) !== 0)
         problems.push(`${where} is dirty and keeps handles`)
       if ((flags & busy) === busy) problems.push(`${where} is on its way in and out`)
       if ((flags & notReady) === notReady) problems.push(`${where} is filling and partial`)
-      if (chunks.keptOf(chunk) === scattered && !chunks.keptPages.has(chunk))
+      if (chunks.storedAt(chunk) === scattered && !chunks.scatteredHandles.has(chunk))
         problems.push(`${where} lost its handles`)
       for (let index = 0; index < count; index++) {
-        const handle = chunks.keptHandle(chunk, index)
+        const handle = chunks.storedHandle(chunk, index)
         if (handle !== 0) addHandle(handle, page + index)
         const frame = chunks.frameOf(chunk) + index
         if (frames.has(frame)) problems.push(`${where}: frame ${frame} is used twice`)
@@ -114,7 +114,7 @@ function verifyLists(machine: Machine, seen: ReadonlySet<number>, problems: stri
       if (!seen.has(chunk)) problems.push(`chunk ${chunk} is on list ${list} and in no buffer`)
       if (chunks.listOf(chunk) !== list)
         problems.push(`chunk ${chunk} is on list ${list}, says ${chunks.listOf(chunk)}`)
-      if (chunks.isPinned(chunk) && list !== unevictable)
+      if (chunks.isPinned(chunk) && list !== unevictableList)
         problems.push(`chunk ${chunk} is pinned and on list ${list}`)
       pages += chunks.pageCount(chunk)
     }

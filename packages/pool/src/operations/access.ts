@@ -4,8 +4,10 @@ import { pace, sliceBytes } from '../ground/pace.ts'
 import type { BufferState } from '../residency/buffer-state.ts'
 import { closedBuffer } from '../residency/closed.ts'
 import type { Holder, HoldOptions } from '../residency/hold.ts'
-import type { Residents } from '../residency/resident-set.ts'
-import { filling, notReady } from '../table/chunks.ts'
+import { nonEmptyEnd, windowEnd } from '../residency/placement.ts'
+import type { ResidentSet } from '../residency/resident-set.ts'
+import { notReady, pageIn } from '../table/chunks.ts'
+import type { Readahead } from './readahead.ts'
 
 /**
  * Puts the bytes from `position` on into `target`, all of it, or takes them out of it; called in order, from 0 to the end.
@@ -28,17 +30,15 @@ export function bytesOf(bytes: Uint8Array): ByteSource {
  * fit under the limit, so that reading a buffer of 10 GiB needs no more memory than reading a small one.
  */
 export class Access {
-  readonly #residents: Residents
+  readonly #residents: ResidentSet
   readonly #holder: Holder
   readonly #pageSizeBytes: number
-  /** Asked to restore what a long read comes to next, while it copies what it has. */
-  readAhead: (buffer: BufferState, first: number, end: number) => void = () => {}
-  /** Told what a long read has copied and goes on from. */
-  leave: (buffer: BufferState, first: number, end: number) => void = () => {}
+  readonly #readahead: Readahead
 
-  constructor(residents: Residents, holder: Holder, pageSizeBytes: number) {
+  constructor(residents: ResidentSet, holder: Holder, readahead: Readahead, pageSizeBytes: number) {
     this.#residents = residents
     this.#holder = holder
+    this.#readahead = readahead
     this.#pageSizeBytes = pageSizeBytes
   }
 
@@ -47,7 +47,7 @@ export class Access {
     if (into.byteLength > sliceBytes || !this.#allReady(buffer, offsetBytes, into.byteLength, notReady))
       return false
     this.#eachPart(buffer, offsetBytes, into.byteLength, (chunk, start, done, length) => {
-      this.#residents.touch(chunk)
+      this.#residents.order.used(chunk)
       into.set(partOf(this.#residents.bytes(chunk), start, length), done)
     })
     return true
@@ -64,6 +64,7 @@ export class Access {
     const copyOut: ByteSource = (bytes, position) => into.set(bytes, position)
     for (let done = 0; done < total; ) {
       this.#assertGoing(buffer, options)
+      const { limitPages } = this.#residents.limit
       const page = Math.floor((offsetBytes + done) / this.#pageSizeBytes)
       const lastPage = Math.ceil((offsetBytes + total) / this.#pageSizeBytes)
       table.look(page, lastPage)
@@ -73,21 +74,21 @@ export class Access {
         done = end
         continue
       }
-      const windowEnd = this.nonEmptyEnd(buffer, page, Math.min(lastPage, this.windowEnd(buffer, page)))
-      const end = Math.min(total, windowEnd * this.#pageSizeBytes - offsetBytes)
+      const endPage = nonEmptyEnd(buffer, page, Math.min(lastPage, windowEnd(buffer, page, limitPages)))
+      const end = Math.min(total, endPage * this.#pageSizeBytes - offsetBytes)
       const held =
-        this.#holder.tryHold(buffer, page, windowEnd, false) ??
-        (await this.#holder.hold(buffer, page, windowEnd, holdOptions(options, false)))
-      const goesOn = windowEnd < lastPage && !buffer.random
+        this.#holder.tryHold(buffer, page, endPage, false) ??
+        (await this.#holder.hold(buffer, page, endPage, holdOptions(options, false)))
+      const goesOn = endPage < lastPage && !buffer.random
       if (goesOn) {
-        this.readAhead(buffer, windowEnd, Math.min(lastPage, this.windowEnd(buffer, windowEnd)))
+        this.#readahead.goOn(buffer, endPage, Math.min(lastPage, windowEnd(buffer, endPage, limitPages)))
       }
       try {
         done = await this.#eachSlice(held, offsetBytes, done, end, copyOut)
       } finally {
         this.#holder.letGo(buffer, held)
       }
-      if (goesOn) this.leave(buffer, page, windowEnd)
+      if (goesOn) this.#readahead.leave(buffer, page, endPage)
       // A backup that answers at once gives the event loop no turn of its own.
       const turn = done < total ? pace() : undefined
       if (turn !== undefined) await turn
@@ -109,17 +110,18 @@ export class Access {
     // Nobody sees what follows the buffer's last byte, so its last page counts as overwritten whole.
     const overwriteEnd = endBytes === buffer.sizeBytes ? pageCount : Math.floor(endBytes / pageSizeBytes)
     const written = (chunk: number, bytes: Uint8Array, endInChunk: number) => {
-      if (!this.#residents.chunks.has(chunk, filling)) return
+      if (!this.#residents.chunks.has(chunk, pageIn)) return
       bytes.fill(0, endInChunk)
-      this.#holder.overwritten(buffer, chunk)
+      this.#residents.overwritten(buffer, chunk)
     }
     for (let done = 0; done < total; ) {
       this.#assertGoing(buffer, options)
       const page = Math.floor((offsetBytes + done) / pageSizeBytes)
-      const windowEnd = Math.min(Math.ceil(endBytes / pageSizeBytes), this.windowEnd(buffer, page))
+      const windowsEnd = windowEnd(buffer, page, this.#residents.limit.limitPages)
+      const endPage = Math.min(Math.ceil(endBytes / pageSizeBytes), windowsEnd)
       const held =
-        this.#holder.tryHold(buffer, page, windowEnd, true) ??
-        (await this.#holder.hold(buffer, page, windowEnd, {
+        this.#holder.tryHold(buffer, page, endPage, true) ??
+        (await this.#holder.hold(buffer, page, endPage, {
           ...holdOptions(options, true),
           overwriteFrom,
           overwriteEnd,
@@ -128,7 +130,7 @@ export class Access {
         done = await this.#eachSlice(held, offsetBytes, done, total, source, written)
       } finally {
         for (const chunk of held) {
-          if (this.#residents.chunks.has(chunk, filling)) this.#holder.notOverwritten(chunk)
+          if (this.#residents.chunks.has(chunk, pageIn)) this.#residents.overwriteFailed(chunk)
         }
         this.#holder.letGo(buffer, held)
       }
@@ -142,48 +144,20 @@ export class Access {
    * before, and not held meanwhile: then little is left to do, and the claim for all of it comes when most is there.
    */
   async hold(buffer: BufferState, first: number, end: number, options: HoldOptions): Promise<number[]> {
+    const { limitPages } = this.#residents.limit
     const isLong =
-      end - first > chunksPerHold * buffer.table.blockPages && this.windowEnd(buffer, first) < end
-    if (isLong && end - first <= this.#residents.limit.limitPages) {
+      end - first > chunksPerHold * buffer.table.blockPages && windowEnd(buffer, first, limitPages) < end
+    if (isLong && end - first <= limitPages) {
       const ahead = { ...holdOptions(options, false), ahead: true }
       for (let page = first; page < end; ) {
-        const windowEnd = Math.min(end, this.windowEnd(buffer, page))
-        this.#holder.letGo(buffer, await this.#holder.hold(buffer, page, windowEnd, ahead))
-        page = windowEnd
+        const endPage = Math.min(end, windowEnd(buffer, page, this.#residents.limit.limitPages))
+        this.#holder.letGo(buffer, await this.#holder.hold(buffer, page, endPage, ahead))
+        page = endPage
         const turn = pace()
         if (turn !== undefined) await turn
       }
     }
     return this.#holder.hold(buffer, first, end, options)
-  }
-
-  /**
-   * The end of a window that begins at `page`: whole blocks, a quarter of the limit or what the backup handles best, and not
-   * of more chunks than can be dealt with in one go.
-   */
-  windowEnd(buffer: BufferState, page: number): number {
-    const { table, store } = buffer
-    const { blockPages } = table
-    const best = store === undefined ? blockPages : store.batchPages * store.callsInFlight
-    const pages = Math.min(
-      Math.floor(this.#residents.limit.limitPages / 4),
-      best,
-      chunksPerWindow * blockPages,
-    )
-    const blocks = Math.max(1, Math.floor(pages / blockPages))
-    return Math.min(table.pageCount, (Math.floor(page / blockPages) + blocks) * blockPages)
-  }
-
-  /** The end of the pages from `page` on that are resident or stored. */
-  nonEmptyEnd(buffer: BufferState, page: number, end: number): number {
-    const { table } = buffer
-    let next = page
-    while (next < end) {
-      table.look(next, end)
-      if (table.found === 'empty') break
-      next += table.foundPages
-    }
-    return next
   }
 
   #assertGoing(buffer: BufferState, options: TransferOptions): void {
@@ -263,8 +237,7 @@ export class Access {
   }
 }
 
-/** Chunks to hold, install and fill at once, a millisecond's work; fewer where memory for each must first be mapped. */
-const chunksPerWindow = 1024
+/** A range of more chunks is brought in window by window before it is held. */
 const chunksPerHold = 32
 
 function partOf(bytes: Uint8Array, start: number, length: number): Uint8Array {

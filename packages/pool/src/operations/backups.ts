@@ -1,26 +1,26 @@
 import { abortError, type Reservation, SpillwayError } from '@spillway/core'
 import { pace } from '../ground/pace.ts'
-import { asError, type Store } from '../residency/backing-store.ts'
+import { asError, type BackingStore } from '../residency/backing-store.ts'
 import type { BufferState } from '../residency/buffer-state.ts'
 import { findPage, looksPerStep } from '../residency/chunk-walk.ts'
 import { isFull, located } from '../residency/failures.ts'
-import type { StoredBatch, Writeback } from '../residency/page-out.ts'
-import type { Residents } from '../residency/resident-set.ts'
-import { busy, dirty, fixed } from '../table/chunks.ts'
+import type { PageOut, StoredBatch } from '../residency/page-out.ts'
+import type { ResidentSet } from '../residency/resident-set.ts'
+import { busy, dirty, unevictable } from '../table/chunks.ts'
 import { type BackupOptions, CallProgress, pinnedError, type TransferResult } from './call-progress.ts'
-import { assertMayLeave, fixedError } from './discards.ts'
+import { assertMayLeave, unevictableError } from './discards.ts'
 
 /**
  * Backups of whole buffers. A call goes through the page table with a cursor and looks afresh after every wait, so that
  * reclaim, accesses and other such calls may run beside it.
  */
 export class Backups {
-  readonly #residents: Residents
-  readonly #writeback: Writeback
+  readonly #residents: ResidentSet
+  readonly #writeback: PageOut
   readonly #splitAlways: boolean
   readonly #atomicBackups = new WeakMap<BufferState, Promise<void>>()
 
-  constructor(residents: Residents, writeback: Writeback, splitAlways: boolean) {
+  constructor(residents: ResidentSet, writeback: PageOut, splitAlways: boolean) {
     this.#residents = residents
     this.#writeback = writeback
     this.#splitAlways = splitAlways
@@ -57,7 +57,11 @@ export class Backups {
   }
 
   /** One after the other for each buffer: each holds what it stored, and must not wait for what the other holds. */
-  #backupAtomically(buffer: BufferState, store: Store, options: BackupOptions): Promise<TransferResult> {
+  #backupAtomically(
+    buffer: BufferState,
+    store: BackingStore,
+    options: BackupOptions,
+  ): Promise<TransferResult> {
     const before = this.#atomicBackups.get(buffer) ?? Promise.resolve()
     const result = before.then(() => this.#storeReserved(buffer, store, options))
     this.#atomicBackups.set(
@@ -71,7 +75,11 @@ export class Backups {
   }
 
   /** Where the backup can promise room, what could not be stored whole is not begun. */
-  async #storeReserved(buffer: BufferState, store: Store, options: BackupOptions): Promise<TransferResult> {
+  async #storeReserved(
+    buffer: BufferState,
+    store: BackingStore,
+    options: BackupOptions,
+  ): Promise<TransferResult> {
     const bytes = buffer.dirtyPages * store.backup.capabilities.pageSizeBytes
     if (!store.backup.capabilities.reserves || bytes === 0)
       return this.#storeAllOrNothing(buffer, store, options)
@@ -97,7 +105,7 @@ export class Backups {
 
   async #storeAllOrNothing(
     buffer: BufferState,
-    store: Store,
+    store: BackingStore,
     options: BackupOptions,
     reservation?: Reservation,
   ): Promise<TransferResult> {
@@ -199,9 +207,9 @@ export class Backups {
         // Empty, stored, or about to be: nothing to do.
       } else if (chunks.isPinned(chunk)) {
         run.staying ??= pinnedError(buffer, next)
-      } else if ((flags & fixed) !== 0) {
+      } else if ((flags & unevictable) !== 0) {
         // Came while this call waited, from a provider that was set meanwhile.
-        run.staying ??= fixedError(buffer, next)
+        run.staying ??= unevictableError(buffer, next)
       } else if ((flags & dirty) === 0) {
         if (evictClean) {
           this.#residents.evict(chunk, 'system')
@@ -225,7 +233,7 @@ export class Backups {
   }
 
   /** Refuses before any side effect (T34): no backup, a provider whose pages may not leave, a backup without room. */
-  async #gate(buffer: BufferState): Promise<Store> {
+  async #gate(buffer: BufferState): Promise<BackingStore> {
     const { store } = buffer
     const fields = { buffer: buffer.label, backup: store?.name }
     if (store === undefined) {

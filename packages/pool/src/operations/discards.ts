@@ -2,8 +2,8 @@ import { SpillwayError } from '@spillway/core'
 import { pace, sliceBytes } from '../ground/pace.ts'
 import type { BufferState } from '../residency/buffer-state.ts'
 import { findPage, whileFreeing } from '../residency/chunk-walk.ts'
-import type { Destination, Residents } from '../residency/resident-set.ts'
-import { busy, dirty, fixed, partial } from '../table/chunks.ts'
+import type { Destination, ResidentSet } from '../residency/resident-set.ts'
+import { busy, dirty, partial, unevictable } from '../table/chunks.ts'
 import { pinnedError } from './call-progress.ts'
 
 /**
@@ -15,9 +15,9 @@ import { pinnedError } from './call-progress.ts'
  *                              else: the range's part is zeros in memory, and not stored any more
  */
 export class Discards {
-  readonly #residents: Residents
+  readonly #residents: ResidentSet
 
-  constructor(residents: Residents) {
+  constructor(residents: ResidentSet) {
     this.#residents = residents
   }
 
@@ -84,8 +84,7 @@ export class Discards {
         }
         progress.pages += count
       } else if (table.found === 'handle') {
-        buffer.store!.drop(table.foundHandle, count)
-        table.setEmpty(page, count)
+        this.#residents.discardStored(buffer, page, count)
         progress.pages += count
       }
       page += count
@@ -105,7 +104,7 @@ export class Discards {
     const residents = this.#residents
     const { chunks } = residents
     const index = page - chunks.firstPageOf(chunk)
-    if (chunks.keptOf(chunk) !== 0) this.#dropPart(buffer, chunk, index, count)
+    residents.giveUpStoredPart(chunk, index, count)
     // Held meanwhile: until its memory is zeros it must not leave, for its pages are not stored any more.
     residents.pin(chunk)
     try {
@@ -119,36 +118,23 @@ export class Discards {
       }
     } finally {
       residents.unpin(chunk, buffer)
-      residents.onUnpin()
+      residents.unpinned()
     }
     const held = chunks.isPinned(chunk) || chunks.has(chunk, busy | dirty)
-    if (!held && chunks.keptOf(chunk) === 0) residents.discard(chunk, destination)
-  }
-
-  /** Releases what is stored of some pages of a chunk that is not dirty. */
-  #dropPart(buffer: BufferState, chunk: number, index: number, count: number): void {
-    const { chunks } = this.#residents
-    const handles = chunks.scatter(chunk)
-    for (let at = index; at < index + count; at++) {
-      if (handles[at] !== 0) buffer.store!.drop(handles[at]!, 1)
-      handles[at] = 0
-    }
-    if (handles.some((handle) => handle !== 0)) return
-    chunks.keptPages.delete(chunk)
-    chunks.setKept(chunk, 0)
+    if (!held && chunks.storedAt(chunk) === 0) residents.discard(chunk, destination)
   }
 }
 
 /** Throws `EBUSY` when a page is in memory that it may not leave (T34). */
-export function assertMayLeave(residents: Residents, buffer: BufferState): void {
-  if (residents.fixedPages === 0) return
-  const page = findPage(residents, buffer, (chunk) => residents.chunks.has(chunk, fixed))
+export function assertMayLeave(residents: ResidentSet, buffer: BufferState): void {
+  if (residents.unevictablePages === 0) return
+  const page = findPage(residents, buffer, (chunk) => residents.chunks.has(chunk, unevictable))
   if (page === undefined) return
-  throw fixedError(buffer, page)
+  throw unevictableError(buffer, page)
 }
 
 /** `EBUSY` for a page whose provider does not let it leave. */
-export function fixedError(buffer: BufferState, page: number): SpillwayError {
+export function unevictableError(buffer: BufferState, page: number): SpillwayError {
   return new SpillwayError('EBUSY', `the page provider of buffer ${buffer.label} does not let pages leave`, {
     buffer: buffer.label,
     page,

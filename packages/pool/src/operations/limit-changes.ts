@@ -1,15 +1,15 @@
 import { SpillwayError } from '@spillway/core'
 import type { Reclaim } from '../residency/reclaim.ts'
-import type { Residents } from '../residency/resident-set.ts'
+import type { ResidentSet } from '../residency/resident-set.ts'
 import { settledOrAborted } from '../residency/waiting.ts'
 
 /** Changes of the limit at run time: it never says less than what is resident. */
 export class LimitChanges {
-  readonly #residents: Residents
+  readonly #residents: ResidentSet
   readonly #reclaim: Reclaim
   #last: Promise<void> = Promise.resolve()
 
-  constructor(residents: Residents, reclaim: Reclaim) {
+  constructor(residents: ResidentSet, reclaim: Reclaim) {
     this.#residents = residents
     this.#reclaim = reclaim
   }
@@ -26,7 +26,7 @@ export class LimitChanges {
     const sinkBy = limit.limitPages - limitPages
     if (sinkBy > 0) {
       // The pages between the limits are charged to nobody, so they are free when the limit sinks past them.
-      if (!limit.tryClaim(sinkBy)) await limit.claim(sinkBy, () => sinkBy, signal)
+      if (!limit.tryCharge(sinkBy)) await limit.claim(sinkBy, () => sinkBy, signal)
       limit.chargedPages -= sinkBy
       limit.limitPages = limitPages
       await this.#fitInto(limitPages, signal)

@@ -1,9 +1,9 @@
 import { pace } from '../ground/pace.ts'
 import type { BufferState } from '../residency/buffer-state.ts'
 import type { Holder } from '../residency/hold.ts'
+import { nonEmptyEnd, windowEnd } from '../residency/placement.ts'
 import type { Reclaim } from '../residency/reclaim.ts'
-import type { Residents } from '../residency/resident-set.ts'
-import type { Access } from './access.ts'
+import type { ResidentSet } from '../residency/resident-set.ts'
 import { ReadStreams } from './read-streams.ts'
 
 /**
@@ -17,18 +17,16 @@ import { ReadStreams } from './read-streams.ts'
  *   the first to go       one block each         a quarter of the limit at most, less with many readers
  */
 export class Readahead {
-  readonly #residents: Residents
+  readonly #residents: ResidentSet
   readonly #holder: Holder
-  readonly #access: Access
   readonly #reclaim: Reclaim
   readonly #pageSizeBytes: number
   readonly #streams = new ReadStreams()
   readonly #running = new Set<Promise<void>>()
 
-  constructor(residents: Residents, holder: Holder, access: Access, reclaim: Reclaim, pageSizeBytes: number) {
+  constructor(residents: ResidentSet, holder: Holder, reclaim: Reclaim, pageSizeBytes: number) {
     this.#residents = residents
     this.#holder = holder
-    this.#access = access
     this.#reclaim = reclaim
     this.#pageSizeBytes = pageSizeBytes
   }
@@ -77,7 +75,7 @@ export class Readahead {
       table.look(page, end)
       if (table.found !== 'chunk') continue
       const chunk = table.foundChunk
-      if (chunks.endPageOf(chunk) <= end) this.#residents.leave(chunk)
+      if (chunks.endPageOf(chunk) <= end) this.#residents.order.passed(chunk)
     }
   }
 
@@ -95,9 +93,9 @@ export class Readahead {
   async #restoreWindows(buffer: BufferState, from: number, to: number): Promise<void> {
     let left = Math.floor(this.#residents.limit.limitPages / 2)
     for (let page = from; page < to && left > 0 && !buffer.closing; ) {
-      const most = Math.min(to, this.#access.windowEnd(buffer, page))
+      const most = Math.min(to, windowEnd(buffer, page, this.#residents.limit.limitPages))
       const first = this.#firstStored(buffer, page, most)
-      const end = this.#access.nonEmptyEnd(buffer, first, Math.min(most, first + left))
+      const end = nonEmptyEnd(buffer, first, Math.min(most, first + left))
       // Behind the empty page that ended it, if one did.
       page = end < most ? end + 1 : end
       if (first < end) {
@@ -136,7 +134,7 @@ export class Readahead {
   #start(buffer: BufferState, from: number, to: number, most: number, marked: boolean): void {
     if (buffer.readahead || buffer.closing || most <= 0) return
     const first = this.#firstStored(buffer, from, to)
-    const end = this.#access.nonEmptyEnd(buffer, first, Math.min(to, first + most))
+    const end = nonEmptyEnd(buffer, first, Math.min(to, first + most))
     if (first >= end) return
     const holding = this.#hold(buffer, first, end, marked)
     if (holding === undefined) return
@@ -182,7 +180,11 @@ export class Readahead {
     const { table } = buffer
     const most = Math.floor(this.#residents.limit.limitPages / 8)
     const blocks = Math.max(1, Math.floor(most / table.blockPages))
-    return Math.min(this.#access.windowEnd(buffer, page), page + blocks * table.blockPages, table.pageCount)
+    return Math.min(
+      windowEnd(buffer, page, this.#residents.limit.limitPages),
+      page + blocks * table.blockPages,
+      table.pageCount,
+    )
   }
 }
 

@@ -4,10 +4,9 @@ import { asError } from '../residency/backing-store.ts'
 import type { BufferState } from '../residency/buffer-state.ts'
 import { closedBuffer } from '../residency/closed.ts'
 import type { Holder } from '../residency/hold.ts'
-import { emptyPages, naturalPages } from '../residency/placement.ts'
-import type { Residents } from '../residency/resident-set.ts'
+import { emptyPages, naturalPages, windowEnd } from '../residency/placement.ts'
+import type { ResidentSet } from '../residency/resident-set.ts'
 import { partial } from '../table/chunks.ts'
-import type { Access } from './access.ts'
 import { CallProgress, type RestoreOptions, type TransferResult } from './call-progress.ts'
 
 /**
@@ -22,14 +21,12 @@ import { CallProgress, type RestoreOptions, type TransferResult } from './call-p
  * the first there: it can neither be overtaken for ever nor wait for a claim behind it.
  */
 export class Restores {
-  readonly #residents: Residents
+  readonly #residents: ResidentSet
   readonly #holder: Holder
-  readonly #access: Access
 
-  constructor(residents: Residents, holder: Holder, access: Access) {
+  constructor(residents: ResidentSet, holder: Holder) {
     this.#residents = residents
     this.#holder = holder
-    this.#access = access
   }
 
   /** Brings all stored pages of a buffer into memory. */
@@ -62,7 +59,7 @@ export class Restores {
       if (buffer.closing) throw closedBuffer(buffer)
       const first = await this.#firstMissing(buffer, page)
       if (first >= table.pageCount) break
-      const end = this.#missingEnd(buffer, first, this.#access.windowEnd(buffer, first))
+      const end = this.#missingEnd(buffer, first, windowEnd(buffer, first, this.#residents.limit.limitPages))
       // A chunk may reach past the window, over pages that were never written to others that are stored.
       const reach = table.blockEnd(end - 1)
       const before = this.#missingPages(buffer, first, reach)

@@ -1,7 +1,7 @@
 import { cleanList, dirtyList, purgeableList } from '../table/chunks.ts'
 import type { Limit } from './limit.ts'
 import type { Reclaim } from './reclaim.ts'
-import type { Residents } from './resident-set.ts'
+import type { ResidentSet } from './resident-set.ts'
 
 /**
  * Writes cold dirty chunks back before anybody waits for their memory, and leaves them there, clean (T74, T75):
@@ -14,7 +14,7 @@ import type { Residents } from './resident-set.ts'
  * belongs to restores.
  */
 export class Background {
-  readonly #residents: Residents
+  readonly #residents: ResidentSet
   readonly #limit: Limit
   readonly #reclaim: Reclaim
   readonly enabled: boolean
@@ -23,7 +23,7 @@ export class Background {
   #restUntilMs = 0
   #trimTimer: ReturnType<typeof setTimeout> | undefined
 
-  constructor(residents: Residents, limit: Limit, reclaim: Reclaim, enabled: boolean) {
+  constructor(residents: ResidentSet, limit: Limit, reclaim: Reclaim, enabled: boolean) {
     this.#residents = residents
     this.#limit = limit
     this.#reclaim = reclaim

@@ -13,7 +13,7 @@ import { warn } from '../ground/trace.ts'
  * One backup as the pool uses it: results are checked before they are believed, drops are gathered into few calls, and a
  * backup that fails is left alone for a while, longer each time (10 ms to 1 s).
  */
-export class Store {
+export class BackingStore {
   readonly backup: Backup
   readonly name: string
   /** Pages a call handles best, and calls worth having in flight. */
@@ -146,7 +146,7 @@ export class Store {
       try {
         await this.backup.drop(runs)
       } catch (failure) {
-        // No byte of a buffer depends on it: the pages stay stored until the backup is in a better mood, or closed.
+        // No byte of a buffer depends on it: the pages stay stored until the backup is closed. We retry with the next drop.
         if (this.dropFailures === 0) {
           warn('SPILLWAY_DROP_FAILED', `backup ${this.name} did not drop pages`, String(failure))
         }
@@ -185,11 +185,11 @@ function isStale(failure: unknown): boolean {
 /** Codes of failures that pass without anybody doing anything. */
 const passing: ReadonlySet<string> = new Set(['EAGAIN', 'EBUSY', 'EINTR', 'ETIMEDOUT'])
 
-function broken(store: Store, what: string): BackupResult {
+function broken(store: BackingStore, what: string): BackupResult {
   return { handles: [], error: brokenError(store, what) }
 }
 
-function brokenError(store: Store, what: string): SpillwayError {
+function brokenError(store: BackingStore, what: string): SpillwayError {
   return new SpillwayError('EIO', `backup ${store.name} broke its contract: ${what}`, { backup: store.name })
 }
 

@@ -1,8 +1,8 @@
 import { type Backup, SpillwayError } from '@spillway/core'
 import { busy, partial } from '../table/chunks.ts'
-import { Store } from './backing-store.ts'
+import { BackingStore } from './backing-store.ts'
 import type { BufferState } from './buffer-state.ts'
-import type { Residents } from './resident-set.ts'
+import type { ResidentSet } from './resident-set.ts'
 
 /** Throws `TypeError` for what is no backup, `RangeError` for one whose pages are not of this size (T55). */
 export function assertBackup(backup: Backup, pageSizeBytes: number | undefined): void {
@@ -18,26 +18,26 @@ export function assertBackup(backup: Backup, pageSizeBytes: number | undefined):
 const methods = ['backupPages', 'copyPages', 'drop', 'bytesAvailable'] as const
 
 /** The backups that the buffers of a pool use, each once however many use it (T83–T85). */
-export class Stores {
-  readonly #residents: Residents
+export class BackingStores {
+  readonly #residents: ResidentSet
   readonly #pageSizeBytes: number
-  readonly #stores = new Map<Backup, Store>()
+  readonly #stores = new Map<Backup, BackingStore>()
 
-  constructor(residents: Residents, pageSizeBytes: number) {
+  constructor(residents: ResidentSet, pageSizeBytes: number) {
     this.#residents = residents
     this.#pageSizeBytes = pageSizeBytes
   }
 
-  values(): IterableIterator<Store> {
+  values(): IterableIterator<BackingStore> {
     return this.#stores.values()
   }
 
   /** The store of a backup. Throws like `assertBackup`. */
-  of(backup: Backup): Store {
+  of(backup: Backup): BackingStore {
     let store = this.#stores.get(backup)
     if (store === undefined) {
       assertBackup(backup, this.#pageSizeBytes)
-      store = new Store(backup)
+      store = new BackingStore(backup)
       this.#stores.set(backup, store)
     }
     return store
@@ -60,7 +60,7 @@ export class Stores {
     const isOurs = (test: (chunk: number) => boolean) => chunks.find(state.id, test)
     for (;;) {
       const stored = state.table.storedPages
-      const half = isOurs((chunk) => chunks.has(chunk, partial) && chunks.keptOf(chunk) !== 0)
+      const half = isOurs((chunk) => chunks.has(chunk, partial) && chunks.storedAt(chunk) !== 0)
       if (stored > 0 || half !== 0) {
         const name = state.store?.name
         throw new SpillwayError(
@@ -74,7 +74,7 @@ export class Stores {
       await chunks.whenSettled(busyChunk)
     }
     isOurs((chunk) => {
-      if (chunks.keptOf(chunk) !== 0) this.#residents.markDirty(state, chunk)
+      this.#residents.giveUpStored(chunk)
       return false
     })
     const former = state.store
@@ -90,7 +90,7 @@ export class Stores {
   }
 
   /** A buffer uses it no more; once all that was given up is released, nobody may. */
-  async endUse(store: Store | undefined): Promise<void> {
+  async endUse(store: BackingStore | undefined): Promise<void> {
     if (store === undefined) return
     await store.settled()
     store.users--

@@ -1,16 +1,16 @@
 import type { Caching } from '../providers/provider.ts'
 import { cachings } from '../providers/provider.ts'
-import { PageTable } from '../table/page-table.ts'
-import type { Store } from './backing-store.ts'
+import { PageTable, type PageTableReader } from '../table/page-table.ts'
+import type { BackingStore } from './backing-store.ts'
 
 /** A buffer as the machinery sees it. */
 export class BufferState {
   readonly id: number
   readonly label: string
   readonly sizeBytes: number
-  readonly table: PageTable
+  readonly table: PageTableReader
   readonly maxOrder: number
-  store: Store | undefined
+  store: BackingStore | undefined
   caching: number
   /** Its chunks are mapped for a device while they are held. */
   readonly deviceMapped: boolean
@@ -43,23 +43,26 @@ export class BufferState {
   /** Resolved when `operations` falls to 0. */
   idle: PromiseWithResolvers<void> | undefined
 
-  constructor(
-    id: number,
-    label: string,
-    sizeBytes: number,
-    pageCount: number,
-    maxOrder: number,
-    store: Store | undefined,
-    caching: Caching,
-    deviceMapped: boolean,
-  ) {
-    this.id = id
-    this.label = label
-    this.sizeBytes = sizeBytes
-    this.table = new PageTable(pageCount, 1 << maxOrder)
-    this.maxOrder = maxOrder
-    this.store = store
-    this.caching = cachings.indexOf(caching)
-    this.deviceMapped = deviceMapped
+  constructor(made: BufferProperties) {
+    this.id = made.id
+    this.label = made.label
+    this.sizeBytes = made.sizeBytes
+    this.table = new PageTable(made.pageCount, 1 << made.maxOrder)
+    this.maxOrder = made.maxOrder
+    this.store = made.store
+    this.caching = cachings.indexOf(made.caching)
+    this.deviceMapped = made.deviceMapped
   }
+}
+
+/** What a buffer is from the start. */
+export interface BufferProperties {
+  readonly id: number
+  readonly label: string
+  readonly sizeBytes: number
+  readonly pageCount: number
+  readonly maxOrder: number
+  readonly store: BackingStore | undefined
+  readonly caching: Caching
+  readonly deviceMapped: boolean
 }

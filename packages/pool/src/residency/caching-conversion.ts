@@ -1,6 +1,6 @@
 import { cachings, type PageProvider } from '../providers/provider.ts'
 import type { BufferState } from './buffer-state.ts'
-import type { Residents } from './resident-set.ts'
+import type { ResidentSet } from './resident-set.ts'
 
 /**
  * Gives new chunks the caching of their buffer (T24). Chunks from the system are gathered, and converted in one call when
@@ -8,12 +8,12 @@ import type { Residents } from './resident-set.ts'
  * there are runs.
  */
 export class CachingConversion {
-  readonly #residents: Residents
+  readonly #residents: ResidentSet
   readonly #buffer: BufferState
   readonly #converted = new Set<number>()
   #pending: number[] = []
 
-  constructor(residents: Residents, buffer: BufferState) {
+  constructor(residents: ResidentSet, buffer: BufferState) {
     this.#residents = residents
     this.#buffer = buffer
   }

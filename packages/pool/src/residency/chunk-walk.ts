@@ -1,7 +1,7 @@
 import { pace } from '../ground/pace.ts'
 import { listCount } from '../table/chunk-records.ts'
 import type { BufferState } from './buffer-state.ts'
-import type { Residents } from './resident-set.ts'
+import type { ResidentSet } from './resident-set.ts'
 
 /** Entries of tables to look at in one go: a small part of a millisecond. */
 export const looksPerStep = 1024
@@ -17,7 +17,7 @@ export const looksPerStep = 1024
  * @returns undefined when all is done already, else what resolves when it is
  */
 export function walkChunks(
-  residents: Residents,
+  residents: ResidentSet,
   buffer: BufferState,
   first: number,
   end: number,
@@ -32,13 +32,13 @@ export function walkChunks(
 }
 
 /** Counts a walk until it ends: no claim is refused meanwhile for what the walk has not come to yet. */
-export async function whileFreeing<Result>(residents: Residents, walk: Promise<Result>): Promise<Result> {
+export async function whileFreeing<Result>(residents: ResidentSet, walk: Promise<Result>): Promise<Result> {
   residents.walksThatFree++
   try {
     return await walk
   } finally {
     residents.walksThatFree--
-    residents.onUnpin()
+    residents.unpinned()
   }
 }
 
@@ -54,7 +54,7 @@ async function goOn(step: () => boolean): Promise<void> {
  * all chunks, in one go: for what is found soon, or what counters know to be there.
  */
 export function findPage(
-  { chunks }: Residents,
+  { chunks }: ResidentSet,
   buffer: BufferState,
   test: (chunk: number) => boolean,
 ): number | undefined {
@@ -90,7 +90,7 @@ function throughTable(
 }
 
 function throughRecords(
-  { chunks }: Residents,
+  { chunks }: ResidentSet,
   buffer: BufferState,
   first: number,
   end: number,

@@ -1,7 +1,6 @@
 import { warn } from '../ground/trace.ts'
-import { dirtyList } from '../table/chunks.ts'
-import type { Store } from './backing-store.ts'
-import type { Residents } from './resident-set.ts'
+import type { BackingStore } from './backing-store.ts'
+import type { ResidentSet } from './resident-set.ts'
 
 /**
  * The backups that failed when reclaim last called them. Each is left alone for a while, longer every time (B12):
@@ -11,10 +10,10 @@ import type { Residents } from './resident-set.ts'
  *                          └─ a claim that comes now waits for that next attempt, and is refused only if it fails too
  */
 export class FailingBackups {
-  readonly #residents: Residents
-  readonly #stores = new Set<Store>()
+  readonly #residents: ResidentSet
+  readonly #stores = new Set<BackingStore>()
 
-  constructor(residents: Residents) {
+  constructor(residents: ResidentSet) {
     this.#residents = residents
   }
 
@@ -23,7 +22,7 @@ export class FailingBackups {
     return ++this.#residents.limit.attempts
   }
 
-  note(store: Store, error: Error | undefined, attempt: number): void {
+  note(store: BackingStore, error: Error | undefined, attempt: number): void {
     if (error === undefined) {
       store.noteSuccess()
       this.#stores.delete(store)
@@ -38,11 +37,11 @@ export class FailingBackups {
   }
 
   /** Those that hold up dirty chunks which could leave otherwise. */
-  inTheWay(): Store[] {
-    const found = new Set<Store>()
+  inTheWay(): BackingStore[] {
+    const found = new Set<BackingStore>()
     for (const store of this.#stores) if (store.failure === undefined) this.#stores.delete(store)
     if (this.#stores.size === 0) return []
-    this.#residents.chunks.walk(dirtyList, true, (chunk) => {
+    this.#residents.order.eachDirtyAtAll((chunk) => {
       const store = this.#residents.bufferOf(chunk).store!
       if (this.#stores.has(store)) found.add(store)
       return found.size < this.#stores.size

@@ -1,12 +1,12 @@
 import { abortError, SpillwayError, type TransferOptions } from '@spillway/core'
 import { trace } from '../ground/trace.ts'
-import { busy, dirty, filling, notReady, partial, writeback, zeroed } from '../table/chunks.ts'
+import { busy, dirty, notReady, pageIn, pageOut, partial } from '../table/chunks.ts'
 import type { BufferState } from './buffer-state.ts'
 import { closedBuffer } from './closed.ts'
 import { installMissing } from './installation.ts'
-import type { Fill } from './page-in.ts'
+import type { PageIn } from './page-in.ts'
 import { alignedStart, chunkOrder, emptyPages } from './placement.ts'
-import type { Residents } from './resident-set.ts'
+import type { ResidentSet } from './resident-set.ts'
 import { settledOrAborted } from './waiting.ts'
 
 /** What the holder is going to do. */
@@ -20,7 +20,7 @@ export interface HoldOptions extends TransferOptions {
   readonly tight?: boolean | undefined
   /**
    * Pages from here to there will be overwritten whole: chunks that lie inside and are not resident come back `filling`
-   * and with any content, and the holder must call `overwritten` for each once its bytes are in.
+   * and with any content, and the holder must tell the resident set of each that it is `overwritten` once its bytes are in.
    */
   readonly overwriteFrom?: number | undefined
   readonly overwriteEnd?: number | undefined
@@ -35,16 +35,17 @@ export interface HoldOptions extends TransferOptions {
  * After each wait the range is looked at afresh (B9). Chunks that are held cannot be evicted, split or freed.
  */
 export class Holder {
-  readonly #residents: Residents
-  readonly #fill: Fill
+  readonly #residents: ResidentSet
+  readonly #fill: PageIn
   /** Operations that hold chunks, or are about to, and let go by themselves: waiting for them makes sense. */
   running = 0
-  /** Told when the last running operation ended. */
-  onIdle: () => void = () => {}
+  readonly #onIdle: () => void
 
-  constructor(residents: Residents, fill: Fill) {
+  /** `onIdle` is told when the last running operation ended. */
+  constructor(residents: ResidentSet, fill: PageIn, onIdle: () => void) {
     this.#residents = residents
     this.#fill = fill
+    this.#onIdle = onIdle
   }
 
   /** Holds a range when all of it is ready now; otherwise undefined, and nothing changed. */
@@ -63,7 +64,7 @@ export class Holder {
     for (let index = 0; index < held.length; index++) {
       const chunk = held[index]!
       this.#residents.pin(chunk)
-      this.#residents.touch(chunk)
+      this.#residents.order.used(chunk)
       if (write) this.#residents.markDirty(buffer, chunk)
     }
     this.running++
@@ -112,7 +113,7 @@ export class Holder {
     const held: number[] = []
     const missing = this.#collect(buffer, first, end, held)
     const { limit, chunks } = this.#residents
-    if (!limit.tryClaim(missing) && !(limit.waiters === 0 && room(missing) && limit.tryClaim(missing))) {
+    if (!limit.tryCharge(missing) && !(limit.waiters === 0 && room(missing) && limit.tryCharge(missing))) {
       this.release(buffer, held)
       return undefined
     }
@@ -124,7 +125,8 @@ export class Holder {
       this.letGo(buffer, held)
       return undefined
     }
-    if (marked) for (const chunk of held) if (chunks.has(chunk, partial)) chunks.markAhead(chunk)
+    if (marked)
+      for (const chunk of held) if (chunks.has(chunk, partial)) this.#residents.order.readAhead(chunk)
     this.release(buffer, held)
     return this.hold(buffer, first, end, { write: false, retryMayFail: true, ahead: true }).finally(() =>
       this.endRun(),
@@ -139,7 +141,7 @@ export class Holder {
 
   /** The operation ends, its chunks stay held: they are the application's now, until `release`. */
   endRun(): void {
-    if (--this.running === 0) this.onIdle()
+    if (--this.running === 0) this.#onIdle()
   }
 
   /** Releases chunks that the application held. */
@@ -147,25 +149,7 @@ export class Holder {
     if (held.length === 0) return
     for (let index = 0; index < held.length; index++) this.#residents.unpin(held[index]!, buffer)
     held.length = 0
-    this.#residents.onUnpin()
-  }
-
-  /** All bytes of a chunk that `hold` gave for overwriting are in. */
-  overwritten(buffer: BufferState, chunk: number): void {
-    const { chunks } = this.#residents
-    chunks.clearFlags(chunk, notReady)
-    chunks.setRestored(chunk, 0)
-    this.#residents.markDirty(buffer, chunk)
-    chunks.wake(chunk)
-  }
-
-  /** A chunk that `hold` gave for overwriting was not written to the end: what it held before is brought in again. */
-  notOverwritten(chunk: number): void {
-    const { chunks } = this.#residents
-    chunks.clearFlags(chunk, filling | zeroed)
-    chunks.setFlags(chunk, partial)
-    chunks.setRestored(chunk, 0)
-    chunks.wake(chunk)
+    this.#residents.unpinned()
   }
 
   /** Pins what is resident in the range and says how many pages are missing around the rest. */
@@ -210,7 +194,7 @@ export class Holder {
     // Whoever frees the buffer waits for this call, so it must not wait for others.
     if (buffer.closing) throw closedBuffer(buffer)
     let missing = this.#collect(buffer, first, end, held, options)
-    if (!limit.tryClaim(missing)) {
+    if (!limit.tryCharge(missing)) {
       this.#fitting(buffer, held, missing)
       // Who waits holds nothing until it is the first of the queue.
       this.release(buffer, held)
@@ -281,7 +265,7 @@ export class Holder {
   /** A chunk to wait for; 0 when all are ready, −1 when one waits for nobody but has to be filled. */
   #firstBlocked(held: readonly number[], options: HoldOptions): number {
     const { chunks } = this.#residents
-    const blocked = options.write ? filling | writeback : filling
+    const blocked = options.write ? pageIn | pageOut : pageIn
     for (const chunk of held) {
       const flags = chunks.flagsOf(chunk)
       if ((flags & blocked) !== 0) return chunk
@@ -301,14 +285,12 @@ export class Holder {
     const { chunks } = this.#residents
     // What was just brought in is at the warm end already; only using it again is a second use.
     if (options.ahead !== true) {
-      this.#residents.lastChunk = held.at(-1) ?? 0
-      for (const chunk of held) this.#residents.chunks.arrive(chunk)
+      for (const chunk of held) this.#residents.order.broughtIn(chunk)
     }
     if (buffer.deviceMapped) for (const chunk of held) this.#residents.mappings.map(buffer, chunk)
     for (const chunk of held) {
       if (chunks.has(chunk, partial)) {
-        chunks.clearFlags(chunk, partial)
-        chunks.setFlags(chunk, filling)
+        this.#residents.beginOverwrite(chunk)
         continue
       }
       if (options.write && !chunks.has(chunk, dirty)) this.#residents.markDirty(buffer, chunk)

@@ -2,7 +2,7 @@ import { SpillwayError } from '@spillway/core'
 import type { BufferState } from './buffer-state.ts'
 import { CachingConversion } from './caching-conversion.ts'
 import { chunkOrder, emptyPages } from './placement.ts'
-import type { Residents } from './resident-set.ts'
+import type { ResidentSet } from './resident-set.ts'
 
 /** How chunks are made. */
 interface InstallOptions {
@@ -19,7 +19,7 @@ interface InstallOptions {
  * held; gives back what was charged too much. Throws `ENOMEM`, or what the provider throws, and has made none then (T25).
  */
 export function installMissing(
-  residents: Residents,
+  residents: ResidentSet,
   buffer: BufferState,
   first: number,
   end: number,

@@ -13,8 +13,6 @@ import { abortError, type SpillwayError } from '@spillway/core'
 export class Limit {
   limitPages: number
   chargedPages = 0
-  /** Told that somebody waits, or that the first claim could not be served. */
-  onShort: () => void = () => {}
   /** Claims that have left the queue: served, refused or aborted. */
   departures = 0
   /** Attempts of reclaim to store something that have begun so far: a claim remembers what it was when it came. */
@@ -24,8 +22,12 @@ export class Limit {
   #wantedPages = 0
   #serving = false
 
-  constructor(limitPages: number) {
+  readonly #onShort: () => void
+
+  /** `onShort` is told that the first claim could not be served. */
+  constructor(limitPages: number, onShort: () => void = () => {}) {
     this.limitPages = limitPages
+    this.#onShort = onShort
   }
 
   get waiters(): number {
@@ -63,7 +65,7 @@ export class Limit {
   }
 
   /** Charges at once, or says false: nobody overtakes a claim that waits. */
-  tryClaim(pages: number): boolean {
+  tryCharge(pages: number): boolean {
     if (this.#queue.length > 0 || pages > this.availablePages) return false
     this.chargedPages += pages
     return true
@@ -187,7 +189,7 @@ export class Limit {
         continue
       }
       if (first.pages > this.availablePages) {
-        this.onShort()
+        this.#onShort()
         return
       }
       this.#queue.shift()

@@ -1,11 +1,11 @@
 import type { HandleRun, TransferOptions } from '@spillway/core'
 import { pace, sliceBytes } from '../ground/pace.ts'
 import { trace } from '../ground/trace.ts'
-import { filling, notReady, partial, runLength, scattered, zeroed } from '../table/chunks.ts'
-import type { Store } from './backing-store.ts'
+import { zeroed } from '../table/chunks.ts'
+import type { BackingStore } from './backing-store.ts'
 import type { BufferState } from './buffer-state.ts'
 import { located } from './failures.ts'
-import type { Residents } from './resident-set.ts'
+import type { ResidentSet } from './resident-set.ts'
 
 /**
  * Brings the bytes of chunks into memory that they have already (T41): stored pages are copied in, all others are zeros.
@@ -16,10 +16,10 @@ import type { Residents } from './resident-set.ts'
  * half way stays `partial` and goes on from there: no page is copied in twice (T42, T43). The stored copies are kept until
  * the chunk is written to, so evicting it again costs nothing, and nothing is lost whatever happens here (T47).
  */
-export class Fill {
-  readonly #residents: Residents
+export class PageIn {
+  readonly #residents: ResidentSet
 
-  constructor(residents: Residents) {
+  constructor(residents: ResidentSet) {
     this.#residents = residents
   }
 
@@ -32,11 +32,7 @@ export class Fill {
     chunks: readonly number[],
     options: TransferOptions,
   ): Promise<Error | undefined> {
-    const { chunks: table } = this.#residents
-    for (const chunk of chunks) {
-      table.clearFlags(chunk, partial)
-      table.setFlags(chunk, filling)
-    }
+    for (const chunk of chunks) this.#residents.beginPageIn(chunk)
     const calls = this.#plan(buffer, chunks)
     const zeroing = this.#clearEmptyPages(chunks)
     let error: Error | undefined
@@ -44,20 +40,10 @@ export class Fill {
       if (zeroing !== undefined) await zeroing
       error = await this.#run(buffer, calls, options)
     } finally {
-      for (const chunk of chunks) this.#settle(chunk)
+      // What is still on its way in when all calls are settled was not begun, or was stopped.
+      for (const chunk of chunks) this.#residents.endPageIn(chunk)
     }
     return error
-  }
-
-  /** What is still filling when all calls are settled was not begun, or was stopped. */
-  #settle(chunk: number): void {
-    const { chunks } = this.#residents
-    if (chunks.has(chunk, filling)) {
-      const needsStored = chunks.keptOf(chunk) !== 0
-      chunks.clearFlags(chunk, filling)
-      if (needsStored) chunks.setFlags(chunk, partial)
-    }
-    chunks.wake(chunk)
   }
 
   #plan(buffer: BufferState, chunks: readonly number[]): Call[] {
@@ -66,7 +52,7 @@ export class Fill {
     const calls: Call[] = []
     let call: Call | undefined
     for (const chunk of chunks) {
-      if (table.keptOf(chunk) === 0) continue
+      if (table.storedAt(chunk) === 0) continue
       if (call === undefined || call.pages + table.pageCount(chunk) > batchPages) {
         call = { chunks: [], storedPages: [], handles: [], spans: [], pages: 0 }
         calls.push(call)
@@ -78,27 +64,14 @@ export class Fill {
 
   #add(call: Call, chunk: number): void {
     const { chunks, pages } = this.#residents
-    const count = chunks.pageCount(chunk)
     const frame = chunks.frameOf(chunk)
-    const kept = chunks.keptOf(chunk)
-    const from = chunks.restoredOf(chunk)
     let stored = 0
-    if (kept !== scattered) {
-      addHandles(call.handles, kept + from, count - from)
-      call.spans.push(pages.slabs.bytes(frame + from, count - from))
-      stored = count - from
-    } else {
-      const handles = chunks.keptPages.get(chunk)!
-      for (let index = from; index < count; ) {
-        const length = runLength(handles, index)
-        if (handles[index] !== 0) {
-          addHandles(call.handles, handles[index]!, length)
-          call.spans.push(pages.slabs.bytes(frame + index, length))
-          stored += length
-        }
-        index += length
-      }
-    }
+    chunks.eachRun(chunk, chunks.restoredOf(chunk), (index, handle, length) => {
+      if (handle === 0) return
+      addHandles(call.handles, handle, length)
+      call.spans.push(pages.slabs.bytes(frame + index, length))
+      stored += length
+    })
     call.chunks.push(chunk)
     call.storedPages.push(stored)
     call.pages += stored
@@ -107,7 +80,7 @@ export class Fill {
   /** Zeros for the pages that are stored nowhere, unless the memory is known to be zeros. */
   #clearEmptyPages(chunks: readonly number[]): Promise<void> | undefined {
     const { chunks: table } = this.#residents
-    const unclean = chunks.filter((chunk) => !table.has(chunk, zeroed) && table.keptOf(chunk) <= 0)
+    const unclean = chunks.filter((chunk) => !table.has(chunk, zeroed) && table.storedAt(chunk) <= 0)
     if (unclean.length === 0) return undefined
     return this.#clear(unclean)
   }
@@ -117,17 +90,16 @@ export class Fill {
     for (const chunk of chunks) {
       const count = table.pageCount(chunk)
       const frame = table.frameOf(chunk)
-      if (table.keptOf(chunk) === 0) {
+      if (table.storedAt(chunk) === 0) {
         await clearSliced(pages.slabs.bytes(frame, count))
-        table.setFlags(chunk, zeroed)
+        this.#residents.memoryCleared(chunk)
         continue
       }
-      const handles = table.keptPages.get(chunk)!
-      for (let index = table.restoredOf(chunk); index < count; ) {
-        const length = runLength(handles, index)
-        if (handles[index] === 0) await clearSliced(pages.slabs.bytes(frame + index, length))
-        index += length
-      }
+      const empty: Uint8Array[] = []
+      table.eachRun(chunk, table.restoredOf(chunk), (index, handle, length) => {
+        if (handle === 0) empty.push(pages.slabs.bytes(frame + index, length))
+      })
+      for (const bytes of empty) await clearSliced(bytes)
     }
   }
 
@@ -154,13 +126,13 @@ export class Fill {
 
   async #copy(
     buffer: BufferState,
-    store: Store,
+    store: BackingStore,
     call: Call,
     options: TransferOptions,
   ): Promise<Error | undefined> {
     const { chunks, counters } = this.#residents
     counters.restoreCalls++
-    for (const chunk of call.chunks) chunks.clearFlags(chunk, zeroed)
+    for (const chunk of call.chunks) this.#residents.copyBegan(chunk)
     const { signal, retryMayFail } = options
     const { copied, error } = await store.copyPages(call.handles, call.spans, call.pages, {
       signal,
@@ -178,27 +150,12 @@ export class Fill {
       const stored = call.storedPages[index]!
       const got = Math.min(left, stored)
       left -= got
-      if (got === stored) {
-        chunks.clearFlags(chunk, notReady)
-        chunks.setRestored(chunk, 0)
-        continue
-      }
-      chunks.setRestored(chunk, this.#pageAfter(chunk, chunks.restoredOf(chunk), got))
-      failedPage ??= chunks.firstPageOf(chunk) + chunks.restoredOf(chunk)
+      this.#residents.pagesArrived(chunk, got, got === stored)
+      if (got < stored) failedPage ??= chunks.firstPageOf(chunk) + chunks.restoredOf(chunk)
     }
     if (error === undefined) return undefined
     counters.restoreFailures++
     return located(error, 'restoring', { buffer: buffer.label, page: failedPage, backup: store.name })
-  }
-
-  /** The page of a chunk that comes after `stored` stored pages from page `from` on. */
-  #pageAfter(chunk: number, from: number, stored: number): number {
-    const { chunks } = this.#residents
-    if (chunks.keptOf(chunk) !== scattered) return from + stored
-    const handles = chunks.keptPages.get(chunk)!
-    let page = from
-    for (let left = stored; left > 0; page++) if (handles[page] !== 0) left--
-    return page
   }
 }
 

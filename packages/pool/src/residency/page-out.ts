@@ -1,21 +1,21 @@
 import type { BackupPagesOptions, HandleRun } from '@spillway/core'
 import { trace } from '../ground/trace.ts'
-import { busy, cleanList, partial, scattered, unevictable, writeback } from '../table/chunks.ts'
+import { busy, cleanList, partial, unevictableList } from '../table/chunks.ts'
 import { HandleCursor } from '../table/handle-cursor.ts'
-import type { Store } from './backing-store.ts'
+import type { BackingStore } from './backing-store.ts'
 import type { BufferState } from './buffer-state.ts'
 import { isFull, located } from './failures.ts'
-import type { Residents, StoredDestination } from './resident-set.ts'
+import type { ResidentSet, StoredDestination } from './resident-set.ts'
 
 /** How a batch of chunks leaves memory. */
-export interface WritebackOptions extends BackupPagesOptions {
+export interface PageOutOptions extends BackupPagesOptions {
   readonly destination: StoredDestination
   /** Hand pages over one by one instead of whole chunks. */
   readonly splitAlways?: boolean | undefined
 }
 
 /** What became of a batch. */
-export interface WritebackResult {
+export interface PageOutResult {
   /** Pages that left memory. */
   readonly evictedPages: number
   /** Pages that were stored; more than left when somebody pinned a chunk meanwhile. */
@@ -25,7 +25,7 @@ export interface WritebackResult {
 
 /** Chunks that are stored but not yet taken out of memory. */
 export interface StoredBatch {
-  readonly store: Store
+  readonly store: BackingStore
   readonly chunks: readonly number[]
   readonly handles: readonly HandleRun[]
   readonly storedPages: number
@@ -42,31 +42,30 @@ export interface StoredBatch {
  *        stopped inside a chunk ─────────────────▶ split; the stored pages leave, the others stay (T38)
  *        not reached ────────────────────────────▶ stays where it is in its list (B12)
  */
-export class Writeback {
-  readonly #residents: Residents
+export class PageOut {
+  readonly #residents: ResidentSet
   /** Batches that are being stored, whoever asked for it: their memory may be free in a moment. */
   inFlight = 0
-  /** Told when a batch was settled, and its memory is free or stays. */
-  onSettled: () => void = () => {}
+  readonly #onSettled: () => void
 
-  constructor(residents: Residents) {
+  /** `onSettled` is told when a batch was settled, and its memory is free or stays. */
+  constructor(residents: ResidentSet, onSettled: () => void) {
     this.#residents = residents
+    this.#onSettled = onSettled
   }
 
   /** Stores chunks that are dirty, idle and not pinned, and evicts them. All belong to buffers of this store. */
-  async run(store: Store, chunks: readonly number[], options: WritebackOptions): Promise<WritebackResult> {
+  async run(store: BackingStore, chunks: readonly number[], options: PageOutOptions): Promise<PageOutResult> {
     return this.commit(await this.store(store, chunks, options), options.destination)
   }
 
   /** The first half: the chunks are stored and stay marked until `commit` or `undo`. */
-  async store(store: Store, chunks: readonly number[], options: WritebackOptions): Promise<StoredBatch> {
+  async store(store: BackingStore, chunks: readonly number[], options: PageOutOptions): Promise<StoredBatch> {
     const { chunks: table, counters } = this.#residents
     let pageCount = 0
     this.inFlight++
     for (const chunk of chunks) {
-      // A device must not write to what is being stored; whoever pins the chunk has it mapped again (T35).
-      this.#residents.mappings.unmap(chunk)
-      table.setFlags(chunk, writeback)
+      this.#residents.beginPageOut(chunk)
       pageCount += table.pageCount(chunk)
     }
     const { signal, retryMayFail, writeback: durable, splitAlways = false, reservation } = options
@@ -101,7 +100,7 @@ export class Writeback {
   }
 
   /** The second half: what is stored leaves memory. Synchronous. */
-  commit(batch: StoredBatch, destination: StoredDestination): WritebackResult {
+  commit(batch: StoredBatch, destination: StoredDestination): PageOutResult {
     const { chunks, counters } = this.#residents
     const handles = new HandleCursor(batch.handles)
     let left = batch.storedPages
@@ -112,17 +111,22 @@ export class Writeback {
       const stored = Math.min(left, count)
       left -= stored
       if (stored === count) {
-        this.#keep(chunk, count, handles)
-        if (this.#leave(chunk, destination)) evictedPages += count
-        else if (!chunks.isPinned(chunk)) staying.push(chunk)
+        this.#residents.keepStored(chunk, handles)
+        if (chunks.isPinned(chunk)) continue
+        if (destination === 'stay') {
+          staying.push(chunk)
+        } else {
+          this.#residents.evict(chunk, destination)
+          evictedPages += count
+        }
       } else if (stored > 0) {
         evictedPages += this.#leavePartly(batch.store, chunk, stored, handles)
       } else {
-        this.#settle(chunk)
+        this.#residents.pageOutFailed(chunk)
       }
     }
     // At the cold end, in the order that they had.
-    for (const chunk of staying.reverse()) chunks.moveToCold(chunk, this.#residents.listOf(chunk))
+    for (const chunk of staying.reverse()) this.#residents.order.makeColdest(chunk)
     counters.evictedDirtyPages += evictedPages
     this.#settled()
     return { evictedPages, storedPages: batch.storedPages, error: batch.error }
@@ -131,22 +135,22 @@ export class Writeback {
   /** Instead of `commit`: what was stored is dropped, the chunks are as they were (T63). */
   undo(batch: StoredBatch): void {
     batch.store.dropRuns(batch.handles)
-    for (const chunk of batch.chunks) this.#settle(chunk)
+    for (const chunk of batch.chunks) this.#residents.pageOutFailed(chunk)
     this.#settled()
   }
 
   #settled(): void {
     this.inFlight--
-    this.onSettled()
+    this.#onSettled()
   }
 
   /** Whether memory has pages that are stored too, so that a full backup could be made room in. */
-  hasRedundant(store: Store): boolean {
+  hasRedundant(store: BackingStore): boolean {
     return this.#eachRedundant(store, () => false)
   }
 
   /** A full backup: whether it is worth trying again, after what was given up is released or more is given up. */
-  async #makeRoom(store: Store, wanted: number): Promise<boolean> {
+  async #makeRoom(store: BackingStore, wanted: number): Promise<boolean> {
     const waits = store.isDropping
     if (waits) await store.settled()
     return waits || this.#dropRedundant(store, wanted) > 0
@@ -156,25 +160,24 @@ export class Writeback {
    * A full backup: copies of what is in memory anyway, unchanged, are given up until `wanted` pages are (what was used
    * last first, since it will leave last). Those chunks are dirty then. Returns the pages given up.
    */
-  #dropRedundant(store: Store, wanted: number): number {
+  #dropRedundant(store: BackingStore, wanted: number): number {
     const residents = this.#residents
     let dropped = 0
     this.#eachRedundant(store, (chunk) => {
       dropped += residents.chunks.pageCount(chunk)
-      residents.markDirty(residents.bufferOf(chunk), chunk)
-      residents.relist(chunk)
+      residents.giveUpStored(chunk)
       return dropped < wanted
     })
     return dropped
   }
 
-  #eachRedundant(store: Store, visit: (chunk: number) => boolean): boolean {
+  #eachRedundant(store: BackingStore, visit: (chunk: number) => boolean): boolean {
     const { chunks } = this.#residents
-    for (const list of [unevictable, cleanList]) {
+    for (const list of [unevictableList, cleanList]) {
       for (let chunk = chunks.previousOf(list); chunk !== list; ) {
         const colder = chunks.previousOf(chunk)
         const ready = !chunks.has(chunk, busy | partial)
-        if (ready && chunks.keptOf(chunk) !== 0 && this.#residents.bufferOf(chunk).store === store) {
+        if (ready && chunks.storedAt(chunk) !== 0 && this.#residents.bufferOf(chunk).store === store) {
           if (!visit(chunk)) return true
         }
         chunk = colder
@@ -202,49 +205,20 @@ export class Writeback {
     return spans
   }
 
-  #settle(chunk: number): void {
-    const { chunks } = this.#residents
-    chunks.clearFlags(chunk, writeback)
-    chunks.wake(chunk)
-  }
-
-  /** The chunk is clean: its pages have these handles. */
-  #keep(chunk: number, count: number, handles: HandleCursor): void {
-    const { chunks } = this.#residents
-    this.#residents.markClean(chunk)
-    chunks.setKept(chunk, handles.takeAdjacent(count))
-    if (chunks.keptOf(chunk) !== scattered) return
-    const pages = new Float64Array(count)
-    for (let index = 0; index < count; index++) pages[index] = handles.takeOne()
-    chunks.keptPages.set(chunk, pages)
-  }
-
-  #leave(chunk: number, destination: StoredDestination): boolean {
-    const { chunks } = this.#residents
-    this.#settle(chunk)
-    if (chunks.isPinned(chunk)) return false
-    if (destination === 'stay') return false
-    this.#residents.evict(chunk, destination)
-    return true
-  }
-
-  #leavePartly(store: Store, chunk: number, stored: number, handles: HandleCursor): number {
+  #leavePartly(store: BackingStore, chunk: number, stored: number, handles: HandleCursor): number {
     const residents = this.#residents
     const { chunks } = residents
     if (chunks.isPinned(chunk)) {
       // Somebody holds all of it: nothing may move, so the part that was stored is given up.
       for (let index = 0; index < stored; index++) store.drop(handles.takeOne(), 1)
-      this.#settle(chunk)
+      residents.pageOutFailed(chunk)
       return 0
     }
-    const { table } = residents.bufferOf(chunk)
-    const first = chunks.firstPageOf(chunk)
-    for (let index = 0; index < stored; index++) table.setHandles(first + index, 1, handles.takeOne())
-    residents.split(chunk, stored)
+    residents.pagesLeft(chunk, stored, handles)
     return stored
   }
 
-  #locate(store: Store, chunks: readonly number[], storedPages: number, failure: Error): Error {
+  #locate(store: BackingStore, chunks: readonly number[], storedPages: number, failure: Error): Error {
     let left = storedPages
     for (const chunk of chunks) {
       const count = this.#residents.chunks.pageCount(chunk)

@@ -1,5 +1,5 @@
 import { pace } from '../ground/pace.ts'
-import type { PageTable } from '../table/page-table.ts'
+import type { PageTableReader } from '../table/page-table.ts'
 import type { BufferState } from './buffer-state.ts'
 
 /**
@@ -46,6 +46,33 @@ export function alignedStart(buffer: BufferState, page: number, order: number): 
   return start + ((page - start) & ~((1 << order) - 1))
 }
 
+/**
+ * The end of a window that begins at `page`: whole blocks, a quarter of the limit or what the backup handles best, and not
+ * of more chunks than can be dealt with in one go.
+ */
+export function windowEnd(buffer: BufferState, page: number, limitPages: number): number {
+  const { table, store } = buffer
+  const { blockPages } = table
+  const best = store === undefined ? blockPages : store.batchPages * store.callsInFlight
+  const pages = Math.min(Math.floor(limitPages / 4), best, chunksPerWindow * blockPages)
+  const blocks = Math.max(1, Math.floor(pages / blockPages))
+  return Math.min(table.pageCount, (Math.floor(page / blockPages) + blocks) * blockPages)
+}
+
+/** Chunks to pin, install and bring in at once, a millisecond's work. */
+const chunksPerWindow = 1024
+
+/** The end of the pages from `page` on that are resident or stored. */
+export function nonEmptyEnd({ table }: BufferState, page: number, end: number): number {
+  let next = page
+  while (next < end) {
+    table.look(next, end)
+    if (table.found === 'empty') break
+    next += table.foundPages
+  }
+  return next
+}
+
 function hasResident(buffer: BufferState, from: number, to: number): boolean {
   const { table } = buffer
   for (let page = from; page < to; page += table.foundPages) {
@@ -64,7 +91,7 @@ function hasEmpty({ table }: BufferState, from: number, to: number): boolean {
 }
 
 /** How many pages from `page` on and before `end` are neither resident nor stored; those after some of these may be too. */
-export function emptyPages(table: PageTable, page: number, end: number): number {
+export function emptyPages(table: PageTableReader, page: number, end: number): number {
   table.look(page, end)
   return table.found === 'empty' ? table.skipEmptyBlocks(page + table.foundPages, end) - page : 0
 }

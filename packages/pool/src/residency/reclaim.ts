@@ -1,18 +1,25 @@
 import { pace } from '../ground/pace.ts'
 import { trace } from '../ground/trace.ts'
-import { cleanList, dirtyList, purgeableList } from '../table/chunks.ts'
-import type { Store } from './backing-store.ts'
+import type { BackingStore } from './backing-store.ts'
 import { FailingBackups } from './failing-backups.ts'
 import { isFull } from './failures.ts'
 import type { Holder } from './hold.ts'
 import type { Claimant } from './limit.ts'
-import type { Writeback } from './page-out.ts'
-import { refusal } from './refusal.ts'
-import type { Destination, Residents } from './resident-set.ts'
+import type { PageOut } from './page-out.ts'
+import { describePins, refusal } from './refusal.ts'
+import type { Destination, ResidentSet } from './resident-set.ts'
 import { StallWarning } from './stall-warning.ts'
 
 /** Pages to give to the system between two looks at the clock: 2 MiB of pages of 4 KiB. */
 const slicePages = 512
+
+export interface ReclaimOptions {
+  readonly whenFull: WhenFull
+  /** Hand pages to backups one by one instead of whole chunks. */
+  readonly splitAlways: boolean
+  /** Told when a batch came back. */
+  readonly onBatch: () => void
+}
 
 /** What waits when nothing can be evicted right now. */
 export type WhenFull = 'wait' | 'fail'
@@ -29,16 +36,12 @@ export type WhenFull = 'wait' | 'fail'
  * loses pages, and is back when the backup is.
  */
 export class Reclaim {
-  readonly #residents: Residents
-  readonly #writeback: Writeback
+  readonly #residents: ResidentSet
+  readonly #writeback: PageOut
   readonly #holder: Holder
   readonly whenFull: WhenFull
   readonly splitAlways: boolean
-  /** Application pins, counted by the pool. */
-  userPins: () => number = () => 0
-  describePins: () => string = () => ''
-  /** Told when a batch came back. */
-  onBatch: () => void = () => {}
+  readonly #onBatch: () => void
   readonly stallWarning: StallWarning
   #pagesInFlight = 0
   #pagesBeingCleaned = 0
@@ -47,29 +50,24 @@ export class Reclaim {
   #retry: ReturnType<typeof setTimeout> | undefined
   #retryAtMs = 0
 
-  constructor(
-    residents: Residents,
-    writeback: Writeback,
-    holder: Holder,
-    whenFull: WhenFull,
-    splitAlways: boolean,
-  ) {
+  constructor(residents: ResidentSet, writeback: PageOut, holder: Holder, options: ReclaimOptions) {
     this.#residents = residents
     this.#writeback = writeback
     this.#holder = holder
-    this.whenFull = whenFull
-    this.splitAlways = splitAlways
+    this.whenFull = options.whenFull
+    this.splitAlways = options.splitAlways
+    this.#onBatch = options.onBatch
     this.#failing = new FailingBackups(residents)
     this.stallWarning = new StallWarning(
       residents.limit,
       residents.poolName,
-      () => residents.limit.firstShortPages > 0 && this.#nothingRuns() && this.userPins() > 0,
-      () => this.describePins(),
+      () => residents.limit.firstShortPages > 0 && this.#nothingRuns() && residents.applicationPins > 0,
+      () => describePins(residents),
     )
   }
 
   /** A backup that failed last and holds up pages which could leave otherwise. */
-  get failingBackup(): Store | undefined {
+  get failingBackup(): BackingStore | undefined {
     return this.#failing.inTheWay()[0]
   }
 
@@ -171,13 +169,13 @@ export class Reclaim {
   /** Evicts what needs no I/O, coldest first, until `wanted` pages are free; returns the pages freed. */
   freeWithoutStoring(wanted: number, destination: Destination): number {
     let freed = 0
-    const { chunks, counters } = this.#residents
-    chunks.walk(purgeableList, true, (chunk) => {
+    const { chunks, counters, order } = this.#residents
+    order.eachPurgeable((chunk) => {
       freed += this.#purge(chunk, destination)
       return freed < wanted
     })
     if (freed >= wanted) return freed
-    chunks.walk(cleanList, false, (chunk) => {
+    order.eachClean((chunk) => {
       const pages = chunks.pageCount(chunk)
       this.#residents.evict(chunk, destination)
       counters.evictedCleanPages += pages
@@ -187,13 +185,13 @@ export class Reclaim {
     return freed
   }
 
-  /** The coldest dirty chunks of one backup that is not in disgrace, up to a batch; marks nothing. */
-  pickBatch(wantedPages: number): { store: Store; chunks: number[]; pages: number } | undefined {
-    const { chunks } = this.#residents
-    let store: Store | undefined
+  /** The coldest dirty chunks of one backup that is not backing off, up to a batch; marks nothing. */
+  pickBatch(wantedPages: number): { store: BackingStore; chunks: number[]; pages: number } | undefined {
+    const { chunks, order } = this.#residents
+    let store: BackingStore | undefined
     let pages = 0
     const picked: number[] = []
-    this.#residents.chunks.walk(dirtyList, false, (chunk) => {
+    order.eachDirty((chunk) => {
       const candidate = this.#residents.bufferOf(chunk).store!
       if (store === undefined) {
         if (!this.#mayCall(candidate)) return true
@@ -209,7 +207,7 @@ export class Reclaim {
     return store === undefined || pages === 0 ? undefined : { store, chunks: picked, pages }
   }
 
-  #mayCall(store: Store): boolean {
+  #mayCall(store: BackingStore): boolean {
     return store.backoffMs === 0 && store.reclaimCalls < store.callsInFlight
   }
 
@@ -233,14 +231,14 @@ export class Reclaim {
       // Claims that can be served now are served first; only what is still short then is pumped for.
       queueMicrotask(() => {
         this.pump()
-        this.onBatch()
+        this.#onBatch()
       })
     })
     this.#batches.add(tracked)
     return tracked
   }
 
-  async #runBatch(store: Store, chunks: number[], pages: number): Promise<void> {
+  async #runBatch(store: BackingStore, chunks: number[], pages: number): Promise<void> {
     this.#pagesInFlight += pages
     store.reclaimCalls++
     const { splitAlways } = this
@@ -266,10 +264,10 @@ export class Reclaim {
     if (!this.#nothingRuns()) return
     const failing = this.#failing.inTheWay()
     const failure = failing[0]?.failure
-    const pins = this.userPins()
+    const pins = this.#residents.applicationPins
     const refused = (claimant: Claimant | undefined) => {
       counters.refusals++
-      return refusal(this.#residents, claimant, failure, pins > 0 ? this.describePins() : undefined)
+      return refusal(this.#residents, claimant, failure, pins > 0 ? describePins(this.#residents) : undefined)
     }
     if (failing.some((store) => store.worthRetrying || this.#isUntried(store))) {
       limit.refuseRetryMayFail(refused)
@@ -284,7 +282,7 @@ export class Reclaim {
   }
 
   /** Whether no attempt with a backup has begun since the first claim came, and whoever claims is patient. */
-  #isUntried(store: Store): boolean {
+  #isUntried(store: BackingStore): boolean {
     return this.whenFull === 'wait' && store.failedAttempt <= this.#residents.limit.firstArrivedAt
   }
 

@@ -2,24 +2,27 @@ import type { Pages } from '../memory/pages.ts'
 import {
   ahead,
   busy,
+  type ChunkReader,
   Chunks,
   cleanList,
   dirty,
   dirtyList,
-  fixed,
-  left,
+  notReady,
+  pageIn,
+  pageOut,
   partial,
   purgeableList,
-  referenced,
-  runLength,
-  scattered,
   unevictable,
+  unevictableList,
   zeroed,
 } from '../table/chunks.ts'
+import type { HandleCursor } from '../table/handle-cursor.ts'
 import type { PageTable } from '../table/page-table.ts'
 import type { BufferState } from './buffer-state.ts'
+import { areChecksForced, chunkProblems } from './chunk-rules.ts'
 import { Counters } from './counters.ts'
 import { DeviceMappings } from './device-mappings.ts'
+import { EvictionOrder } from './eviction-order.ts'
 import type { Limit } from './limit.ts'
 import { Refaults } from './refaults.ts'
 
@@ -30,221 +33,167 @@ export type Destination = 'reuse' | 'idle' | 'system'
 export type StoredDestination = Destination | 'stay'
 
 /**
- * The resident chunks of all buffers: the steps that chunks make, each synchronous and complete in itself, so that nobody
- * ever sees half of one. Tables, lists, memory, charges and counters change together here and nowhere else (I2, I10, I11).
+ * The resident chunks of all buffers, and the only writer of what is known of them: chunk state, entries of page tables,
+ * lists, gauges and charges. Others say with a verb what happened; each verb is synchronous and complete in itself, so that
+ * nobody ever sees half of a step (I2, I10, I11).
+ *
+ *   install ─▶ missing ─▶ beginPageIn ─▶ pagesArrived … endPageIn ─▶ ready ─▶ evict, discard
+ *      ▲          │  ▲                        │                       │ ▲
+ *   uninstall ◀───┘  └── stopped half way ────┘            markDirty ─┘ │ keepStored, pageOutFailed, pagesLeft
+ *                                                     beginPageOut ─────┘
+ *
+ * Rules that hold between verbs, for each chunk:
+ *   - its buffer's page table names it for each of its pages, and no others
+ *   - it is on one list: unevictable while it is pinned, or may not leave; else purgeable, clean or dirty
+ *   - it is never on its way in and out at once; while it is, it keeps its place in its list (B12)
+ *   - what is dirty is stored nowhere: writing to a chunk releases its stored copy
+ *   - its pages were charged before it was made, and are uncharged when it is gone
+ * In debug mode and in all tests each verb checks them for its chunk, however large the pool; `verify()` checks the whole.
  */
-export class Residents {
+export class ResidentSet {
   readonly poolName: string
   readonly pages: Pages
-  readonly chunks = new Chunks()
   readonly limit: Limit
   readonly counters = new Counters()
   readonly refaults = new Refaults()
   readonly mappings: DeviceMappings
   readonly buffers = new Map<number, BufferState>()
-  /** The chunk of the last access: going on in it is not a second use. */
-  lastChunk = 0
-  /** Pages in chunks that somebody holds: pins and running operations. */
+  /** Decides what is evicted next. */
+  readonly order: EvictionOrder
+  /** Pages in chunks that somebody pins: the application or an operation. */
   pinnedPages = 0
+  /** Pins that the application holds. */
+  applicationPins = 0
   /** Pages in chunks that were written to since they were stored. */
   dirtyPages = 0
   /** Pages in chunks whose provider does not let their content leave. */
-  fixedPages = 0
+  unevictablePages = 0
   /** Walks under way that give memory up, or make it evictable, as they go: they end by themselves. */
   walksThatFree = 0
-  /** Told when chunks became evictable. */
-  onUnpin: () => void = () => {}
+  readonly #chunks = new Chunks()
+  readonly #checks: boolean
+  readonly #onUnpin: () => void
 
-  constructor(poolName: string, pages: Pages, limit: Limit) {
+  /** `onUnpin` is told when chunks became evictable. */
+  constructor(poolName: string, pages: Pages, limit: Limit, options: ResidentSetOptions = {}) {
     this.poolName = poolName
     this.pages = pages
     this.limit = limit
-    this.mappings = new DeviceMappings(pages, this.chunks)
+    this.#checks = options.checks === true || areChecksForced()
+    this.#onUnpin = options.onUnpin ?? (() => {})
+    this.mappings = new DeviceMappings(pages, this.#chunks)
+    this.order = new EvictionOrder(this.#chunks)
+  }
+
+  /** What is known of the chunks, to look at. */
+  get chunks(): ChunkReader {
+    return this.#chunks
   }
 
   bufferOf(chunk: number): BufferState {
-    return this.buffers.get(this.chunks.ownerOf(chunk))!
+    return this.buffers.get(this.#chunks.ownerOf(chunk))!
   }
 
   /** The memory of a chunk. */
   bytes(chunk: number): Uint8Array {
-    return this.pages.slabs.bytes(this.chunks.frameOf(chunk), this.chunks.pageCount(chunk))
+    return this.pages.slabs.bytes(this.#chunks.frameOf(chunk), this.#chunks.pageCount(chunk))
   }
 
-  /** Holds a chunk in memory. */
+  // Pins and uses.
+
+  /** Keeps a chunk in memory until `unpin`. */
   pin(chunk: number): void {
-    this.pinnedPages += this.chunks.addPin(chunk, unevictable)
+    this.pinnedPages += this.#chunks.addPin(chunk, unevictableList)
+    if (this.#checks) this.#check(chunk)
   }
 
   /**
-   * Lets go of a chunk; the last to do so puts it at the warm end of its list (T66). Whoever has let go of all it held
-   * calls `onUnpin`.
+   * Lets go of a chunk; the last to do so puts it at the warm end of its list (T66). Whoever has let go of all it pinned
+   * calls `unpinned`.
    */
   unpin(chunk: number, buffer: BufferState): void {
-    const pages = this.chunks.removePin(chunk)
+    if (this.#checks) this.#assert(this.#chunks.isPinned(chunk), chunk, 'unpin of a chunk that nobody pins')
+    const pages = this.#chunks.removePin(chunk)
     if (pages === 0) return
     this.pinnedPages -= pages
-    this.chunks.moveTo(chunk, this.#listWhenFree(this.chunks.flagsOf(chunk), buffer))
+    this.#chunks.moveTo(chunk, listWhenFree(this.#chunks.flagsOf(chunk), buffer))
+    if (this.#checks) this.#check(chunk)
   }
 
-  /** Notes a use of a chunk, for the second chance. */
-  touch(chunk: number): void {
-    const { chunks } = this
-    const flags = chunks.flagsOf(chunk)
-    if ((flags & ahead) !== 0) chunks.arrive(chunk)
-    else if (this.lastChunk !== chunk && (flags & referenced) === 0) chunks.setFlags(chunk, referenced)
-    this.lastChunk = chunk
+  /** All that somebody pinned is let go: claims that wait may be served. */
+  unpinned(): void {
+    this.#onUnpin()
   }
 
-  /** A sequential reader has gone past a chunk: it is the next to go, unless it stayed and was used again after that. */
-  leave(chunk: number): void {
-    const { chunks } = this
-    if (chunks.isPinned(chunk) || chunks.has(chunk, left)) return
-    chunks.clearFlags(chunk, referenced)
-    chunks.setFlags(chunk, left)
-    chunks.moveToCold(chunk, chunks.listOf(chunk))
-  }
-
-  /** Moves a chunk that nobody holds to the list it now belongs to; where it is right already its age stays. */
+  /** Moves a chunk that nobody pins to the list it now belongs to; where it is right already its age stays. */
   relist(chunk: number): void {
-    const { chunks } = this
-    if (chunks.isPinned(chunk)) return
+    if (this.#chunks.isPinned(chunk)) return
     const list = this.listOf(chunk)
-    if (chunks.listOf(chunk) !== list) chunks.moveTo(chunk, list)
+    if (this.#chunks.listOf(chunk) !== list) this.#chunks.moveTo(chunk, list)
+    if (this.#checks) this.#check(chunk)
   }
 
-  /** Says that a pinned chunk is being written to: what is stored of it is out of date and is released. */
+  /** The list that a chunk belongs to. */
+  listOf(chunk: number, buffer: BufferState = this.bufferOf(chunk)): number {
+    if (this.#chunks.isPinned(chunk)) return unevictableList
+    return listWhenFree(this.#chunks.flagsOf(chunk), buffer)
+  }
+
+  // Dirty and clean.
+
+  /** A pinned chunk is being written to: what is stored of it is out of date and is released. */
   markDirty(buffer: BufferState, chunk: number): void {
-    const { chunks } = this
-    if (chunks.has(chunk, dirty)) return
-    this.dropKept(buffer, chunk)
-    chunks.clearFlags(chunk, zeroed)
-    chunks.setFlags(chunk, dirty)
-    this.#countDirty(buffer, chunks.pageCount(chunk))
+    if (this.#chunks.has(chunk, dirty)) return
+    this.#becomeDirty(buffer, chunk)
+    if (this.#checks) this.#check(chunk)
   }
 
-  /** Says that what is in memory is stored, under the handles that are kept. */
-  markClean(chunk: number): void {
-    const { chunks } = this
-    if (!chunks.has(chunk, dirty)) return
-    chunks.clearFlags(chunk, dirty)
-    this.#countDirty(this.bufferOf(chunk), -chunks.pageCount(chunk))
+  /** What is stored of a chunk that is in memory, unchanged, is released; from now on only memory has it. */
+  giveUpStored(chunk: number): void {
+    if (this.#chunks.storedAt(chunk) === 0) return
+    this.#becomeDirty(this.bufferOf(chunk), chunk)
+    this.relist(chunk)
   }
 
-  /** Releases what is stored of a chunk whose memory has it too, or that is given up. */
-  dropKept(buffer: BufferState, chunk: number): void {
-    const { chunks } = this
-    const first = chunks.keptOf(chunk)
-    if (first === 0) return
-    if (first === scattered) {
-      for (const handle of chunks.keptPages.get(chunk)!) if (handle !== 0) buffer.store!.drop(handle, 1)
-      chunks.keptPages.delete(chunk)
-    } else {
-      buffer.store!.drop(first, chunks.pageCount(chunk))
-    }
-    chunks.setKept(chunk, 0)
+  #becomeDirty(buffer: BufferState, chunk: number): void {
+    this.#releaseStored(buffer, chunk)
+    this.#chunks.clearFlags(chunk, zeroed)
+    this.#chunks.setFlags(chunk, dirty)
+    this.#countDirty(buffer, this.#chunks.pageCount(chunk))
   }
+
+  // The way in.
 
   /**
    * Makes a chunk for `page` and the non-resident pages around it, of at most 2^order pages; its pages are charged
-   * already. The chunk is pinned, and partial with nothing restored: its stored pages, if any, are its kept ones, so that
+   * already. The chunk is pinned, and partial with nothing restored: its stored pages, if any, stay its own, so that
    * giving up is the same as evicting it. Returns 0 when there is no memory (T25: then nothing changed).
    */
   install(buffer: BufferState, page: number, order: number): number {
-    const { pages, chunks } = this
-    const { table } = buffer
+    const { pages } = this
+    const chunks = this.#chunks
+    const table = tableOf(buffer)
     const frame = pages.allocate(order, buffer.caching)
     if (frame < 0) return 0
     const taken = pages.takenOrder
     const count = 1 << taken
-    this.pinnedPages += count
     const start = page - (page % table.blockPages)
     const first = start + ((page - start) & ~(count - 1))
     let flags = pages.takenZero ? partial | zeroed : partial
     if (!pages.slabs.providerOf(frame).capabilities.swappable) {
-      flags |= fixed
-      this.fixedPages += count
+      flags |= unevictable
+      this.unevictablePages += count
     }
-    const chunk = chunks.add(buffer.id, first, taken, frame, flags)
-    table.look(first, first + count)
-    if (table.foundPages === count) chunks.setKept(chunk, table.found === 'handle' ? table.foundHandle : 0)
-    else this.#keepScattered(table, chunk, first, count)
+    this.pinnedPages += count
+    const chunk = chunks.add(buffer.id, first, { order: taken, frame, flags })
+    chunks.storeAsIn(table, chunk)
     table.setChunk(first, count, chunk)
-    if (
-      chunks.keptOf(chunk) !== 0 &&
-      this.refaults.noteRestore(buffer.id, first, count, this.limit.limitPages)
-    ) {
+    const isStored = chunks.storedAt(chunk) !== 0
+    if (isStored && this.refaults.noteRestore(buffer.id, first, count, this.limit.limitPages)) {
       this.counters.refaultedPages += count
     }
+    if (this.#checks) this.#check(chunk)
     return chunk
-  }
-
-  /**
-   * Takes a chunk that nobody holds out of memory; its pages are again where they were stored, and empty where they never
-   * were. The caller knows that it is not dirty, or that `kept` is up to date.
-   */
-  evict(chunk: number, destination: Destination): void {
-    const { chunks } = this
-    const { table } = this.bufferOf(chunk)
-    const first = chunks.firstPageOf(chunk)
-    const count = chunks.pageCount(chunk)
-    const kept = chunks.keptOf(chunk)
-    if (kept === 0) {
-      table.setEmpty(first, count)
-    } else if (kept !== scattered) {
-      table.setHandles(first, count, kept)
-    } else {
-      const handles = chunks.keptPages.get(chunk)!
-      for (let index = 0; index < count; ) {
-        const length = runLength(handles, index)
-        if (handles[index] === 0) table.setEmpty(first + index, length)
-        else table.setHandles(first + index, length, handles[index]!)
-        index += length
-      }
-    }
-    if (destination === 'reuse') this.refaults.noteEviction(chunks.ownerOf(chunk), first, count)
-    this.#giveUp(chunk, destination)
-  }
-
-  /** Gives up the content of a chunk that nobody holds, and its memory (T36, T49). */
-  discard(chunk: number, destination: Destination): void {
-    const { chunks } = this
-    const buffer = this.bufferOf(chunk)
-    const count = chunks.pageCount(chunk)
-    this.dropKept(buffer, chunk)
-    buffer.table.setEmpty(chunks.firstPageOf(chunk), count)
-    this.#giveUp(chunk, destination)
-  }
-
-  /**
-   * Splits a chunk that nobody holds after its backup stopped inside it: the first `storedCount` pages leave memory page
-   * by page, the rest stays as smaller chunks in the place that the whole had in its list (T33, T38).
-   */
-  split(chunk: number, storedCount: number): void {
-    const { chunks, pages, limit } = this
-    const buffer = this.bufferOf(chunk)
-    const { table, caching } = buffer
-    const count = chunks.pageCount(chunk)
-    const first = chunks.firstPageOf(chunk)
-    const frame = chunks.frameOf(chunk)
-    const owner = chunks.ownerOf(chunk)
-    const flags = chunks.flagsOf(chunk) & ~(busy | zeroed | ahead)
-    this.mappings.unmap(chunk)
-    for (let index = 0; index < storedCount; index++) pages.release(frame + index, 0, caching)
-    for (let index = storedCount; index < count; ) {
-      // The largest aligned piece that begins here: the lowest bit of the index that is set.
-      const size = index & -index
-      const piece = chunks.add(owner, first + index, 31 - Math.clz32(size), frame + index, flags)
-      chunks.removePin(piece)
-      chunks.moveBefore(piece, chunk)
-      table.setChunk(first + index, size, piece)
-      index += size
-    }
-    chunks.remove(chunk)
-    if ((flags & dirty) !== 0) this.#countDirty(buffer, -storedCount)
-    if ((flags & fixed) !== 0) this.fixedPages -= storedCount
-    this.counters.splitChunks++
-    limit.uncharge(storedCount)
   }
 
   /**
@@ -265,14 +214,250 @@ export class Residents {
     buffer.caching = caching
   }
 
+  /** The stored pages of a pinned chunk are about to be copied in, and all others cleared; nobody may look at it. */
+  beginPageIn(chunk: number): void {
+    const chunks = this.#chunks
+    if (this.#checks) {
+      const isMissing = (chunks.flagsOf(chunk) & (notReady | pageOut)) === partial
+      this.#assert(
+        isMissing && chunks.isPinned(chunk),
+        chunk,
+        'page-in of a chunk that is not missing, or not pinned',
+      )
+    }
+    chunks.clearFlags(chunk, partial)
+    chunks.setFlags(chunk, pageIn)
+    if (this.#checks) this.#check(chunk)
+  }
+
+  /** The memory of a chunk on its way in holds only zeros now; none of its pages is stored. */
+  memoryCleared(chunk: number): void {
+    this.#chunks.setFlags(chunk, zeroed)
+  }
+
+  /** From now on a backup may put bytes into the memory of a chunk on its way in. */
+  copyBegan(chunk: number): void {
+    if (this.#checks)
+      this.#assert(this.#chunks.has(chunk, pageIn), chunk, 'a copy into a chunk that is not on its way in')
+    this.#chunks.clearFlags(chunk, zeroed)
+  }
+
+  /** The next `stored` of the stored pages of a chunk on its way in have arrived; `areAll`: those were the last. */
+  pagesArrived(chunk: number, stored: number, areAll: boolean): void {
+    const chunks = this.#chunks
+    if (this.#checks)
+      this.#assert(chunks.has(chunk, pageIn), chunk, 'pages for a chunk that is not on its way in')
+    if (areAll) {
+      chunks.clearFlags(chunk, notReady)
+      chunks.setRestored(chunk, 0)
+    } else {
+      chunks.setRestored(chunk, chunks.pageAfter(chunk, stored))
+    }
+    if (this.#checks) this.#check(chunk)
+  }
+
+  /** Nothing more comes for a chunk: it is ready, or partial when some of its stored pages did not arrive. */
+  endPageIn(chunk: number): void {
+    const chunks = this.#chunks
+    if (chunks.has(chunk, pageIn)) {
+      chunks.clearFlags(chunk, pageIn)
+      if (chunks.storedAt(chunk) !== 0) chunks.setFlags(chunk, partial)
+    }
+    if (this.#checks) this.#check(chunk)
+    chunks.wake(chunk)
+  }
+
+  /** The bytes of a pinned, missing chunk are about to be written over, all of them: nothing is copied in. */
+  beginOverwrite(chunk: number): void {
+    this.beginPageIn(chunk)
+  }
+
+  /** All bytes of a chunk are written over: it is ready, and dirty. */
+  overwritten(buffer: BufferState, chunk: number): void {
+    const chunks = this.#chunks
+    if (this.#checks)
+      this.#assert(chunks.has(chunk, pageIn), chunk, 'the end of an overwrite that did not begin')
+    chunks.clearFlags(chunk, notReady)
+    chunks.setRestored(chunk, 0)
+    this.markDirty(buffer, chunk)
+    chunks.wake(chunk)
+  }
+
+  /** A chunk was not written over to its end: what it held before has to be brought in again. */
+  overwriteFailed(chunk: number): void {
+    const chunks = this.#chunks
+    chunks.clearFlags(chunk, pageIn | zeroed)
+    chunks.setFlags(chunk, partial)
+    chunks.setRestored(chunk, 0)
+    if (this.#checks) this.#check(chunk)
+    chunks.wake(chunk)
+  }
+
+  // The way out.
+
+  /** A dirty chunk is being stored; nobody may write to it. A device must not either: whoever pins it has it mapped again (T35). */
+  beginPageOut(chunk: number): void {
+    const chunks = this.#chunks
+    if (this.#checks) {
+      const flags = chunks.flagsOf(chunk)
+      this.#assert(
+        (flags & (busy | partial | dirty)) === dirty,
+        chunk,
+        'page-out of a chunk that is not dirty and idle',
+      )
+    }
+    this.mappings.unmap(chunk)
+    chunks.setFlags(chunk, pageOut)
+    if (this.#checks) this.#check(chunk)
+  }
+
+  /** All of a chunk on its way out is stored, under the next of these handles: it is clean. */
+  keepStored(chunk: number, handles: HandleCursor): void {
+    const chunks = this.#chunks
+    if (this.#checks)
+      this.#assert(chunks.has(chunk, pageOut), chunk, 'handles for a chunk that is not on its way out')
+    const count = chunks.pageCount(chunk)
+    chunks.clearFlags(chunk, dirty | pageOut)
+    this.#countDirty(this.bufferOf(chunk), -count)
+    chunks.storeUnder(chunk, handles)
+    this.relist(chunk)
+    if (this.#checks) this.#check(chunk)
+    chunks.wake(chunk)
+  }
+
+  /** Nothing was stored of a chunk on its way out, or what was is dropped: it is as it was. */
+  pageOutFailed(chunk: number): void {
+    if (this.#checks)
+      this.#assert(this.#chunks.has(chunk, pageOut), chunk, 'the end of a page-out that did not begin')
+    this.#chunks.clearFlags(chunk, pageOut)
+    if (this.#checks) this.#check(chunk)
+    this.#chunks.wake(chunk)
+  }
+
+  /**
+   * Only the first `stored` pages of a chunk on its way out, which nobody pins, are stored, under the next of these
+   * handles: they leave memory, the others stay as smaller chunks (T33, T38).
+   */
+  pagesLeft(chunk: number, stored: number, handles: HandleCursor): void {
+    if (this.#checks)
+      this.#assert(!this.#chunks.isPinned(chunk), chunk, 'pages of a chunk leave that somebody pins')
+    const table = tableOf(this.bufferOf(chunk))
+    const first = this.#chunks.firstPageOf(chunk)
+    for (let index = 0; index < stored; index++) table.setHandles(first + index, 1, handles.takeOne())
+    this.#split(chunk, stored)
+  }
+
+  /**
+   * Takes a chunk that nobody pins out of memory; its pages are again where they are stored, and empty where they never
+   * were written. It is not dirty.
+   */
+  evict(chunk: number, destination: Destination): void {
+    const chunks = this.#chunks
+    if (this.#checks) {
+      const mayLeave = !chunks.isPinned(chunk) && !chunks.has(chunk, busy | dirty)
+      this.#assert(mayLeave, chunk, 'eviction of a chunk that is pinned, busy or dirty')
+    }
+    const table = tableOf(this.bufferOf(chunk))
+    const first = chunks.firstPageOf(chunk)
+    const count = chunks.pageCount(chunk)
+    chunks.eachRun(chunk, 0, (index, handle, length) => {
+      if (handle === 0) table.setEmpty(first + index, length)
+      else table.setHandles(first + index, length, handle)
+    })
+    if (destination === 'reuse') this.refaults.noteEviction(chunks.ownerOf(chunk), first, count)
+    this.#giveUp(chunk, destination)
+  }
+
+  // Content that is given up.
+
+  /** Gives up the content of a chunk that nobody pins, what is stored of it, and its memory (T36, T49). */
+  discard(chunk: number, destination: Destination): void {
+    const chunks = this.#chunks
+    if (this.#checks) {
+      this.#assert(
+        !chunks.isPinned(chunk) && !chunks.has(chunk, busy),
+        chunk,
+        'a chunk is given up that is in use',
+      )
+    }
+    const buffer = this.bufferOf(chunk)
+    this.#releaseStored(buffer, chunk)
+    tableOf(buffer).setEmpty(chunks.firstPageOf(chunk), chunks.pageCount(chunk))
+    this.#giveUp(chunk, destination)
+  }
+
+  /** Gives up stored pages with adjacent handles that are not in memory. */
+  discardStored(buffer: BufferState, page: number, count: number): void {
+    const table = tableOf(buffer)
+    table.look(page, page + count)
+    buffer.store!.drop(table.foundHandle, count)
+    table.setEmpty(page, count)
+  }
+
+  /** Releases what is stored of some pages of a chunk that is not dirty; the caller makes them zeros in memory. */
+  giveUpStoredPart(chunk: number, index: number, count: number): void {
+    const chunks = this.#chunks
+    if (chunks.storedAt(chunk) === 0) return
+    const { store } = this.bufferOf(chunk)
+    const handles = chunks.scatter(chunk)
+    for (let at = index; at < index + count; at++) {
+      if (handles[at] !== 0) store!.drop(handles[at]!, 1)
+      handles[at] = 0
+    }
+    if (!handles.some((handle) => handle !== 0)) chunks.forgetStored(chunk)
+  }
+
+  /** Releases what is stored of a chunk whose memory has it too, or that is given up. */
+  #releaseStored(buffer: BufferState, chunk: number): void {
+    const chunks = this.#chunks
+    if (chunks.storedAt(chunk) === 0) return
+    chunks.eachRun(chunk, 0, (_, handle, length) => {
+      if (handle !== 0) buffer.store!.drop(handle, length)
+    })
+    chunks.forgetStored(chunk)
+  }
+
+  /** The first `storedCount` pages leave memory page by page, the rest becomes smaller chunks in the whole's place in its list. */
+  #split(chunk: number, storedCount: number): void {
+    const { pages, limit } = this
+    const chunks = this.#chunks
+    const buffer = this.bufferOf(chunk)
+    const table = tableOf(buffer)
+    const count = chunks.pageCount(chunk)
+    const first = chunks.firstPageOf(chunk)
+    const frame = chunks.frameOf(chunk)
+    const flags = chunks.flagsOf(chunk) & ~(busy | zeroed | ahead)
+    this.mappings.unmap(chunk)
+    for (let index = 0; index < storedCount; index++) pages.release(frame + index, 0, buffer.caching)
+    for (let index = storedCount; index < count; ) {
+      // The largest aligned piece that begins here: the lowest bit of the index that is set.
+      const size = index & -index
+      const order = 31 - Math.clz32(size)
+      const piece = chunks.add(buffer.id, first + index, { order, frame: frame + index, flags })
+      chunks.removePin(piece)
+      chunks.moveBefore(piece, chunk)
+      table.setChunk(first + index, size, piece)
+      if (this.#checks) this.#check(piece)
+      index += size
+    }
+    chunks.remove(chunk)
+    if ((flags & dirty) !== 0) this.#countDirty(buffer, -storedCount)
+    if ((flags & unevictable) !== 0) this.unevictablePages -= storedCount
+    this.counters.splitChunks++
+    limit.uncharge(storedCount)
+  }
+
+  /** The chunk is gone, and its memory goes to `destination`. */
   #giveUp(chunk: number, destination: Destination): void {
-    const { chunks, pages } = this
+    const { pages } = this
+    const chunks = this.#chunks
     const order = chunks.orderOf(chunk)
     const frame = chunks.frameOf(chunk)
-    const caching = this.bufferOf(chunk).caching
+    const buffer = this.bufferOf(chunk)
+    const { caching } = buffer
     const zero = chunks.has(chunk, zeroed)
-    if (chunks.has(chunk, fixed)) this.fixedPages -= 1 << order
-    this.markClean(chunk)
+    if (chunks.has(chunk, unevictable)) this.unevictablePages -= 1 << order
+    if (chunks.has(chunk, dirty)) this.#countDirty(buffer, -(1 << order))
     this.mappings.unmap(chunk)
     chunks.remove(chunk)
     if (destination === 'reuse') pages.keep(frame, order, zero, caching)
@@ -286,28 +471,29 @@ export class Residents {
     buffer.dirtyPages += pages
   }
 
-  #keepScattered(table: PageTable, chunk: number, first: number, count: number): void {
-    const handles = new Float64Array(count)
-    const end = first + count
-    for (let page = first; page < end; page += table.foundPages) {
-      table.look(page, end)
-      if (table.found !== 'handle') continue
-      for (let index = 0; index < table.foundPages; index++)
-        handles[page - first + index] = table.foundHandle + index
-    }
-    this.chunks.setKept(chunk, scattered)
-    this.chunks.keptPages.set(chunk, handles)
+  #check(chunk: number): void {
+    for (const problem of chunkProblems(this, chunk)) this.#assert(false, chunk, problem)
   }
 
-  /** The list that a chunk belongs to. */
-  listOf(chunk: number, buffer: BufferState = this.bufferOf(chunk)): number {
-    if (this.chunks.isPinned(chunk)) return unevictable
-    return this.#listWhenFree(this.chunks.flagsOf(chunk), buffer)
+  /** Throws when something does not hold for a chunk: a defect of the pool, never of its user. */
+  #assert(holds: boolean, chunk: number, what: string): void {
+    if (!holds) throw new Error(`defect in the pool: ${what} (pool ${this.poolName}, chunk ${chunk})`)
   }
+}
 
-  #listWhenFree(flags: number, buffer: BufferState): number {
-    if (buffer.purgeable) return purgeableList
-    if ((flags & dirty) === 0) return cleanList
-    return buffer.store !== undefined && (flags & fixed) === 0 ? dirtyList : unevictable
-  }
+export interface ResidentSetOptions {
+  /** Check the rules of what each verb changes. */
+  readonly checks?: boolean | undefined
+  readonly onUnpin?: (() => void) | undefined
+}
+
+/** The page table of a buffer, to write to; all others have it to read. */
+function tableOf(buffer: BufferState): PageTable {
+  return buffer.table as PageTable
+}
+
+function listWhenFree(flags: number, buffer: BufferState): number {
+  if (buffer.purgeable) return purgeableList
+  if ((flags & dirty) === 0) return cleanList
+  return buffer.store !== undefined && (flags & unevictable) === 0 ? dirtyList : unevictableList
 }

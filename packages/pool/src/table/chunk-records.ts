@@ -1,3 +1,10 @@
+/** Where a new chunk lies: 2^order pages from `frame` on, and what is true of it from the start. */
+export interface ChunkMemory {
+  readonly order: number
+  readonly frame: number
+  readonly flags: number
+}
+
 /** Lists that chunks are on; the first numbers are those of their heads, so no chunk has one of them. */
 export const listCount = 4
 
@@ -27,7 +34,7 @@ export class ChunkRecords {
 
   constructor() {
     for (let head = 0; head < listCount; head++) {
-      const records = this.#segment(this.#take(0, 0, 0, 0, 0))
+      const records = this.#segment(this.#take(0, 0, { order: 0, frame: 0, flags: 0 }))
       records[head * recordWords] = head
       records[head * recordWords + previousWord] = head
     }
@@ -120,7 +127,7 @@ export class ChunkRecords {
     const at = (chunk & inSegment) * recordWords
     const state = records[at + stateWord]!
     if (state < onePin) {
-      this.#move(chunk, records, at, state + onePin, list)
+      this.#move(chunk, at, state + onePin, list)
       return pagesOf(state)
     }
     if (state < mostPins) records[at + stateWord] = state + onePin
@@ -147,7 +154,7 @@ export class ChunkRecords {
   moveTo(chunk: number, list: number): void {
     const records = this.#segment(chunk)
     const at = (chunk & inSegment) * recordWords
-    this.#move(chunk, records, at, records[at + stateWord]!, list)
+    this.#move(chunk, at, records[at + stateWord]!, list)
   }
 
   /** Moves a chunk to the cold end of a list. */
@@ -163,15 +170,8 @@ export class ChunkRecords {
   }
 
   /** A new chunk that nobody holds, at the warm end of a list. */
-  protected insert(
-    owner: number,
-    firstPage: number,
-    order: number,
-    frame: number,
-    flags: number,
-    list: number,
-  ): number {
-    const chunk = this.#take(owner, firstPage, order, frame, flags)
+  protected insert(owner: number, firstPage: number, memory: ChunkMemory, list: number): number {
+    const chunk = this.#take(owner, firstPage, memory)
     this.#link(chunk, list, list)
     return chunk
   }
@@ -186,7 +186,8 @@ export class ChunkRecords {
   }
 
   /** The step of every pin and every release: what a record says is read once and written once. */
-  #move(chunk: number, records: Int32Array, at: number, state: number, list: number): void {
+  #move(chunk: number, at: number, state: number, list: number): void {
+    const records = this.#segment(chunk)
     const after = records[at]!
     const before = records[at + previousWord]!
     this.#segment(before)[(before & inSegment) * recordWords] = after
@@ -223,7 +224,7 @@ export class ChunkRecords {
     this.listPages[this.listOf(chunk)]! -= this.pageCount(chunk)
   }
 
-  #take(owner: number, firstPage: number, order: number, frame: number, flags: number): number {
+  #take(owner: number, firstPage: number, { order, frame, flags }: ChunkMemory): number {
     let chunk = this.#free
     if (chunk === none) {
       if (this.#used === this.#capacity) this.#grow()

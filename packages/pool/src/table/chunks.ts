@@ -1,7 +1,9 @@
-import { ChunkRecords, listCount } from './chunk-records.ts'
-import { KeptHandles, scattered } from './kept-handles.ts'
+import { type ChunkMemory, ChunkRecords, listCount } from './chunk-records.ts'
+import type { HandleCursor } from './handle-cursor.ts'
+import type { PageTable } from './page-table.ts'
+import { StoredHandles, scattered } from './stored-handles.ts'
 
-export { scattered } from './kept-handles.ts'
+export { scattered } from './stored-handles.ts'
 
 /**
  * The state of every chunk, and the lists that all chunks are on: one place that knows it.
@@ -22,24 +24,24 @@ export const dirty = 1
 /** Used since reclaim last looked (second chance). */
 export const referenced = 2
 /** Bytes are on their way in; nobody may look. */
-export const filling = 4
+export const pageIn = 4
 /** Bytes are on their way out; nobody may write. */
-export const writeback = 8
+export const pageOut = 8
 /** Only the first `restored` pages hold their bytes. */
 export const partial = 16
 /** The memory held only zeros when the chunk was taken. */
 export const zeroed = 32
 /** Its provider does not let its content leave (T34, T82). */
-export const fixed = 64
+export const unevictable = 64
 /** Read ahead, and nobody has come to it yet. */
 export const ahead = 128
 /** A sequential reader has gone past it, once. */
-export const left = 256
-export const busy = filling | writeback
+export const passedBy = 256
+export const busy = pageIn | pageOut
 /** Bits that keep every reader out. */
-export const notReady = filling | partial
+export const notReady = pageIn | partial
 
-export const unevictable = 0
+export const unevictableList = 0
 export const dirtyList = 1
 export const cleanList = 2
 export const purgeableList = 3
@@ -49,7 +51,7 @@ export class Chunks extends ChunkRecords {
   aheadPages = 0
   /** Chunks that exist. */
   count = 0
-  readonly #kept = new KeptHandles()
+  readonly #kept = new StoredHandles()
   /** Of chunks that are filling or partial, where it is not 0. */
   readonly #restored = new Map<number, number>()
   readonly #waiting = new Map<number, Wake>()
@@ -60,14 +62,14 @@ export class Chunks extends ChunkRecords {
   }
 
   /** Stored pages of resident chunks. */
-  countKept(): number {
+  countStored(): number {
     return this.#kept.countPages()
   }
 
   /** A new chunk, pinned once by whoever installs it, so on the unevictable list. */
-  add(owner: number, firstPage: number, order: number, frame: number, flags: number): number {
-    const chunk = this.insert(owner, firstPage, order, frame, flags, unevictable)
-    this.addPin(chunk, unevictable)
+  add(owner: number, firstPage: number, memory: ChunkMemory): number {
+    const chunk = this.insert(owner, firstPage, memory, unevictableList)
+    this.addPin(chunk, unevictableList)
     this.count++
     return chunk
   }
@@ -75,8 +77,7 @@ export class Chunks extends ChunkRecords {
   /** Forgets a chunk; its memory and its pages are the caller's business. */
   remove(chunk: number): void {
     this.arrive(chunk)
-    if (this.keptOf(chunk) === scattered) this.keptPages.delete(chunk)
-    this.setKept(chunk, 0)
+    this.forgetStored(chunk)
     this.setRestored(chunk, 0)
     this.delete(chunk)
     this.count--
@@ -89,30 +90,6 @@ export class Chunks extends ChunkRecords {
       if (this.ownerOf(chunk) === owner && test(chunk)) return chunk
     }
     return 0
-  }
-
-  /**
-   * Goes through a list once, coldest first, skipping what is busy; a chunk that was used gets its second chance unless
-   * `all`. `visit` may take the chunk off the list; it says whether to go on.
-   */
-  walk(list: number, all: boolean, visit: (chunk: number) => boolean): void {
-    const last = this.previousOf(list)
-    if (last === list) return
-    for (let chunk = this.nextOf(list); ; ) {
-      const next = this.nextOf(chunk)
-      const isLast = chunk === last
-      const flags = this.flagsOf(chunk)
-      if ((flags & busy) === 0) {
-        if (!all && (flags & referenced) !== 0) {
-          this.clearFlags(chunk, referenced)
-          this.moveTo(chunk, list)
-        } else if (!visit(chunk)) {
-          return
-        }
-      }
-      if (isLast) return
-      chunk = next
-    }
   }
 
   /** The chunk was read ahead of whoever will want it. */
@@ -130,34 +107,100 @@ export class Chunks extends ChunkRecords {
   }
 
   /** First handle of the stored pages of a chunk that is not dirty; 0 when none is stored, or `scattered`. */
-  keptOf(chunk: number): number {
+  storedAt(chunk: number): number {
     return this.#kept.of(chunk)
   }
 
-  setKept(chunk: number, handle: number): void {
+  setStoredAt(chunk: number, handle: number): void {
     this.#kept.set(chunk, handle, this.pageCount(chunk))
   }
 
   /** By chunk, where handles are `scattered`: the handle of each page, 0 for a page of zeros that was never stored. */
-  get keptPages(): Map<number, Float64Array> {
+  get scatteredHandles(): Map<number, Float64Array> {
     return this.#kept.pages
   }
 
   /** The handle that page `index` of a chunk is stored under, 0 when it is not stored. */
-  keptHandle(chunk: number, index: number): number {
-    const first = this.keptOf(chunk)
-    if (first === scattered) return this.keptPages.get(chunk)![index]!
+  storedHandle(chunk: number, index: number): number {
+    const first = this.storedAt(chunk)
+    if (first === scattered) return this.scatteredHandles.get(chunk)![index]!
     return first === 0 ? 0 : first + index
   }
 
   /** The handles of a chunk's pages one by one, to be changed: from now on they are `scattered`. */
   scatter(chunk: number): Float64Array {
-    const first = this.keptOf(chunk)
-    if (first === scattered) return this.keptPages.get(chunk)!
+    const first = this.storedAt(chunk)
+    if (first === scattered) return this.scatteredHandles.get(chunk)!
     const handles = Float64Array.from({ length: this.pageCount(chunk) }, (_, index) => first + index)
-    this.setKept(chunk, scattered)
-    this.keptPages.set(chunk, handles)
+    this.setStoredAt(chunk, scattered)
+    this.scatteredHandles.set(chunk, handles)
     return handles
+  }
+
+  /** The pages of a chunk are stored under the next of these handles. */
+  storeUnder(chunk: number, handles: HandleCursor): void {
+    const count = this.pageCount(chunk)
+    const first = handles.takeAdjacent(count)
+    if (first !== scattered) {
+      this.setStoredAt(chunk, first)
+      return
+    }
+    this.scatteredHandles.set(chunk, handles.take(count))
+    this.setStoredAt(chunk, scattered)
+  }
+
+  /** The pages of a chunk are stored as its page table, which does not name the chunk yet, says. */
+  storeAsIn(table: PageTable, chunk: number): void {
+    const first = this.firstPageOf(chunk)
+    const end = this.endPageOf(chunk)
+    table.look(first, end)
+    if (first + table.foundPages === end) {
+      this.setStoredAt(chunk, table.found === 'handle' ? table.foundHandle : 0)
+      return
+    }
+    const handles = new Float64Array(end - first)
+    for (let page = first; page < end; page += table.foundPages) {
+      table.look(page, end)
+      if (table.found !== 'handle') continue
+      for (let index = 0; index < table.foundPages; index++)
+        handles[page - first + index] = table.foundHandle + index
+    }
+    this.scatteredHandles.set(chunk, handles)
+    this.setStoredAt(chunk, scattered)
+  }
+
+  /** Nothing of a chunk is stored any more. */
+  forgetStored(chunk: number): void {
+    if (this.storedAt(chunk) === scattered) this.scatteredHandles.delete(chunk)
+    this.setStoredAt(chunk, 0)
+  }
+
+  /**
+   * Shows the pages of a chunk from page `from` on in runs of adjacent handles, and of pages that are not stored: index in
+   * the chunk, handle of the first or 0, how many.
+   */
+  eachRun(chunk: number, from: number, visit: (index: number, handle: number, length: number) => void): void {
+    const first = this.storedAt(chunk)
+    const count = this.pageCount(chunk)
+    if (first !== scattered) {
+      visit(from, first === 0 ? 0 : first + from, count - from)
+      return
+    }
+    const handles = this.scatteredHandles.get(chunk)!
+    for (let index = from; index < count; ) {
+      const length = runLength(handles, index)
+      visit(index, handles[index]!, length)
+      index += length
+    }
+  }
+
+  /** The page of a chunk that comes after the next `stored` stored pages of those that have not arrived. */
+  pageAfter(chunk: number, stored: number): number {
+    let page = this.restoredOf(chunk)
+    if (this.storedAt(chunk) !== scattered) return page + stored
+    const handles = this.scatteredHandles.get(chunk)!
+    for (let left = stored; left > 0; page++) if (handles[page] !== 0) left--
+    return page
   }
 
   /** Pages that hold their bytes already, of a chunk that is filling or partial. */
@@ -191,8 +234,38 @@ export class Chunks extends ChunkRecords {
 
 type Wake = PromiseWithResolvers<void>
 
+/** What everybody may ask of chunks; only the resident set changes them. */
+export type ChunkReader = Pick<
+  Chunks,
+  | 'aheadPages'
+  | 'count'
+  | 'countStored'
+  | 'eachRun'
+  | 'end'
+  | 'endPageOf'
+  | 'endPageUnless'
+  | 'find'
+  | 'firstPageOf'
+  | 'flagsOf'
+  | 'frameOf'
+  | 'has'
+  | 'isPinned'
+  | 'listOf'
+  | 'listPages'
+  | 'metadataBytes'
+  | 'nextOf'
+  | 'orderOf'
+  | 'ownerOf'
+  | 'pageCount'
+  | 'previousOf'
+  | 'restoredOf'
+  | 'storedAt'
+  | 'storedHandle'
+  | 'whenSettled'
+> & { readonly scatteredHandles: ReadonlyMap<number, Float64Array> }
+
 /** How many entries from `index` on are adjacent handles, or all 0. */
-export function runLength(handles: Float64Array, index: number): number {
+function runLength(handles: Float64Array, index: number): number {
   const first = handles[index]!
   const step = first === 0 ? 0 : 1
   let length = 1

@@ -1,5 +1,5 @@
 import type { HandleRun } from '@spillway/core'
-import { scattered } from './chunks.ts'
+import { scattered } from './stored-handles.ts'
 
 /** Goes through runs of handles one page after the other. */
 export class HandleCursor {
@@ -19,6 +19,12 @@ export class HandleCursor {
       this.#index = 0
     }
     return handle
+  }
+
+  take(count: number): Float64Array {
+    const handles = new Float64Array(count)
+    for (let index = 0; index < count; index++) handles[index] = this.takeOne()
+    return handles
   }
 
   /** The first of `count` adjacent handles, or `scattered` and nothing taken. */

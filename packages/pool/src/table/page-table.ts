@@ -229,6 +229,26 @@ export class PageTable {
   }
 }
 
+/** What everybody may ask of a page table; only the resident set changes it. */
+export type PageTableReader = Pick<
+  PageTable,
+  'blockEnd' | 'blockLength' | 'chunkAt' | 'look' | 'skipEmptyBlocks'
+> &
+  Readonly<
+    Pick<
+      PageTable,
+      | 'blockPages'
+      | 'found'
+      | 'foundChunk'
+      | 'foundHandle'
+      | 'foundPages'
+      | 'metadataBytes'
+      | 'pageCount'
+      | 'residentPages'
+      | 'storedPages'
+    >
+  >
+
 // Few and large, so that their own whereabouts stay in the processor's cache: an entry of a buffer of 1 TiB is one miss.
 const segmentBits = 12
 const segmentBlocks = 1 << segmentBits

@@ -5,7 +5,7 @@ import { Pages } from '../../src/memory/pages.ts'
 import { BufferState } from '../../src/residency/buffer-state.ts'
 import { installMissing } from '../../src/residency/installation.ts'
 import { Limit } from '../../src/residency/limit.ts'
-import { Residents } from '../../src/residency/resident-set.ts'
+import { ResidentSet } from '../../src/residency/resident-set.ts'
 import { RecordingProvider } from '../exhaustive/support/recording-provider.ts'
 import { page, pattern } from '../support/bytes.ts'
 
@@ -82,11 +82,20 @@ describe('histories that failed once', () => {
     const pages = new Pages(page, 1, 4, 0)
     pages.slabs.provider = new RecordingProvider()
     const limit = new Limit(4)
-    const residents = new Residents('pool', pages, limit)
-    const buffer = new BufferState(1, 'buffer', 2 * page, 2, 1, undefined, 'cached', false)
+    const residents = new ResidentSet('pool', pages, limit)
+    const buffer = new BufferState({
+      id: 1,
+      label: 'buffer',
+      sizeBytes: 2 * page,
+      pageCount: 2,
+      maxOrder: 1,
+      store: undefined,
+      caching: 'cached',
+      deviceMapped: false,
+    })
     residents.buffers.set(1, buffer)
     // One page was charged while the other page of its pair was resident; now both could be had as one chunk.
-    limit.tryClaim(1)
+    limit.tryCharge(1)
     installMissing(residents, buffer, 0, 1, [], 1)
     expect([limit.chargedPages, pages.inUsePages]).toEqual([1, 1])
   })

@@ -5,7 +5,7 @@ export const scattered = -1
  * Under which handles the pages of chunks in memory are stored as well, 8 bytes a chunk: in segments that come into being
  * with the first such chunk of theirs, so that a pool which stores nothing pays nothing.
  */
-export class KeptHandles {
+export class StoredHandles {
   /** By chunk, where handles are `scattered`: the handle of each page, 0 for a page of zeros that was never stored. */
   readonly pages = new Map<number, Float64Array>()
   readonly #segments: (Float64Array | undefined)[] = []
