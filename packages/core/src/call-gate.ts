@@ -29,6 +29,19 @@ export class CallGate {
     }
   }
 
+  /** Lets a call in that ends with `leave`, and makes `close` wait for it. False once `close` was called. */
+  enter(): boolean {
+    if (!this.isOpen) return false
+    this.#inFlight++
+    return true
+  }
+
+  /** Ends a call that `enter` let in. */
+  leave(): void {
+    this.#inFlight--
+    if (this.#inFlight === 0) this.#idle?.()
+  }
+
   /** Runs `call`, and makes `close` wait for it. Throws `EBADF` once `close` was called. */
   async run<Result>(call: () => Promise<Result>): Promise<Result> {
     this.assertOpen()
@@ -36,8 +49,7 @@ export class CallGate {
     try {
       return await call()
     } finally {
-      this.#inFlight--
-      if (this.#inFlight === 0) this.#idle?.()
+      this.leave()
     }
   }
 

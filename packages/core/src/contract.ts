@@ -67,6 +67,9 @@ export interface CopyResult {
   readonly error?: Error | undefined
 }
 
+/** Told of a copy that was started: how many pages, from the first on, hold their content, and what stopped it. */
+export type CopyDone = (copied: number, error?: Error) => void
+
 /** Space that nobody else gets until it is used or released. */
 export interface Reservation extends AsyncDisposable {
   /** Bytes still reserved. */
@@ -109,6 +112,21 @@ export interface Backup extends AsyncDisposable {
     spans: readonly Uint8Array[],
     options?: TransferOptions,
   ): Promise<CopyResult>
+
+  /**
+   * Starts copying the pages of adjacent handles, `first` on, into one span of as many whole pages: `copyPages` without a
+   * promise, for misses of a pool. Optional; that it is there is data, like a capability.
+   *
+   * False: cannot be begun this way now, nothing was done, use `copyPages`, which says why. So it is when the backup is
+   * closed, when a handle is not live, and when it would copy more than `sliceBytes` before it returns. Otherwise `done` is
+   * called exactly once, with the length of the prefix that arrived and what stopped it, absent exactly when all arrived:
+   * before `startCopy` returns where the bytes are at hand, later where they are not. `ESTALE`: dropped under way.
+   *
+   * It repeats, reads again and quarantines as `copyPages` does. `close` waits for `done`, which finds the backup consistent
+   * and may call any of its methods. An error that `done` throws is uncaught and stops nothing else. Where it copies
+   * at once, its caller sees to it that the event loop gets its turns. Throws `TypeError` or `RangeError` for misuse.
+   */
+  startCopy?(first: number, span: Uint8Array, done: CopyDone): boolean
 
   /** Releases exactly these pages (T4). Rejects with `ESTALE`, and has dropped none, when one of them is not live. */
   drop(handles: readonly HandleRun[]): Promise<void>

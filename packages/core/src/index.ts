@@ -8,11 +8,13 @@ export type {
   BackupPagesOptions,
   BackupResult,
   BackupStats,
+  CopyDone,
   CopyResult,
   HandleRun,
   Reservation,
   TransferOptions,
 } from './contract.ts'
+export { tellCopied } from './copy-done.ts'
 export { defineBackup } from './define/define-backup.ts'
 export type { BackupDefinition, NumberedPages, PlacedPages, Stopped } from './define/definition.ts'
 export { errnoName, type SystemErrorCode, systemErrorCodes } from './errno.ts'
@@ -93,6 +95,7 @@ export {
   countCopy,
   countHandles,
   countPages,
+  countStartedCopy,
   maxPageSizeBytes,
   minPageSizeBytes,
 } from './validation.ts'

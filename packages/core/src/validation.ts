@@ -1,4 +1,4 @@
-import type { BackupPagesOptions, HandleRun, TransferOptions } from './contract.ts'
+import type { BackupPagesOptions, CopyDone, HandleRun, TransferOptions } from './contract.ts'
 import { maxHandle } from './tagging.ts'
 
 /**
@@ -63,18 +63,25 @@ function printed(value: unknown): string {
 
 /** Number of pages in the spans; `TypeError` or `RangeError` when a span is no Uint8Array of whole pages. */
 export function countPages(spans: readonly Uint8Array[], pageSizeBytes: number): number {
-  let bytes = 0
-  for (let index = 0; index < spans.length; index++) {
-    const span = spans[index]
-    if (!isUint8Array(span)) throw new TypeError(`span ${index} is not a Uint8Array`)
-    if (span.byteLength === 0 || span.byteLength % pageSizeBytes !== 0) {
-      throw new RangeError(
-        `span ${index} has ${span.byteLength} bytes; it must be one or more whole pages of ${pageSizeBytes}`,
-      )
-    }
-    bytes += span.byteLength
+  let pages = 0
+  for (let index = 0; index < spans.length; index++) pages += pagesOf(spans[index], index, pageSizeBytes)
+  return pages
+}
+
+/** `which`: what the span is called in errors, or its place. */
+function pagesOf(span: Uint8Array, which: number | string, pageSizeBytes: number): number {
+  if (!isUint8Array(span)) throw new TypeError(`${spanName(which)} is not a Uint8Array`)
+  const bytes = span.byteLength
+  if (bytes === 0 || bytes % pageSizeBytes !== 0) {
+    throw new RangeError(
+      `${spanName(which)} has ${bytes} bytes; it must be one or more whole pages of ${pageSizeBytes}`,
+    )
   }
   return bytes / pageSizeBytes
+}
+
+function spanName(which: number | string): string {
+  return typeof which === 'number' ? `span ${which}` : which
 }
 
 /** Whether it is a Uint8Array or a subclass of it, of this realm or of another (a vm context, a test runner's). */
@@ -87,16 +94,32 @@ export function countHandles(handles: readonly HandleRun[]): number {
   let count = 0
   for (const run of handles) {
     if (typeof run !== 'object' || run === null) throw new TypeError(`${String(run)} is not a run of handles`)
-    const last = run.first + run.count - 1
-    if (!Number.isInteger(run.first) || run.first < 1 || last > maxHandle) {
-      throw new RangeError(`handle ${run.first} is not an integer from 1 to ${maxHandle}`)
-    }
+    assertHandles(run.first, run.count)
     if (!Number.isInteger(run.count) || run.count < 1) {
       throw new RangeError(`a run of ${run.count} handles; it must be an integer of 1 or more`)
     }
     count += run.count
   }
   return count
+}
+
+/** Number of pages of a copy to start; `TypeError` or `RangeError` when an argument is none that it could have. */
+export function countStartedCopy(
+  first: number,
+  span: Uint8Array,
+  done: CopyDone,
+  pageSizeBytes: number,
+): number {
+  const count = pagesOf(span, 'the span', pageSizeBytes)
+  assertHandles(first, count)
+  if (typeof done !== 'function') throw new TypeError(`done is ${printed(done)}; it must be a function`)
+  return count
+}
+
+function assertHandles(first: number, count: number): void {
+  if (!Number.isInteger(first) || first < 1 || first + count - 1 > maxHandle) {
+    throw new RangeError(`handle ${first} is not an integer from 1 to ${maxHandle}`)
+  }
 }
 
 /** Number of pages to copy; `RangeError` unless there are as many handles as pages in the spans. */

@@ -5,6 +5,7 @@ import { memoryBackup, nullBackup } from '../src/index.ts'
 backupSuites({
   describe,
   it,
+  startsCopies: true,
   name: 'memoryBackup',
   open: async ({ capacityPages }) => memoryBackup({ capacityBytes: capacityPages * 4096 }),
 })
@@ -12,6 +13,7 @@ backupSuites({
 backupSuite({
   describe,
   it,
+  startsCopies: true,
   name: 'memoryBackup with pages of 8 KiB',
   open: async ({ capacityPages }) =>
     memoryBackup({ pageSizeBytes: 8192, capacityBytes: capacityPages * 8192 }),
@@ -20,6 +22,7 @@ backupSuite({
 backupSuites({
   describe,
   it,
+  startsCopies: true,
   name: 'nullBackup',
   open: async ({ capacityPages }) => nullBackup({ capacityBytes: capacityPages * 4096 }),
 })

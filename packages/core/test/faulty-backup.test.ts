@@ -1,10 +1,12 @@
 import { describe, expect, it } from 'vitest'
 import {
+  type Backup,
   type FaultPlan,
   faultyBackup,
   kernelFaults,
   memoryBackup,
   nullBackup,
+  type RandomFaults,
   seededRandom,
 } from '../src/index.ts'
 
@@ -200,5 +202,96 @@ describe('seededRandom', () => {
       expect(count).toBeGreaterThan(320)
       expect(count).toBeLessThan(480)
     }
+  })
+})
+
+/** Starts a copy; what `startCopy` answered, and what `done` was told. */
+function started(backup: Backup, first: number, count: number) {
+  const told: { copied: number; code: unknown }[] = []
+  const began = backup.startCopy?.(first, pages(count), (copied, error) => {
+    told.push({ copied, code: (error as { code?: unknown } | undefined)?.code })
+  })
+  return { began, told }
+}
+
+describe('faultyBackup and copies that are started', () => {
+  it('stops a started copy after the pages before the fault, which were really moved', async () => {
+    const inner = memoryBackup()
+    await using backup = faultyBackup(inner)
+    const [{ first }] = (await backup.backupPages([pages(8)])).handles
+    for (let stop = 0; stop < 8; stop++) {
+      backup.inject({ method: 'copyPages', stop, code: 'EIO', times: 1 })
+      const before = inner.stats().copiedPages
+      expect(started(backup, first, 8)).toEqual({ began: true, told: [{ copied: stop, code: 'EIO' }] })
+      expect(inner.stats().copiedPages - before).toBe(stop)
+      expect(backup.calls.at(-1)).toMatchObject({ method: 'copyPages', code: 'EIO', stoppedAfter: stop })
+    }
+    expect(started(backup, first, 8)).toEqual({ began: true, told: [{ copied: 8, code: undefined }] })
+    expect(backup.callsOf('copyPages')).toBe(9)
+  })
+
+  it('hands what it drew for a copy that it did not start to the call that follows', async () => {
+    const inner: Backup = memoryBackup()
+    const refusing = new Proxy(inner, {
+      get(target, property) {
+        if (property === 'startCopy') return () => false
+        const value = target[property as keyof Backup]
+        return typeof value === 'function' ? value.bind(target) : value
+      },
+    })
+    await using backup = faultyBackup(refusing, {
+      faults: [{ method: 'copyPages', calls: [1, 3], stop: 1, code: 'EIO' }],
+    })
+    const handles = (await backup.backupPages([pages(2), pages(2)])).handles
+    const [{ first }] = handles
+    const other = first + 2
+    expect(started(backup, first, 2)).toEqual({ began: false, told: [] })
+    expect(started(backup, other, 2)).toEqual({ began: false, told: [] })
+    const copy = (handle: number) => backup.copyPages([{ first: handle, count: 2 }], [pages(2)])
+    expect(await copy(other)).toEqual({ copied: 2 })
+    expect(await copy(first)).toMatchObject({ copied: 1, error: { code: 'EIO' } })
+    expect(backup.callsOf('copyPages')).toBe(2)
+    expect(backup.calls.slice(1).map(({ call, code }) => [call, code])).toEqual([
+      [2, undefined],
+      [1, 'EIO'],
+    ])
+    // Nothing is left of it: the next call draws for itself.
+    expect(await copy(first)).toMatchObject({ copied: 1, error: { code: 'EIO' } })
+  })
+
+  it('does not start a copy that it delays or interrupts', async () => {
+    await using backup = faultyBackup(memoryBackup(), {
+      faults: [
+        { method: 'copyPages', calls: [1], delayMs: 1 },
+        { method: 'copyPages', calls: [2], code: 'EINTR' },
+      ],
+    })
+    const { handles } = await backup.backupPages([pages(1)])
+    const [{ first }] = handles
+    expect(started(backup, first, 1)).toEqual({ began: false, told: [] })
+    expect(await backup.copyPages(handles, [pages(1)])).toEqual({ copied: 1 })
+    expect(backup.calls.at(-1)).toMatchObject({ delayMs: 1 })
+    expect(started(backup, first, 1)).toEqual({ began: false, told: [] })
+    const { signal } = new AbortController()
+    const interrupted = await backup.copyPages(handles, [pages(1)], { signal })
+    expect(interrupted).toMatchObject({ copied: 0, error: { code: 'EINTR' } })
+  })
+
+  it('meets the same faults whether copies are started or called, from the same seed', async () => {
+    const told = async (starts: boolean): Promise<unknown[]> => {
+      const random: RandomFaults = { rate: 0.4, methods: ['copyPages'], codes: ['EIO', 'ETIMEDOUT'] }
+      await using backup = faultyBackup(memoryBackup(), { seed: 7, random })
+      const seen: unknown[] = []
+      const [{ first }] = (await backup.backupPages([pages(4)])).handles
+      for (let call = 0; call < 12; call++) {
+        if (starts) seen.push(...started(backup, first, 4).told)
+        else {
+          const { copied, error } = await backup.copyPages([{ first, count: 4 }], [pages(4)])
+          seen.push({ copied, code: (error as { code?: unknown } | undefined)?.code })
+        }
+      }
+      return seen
+    }
+    expect(await told(true)).toEqual(await told(false))
   })
 })

@@ -1,17 +1,29 @@
 import { describe, expect, it } from 'vitest'
 import { type BackupSuiteOptions, backupSuite, faultyBackupSuite } from '../src/conformance/index.ts'
 import { type Backup, memoryBackup } from '../src/index.ts'
-import { mutants, unchanged } from './fixtures/mutants.ts'
+import { change, mutants, unchanged } from './fixtures/mutants.ts'
+import { endsLater, startedCopyMutants } from './fixtures/started-copy-mutants.ts'
 
 type Suite = (options: BackupSuiteOptions) => void
 
-/** Runs a suite without a test runner, up to the first failure; returns the name of the test that failed. */
-async function firstFailureOf(suite: Suite, change: (backup: Backup) => Backup): Promise<string | undefined> {
+/**
+ * Runs a suite without a test runner, or one concern of it, up to the first failure; returns the name of the test that
+ * failed.
+ */
+async function firstFailureOf(
+  suite: Suite,
+  change: (backup: Backup) => Backup,
+  concern?: string,
+): Promise<string | undefined> {
   const tests: [string, () => Promise<void>][] = []
   suite({
-    describe: (_, body) => body(),
+    describe: (name, body) => {
+      const isWanted = concern === undefined || name === concern || name.startsWith('mutant')
+      if (isWanted) body()
+    },
     it: (name, body) => tests.push([name, body]),
     name: 'mutant',
+    startsCopies: true,
     open: async ({ capacityPages }) => change(memoryBackup({ capacityBytes: capacityPages * 4096 })),
   })
   for (const [name, body] of tests) {
@@ -35,4 +47,21 @@ describe('the conformance suite', () => {
       expect(await firstFailureOf(backupSuite, mutate)).toBeDefined()
     })
   }
+
+  for (const [bug, mutate] of Object.entries(startedCopyMutants)) {
+    it(`finds the bug in startCopy: ${bug}`, async () => {
+      expect(await firstFailureOf(backupSuite, mutate, 'starting copies')).toBeDefined()
+    })
+  }
+
+  it('passes a backup whose started copies end in a later turn', async () => {
+    expect(await firstFailureOf(backupSuite, endsLater, 'starting copies')).toBeUndefined()
+  })
+
+  it('fails a backup that never starts a copy, or cannot, where it was said to do so', async () => {
+    const refuses = (backup: Backup): Backup => change(backup, () => ({ startCopy: () => false }))
+    expect(await firstFailureOf(backupSuite, refuses, 'starting copies')).toBeDefined()
+    const without = (backup: Backup): Backup => change(backup, () => ({ startCopy: undefined as never }))
+    expect(await firstFailureOf(backupSuite, without, 'starting copies')).toBeDefined()
+  })
 })

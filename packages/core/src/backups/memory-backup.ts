@@ -5,11 +5,13 @@ import type {
   BackupPagesOptions,
   BackupResult,
   BackupStats,
+  CopyDone,
   CopyResult,
   HandleRun,
   Reservation,
   TransferOptions,
 } from '../contract.ts'
+import { tellCopied } from '../copy-done.ts'
 import { abortError, SpillwayError } from '../errors.ts'
 import { pace, sliceBytes } from '../pace.ts'
 import { SlotAllocator } from '../slots/slot-allocator.ts'
@@ -23,6 +25,7 @@ import {
   countCopy,
   countHandles,
   countPages,
+  countStartedCopy,
 } from '../validation.ts'
 import { Reservations } from './reservations.ts'
 import { SlabStore } from './slab-store.ts'
@@ -153,6 +156,16 @@ class MemoryBackup implements Backup {
       }
       return { copied }
     })
+  }
+
+  startCopy(first: number, span: Uint8Array, done: CopyDone): boolean {
+    const count = countStartedCopy(first, span, done, this.#pageSizeBytes)
+    const isAtHand = span.byteLength <= sliceBytes && this.#slots.isLive(first, count)
+    if (!isAtHand || !this.#gate.isOpen) return false
+    this.#slabs.readInto(span, this.#slots.slotOf(first))
+    this.#copiedPages += count
+    tellCopied(done, count)
+    return true
   }
 
   async drop(handles: readonly HandleRun[]): Promise<void> {

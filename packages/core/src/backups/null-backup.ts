@@ -5,12 +5,15 @@ import type {
   BackupPagesOptions,
   BackupResult,
   BackupStats,
+  CopyDone,
   CopyResult,
   HandleRun,
   Reservation,
   TransferOptions,
 } from '../contract.ts'
+import { tellCopied } from '../copy-done.ts'
 import { abortError, SpillwayError } from '../errors.ts'
+import { sliceBytes } from '../pace.ts'
 import {
   assertBackupPagesOptions,
   assertByteCount,
@@ -20,6 +23,7 @@ import {
   countCopy,
   countHandles,
   countPages,
+  countStartedCopy,
 } from '../validation.ts'
 import { HandleSet } from './handle-set.ts'
 import { Reservations } from './reservations.ts'
@@ -112,6 +116,15 @@ class NullBackup implements Backup {
     if (options.signal?.aborted) return { copied: 0, error: abortError(options.signal, this.#at(0)) }
     this.#copiedPages += pageCount
     return { copied: pageCount }
+  }
+
+  startCopy(first: number, span: Uint8Array, done: CopyDone): boolean {
+    const count = countStartedCopy(first, span, done, this.#pageSizeBytes)
+    const isLive = this.#live.firstMissing(first, count) === undefined
+    if (span.byteLength > sliceBytes || !isLive || !this.#gate.isOpen) return false
+    this.#copiedPages += count
+    tellCopied(done, count)
+    return true
   }
 
   async drop(handles: readonly HandleRun[]): Promise<void> {

@@ -5,13 +5,15 @@ import type {
   BackupPagesOptions,
   BackupResult,
   BackupStats,
+  CopyDone,
   CopyResult,
   HandleRun,
   Reservation,
   TransferOptions,
 } from '../contract.ts'
+import { tellCopied } from '../copy-done.ts'
 import { SpillwayError } from '../errors.ts'
-import { countHandles } from '../validation.ts'
+import { countHandles, countStartedCopy } from '../validation.ts'
 
 export interface SharedBackup {
   /** One more user. Throws `EBADF` once the last reference was closed. */
@@ -102,6 +104,23 @@ class BackupReference implements Backup {
       this.#copiedPages += result.copied
       return result
     })
+  }
+
+  startCopy(first: number, span: Uint8Array, done: CopyDone): boolean {
+    countStartedCopy(first, span, done, this.capabilities.pageSizeBytes)
+    const backup = this.#backup
+    if (backup.startCopy === undefined || !this.#gate.enter()) return false
+    let began = false
+    try {
+      began = backup.startCopy(first, span, (copied, error) => {
+        this.#copiedPages += copied
+        tellCopied(done, copied, error)
+        this.#gate.leave()
+      })
+    } finally {
+      if (!began) this.#gate.leave()
+    }
+    return began
   }
 
   drop(handles: readonly HandleRun[]): Promise<void> {

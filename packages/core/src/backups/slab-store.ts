@@ -49,6 +49,19 @@ export class SlabStore {
     })
   }
 
+  /** Fills `span` with its number of pages from `page` on, each of them written before. */
+  readInto(span: Uint8Array, page: number): void {
+    let done = 0
+    while (done < span.byteLength) {
+      const at = page + done / this.#pageSizeBytes
+      const { memory } = this.#slabs.get(Math.floor(at / this.#slabPages))!
+      const position = (at % this.#slabPages) * this.#pageSizeBytes
+      const length = Math.min(span.byteLength - done, slabBytes - position)
+      span.set(memory.subarray(position, position + length), done)
+      done += length
+    }
+  }
+
   /** Frees `count` pages from `page` on, each of them written before. */
   free(page: number, count: number): void {
     this.#eachPart(page, count, (number, _, length) => {

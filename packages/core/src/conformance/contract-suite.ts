@@ -9,6 +9,7 @@ import { lifecycle } from './lifecycle.ts'
 import { misuse } from './misuse.ts'
 import type { BackupSuiteOptions } from './options.ts'
 import { roundTrip } from './round-trip.ts'
+import { startingCopies } from './starting-copies.ts'
 import { createSuite, type Suite } from './suite.ts'
 
 const concerns: Record<string, (suite: Suite) => void> = {
@@ -19,6 +20,7 @@ const concerns: Record<string, (suite: Suite) => void> = {
   capacity,
   aborting,
   concurrency,
+  'starting copies': startingCopies,
   lifecycle,
   leaks,
 }

@@ -20,6 +20,11 @@ export interface BackupSuiteOptions {
    * `capabilities.detectsCorruption` is true.
    */
   readonly corrupt?: ((backup: Backup, handle: number) => Promise<void>) | undefined
+  /**
+   * Whether `startCopy` has to begin a copy of live pages that is small enough. Without it the suite takes false for an
+   * answer, as a pool does, and only looks at what was begun.
+   */
+  readonly startsCopies?: boolean | undefined
   /** Replays the random histories of `faultyBackupSuite`; a failure tells its seed. Default: random. */
   readonly seed?: number | undefined
 }

@@ -5,17 +5,20 @@ import type {
   BackupPagesOptions,
   BackupResult,
   BackupStats,
+  CopyDone,
   CopyResult,
   HandleRun,
   Reservation,
   TransferOptions,
 } from '../contract.ts'
+import { tellCopied } from '../copy-done.ts'
 import { type ErrorCode, SpillwayError } from '../errors.ts'
 import { delay } from '../host/timers.ts'
-import { assertByteCount, countCopy, countHandles, countPages } from '../validation.ts'
+import { assertByteCount, countCopy, countHandles, countPages, countStartedCopy } from '../validation.ts'
 import { type DrawnFault, FaultSource } from './fault-source.ts'
 import { assertFault, assertPlan, type Fault, type FaultMethod, type FaultPlan } from './plan.ts'
 import { firstHandles, firstSpans, stopAfter } from './prefix.ts'
+import { type Drawn, RefusedCopies } from './refused-copies.ts'
 
 /** A call that a faulty backup saw. */
 export interface RecordedCall {
@@ -61,6 +64,7 @@ class FaultInjector implements FaultyBackup {
   readonly #inner: Backup
   readonly #source: FaultSource
   readonly #gate: CallGate
+  readonly #refused = new RefusedCopies()
   readonly #wait: (delayMs: number) => Promise<void>
   readonly #maxRecordedCalls: number
 
@@ -101,7 +105,7 @@ class FaultInjector implements FaultyBackup {
     const { pageSizeBytes } = this.capabilities
     const pages = countPages(spans, pageSizeBytes)
     return this.#gate.run(async () => {
-      const fault = this.#draw('backupPages', pages, options)
+      const fault = struckBy(this.#source.draw('backupPages', pages), options)
       const stop = fault === undefined ? pages : stopAfter(fault.stop, spans, pageSizeBytes)
       this.#record('backupPages', pages, fault, stop)
       if (fault !== undefined) await this.#delay(fault)
@@ -121,9 +125,10 @@ class FaultInjector implements FaultyBackup {
     const { pageSizeBytes } = this.capabilities
     const pages = countCopy(handles, spans, pageSizeBytes)
     return this.#gate.run(async () => {
-      const fault = this.#draw('copyPages', pages, options)
+      const drawn = this.#refused.take(handles[0]?.first) ?? this.#drawFor('copyPages', pages)
+      const fault = struckBy(drawn.fault, options)
       const stop = fault === undefined ? pages : stopAfter(fault.stop, spans, pageSizeBytes)
-      this.#record('copyPages', pages, fault, stop)
+      this.#record('copyPages', pages, fault, stop, drawn.call)
       if (fault !== undefined) await this.#delay(fault)
       if (fault?.code === undefined || stop === pages || options.signal?.aborted)
         return this.#inner.copyPages(handles, spans, options)
@@ -131,6 +136,44 @@ class FaultInjector implements FaultyBackup {
       const result = await this.#inner.copyPages(firstHandles(handles, stop), prefix, options)
       return { copied: result.copied, error: result.error ?? this.#error(fault, 'copyPages', stop) }
     })
+  }
+
+  /**
+   * Draws as `copyPages` does, once for a copy however it is made: what was drawn for one that could not be started counts
+   * for the `copyPages` of the same handle that follows. A copy that meets a delay or an interruption is not started.
+   */
+  startCopy(first: number, span: Uint8Array, done: CopyDone): boolean {
+    const { pageSizeBytes } = this.capabilities
+    const pages = countStartedCopy(first, span, done, pageSizeBytes)
+    if (!this.#gate.enter()) return false
+    const drawn = this.#drawFor('copyPages', pages)
+    let began = false
+    try {
+      began = this.#startCopy(first, span, drawn, done)
+    } finally {
+      if (!began) {
+        this.#refused.put(first, drawn)
+        this.#gate.leave()
+      }
+    }
+    return began
+  }
+
+  #startCopy(first: number, span: Uint8Array, { fault, call }: Drawn, done: CopyDone): boolean {
+    const { pageSizeBytes } = this.capabilities
+    const pages = span.byteLength / pageSizeBytes
+    const needsCall = fault !== undefined && (fault.delayMs > 0 || fault.code === 'EINTR')
+    if (this.#inner.startCopy === undefined || needsCall) return false
+    const stop = fault?.code === undefined ? pages : stopAfter(fault.stop, [span], pageSizeBytes)
+    const end = (copied: number, error?: Error): void => {
+      this.#record('copyPages', pages, fault, stop, call)
+      const failure = stop < pages && fault !== undefined ? this.#error(fault, 'copyPages', stop) : undefined
+      tellCopied(done, copied, error ?? failure)
+      this.#gate.leave()
+    }
+    if (stop > 0) return this.#inner.startCopy(first, span.subarray(0, stop * pageSizeBytes), end)
+    end(0)
+    return true
   }
 
   async drop(handles: readonly HandleRun[]): Promise<void> {
@@ -183,17 +226,22 @@ class FaultInjector implements FaultyBackup {
     if (fault.code !== undefined) throw this.#error(fault, method)
   }
 
-  #draw(method: FaultMethod, pages: number, options: TransferOptions): DrawnFault | undefined {
+  #drawFor(method: FaultMethod, pages: number): Drawn {
     const fault = this.#source.draw(method, pages)
-    const cannotBeInterrupted = fault?.code === 'EINTR' && options.signal === undefined
-    return cannotBeInterrupted ? { ...fault, code: undefined } : fault
+    return { fault, call: this.#source.countOf(method) }
   }
 
-  #record(method: FaultMethod, pages: number, fault: DrawnFault | undefined, stop: number): void {
+  #record(
+    method: FaultMethod,
+    pages: number,
+    fault: DrawnFault | undefined,
+    stop: number,
+    call = this.#source.countOf(method),
+  ): void {
     const code = pages > 0 && stop === pages ? undefined : fault?.code
     this.calls.push({
       method,
-      call: this.#source.countOf(method),
+      call,
       pages,
       code,
       stoppedAfter: code === undefined ? undefined : stop,
@@ -210,4 +258,10 @@ class FaultInjector implements FaultyBackup {
     const message = `injected into call ${fault.call} of ${method}, seed ${this.seed}`
     return new SpillwayError(fault.code ?? 'EIO', message, { backup: this.name, page })
   }
+}
+
+/** What a call meets: it can only be interrupted when it carries a signal (T44). */
+function struckBy(fault: DrawnFault | undefined, options: TransferOptions): DrawnFault | undefined {
+  const cannotBeInterrupted = fault?.code === 'EINTR' && options.signal === undefined
+  return cannotBeInterrupted ? { ...fault, code: undefined } : fault
 }

@@ -106,8 +106,9 @@ export class SlotAllocator {
     return handle - Math.floor(handle / this.slotRange) * this.slotRange
   }
 
-  isLive(handle: number): boolean {
-    return this.#firstNotLiveOf(handle, 1) === undefined
+  /** Whether `count` adjacent handles from this one on are live. */
+  isLive(handle: number, count = 1): boolean {
+    return this.#firstNotLiveOf(handle, count) === undefined
   }
 
   /** The first handle that is not live, or `undefined` when all are. Allocates nothing. */
