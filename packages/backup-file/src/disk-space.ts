@@ -1,3 +1,4 @@
+import { nowMs } from '@spillway/core'
 import type { Files } from './file-system.ts'
 
 const sampleLifetimeMs = 50
@@ -63,8 +64,7 @@ export class DiskSpace {
 
   async #refresh(): Promise<void> {
     if (this.#path === undefined) return
-    const stale =
-      performance.now() - this.#sampledAtMs > sampleLifetimeMs || this.#takenBytes > sampleLifetimeBytes
+    const stale = nowMs() - this.#sampledAtMs > sampleLifetimeMs || this.#takenBytes > sampleLifetimeBytes
     if (!stale) return
     this.#sampling ??= this.#sample(this.#path)
     await this.#sampling
@@ -82,7 +82,7 @@ export class DiskSpace {
 
   async #sample(path: string): Promise<void> {
     this.#takenBytes = 0
-    const sampledAtMs = performance.now()
+    const sampledAtMs = nowMs()
     try {
       const { bavail, bsize } = await this.#files.statfs(path)
       this.#freeBytes = bavail * bsize

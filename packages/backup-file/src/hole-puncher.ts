@@ -1,3 +1,4 @@
+import { yieldToEventLoop } from '@spillway/core'
 import type { StorageCall } from './file-storage.ts'
 import { SlotBits } from './slot-bits.ts'
 
@@ -86,7 +87,7 @@ export class HolePuncher {
 
   async #run(): Promise<void> {
     // Wait for what is dropped in the same go: it may join to longer runs.
-    await new Promise((resolve) => setImmediate(resolve))
+    await yieldToEventLoop()
     let shortRuns = 0
     while (!this.#stopped) {
       const run = this.#next(Math.max(1, sliceBytes / this.#pageSizeBytes))
@@ -98,7 +99,7 @@ export class HolePuncher {
       this.#settle(run.first, run.count, punched)
       this.#afterSlice?.()
       if (isShort && ++shortRuns % shortRunsPerTurn === 0) {
-        await new Promise((resolve) => setImmediate(resolve))
+        await yieldToEventLoop()
       }
     }
   }

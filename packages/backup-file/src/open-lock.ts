@@ -1,6 +1,5 @@
 import { createServer, type Server } from 'node:net'
-import { setTimeout as delay } from 'node:timers/promises'
-import { SpillwayError } from '@spillway/core'
+import { delay, nowMs, SpillwayError } from '@spillway/core'
 import { codeOf } from './file-system.ts'
 
 /**
@@ -37,14 +36,14 @@ const patienceMs = 2000
 
 async function bind(name: string): Promise<Server | undefined> {
   if (process.platform !== 'linux') return undefined
-  for (const givenUpAt = Date.now() + patienceMs; ; ) {
+  for (const givenUpAt = nowMs() + patienceMs; ; ) {
     try {
       return await listen(`\0spillway-open-${name}`)
     } catch (failure) {
       // Where sockets are forbidden the queue has to do.
       if (codeOf(failure) !== 'EADDRINUSE') return undefined
     }
-    if (Date.now() > givenUpAt) {
+    if (nowMs() > givenUpAt) {
       throw new SpillwayError('EBUSY', `somebody else has been opening this file for ${patienceMs} ms`)
     }
     await delay(5)

@@ -1,5 +1,4 @@
-import { setTimeout as delay } from 'node:timers/promises'
-import { SpillwayError, systemError } from '@spillway/core'
+import { delay, SpillwayError, systemError } from '@spillway/core'
 import type { ChecksumTable } from './checksum-table.ts'
 import type { Engine } from './engine.ts'
 import { codeOf } from './file-system.ts'

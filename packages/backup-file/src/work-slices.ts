@@ -1,3 +1,4 @@
+import { afterInput } from '@spillway/core'
 /**
  * Hands out the event loop's time to copies and checksums. Many requests may complete in one turn of the loop, and the
  * work that follows each would add up: so each turn has a budget in bytes, and work beyond it waits for the next, in
@@ -38,7 +39,7 @@ export class WorkSlices {
   #schedule(): void {
     if (this.#scheduled) return
     this.#scheduled = true
-    setImmediate(() => this.#nextTurn())
+    afterInput(() => this.#nextTurn())
   }
 
   #nextTurn(): void {

@@ -12,6 +12,7 @@ import {
   countHandles,
   countPages,
   type HandleRun,
+  nowMs,
   type Reservation,
   SpillwayError,
   type TransferOptions,
@@ -220,7 +221,7 @@ export class S3Backup implements Backup {
   async bytesAvailable(): Promise<number> {
     this.#gate.assertOpen()
     const { pageSizeBytes, segmentBytes } = this.#settings
-    if (this.#lease.isLost || performance.now() - this.#writer.fullAt < fullForMs) return 0
+    if (this.#lease.isLost || nowMs() - this.#writer.fullAt < fullForMs) return 0
     const byBudget = this.#ledger.putsLeft(segmentBytes) * segmentBytes
     return Math.min(this.#writer.freePages * pageSizeBytes, byBudget, Number.MAX_SAFE_INTEGER)
   }

@@ -1,6 +1,6 @@
 import { readFileSync, statfsSync } from 'node:fs'
 import { join } from 'node:path'
-import { SpillwayError } from '@spillway/core'
+import { nowMs, SpillwayError } from '@spillway/core'
 
 /** Where the system tells about its memory. */
 export interface SystemPaths {
@@ -38,7 +38,7 @@ export class Headroom {
   constructor(options: HeadroomOptions) {
     this.#backup = options.backup
     this.#directory = options.directory
-    this.#nowMs = options.nowMs ?? (() => performance.now())
+    this.#nowMs = options.nowMs ?? (() => nowMs())
     this.#procDirectory = options.procDirectory ?? '/proc'
     this.#cgroupDirectory = options.cgroupDirectory ?? '/sys/fs/cgroup'
   }

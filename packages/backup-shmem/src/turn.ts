@@ -1,3 +1,5 @@
+import { afterInput, nowMs } from '@spillway/core'
+
 /**
  * Lets the event loop breathe. All copies of this process share one clock, so that a hundred calls in flight together
  * hold the loop no longer than one alone:
@@ -22,7 +24,7 @@ let hadTheirShare: (() => void)[] = []
 /** Whether a slice may be done now. True at least once in every turn: ask directly before each slice. */
 export function mayWork(): boolean {
   if (!isRunning) begin()
-  if (hasWorked) return performance.now() - startedAtMs <= maxStretchMs
+  if (hasWorked) return nowMs() - startedAtMs <= maxStretchMs
   hasWorked = true
   return true
 }
@@ -42,8 +44,8 @@ export function nextTurn(again: boolean): Promise<void> {
 function begin(): void {
   isRunning = true
   hasWorked = false
-  startedAtMs = performance.now()
-  setImmediate(end)
+  startedAtMs = nowMs()
+  afterInput(end)
 }
 
 function end(): void {

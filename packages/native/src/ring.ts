@@ -1,5 +1,6 @@
 import { assertBytes, assertFd, assertKnownOptions } from './checks.ts'
 import { systemError } from './errors.ts'
+import { afterInput, afterThisCode, nowMs } from './host.ts'
 import { busyChecks, type Region, requestDone } from './region.ts'
 import { memoryOf, type Request, RequestQueue, requestError, uses } from './requests.ts'
 import {
@@ -182,8 +183,8 @@ export class Ring implements AsyncDisposable {
   #schedule(): void {
     if (this.#scheduled) return
     this.#scheduled = true
-    if (performance.now() < this.#turnEnds) queueMicrotask(this.#afterPromises)
-    else setImmediate(this.#startTurn)
+    if (nowMs() < this.#turnEnds) afterThisCode(this.#afterPromises)
+    else afterInput(this.#startTurn)
   }
 
   readonly #afterPromises = () => process.nextTick(this.#startStep)
@@ -194,7 +195,7 @@ export class Ring implements AsyncDisposable {
   }
 
   readonly #startTurn = () => {
-    this.#turnEnds = performance.now() + maxTurnMs
+    this.#turnEnds = nowMs() + maxTurnMs
     this.#startStep()
   }
 
@@ -214,9 +215,9 @@ export class Ring implements AsyncDisposable {
       this.#finishClose?.()
     } else if (this.#queues.hasResults || this.#inKernel() === 0) {
       this.#schedule()
-    } else if (!this.#scheduled && this.#shortWaits.isWorthLooking(performance.now())) {
+    } else if (!this.#scheduled && this.#shortWaits.isWorthLooking(nowMs())) {
       this.#scheduled = true
-      setImmediate(this.#look)
+      afterInput(this.#look)
     } else {
       this.#waiter.wait()
     }
@@ -227,8 +228,8 @@ export class Ring implements AsyncDisposable {
     if (this.#queues.hasResults) {
       this.#shortWaits.succeeded()
     } else if (this.#waiting.isEmpty && this.#failure === undefined) {
-      if (this.#shortWaits.isWorthLooking(performance.now())) {
-        setImmediate(this.#look)
+      if (this.#shortWaits.isWorthLooking(nowMs())) {
+        afterInput(this.#look)
       } else {
         this.#scheduled = false
         this.#waiter.wait()

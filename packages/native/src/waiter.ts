@@ -1,4 +1,5 @@
 import { isMainThread } from 'node:worker_threads'
+import { afterInput, startTimer } from './host.ts'
 import { type Libc, libcFor, type PollHandle } from './libc.ts'
 import { mapRegion, type Region, retire } from './region.ts'
 
@@ -52,7 +53,7 @@ function watchDescriptor(poll: NonNullable<Libc['poll']>, fd: number, ready: () 
   const handle = poll(fd, () => {
     if (scheduled) return
     scheduled = true
-    setImmediate(run)
+    afterInput(run)
   })
   handle.unref()
   closeAtExit(handle)
@@ -100,7 +101,7 @@ export function waitInThread(fd: number, ready: () => void, wake: () => void): W
         libc.ioUringWait(fd, region.base, returned)
       } catch {
         // Too many calls of others are on their way through koffi: look again soon.
-        setTimeout(returned, 1)
+        startTimer(returned, 1)
       }
     },
     rest() {

@@ -1,4 +1,4 @@
-import { type Backup, SpillwayError } from '@spillway/core'
+import { afterThisCode, type Backup, SpillwayError } from '@spillway/core'
 import { unwatch } from './diagnostics/debug.ts'
 import { pace } from './ground/pace.ts'
 import { Pages } from './memory/pages.ts'
@@ -237,6 +237,6 @@ export class Machine {
   }
 
   #pumpIfShort(): void {
-    if (this.limit.waiters > 0) queueMicrotask(() => this.reclaim.pump())
+    if (this.limit.waiters > 0) afterThisCode(() => this.reclaim.pump())
   }
 }

@@ -1,5 +1,5 @@
 import { setImmediate as nextTurn } from 'node:timers/promises'
-import { faultyBackup, nullBackup } from '@spillway/core'
+import { faultyBackup, nullBackup, replaceHost } from '@spillway/core'
 import { afterEach, beforeAll, describe, expect, it, vi } from 'vitest'
 import { machineOf } from '../src/api/pool.ts'
 import { type PagedBuffer, Pool } from '../src/index.ts'
@@ -20,9 +20,11 @@ const mostPerTurn = 2 * looksPerStep + 8
 /** Later at every look, by more than a slice, and never again as early as it was. */
 let clockMs = 1e9
 function startClock(): void {
-  vi.spyOn(performance, 'now').mockImplementation(() => {
-    clockMs += 10
-    return clockMs
+  replaceHost({
+    nowMs: () => {
+      clockMs += 10
+      return clockMs
+    },
   })
 }
 
@@ -86,6 +88,7 @@ async function manyChunks(): Promise<Many> {
 
 afterEach(() => {
   vi.restoreAllMocks()
+  replaceHost()
 })
 
 describe('one turn of the event loop', () => {

@@ -1,6 +1,6 @@
 import { connect, isIP, type Socket } from 'node:net'
 import { type ConnectionOptions, connect as connectTls } from 'node:tls'
-import { SpillwayError } from '@spillway/core'
+import { type HostTimer, SpillwayError, startTimer, stopTimer } from '@spillway/core'
 import { RequestWriter } from './request-writer.ts'
 import { type ParsedHead, ResponseParser } from './response-parser.ts'
 import type { ResponseSink } from './response-sink.ts'
@@ -62,7 +62,7 @@ export class Connection {
   readonly #socket: Socket
   readonly #secure: boolean
   #exchange: Exchange | undefined
-  #timer: NodeJS.Timeout | undefined
+  #timer: HostTimer | undefined
   /** Whether it has carried a response before. */
   wasUsed = false
   /** Whether any byte of the current response has come. */
@@ -101,7 +101,7 @@ export class Connection {
       const connection = new Connection(origin, options)
       const socket = connection.#socket
       const settle = (error?: unknown) => {
-        clearTimeout(timer)
+        stopTimer(timer)
         signal?.removeEventListener('abort', onAbort)
         socket.removeListener('error', settle)
         if (error === undefined) return resolve(connection)
@@ -109,7 +109,7 @@ export class Connection {
         reject(error)
       }
       const onAbort = () => settle(signal!.reason)
-      const timer = setTimeout(() => {
+      const timer = startTimer(() => {
         const where = `${origin.host}:${origin.port}`
         settle(new SpillwayError('ETIMEDOUT', `no connection to ${where} within ${timeoutMs} ms`))
       }, timeoutMs)
@@ -129,7 +129,7 @@ export class Connection {
       if (this.isClosed) return reject(connectionLost('the connection closed before the request was sent'))
       const writer = new RequestWriter(this.#socket, body, this.#secure)
       const finish = (response: RawResponse | undefined, error?: Error) => {
-        clearTimeout(this.#timer)
+        stopTimer(this.#timer)
         this.#timer = undefined
         writer.stop()
         signal?.removeEventListener('abort', onAbort)
@@ -192,7 +192,7 @@ export class Connection {
           if (!exchange.streamsIntoSink)
             throw new SpillwayError('EINTR', 'another request for the same bytes was faster')
         }
-        this.#timer = setTimeout(() => {
+        this.#timer = startTimer(() => {
           const text = `the body of the answer fell silent for ${silenceMs} ms`
           this.#exchange?.finish(undefined, new SpillwayError('ETIMEDOUT', text))
         }, silenceMs)
@@ -226,7 +226,7 @@ export class Connection {
       return false
     }
     this.hasAnswered = true
-    this.#timer?.refresh()
+    this.#timer?.refresh?.()
     try {
       if (exchange.lent !== undefined) {
         exchange.sink!.filled(bytes)

@@ -1,4 +1,5 @@
 import type { Socket } from 'node:net'
+import { type HostTimer, startTimer, stopTimer } from '@spillway/core'
 import { takeFromTurn } from './turn-budget.ts'
 
 /** What is handed to the socket at once. It keeps no copy: the pieces stay where they are until the system took them. */
@@ -21,7 +22,7 @@ export class RequestWriter {
   readonly #sliceBytes: number
   #piece = 0
   #offset = 0
-  #timer: NodeJS.Timeout | undefined
+  #timer: HostTimer | undefined
   #isStopped = false
   /** Whether the system has taken every byte. */
   isDone = false
@@ -35,7 +36,7 @@ export class RequestWriter {
   start(head: string, waitsForContinue: boolean): void {
     if (waitsForContinue) {
       this.#socket.write(head, 'latin1')
-      this.#timer = setTimeout(() => this.proceed(), continueTimeoutMs)
+      this.#timer = startTimer(() => this.proceed(), continueTimeoutMs)
       return
     }
     this.#socket.cork()
@@ -47,7 +48,7 @@ export class RequestWriter {
   /** The service said 100 Continue, or will not. */
   proceed(): void {
     if (this.#timer === undefined) return
-    clearTimeout(this.#timer)
+    stopTimer(this.#timer)
     this.#timer = undefined
     this.#next()
   }
@@ -58,7 +59,7 @@ export class RequestWriter {
   }
 
   stop(): void {
-    clearTimeout(this.#timer)
+    stopTimer(this.#timer)
     this.#timer = undefined
     this.#isStopped = true
   }

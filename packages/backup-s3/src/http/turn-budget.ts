@@ -1,3 +1,5 @@
+import { afterInput } from '@spillway/core'
+
 /** What all connections together may move before the event loop turns: about a millisecond with the checksums. */
 const bytesPerTurn = 1024 * 1024
 
@@ -19,7 +21,7 @@ export function takeFromTurn(bytes: number, side: { resume(): void }): boolean {
   leftBytes -= bytes
   if (!isSet) {
     isSet = true
-    setImmediate(turn)
+    afterInput(turn)
   }
   if (leftBytes > 0) return true
   paused.push(side)

@@ -1,4 +1,4 @@
-import { isSpillwayError, SpillwayError } from '@spillway/core'
+import { type HostTimer, isSpillwayError, nowMs, SpillwayError, startTimer, stopTimer } from '@spillway/core'
 import type { Settings } from '../options.ts'
 import type { S3Service } from '../service/service.ts'
 import { delay } from '../service/waiting.ts'
@@ -24,7 +24,7 @@ export class Deletions {
   readonly #waiting = new Map<string, number>()
   readonly #expected = new Set<string>()
   readonly #uncertain = new Set<string>()
-  #timer: NodeJS.Timeout | undefined
+  #timer: HostTimer | undefined
   #running: Promise<void> | undefined
   #failuresInARow = 0
   #closing = false
@@ -82,7 +82,7 @@ export class Deletions {
     this.#closing = true
     const deadline = this.#service.retry.deadline()
     for (;;) {
-      clearTimeout(this.#timer)
+      stopTimer(this.#timer)
       this.#timer = undefined
       await this.#running
       if (this.#waiting.size === 0) return
@@ -91,7 +91,7 @@ export class Deletions {
       if (this.#waiting.size === 0) return
       const error = this.lastError
       const isFinal = isSpillwayError(error) && !error.retryable
-      if (isFinal || performance.now() > deadline) {
+      if (isFinal || nowMs() > deadline) {
         throw new SpillwayError(
           isSpillwayError(error) ? error.code : 'EIO',
           `${this.#waiting.size} objects could not be deleted; sweepOrphans() removes them: ${error?.message}`,
@@ -110,11 +110,11 @@ export class Deletions {
 
   #schedule(milliseconds: number): void {
     if (this.#timer !== undefined || this.#running !== undefined || this.#closing) return
-    this.#timer = setTimeout(() => {
+    this.#timer = startTimer(() => {
       this.#timer = undefined
       this.#start()
     }, milliseconds)
-    this.#timer.unref()
+    this.#timer.unref?.()
   }
 
   #start(): void {

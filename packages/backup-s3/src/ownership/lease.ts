@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { hostname } from 'node:os'
-import { isSpillwayError, SpillwayError } from '@spillway/core'
+import { type HostTimer, isSpillwayError, nowMs, SpillwayError, startTimer, stopTimer } from '@spillway/core'
 import { type KeySpace, persistentCount, persistentEpoch, scratchEpoch, storePrefix } from '../keys.ts'
 import type { Settings } from '../options.ts'
 import { firstSegmentNumber, maxSegmentNumber } from '../segments/handles.ts'
@@ -60,7 +60,7 @@ export class Lease implements SegmentOwner {
   #validUntil = 0
   #lost: SpillwayError | undefined
   #renewal: Promise<void> | undefined
-  #timer: NodeJS.Timeout | undefined
+  #timer: HostTimer | undefined
   #released = false
   renewals = 0
   /** Numbers that were taken and are not yet settled. */
@@ -134,14 +134,14 @@ export class Lease implements SegmentOwner {
 
   async assertOwned(signal?: AbortSignal): Promise<void> {
     if (this.#lost !== undefined) throw this.#lost
-    if (performance.now() < this.#validUntil) return
+    if (nowMs() < this.#validUntil) return
     await this.renew(signal)
   }
 
   /** Starts renewing in the background. The timer does not keep the process alive. */
   start(): void {
     const { leaseMs } = this.#settings
-    this.#timer = setTimeout(() => {
+    this.#timer = startTimer(() => {
       // A failure shows at the next call that needs the lease; until then it is tried again.
       this.renew()
         .catch(() => {})
@@ -149,7 +149,7 @@ export class Lease implements SegmentOwner {
           if (!this.#released && this.#lost === undefined) this.start()
         })
     }, leaseMs / 3)
-    this.#timer.unref()
+    this.#timer.unref?.()
   }
 
   /** Writes the lease anew, and looks for fences when it came late. */
@@ -170,7 +170,7 @@ export class Lease implements SegmentOwner {
   /** Ends the lease. What a persistent store keeps is free for the next owner from now on. */
   async release(): Promise<void> {
     this.#released = true
-    clearTimeout(this.#timer)
+    stopTimer(this.#timer)
     await this.#renewal?.catch(() => {})
     if (this.#lost !== undefined) return
     if (this.#settings.persistent) await this.#service.overwrite(this.#key, this.#content(true), {})
@@ -180,14 +180,14 @@ export class Lease implements SegmentOwner {
   /** Takes back a claim: as if it had never been made. What cannot be removed soon, if in a hurry, runs out. */
   async withdraw(inHurry = false): Promise<void> {
     this.#released = true
-    clearTimeout(this.#timer)
+    stopTimer(this.#timer)
     await this.#remove(inHurry ? AbortSignal.timeout(hurryMs) : undefined)
   }
 
   /** Stops renewing without another request, as a process that dies does. */
   abandon(): void {
     this.#released = true
-    clearTimeout(this.#timer)
+    stopTimer(this.#timer)
   }
 
   get #witness(): string {
@@ -202,7 +202,7 @@ export class Lease implements SegmentOwner {
   }
 
   async #create(signal: AbortSignal | undefined): Promise<void> {
-    const startedAt = performance.now()
+    const startedAt = nowMs()
     const identity = randomBytes(12).toString('hex')
     try {
       await this.#service.upload(this.#key, this.#content(false), { identity, free: true, signal })
@@ -220,17 +220,17 @@ export class Lease implements SegmentOwner {
 
   async #renewOnce(signal: AbortSignal | undefined): Promise<void> {
     if (this.#lost !== undefined) throw this.#lost
-    const startedAt = performance.now()
+    const startedAt = nowMs()
     const isLate = startedAt >= this.#validUntil
     await this.#service.overwrite(this.#key, this.#content(false), { signal })
     // Also when the answer took so long that the lease ran out meanwhile.
-    if (isLate || performance.now() >= this.#validUntil) await this.#assertUnfenced(signal)
+    if (isLate || nowMs() >= this.#validUntil) await this.#assertUnfenced(signal)
     this.#validUntil = startedAt + this.#settings.leaseMs
     this.renewals++
   }
 
   async #assertUnfenced(signal: AbortSignal | undefined): Promise<void> {
-    const deadline = performance.now() + Math.min(longestFenceWaitMs, Math.max(1000, this.#settings.leaseMs))
+    const deadline = nowMs() + Math.min(longestFenceWaitMs, Math.max(1000, this.#settings.leaseMs))
     for (;;) {
       const fence = await this.#findFence(signal)
       const isSwept =
@@ -238,7 +238,7 @@ export class Lease implements SegmentOwner {
         !this.#settings.persistent &&
         (await this.#service.head(this.#witness, { signal, free: true })) === undefined
       if (fence === undefined && !isSwept) return
-      if (isSwept || performance.now() > deadline) {
+      if (isSwept || nowMs() > deadline) {
         // The lease that was just written must not keep a dead epoch alive.
         await this.#service.deleteOne(this.#key).catch(() => {})
         throw this.#lose(

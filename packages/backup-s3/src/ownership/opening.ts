@@ -1,4 +1,4 @@
-import { abortError, isSpillwayError, SpillwayError } from '@spillway/core'
+import { abortError, isSpillwayError, nowMs, SpillwayError } from '@spillway/core'
 import { type KeySpace, persistentCount } from '../keys.ts'
 import type { Settings } from '../options.ts'
 import type { SegmentTable } from '../segments/segment-table.ts'
@@ -92,7 +92,7 @@ async function claim(
   keys: KeySpace,
   signal: AbortSignal | undefined,
 ): Promise<{ lease: Lease; epochs: EpochSurvey[] }> {
-  const deadline = performance.now() + settings.ownerWaitMs
+  const deadline = nowMs() + settings.ownerWaitMs
   for (;;) {
     const chain = await persistentEpochs(service, keys, signal)
     const newest = Math.max(0, ...chain.map(({ epoch }) => persistentCount(epoch)!))
@@ -118,7 +118,7 @@ async function claim(
       }
       await lease.withdraw()
     }
-    if (performance.now() >= deadline) {
+    if (nowMs() >= deadline) {
       const text = `the store under ${keys.prefix} is in use: ${busy}`
       throw new SpillwayError('EBUSY', text, { backup: settings.name })
     }

@@ -1,4 +1,4 @@
-import { isSpillwayError, SpillwayError } from '@spillway/core'
+import { type HostTimer, isSpillwayError, nowMs, SpillwayError, startTimer, stopTimer } from '@spillway/core'
 import type { S3Service } from '../service/service.ts'
 import { statusOf } from '../service/service-errors.ts'
 import type { HedgePolicy } from './hedging.ts'
@@ -72,12 +72,12 @@ function fetchOnce(
 ): Promise<void> {
   return new Promise((resolve, reject) => {
     const controllers = new Set<AbortController>()
-    let hedgeTimer: NodeJS.Timeout | undefined
+    let hedgeTimer: HostTimer | undefined
     let firstError: unknown
-    let progressAt = performance.now()
+    let progressAt = nowMs()
     const received = target.onProgress
     const settle = (finish: () => void) => {
-      clearTimeout(hedgeTimer)
+      stopTimer(hedgeTimer)
       signal.removeEventListener('abort', onAbort)
       target.onProgress = received
       const reason = () =>
@@ -91,12 +91,12 @@ function fetchOnce(
     const attempt = () => {
       const controller = new AbortController()
       controllers.add(controller)
-      const startedAt = performance.now()
+      const startedAt = nowMs()
       const sink = new RangeSink(
         target,
         (reason) => controller.abort(reason),
         () => {
-          progressAt = performance.now()
+          progressAt = nowMs()
           hedging.answered(target.bytes, progressAt - startedAt)
         },
       )
@@ -123,14 +123,14 @@ function fetchOnce(
       )
     }
     const watch = () => {
-      const left = progressAt + hedging.thresholdMs(target.bytes) - performance.now()
-      if (left > 0) hedgeTimer = setTimeout(watch, Math.min(left, 2 ** 31 - 1))
+      const left = progressAt + hedging.thresholdMs(target.bytes) - nowMs()
+      if (left > 0) hedgeTimer = startTimer(watch, Math.min(left, 2 ** 31 - 1))
       else if (hedging.tryHedge(target.bytes)) attempt()
     }
     if (signal.aborted) return reject(signal.reason)
     signal.addEventListener('abort', onAbort, { once: true })
     target.onProgress = (bytes) => {
-      progressAt = performance.now()
+      progressAt = nowMs()
       received(bytes)
     }
     hedging.requested(target.bytes)

@@ -1,5 +1,6 @@
 import {
   abortError,
+  afterInput,
   type CopyResult,
   type HandleRun,
   SpillwayError,
@@ -137,7 +138,7 @@ export class Restores {
   #schedule(): void {
     if (this.#pumpSet) return
     this.#pumpSet = true
-    setImmediate(() => {
+    afterInput(() => {
       this.#pumpSet = false
       this.#begun = 0
       this.#pump()

@@ -2,8 +2,12 @@ import {
   abortError,
   type BackupPagesOptions,
   type BackupResult,
+  type HostTimer,
   isSpillwayError,
+  nowMs,
   SpillwayError,
+  startTimer,
+  stopTimer,
   yieldToEventLoop,
 } from '@spillway/core'
 import type { KeySpace } from '../keys.ts'
@@ -60,7 +64,7 @@ export class SegmentWriter {
   readonly #sending = new Set<Promise<void>>()
   #open: OpenSegment | undefined
   #filler: Promise<void> | undefined
-  #lingerTimer: NodeJS.Timeout | undefined
+  #lingerTimer: HostTimer | undefined
   #lingered = false
   #pagesUnderway = 0
 
@@ -208,9 +212,9 @@ export class SegmentWriter {
   }
 
   #linger(): void {
-    clearTimeout(this.#lingerTimer)
+    stopTimer(this.#lingerTimer)
     const { lingerMs } = this.#settings
-    this.#lingerTimer = setTimeout(() => {
+    this.#lingerTimer = startTimer(() => {
       this.#lingered = true
       this.#sealLingering()
     }, lingerMs)
@@ -224,7 +228,7 @@ export class SegmentWriter {
   #seal(): void {
     const segment = this.#open
     if (segment === undefined) return
-    clearTimeout(this.#lingerTimer)
+    stopTimer(this.#lingerTimer)
     this.#lingered = false
     this.#open = undefined
     const sending = this.#send(segment).finally(() => {
@@ -257,7 +261,7 @@ export class SegmentWriter {
     } catch (error) {
       failure = serviceError(error, `writing ${key}`, this.#settings.name)
       if (isSpillwayError(failure) && (failure.code === 'EDQUOT' || failure.code === 'ENOSPC')) {
-        this.fullAt = performance.now()
+        this.fullAt = nowMs()
       }
       // Refused by the budget before anything was sent: nothing can be there.
       if (isOverBudget(failure)) this.#deletions.certain(key)

@@ -1,4 +1,4 @@
-import { SpillwayError } from '@spillway/core'
+import { type HostTimer, SpillwayError, startTimer, stopTimer } from '@spillway/core'
 import type { CostLedger, RequestVerb } from '../cost/ledger.ts'
 import { type PageRequestOptions, type ResponseSink, responseSink } from '../http/response-sink.ts'
 import type { Settings } from '../options.ts'
@@ -99,7 +99,7 @@ export class RequestSender {
     const stop = (reason: unknown) => controller.abort(reason)
     const onAbort = () => stop(signal!.reason)
     signal?.addEventListener('abort', onAbort, { once: true })
-    const timer = setTimeout(() => {
+    const timer = startTimer(() => {
       if (attempt.sink?.isComplete) return
       stop(new SpillwayError('ETIMEDOUT', `${what}: no answer within ${timeoutMs} ms`, { backup: name }))
     }, timeoutMs)
@@ -133,7 +133,7 @@ export class RequestSender {
       }
       throw serviceError(failure, what, name)
     } finally {
-      clearTimeout(timer)
+      stopTimer(timer)
       signal?.removeEventListener('abort', onAbort)
     }
   }
@@ -153,10 +153,10 @@ export interface ServiceAnswer {
 }
 
 /** The sink, which ends the wait for the first byte when that comes. */
-function timerStopping(sink: ResponseSink, timer: NodeJS.Timeout): ResponseSink {
+function timerStopping(sink: ResponseSink, timer: HostTimer): ResponseSink {
   return {
     begin(head) {
-      clearTimeout(timer)
+      stopTimer(timer)
       return sink.begin(head)
     },
     memory: () => sink.memory(),

@@ -1,5 +1,5 @@
 import { Readable } from 'node:stream'
-import { SpillwayError } from '@spillway/core'
+import { SpillwayError, startTimer, stopTimer } from '@spillway/core'
 
 export interface BodyReading {
   /** Longest silence, in milliseconds. */
@@ -27,7 +27,7 @@ export function readBody(body: unknown, { silenceMs, signal, onChunk }: BodyRead
     body instanceof Readable ? body : Readable.fromWeb(body as Parameters<typeof Readable.fromWeb>[0])
   return new Promise((resolve, reject) => {
     const settle = (error?: unknown) => {
-      clearTimeout(timer)
+      stopTimer(timer)
       signal.removeEventListener('abort', onAbort)
       stream.removeAllListeners('data')
       // A destroyed stream may still report an error; nobody is interested any more.
@@ -37,7 +37,7 @@ export function readBody(body: unknown, { silenceMs, signal, onChunk }: BodyRead
       reject(error)
     }
     const onAbort = () => settle(signal.reason)
-    const timer = setTimeout(() => {
+    const timer = startTimer(() => {
       settle(new SpillwayError('ETIMEDOUT', `the body of the answer fell silent for ${silenceMs} ms`))
     }, silenceMs)
     if (signal.aborted) return settle(signal.reason)
@@ -45,7 +45,7 @@ export function readBody(body: unknown, { silenceMs, signal, onChunk }: BodyRead
     const brokeOff = (cause?: unknown) =>
       settle(new SpillwayError('EIO', 'the body of the answer broke off', { retryable: true, cause }))
     stream.on('data', (chunk: Uint8Array) => {
-      timer.refresh()
+      timer.refresh?.()
       try {
         onChunk(chunk)
       } catch (error) {

@@ -1,4 +1,4 @@
-import { abortError, isSpillwayError } from '@spillway/core'
+import { abortError, isSpillwayError, nowMs } from '@spillway/core'
 import type { Settings } from '../options.ts'
 import { isUnreachable, statusOf } from './service-errors.ts'
 import { delay, TokenBucket } from './waiting.ts'
@@ -38,7 +38,7 @@ export class RetryPolicy {
 
   /** Time at which an operation that begins now is given up, of `performance.now()`. */
   deadline(): number {
-    return performance.now() + this.#settings.retryForMs
+    return nowMs() + this.#settings.retryForMs
   }
 
   /** Waits for the next attempt after `failures` in a row; throws `error` when there is none. */
@@ -50,7 +50,7 @@ export class RetryPolicy {
     const { retryBaseMs, retryMaxMs } = this.#settings
     const ceiling = Math.min(retryMaxMs, retryBaseMs * 2 ** (failures - 1))
     const wait = Math.max(Math.random() * ceiling, this.#budget.take(), askedForMs(error))
-    if (performance.now() + wait > Math.min(deadline, this.#reachDeadline(error))) throw error
+    if (nowMs() + wait > Math.min(deadline, this.#reachDeadline(error))) throw error
     this.retries++
     await delay(wait, scope.signal)
   }
@@ -58,7 +58,7 @@ export class RetryPolicy {
   /** An endpoint that was never there is more likely wrong than away for a moment. */
   #reachDeadline(error: unknown): number {
     if (this.wasReached || !isUnreachable(error)) return Number.POSITIVE_INFINITY
-    this.#unreachableSince ??= performance.now()
+    this.#unreachableSince ??= nowMs()
     return this.#unreachableSince + unreachableForMs
   }
 

@@ -1,4 +1,4 @@
-import { abortError, yieldToEventLoop } from '@spillway/core'
+import { abortError, nowMs, startTimer, stopTimer, yieldToEventLoop } from '@spillway/core'
 
 /** Waiting that a signal ends, and that never keeps the process alive by itself. */
 
@@ -7,10 +7,10 @@ export function delay(milliseconds: number, signal?: AbortSignal): Promise<void>
   return new Promise((resolve, reject) => {
     if (signal?.aborted) return reject(abortError(signal))
     const onAbort = () => {
-      clearTimeout(timer)
+      stopTimer(timer)
       reject(abortError(signal!))
     }
-    const timer = setTimeout(() => {
+    const timer = startTimer(() => {
       signal?.removeEventListener('abort', onAbort)
       resolve()
     }, milliseconds)
@@ -23,7 +23,7 @@ export class TokenBucket {
   readonly #perSecond: number
   readonly #depth: number
   #tokens: number
-  #filledAt = performance.now()
+  #filledAt = nowMs()
 
   constructor(perSecond: number, depth: number) {
     this.#perSecond = perSecond
@@ -53,7 +53,7 @@ export class TokenBucket {
   }
 
   #fill(): void {
-    const now = performance.now()
+    const now = nowMs()
     if (this.#perSecond === Number.POSITIVE_INFINITY) this.#tokens = this.#depth
     else this.add(((now - this.#filledAt) * this.#perSecond) / 1000)
     this.#filledAt = now

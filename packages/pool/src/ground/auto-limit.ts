@@ -1,3 +1,4 @@
+import { type HostTimer, startInterval, stopInterval } from '@spillway/core'
 import { nodeModule } from '../providers/resizable.ts'
 
 /** What the system says about memory; undefined where it does not say. */
@@ -94,7 +95,7 @@ export class AutoLimit {
   readonly #setLimit: (limitBytes: number, signal: AbortSignal) => Promise<void>
   readonly #leastBytes: number
   #limitBytes: number
-  #timer: ReturnType<typeof setInterval> | undefined
+  #timer: HostTimer | undefined
   #changing = false
 
   constructor(
@@ -110,13 +111,12 @@ export class AutoLimit {
   }
 
   start(): void {
-    this.#timer = setInterval(() => void this.step(), intervalMs)
-    const timer = this.#timer as { unref?: () => void }
-    timer.unref?.()
+    this.#timer = startInterval(() => void this.step(), intervalMs)
+    this.#timer.unref?.()
   }
 
   stop(): void {
-    clearInterval(this.#timer)
+    stopInterval(this.#timer)
   }
 
   /** Asks once, and changes the limit if it must. A limit that cannot sink now (all is pinned) is tried again next time. */

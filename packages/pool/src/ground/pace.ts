@@ -1,3 +1,5 @@
+import { afterInput, nowMs } from '@spillway/core'
+
 /**
  * Keeps long work from blocking the event loop: whoever has done a mebibyte's worth of copying or scanning asks here, and
  * waits one turn when the slice is used up. The slice is shared by everything in the process, because the event loop is.
@@ -10,12 +12,11 @@ let turn: Promise<void> | undefined
 
 /** Undefined while the slice lasts, else what to await before going on. */
 export function pace(): Promise<void> | undefined {
-  const now = performance.now()
-  if (now < sliceEndMs) return undefined
+  if (nowMs() < sliceEndMs) return undefined
   turn ??= new Promise((resolve) => {
     afterInput(() => {
       turn = undefined
-      sliceEndMs = performance.now() + sliceMs
+      sliceEndMs = nowMs() + sliceMs
       resolve()
     })
   })
@@ -24,10 +25,3 @@ export function pace(): Promise<void> | undefined {
 
 /** Bytes to copy or clear between two questions. */
 export const sliceBytes = 1024 ** 2
-
-const host = globalThis as { setImmediate?: (call: () => void) => unknown }
-
-function afterInput(call: () => void): void {
-  if (host.setImmediate !== undefined) host.setImmediate(call)
-  else setTimeout(call, 0)
-}

@@ -1,4 +1,4 @@
-import { SpillwayError } from '@spillway/core'
+import { delay, SpillwayError } from '@spillway/core'
 import { pace, sliceBytes } from '../ground/pace.ts'
 import type { BufferState } from '../residency/buffer-state.ts'
 import { findPage, whileFreeing } from '../residency/chunk-walk.ts'
@@ -71,7 +71,7 @@ export class Discards {
           // What holds it may be an operation, and that ends.
           if (buffer.userPins > 0 && waitedAt === page) throw pinnedError(buffer, page)
           waitedAt = page
-          await new Promise<void>((resolve) => setTimeout(resolve, 0))
+          await delay(0)
           continue
         }
         if (count === chunks.pageCount(chunk)) {

@@ -1,4 +1,4 @@
-import { SpillwayError } from '@spillway/core'
+import { delay, SpillwayError } from '@spillway/core'
 import type { Reclaim } from '../residency/reclaim.ts'
 import type { ResidentSet } from '../residency/resident-set.ts'
 import { settledOrAborted } from '../residency/waiting.ts'
@@ -57,7 +57,7 @@ export class LimitChanges {
         if (failing === undefined || hasWaited)
           throw cannotSink(pages.residentPages, before, failing?.failure)
         // Left alone for a while, but it may be well again.
-        await settledOrAborted(backoff(failing.backoffMs), signal)
+        await settledOrAborted(delay(failing.backoffMs + 1), signal)
         hasWaited = true
       }
     } catch (failure) {
@@ -67,10 +67,6 @@ export class LimitChanges {
       throw failure
     }
   }
-}
-
-function backoff(delayMs: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, delayMs + 1))
 }
 
 function cannotSink(residentPages: number, limitPages: number, cause: Error | undefined): SpillwayError {

@@ -1,3 +1,4 @@
+import { delay, type HostTimer, nowMs, startTimer, stopTimer } from '@spillway/core'
 import { cleanList, dirtyList, purgeableList } from '../table/chunks.ts'
 import type { Limit } from './limit.ts'
 import type { Reclaim } from './reclaim.ts'
@@ -21,7 +22,7 @@ export class Background {
   #running: Promise<void> | undefined
   #stopped = false
   #restUntilMs = 0
-  #trimTimer: ReturnType<typeof setTimeout> | undefined
+  #trimTimer: HostTimer | undefined
 
   constructor(residents: ResidentSet, limit: Limit, reclaim: Reclaim, enabled: boolean) {
     this.#residents = residents
@@ -49,7 +50,7 @@ export class Background {
     if (this.#residents.pages.idlePages > this.#residents.pages.idleLimitPages) this.#trimSoon()
     if (!this.enabled || this.#stopped || this.#running !== undefined) return
     if (this.readyPages >= this.lowPages || this.#residents.chunks.listPages[dirtyList] === 0) return
-    if (performance.now() < this.#restUntilMs) return
+    if (nowMs() < this.#restUntilMs) return
     this.#running = this.#run().finally(() => {
       this.#running = undefined
     })
@@ -62,33 +63,32 @@ export class Background {
 
   stop(): void {
     this.#stopped = true
-    clearTimeout(this.#trimTimer)
+    stopTimer(this.#trimTimer)
   }
 
   /** Memory that was freed for claims which did not take it after all goes to the system, a little later. */
   #trimSoon(): void {
     if (this.#trimTimer !== undefined || this.#stopped) return
-    const timer = setTimeout(() => {
+    const timer = startTimer(() => {
       this.#trimTimer = undefined
       const { idlePages, idleLimitPages } = this.#residents.pages
       if (this.#limit.waiters === 0) void this.#reclaim.trim(idlePages - idleLimitPages)
     }, trimDelayMs)
     this.#trimTimer = timer
     // Where timers keep a process alive, this one must not.
-    const handle = timer as { unref?: () => void }
-    handle.unref?.()
+    timer.unref?.()
   }
 
   async #run(): Promise<void> {
     // Whoever made memory scarce goes first.
-    await pause(0)
+    await delay(0)
     while (!this.#stopped && this.readyPages < this.highPages && this.#limit.waiters === 0) {
-      if (this.#residents.refaults.thrashing) await pause(thrashingPauseMs)
+      if (this.#residents.refaults.thrashing) await delay(thrashingPauseMs)
       const before = this.readyPages
       await this.#reclaim.clean(Math.ceil(this.highPages - before))
       if (this.readyPages > before) continue
       // Nothing came of it, and nothing would of the next attempt: the backup is full, or others were faster.
-      this.#restUntilMs = performance.now() + restMs
+      this.#restUntilMs = nowMs() + restMs
       return
     }
   }
@@ -97,7 +97,3 @@ export class Background {
 const thrashingPauseMs = 50
 const restMs = 50
 const trimDelayMs = 100
-
-function pause(delayMs: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, delayMs))
-}

@@ -6,7 +6,7 @@ import type {
   HandleRun,
   TransferOptions,
 } from '@spillway/core'
-import { countHandles, isSpillwayError, SpillwayError } from '@spillway/core'
+import { countHandles, isSpillwayError, nowMs, SpillwayError } from '@spillway/core'
 import { warn } from '../ground/trace.ts'
 
 /**
@@ -45,7 +45,7 @@ export class BackingStore {
 
   /** Milliseconds until reclaim should try this backup again; 0 when it may now. */
   get backoffMs(): number {
-    return this.failure === undefined ? 0 : Math.max(0, this.#retryAtMs - performance.now())
+    return this.failure === undefined ? 0 : Math.max(0, this.#retryAtMs - nowMs())
   }
 
   /** Whether the last failure may pass by itself, and has not been tried too often. */
@@ -61,7 +61,7 @@ export class BackingStore {
   noteFailure(error: Error, attempt: number): void {
     this.failure = error
     this.failedAttempt = Math.max(this.failedAttempt, attempt)
-    this.#retryAtMs = performance.now() + Math.min(1000, 10 * 2 ** Math.min(this.#failures, 10))
+    this.#retryAtMs = nowMs() + Math.min(1000, 10 * 2 ** Math.min(this.#failures, 10))
     this.#failures++
   }
 

@@ -1,4 +1,4 @@
-import { abortError, type SpillwayError } from '@spillway/core'
+import { abortError, afterThisCode, type SpillwayError } from '@spillway/core'
 
 /**
  * The hard limit (T57–T59): a page is charged before its memory is taken, and uncharged after it was given up. So the
@@ -171,7 +171,7 @@ export class Limit {
   serveSoon(): void {
     if (this.#serving) return
     this.#serving = true
-    queueMicrotask(() => {
+    afterThisCode(() => {
       this.#serving = false
       this.#serve()
     })

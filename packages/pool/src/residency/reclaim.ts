@@ -1,3 +1,4 @@
+import { afterThisCode, type HostTimer, nowMs, startTimer, stopTimer } from '@spillway/core'
 import { pace } from '../ground/pace.ts'
 import { trace } from '../ground/trace.ts'
 import type { BackingStore } from './backing-store.ts'
@@ -47,7 +48,7 @@ export class Reclaim {
   #pagesBeingCleaned = 0
   readonly #batches = new Set<Promise<void>>()
   readonly #failing: FailingBackups
-  #retry: ReturnType<typeof setTimeout> | undefined
+  #retry: HostTimer | undefined
   #retryAtMs = 0
 
   constructor(residents: ResidentSet, writeback: PageOut, holder: Holder, options: ReclaimOptions) {
@@ -162,7 +163,7 @@ export class Reclaim {
 
   /** Tries no more on its own. */
   stop(): void {
-    clearTimeout(this.#retry)
+    stopTimer(this.#retry)
     this.stallWarning.stop()
   }
 
@@ -229,7 +230,7 @@ export class Reclaim {
     const tracked: Promise<void> = call.then(() => {
       this.#batches.delete(tracked)
       // Claims that can be served now are served first; only what is still short then is pumped for.
-      queueMicrotask(() => {
+      afterThisCode(() => {
         this.pump()
         this.#onBatch()
       })
@@ -291,11 +292,11 @@ export class Reclaim {
   }
 
   #pumpAfter(delayMs: number): void {
-    const atMs = performance.now() + delayMs
+    const atMs = nowMs() + delayMs
     if (this.#retry !== undefined && this.#retryAtMs <= atMs) return
-    clearTimeout(this.#retry)
+    stopTimer(this.#retry)
     this.#retryAtMs = atMs
-    this.#retry = setTimeout(() => {
+    this.#retry = startTimer(() => {
       this.#retry = undefined
       this.pump()
     }, delayMs + 1)

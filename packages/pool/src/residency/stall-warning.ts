@@ -1,3 +1,4 @@
+import { type HostTimer, startTimer, stopTimer } from '@spillway/core'
 import { poolTitle, warn } from '../ground/trace.ts'
 import type { Limit } from './limit.ts'
 
@@ -13,7 +14,7 @@ export class StallWarning {
   readonly #poolName: string
   readonly #isStalled: () => boolean
   readonly #describePins: () => string
-  #timer: ReturnType<typeof setTimeout> | undefined
+  #timer: HostTimer | undefined
   /** `limit.departures` when this was last told. */
   #toldAt = -1
 
@@ -28,14 +29,13 @@ export class StallWarning {
   note(): void {
     const { departures } = this.#limit
     if (this.#timer !== undefined || this.#toldAt === departures) return
-    this.#timer = setTimeout(() => this.#look(departures), this.delayMs)
+    this.#timer = startTimer(() => this.#look(departures), this.delayMs)
     // Where timers keep a process alive, this one must not.
-    const handle = this.#timer as { unref?: () => void }
-    handle.unref?.()
+    this.#timer.unref?.()
   }
 
   stop(): void {
-    clearTimeout(this.#timer)
+    stopTimer(this.#timer)
   }
 
   #look(since: number): void {

@@ -1,34 +1,33 @@
+import { replaceHost } from '@spillway/core'
+
 /**
  * Time that passes only when somebody waits for it: timers fire in order as soon as nothing else is to be done, and
- * `performance.now()` moves a little with each question. So a model run waits for nothing, and its seed repeats it.
+ * the clock moves a little with each question. So a model run waits for nothing, and its seed repeats it.
  */
 export class VirtualTime implements Disposable {
-  readonly #real = { setTimeout, clearTimeout, now: performance.now }
   readonly #timers: Timer[] = []
   #nowMs = 0
   #turning = false
   #installed = false
 
-  /** Replaces the timers of the process until `uninstall`. */
+  /** Replaces the timers of all packages until `uninstall`. */
   install(): void {
     if (this.#installed) return
     this.#installed = true
-    const host = globalThis as Record<string, unknown>
-    host['setTimeout'] = (callback: () => void, delayMs = 0) => this.#add(callback, delayMs)
-    host['clearTimeout'] = (timer: Timer | undefined) => this.#remove(timer)
-    performance.now = () => {
-      this.#nowMs += questionMs
-      return this.#nowMs
-    }
+    replaceHost({
+      setTimeout: (callback, delayMs) => this.#add(callback, delayMs),
+      clearTimeout: (timer) => this.#remove(timer as Timer | undefined),
+      nowMs: () => {
+        this.#nowMs += questionMs
+        return this.#nowMs
+      },
+    })
   }
 
   uninstall(): void {
     if (!this.#installed) return
     this.#installed = false
-    const host = globalThis as Record<string, unknown>
-    host['setTimeout'] = this.#real.setTimeout
-    host['clearTimeout'] = this.#real.clearTimeout
-    performance.now = this.#real.now
+    replaceHost()
   }
 
   [Symbol.dispose](): void {
