@@ -64,6 +64,7 @@ export class Machine {
   readonly backingStores: BackingStores
   readonly providerGuard = new ProviderGuard()
   #nextBuffer = 1
+  #provider: PageProvider | undefined
   /** Buffers that are being given up, whoever asked for it: `close` waits for all of them. */
   readonly #freeing = new Set<Promise<void>>()
 
@@ -140,8 +141,14 @@ export class Machine {
     return walk && whileFreeing(residents, walk)
   }
 
+  /** The provider that new memory comes from; undefined before it is chosen. */
+  get provider(): PageProvider | undefined {
+    return this.#provider
+  }
+
   /** The provider of all memory from now on; what others gave goes back to them (T81). */
   useProvider(provider: PageProvider): void {
+    this.#provider = provider
     this.pages.slabs.provider = this.providerGuard.watch(provider)
   }
 

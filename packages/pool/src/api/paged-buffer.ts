@@ -307,7 +307,7 @@ export class PagedBuffer implements AsyncDisposable {
   #pinned(held: number[], offset: number, length: number, write: boolean): Pin {
     this.#state.userPins++
     this.#machine.residents.applicationPins++
-    this.#machine.holder.endRun()
+    this.#machine.holder.handOver(held)
     return new Pin(this.#owner, held, { offset, length, write })
   }
 

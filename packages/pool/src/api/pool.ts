@@ -56,6 +56,11 @@ export class Pool implements AsyncDisposable {
   #ownProvider: PageProvider | undefined
   #autoLimit: AutoLimit | undefined
   #closing: Promise<void> | undefined
+  /** Set for good when a `close` that is not refused begins. */
+  #isClosed = false
+  /** Calls of `setProvider` so far, and the one that set the provider which serves now. */
+  #providerCalls = 0
+  #providerSetBy = 0
 
   constructor(options: PoolOptions) {
     if (typeof options !== 'object' || options === null)
@@ -109,7 +114,7 @@ export class Pool implements AsyncDisposable {
   }
 
   get limitBytes(): number {
-    return this.#machine.limit.limitPages * this.pageSizeBytes
+    return this.#machine.pages.limitPages * this.pageSizeBytes
   }
 
   /**
@@ -132,7 +137,8 @@ export class Pool implements AsyncDisposable {
     const { deviceMapped = false } = options
     const provider = await this.#provider()
     this.#assertOpen()
-    assertCan(provider, caching !== 'cached', deviceMapped)
+    // The one that serves now: another may have been set while the first was looked for.
+    assertCan(this.#machine.provider ?? provider, caching !== 'cached', deviceMapped)
     const state = this.#machine.addBuffer(sizeBytes, backup, { label, maxOrder, caching, deviceMapped })
     return new PagedBuffer(this.#machine, state)
   }
@@ -145,12 +151,16 @@ export class Pool implements AsyncDisposable {
   async setProvider(provider: PageProvider): Promise<void> {
     this.#assertOpen()
     assertProvider(provider)
+    const call = ++this.#providerCalls
     await assertProbes(provider)
     await this.#provider()
+    this.#assertOpen()
+    // A later call was faster: as if this one had been before it.
+    if (call < this.#providerSetBy) return
     for (const { caching, deviceMapped } of this.#machine.residents.buffers.values()) {
       assertCan(provider, caching !== 0, deviceMapped)
     }
-    this.#ready = Promise.resolve(provider)
+    this.#providerSetBy = call
     this.#machine.useProvider(provider)
   }
 
@@ -206,11 +216,15 @@ export class Pool implements AsyncDisposable {
    * Frees all buffers, waits for what is in flight and gives all memory to the system. Rejects with `EBUSY`, and has done
    * nothing, when a pin is held. A second call does nothing more.
    */
-  close(): Promise<void> {
-    this.#closing ??= this.#close().catch((failure) => {
-      this.#closing = undefined
-      throw failure
-    })
+  async close(): Promise<void> {
+    if (this.#closing === undefined) {
+      this.#assertClosable()
+      this.#isClosed = true
+      this.#closing = this.#close().catch((failure) => {
+        this.#closing = undefined
+        throw failure
+      })
+    }
     return this.#closing
   }
 
@@ -218,18 +232,23 @@ export class Pool implements AsyncDisposable {
     return this.close()
   }
 
-  async #close(): Promise<void> {
+  /** Throws before anything is changed: calls that are made beside a refused `close` go on. */
+  #assertClosable(): void {
     const machine = this.#machine
     machine.providerGuard.assertIdle()
-    if (machine.residents.applicationPins > 0) {
-      throw new SpillwayError(
-        'EBUSY',
-        `${poolTitle(this.name)} cannot be closed; pinned: ${describePins(machine.residents)}`,
-      )
-    }
+    if (machine.residents.applicationPins === 0) return
+    throw new SpillwayError(
+      'EBUSY',
+      `${poolTitle(this.name)} cannot be closed; pinned: ${describePins(machine.residents)}`,
+    )
+  }
+
+  async #close(): Promise<void> {
     this.#autoLimit?.stop()
-    await machine.close()
+    await this.#machine.close()
+    // One that is still looked for is closed when it is found.
     this.#ownProvider?.close?.()
+    this.#ownProvider = undefined
   }
 
   async #provider(): Promise<PageProvider> {
@@ -252,13 +271,18 @@ export class Pool implements AsyncDisposable {
       if (typeof choice === 'string') this.#ownProvider = provider
       await assertProbes(provider)
     }
+    if (this.#isClosed) {
+      this.#ownProvider?.close?.()
+      this.#ownProvider = undefined
+      this.#assertOpen()
+    }
     this.#machine.useProvider(provider)
     return provider
   }
 
   #assertOpen(): void {
     this.#machine.providerGuard.assertIdle()
-    if (this.#closing !== undefined) throw new SpillwayError('EBADF', `${poolTitle(this.name)} is closed`)
+    if (this.#isClosed) throw new SpillwayError('EBADF', `${poolTitle(this.name)} is closed`)
   }
 }
 

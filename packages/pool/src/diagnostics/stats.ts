@@ -47,7 +47,7 @@ export function poolStats(machine: Machine): PoolStats {
   for (const store of machine.backingStores.values()) dropFailures += store.dropFailures
   return {
     ...residents.counters,
-    limitBytes: limit.limitPages * pageSizeBytes,
+    limitBytes: pages.limitPages * pageSizeBytes,
     residentBytes: pages.residentPages * pageSizeBytes,
     inUseBytes: pages.inUsePages * pageSizeBytes,
     idleBytes: pages.idlePages * pageSizeBytes,

@@ -26,8 +26,8 @@ export function verify(machine: Machine): string[] {
   expect('pages that may not leave', unevictablePages, sums.fixed)
   if (limit.chargedPages < pages.inUsePages)
     problems.push(`${limit.chargedPages} pages charged, ${pages.inUsePages} in use`)
-  if (pages.residentPages > limit.limitPages)
-    problems.push(`${pages.residentPages} pages, limit ${limit.limitPages}`)
+  if (pages.residentPages > pages.limitPages)
+    problems.push(`${pages.residentPages} pages, limit ${pages.limitPages}`)
   if (machine.holder.running === 0 && limit.waiters === 0)
     expect('charged pages', limit.chargedPages, pages.inUsePages)
   let aheadPages = 0

@@ -85,7 +85,7 @@ export class Pages {
 
   /** Takes a chunk back into its free list (T16), or gives it to the system when enough pages are idle. */
   free(frame: number, order: number, zero: boolean, caching = 0): void {
-    if (this.idlePages + (1 << order) > this.idleLimitPages) {
+    if (this.idlePages + (1 << order) > this.idleLimitPages || !this.slabs.isIntact(frame)) {
       this.release(frame, order, caching)
       return
     }
@@ -94,6 +94,10 @@ export class Pages {
 
   /** Takes a chunk back into its free list although enough pages are idle: somebody is about to take it. */
   keep(frame: number, order: number, zero: boolean, caching = 0): void {
+    if (!this.slabs.isIntact(frame)) {
+      this.release(frame, order, caching)
+      return
+    }
     this.inUsePages -= 1 << order
     this.idlePages += 1 << order
     this.#list(caching, order).push(frame * 2 + (zero ? 1 : 0))

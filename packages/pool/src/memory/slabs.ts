@@ -1,3 +1,4 @@
+import { SpillwayError } from '@spillway/core'
 import type { MemoryBlock, MemoryRequest, MemoryRun, PageProvider } from '../providers/provider.ts'
 
 /**
@@ -5,8 +6,12 @@ import type { MemoryBlock, MemoryRequest, MemoryRun, PageProvider } from '../pro
  *
  *   provider ── block (a slab) ──▶ pieces of 2^order pages ──▶ chunks
  *
- * A chunk's place is one number, its frame: slab × 2^maxOrder + page within the slab. A piece that is free merges with
- * its other half; a slab that is wholly free goes back to its provider. With page-exact release a free piece has no
+ * A chunk's place is one number, its frame. Frames are numbered in spans of 2^maxOrder; a span belongs to one slab of that
+ * order, or to several smaller ones of one order, so that no provider's small blocks use up the numbers:
+ *
+ *   frame = span × 2^maxOrder + place of the slab in its span × 2^(order of the slab) + page within the slab
+ *
+ * A piece that is free merges with its other half; a slab that is wholly free goes back to its provider. With page-exact release a free piece has no
  * memory behind it; without, it stays resident ("stranded") until its slab is free, and is the first to be reused.
  */
 export class Slabs {
@@ -16,17 +21,23 @@ export class Slabs {
   strandedPages = 0
   /** The provider that new slabs come from; slabs that exist go back to their own (T81). */
   provider: PageProvider | undefined
-  readonly #slabs: (Slab | undefined)[] = []
-  readonly #freeIds: number[] = []
+  readonly #spans: Span[] = []
+  /** Spans without slabs, and by order those that have some and room for more. */
+  readonly #emptySpans: Span[] = []
+  readonly #roomySpans: Set<Span>[]
+  #slabCount = 0
   /** By order, of resident slabs and then of page-exact ones: frames of free pieces. The slab's own mark tells what is stale. */
   readonly #candidates: number[][]
   /** By the same: the number of candidates at which those are forgotten that are none any more. */
   readonly #sweepAt: number[]
+  readonly #spanPages: number
   readonly #request: { lengthBytes: number; whole: boolean; retryMayFail: boolean }
 
   constructor(pageSizeBytes: number, maxOrder: number) {
     this.pageSizeBytes = pageSizeBytes
     this.maxOrder = maxOrder
+    this.#spanPages = 1 << maxOrder
+    this.#roomySpans = Array.from({ length: maxOrder + 1 }, () => new Set<Span>())
     this.#candidates = Array.from({ length: 2 * (maxOrder + 1) }, () => [])
     this.#sweepAt = new Array(2 * (maxOrder + 1)).fill(leastSweep)
     this.#request = { lengthBytes: 0, whole: true, retryMayFail: false }
@@ -34,7 +45,7 @@ export class Slabs {
 
   /** Slabs that exist. */
   get slabCount(): number {
-    return this.#slabs.length - this.#freeIds.length
+    return this.#slabCount
   }
 
   /**
@@ -103,22 +114,37 @@ export class Slabs {
 
   /** Puts back slabs of which nothing is used; `failed` is told of providers that do not take theirs. */
   closeUnused(failed: (provider: PageProvider, failure: unknown) => void): void {
-    for (const slab of this.#slabs) {
-      if (slab === undefined || slab.freePages < 1 << slab.order) continue
-      try {
-        this.#close(slab)
-      } catch (failure) {
-        failed(slab.provider, failure)
+    for (const { slabs } of this.#spans) {
+      for (const slab of slabs) {
+        if (slab === undefined || slab.freePages < 1 << slab.order) continue
+        try {
+          this.#close(slab)
+        } catch (failure) {
+          failed(slab.provider, failure)
+        }
       }
     }
   }
 
-  /** The memory of `pageCount` pages from `frame` on: the slab's own view where it is all of it. */
+  /**
+   * The memory of `pageCount` pages from `frame` on: the slab's own view where it is all of it. Throws `EFAULT` when the
+   * application has resized or detached the memory behind a view that it was given.
+   */
   bytes(frame: number, pageCount: number): Uint8Array {
     const slab = this.slabOf(frame)
-    const offset = this.#offset(frame)
+    const offset = frame - slab.frame
+    if (!this.#hasMemory(slab)) throw tamperedMemory(slab)
     if (offset === 0 && pageCount === 1 << slab.order) return slab.bytes
     return slab.bytes.subarray(offset * this.pageSizeBytes, (offset + pageCount) * this.pageSizeBytes)
+  }
+
+  /** Whether the memory of a frame is what its provider gave; not when the application has resized or detached it. */
+  isIntact(frame: number): boolean {
+    return this.#hasMemory(this.slabOf(frame))
+  }
+
+  #hasMemory({ bytes, order }: Slab): boolean {
+    return bytes.byteLength === this.pageSizeBytes << order
   }
 
   /** The memory of pages as their provider knows it. */
@@ -141,16 +167,19 @@ export class Slabs {
   }
 
   slabOf(frame: number): Slab {
-    return this.#slabs[frame >> this.maxOrder]!
+    const span = this.#spans[frame >> this.maxOrder]!
+    return span.slabs[(frame & (this.#spanPages - 1)) >> span.order]!
   }
 
+  /** The page within its slab. */
   #offset(frame: number): number {
-    return frame & ((1 << this.maxOrder) - 1)
+    return frame - this.slabOf(frame).frame
   }
 
   #open(order: number, whole: boolean, retryMayFail: boolean): number {
     const provider = this.provider
-    if (provider === undefined) return -1
+    const span = provider === undefined ? undefined : this.#spanFor(order)
+    if (provider === undefined || span === undefined) return -1
     const request = this.#request
     request.lengthBytes = (1 << order) * this.pageSizeBytes
     request.whole = whole && order === this.maxOrder
@@ -162,26 +191,63 @@ export class Slabs {
       provider.put(block)
       throw new TypeError(`provider ${provider.name} gave ${found} bytes; asked for ${request.lengthBytes}`)
     }
-    const id = this.#freeIds.pop() ?? this.#slabs.length
-    const exact = provider.capabilities.pageExactRelease
-    this.#slabs[id] = {
-      id,
+    const place = span.freePlaces.pop() ?? span.slabs.length
+    const slab: Slab = {
+      frame: span.id * this.#spanPages + (place << order),
       block,
       bytes: block.bytes,
       order,
       provider,
-      exact,
+      exact: provider.capabilities.pageExactRelease,
       freePages: 0,
       pieces: undefined,
     }
-    return id * (1 << this.maxOrder)
+    this.#enter(span, place, slab)
+    return slab.frame
+  }
+
+  /** A span with room for a slab of this order; undefined when all frames have their numbers. */
+  #spanFor(order: number): Span | undefined {
+    for (const span of this.#roomySpans[order]!) return span
+    const span = this.#emptySpans.at(-1)
+    if (span === undefined) {
+      if ((this.#spans.length + 1) * this.#spanPages > maxFrames) return undefined
+      const added = { id: this.#spans.length, order, slabs: [], freePlaces: [] }
+      this.#spans.push(added)
+      this.#emptySpans.push(added)
+      return this.#spanFor(order)
+    }
+    if (span.order !== order) {
+      span.order = order
+      span.slabs = []
+      span.freePlaces = []
+    }
+    return span
+  }
+
+  #enter(span: Span, place: number, slab: Slab): void {
+    if (span === this.#emptySpans.at(-1)) this.#emptySpans.pop()
+    span.slabs[place] = slab
+    this.#slabCount++
+    const places = 1 << (this.maxOrder - slab.order)
+    if (span.freePlaces.length > 0 || span.slabs.length < places) this.#roomySpans[slab.order]!.add(span)
+    else this.#roomySpans[slab.order]!.delete(span)
   }
 
   #close(slab: Slab): void {
     slab.provider.put(slab.block)
     if (!slab.exact) this.strandedPages -= slab.freePages
-    this.#slabs[slab.id] = undefined
-    this.#freeIds.push(slab.id)
+    const span = this.#spans[slab.frame >> this.maxOrder]!
+    const place = (slab.frame & (this.#spanPages - 1)) >> slab.order
+    span.slabs[place] = undefined
+    span.freePlaces.push(place)
+    this.#slabCount--
+    if (span.freePlaces.length < span.slabs.length) {
+      this.#roomySpans[slab.order]!.add(span)
+      return
+    }
+    this.#roomySpans[slab.order]!.delete(span)
+    this.#emptySpans.push(span)
   }
 
   #addPiece(slab: Slab, frame: number, order: number): void {
@@ -235,8 +301,10 @@ export class Slabs {
 
   /** Whether a free piece of this order begins at a frame; its slab may be another one by now, of the other kind too. */
   #isPiece(exact: boolean, frame: number, order: number): boolean {
-    const slab = this.#slabs[frame >> this.maxOrder]
-    return slab?.exact === exact && slab.pieces?.[this.#offset(frame)] === order + 1
+    const span = this.#spans[frame >> this.maxOrder]
+    const slab = span?.slabs[(frame & (this.#spanPages - 1)) >> span.order]
+    if (slab?.exact !== exact || slab.pieces?.[frame - slab.frame] !== order + 1) return false
+    return this.#hasMemory(slab)
   }
 
   #listOf(exact: boolean, order: number): number {
@@ -246,8 +314,22 @@ export class Slabs {
 
 const leastSweep = 4096
 
-interface Slab {
+/** Frames, and twice a frame plus one, are numbers of 31 bits. */
+const maxFrames = 2 ** 30
+
+/** 2^maxOrder frames. */
+interface Span {
   readonly id: number
+  /** Order of its slabs. */
+  order: number
+  /** By place; and the places that a slab has left. */
+  slabs: (Slab | undefined)[]
+  freePlaces: number[]
+}
+
+interface Slab {
+  /** The first. */
+  readonly frame: number
   readonly block: MemoryBlock
   readonly bytes: Uint8Array
   readonly order: number
@@ -257,4 +339,9 @@ interface Slab {
   freePages: number
   /** By page: 1 + order of the free piece that begins there, or 0. */
   pieces: Uint8Array | undefined
+}
+
+function tamperedMemory({ provider }: Slab): SpillwayError {
+  const message = `memory of page provider ${provider.name} was resized or detached outside of the pool; its content is lost`
+  return new SpillwayError('EFAULT', message)
 }

@@ -83,6 +83,7 @@ export class Access {
       if (goesOn) {
         this.#readahead.goOn(buffer, endPage, Math.min(lastPage, windowEnd(buffer, endPage, limitPages)))
       }
+      if (end - done > sliceBytes) this.#holder.holdOn(held)
       try {
         done = await this.#eachSlice(held, offsetBytes, done, end, copyOut)
       } finally {
@@ -126,6 +127,7 @@ export class Access {
           overwriteFrom,
           overwriteEnd,
         }))
+      if (total - done > sliceBytes) this.#holder.holdOn(held)
       try {
         done = await this.#eachSlice(held, offsetBytes, done, total, source, written)
       } finally {

@@ -3,6 +3,7 @@ import { pace } from '../ground/pace.ts'
 import { asError, type BackingStore } from '../residency/backing-store.ts'
 import type { BufferState } from '../residency/buffer-state.ts'
 import { findPage, looksPerStep } from '../residency/chunk-walk.ts'
+import { closedBuffer } from '../residency/closed.ts'
 import { isFull, located } from '../residency/failures.ts'
 import type { PageOut, StoredBatch } from '../residency/page-out.ts'
 import type { ResidentSet } from '../residency/resident-set.ts'
@@ -28,15 +29,19 @@ export class Backups {
 
   /** Stores what is dirty and gives all memory of a buffer to the system. */
   async backup(buffer: BufferState, options: BackupOptions): Promise<TransferResult> {
-    const store = await this.#gate(buffer)
+    let store = await this.#gate(buffer)
     if (options.signal?.aborted)
       return { pages: 0, error: abortError(options.signal, { buffer: buffer.label }) }
-    if (options.atomic === true) return this.#backupAtomically(buffer, store, options)
+    if (options.atomic === true) return this.#backupAtomically(buffer, options)
     const run = new CallProgress(buffer, options.onProgress)
     const calls = new Set<Promise<void>>()
     for (let page = 0; page < buffer.table.pageCount && run.error === undefined; ) {
       if (options.signal?.aborted) run.stop(abortError(options.signal, { buffer: buffer.label, page }))
+      if (buffer.closing) run.stop(closedBuffer(buffer))
       const begin = (chunks: readonly number[]) => {
+        // The buffer may have been given another backup since the last batch: no page of it was stored then.
+        if (buffer.store === undefined) return run.stop(noBackup(buffer))
+        store = buffer.store
         const call = this.#writeback
           .run(store, chunks, { ...options, destination: 'system', splitAlways: this.#splitAlways })
           .then(({ evictedPages, error }) => {
@@ -57,13 +62,9 @@ export class Backups {
   }
 
   /** One after the other for each buffer: each holds what it stored, and must not wait for what the other holds. */
-  #backupAtomically(
-    buffer: BufferState,
-    store: BackingStore,
-    options: BackupOptions,
-  ): Promise<TransferResult> {
+  #backupAtomically(buffer: BufferState, options: BackupOptions): Promise<TransferResult> {
     const before = this.#atomicBackups.get(buffer) ?? Promise.resolve()
-    const result = before.then(() => this.#storeReserved(buffer, store, options))
+    const result = before.then(() => this.#storeWithPresentBackup(buffer, options))
     this.#atomicBackups.set(
       buffer,
       result.then(
@@ -74,12 +75,25 @@ export class Backups {
     return result
   }
 
-  /** Where the backup can promise room, what could not be stored whole is not begun. */
+  /** Begins anew when the buffer was given another backup before the first batch; from that one on it keeps the one it has. */
+  async #storeWithPresentBackup(buffer: BufferState, options: BackupOptions): Promise<TransferResult> {
+    for (;;) {
+      const { store } = buffer
+      if (store === undefined) throw noBackup(buffer)
+      const result = await this.#storeReserved(buffer, store, options)
+      if (result !== undefined) return result
+    }
+  }
+
+  /**
+   * Where the backup can promise room, what could not be stored whole is not begun. Resolves to undefined when the buffer was
+   * given another backup meanwhile, and nothing has begun.
+   */
   async #storeReserved(
     buffer: BufferState,
     store: BackingStore,
     options: BackupOptions,
-  ): Promise<TransferResult> {
+  ): Promise<TransferResult | undefined> {
     const bytes = buffer.dirtyPages * store.backup.capabilities.pageSizeBytes
     if (!store.backup.capabilities.reserves || bytes === 0)
       return this.#storeAllOrNothing(buffer, store, options)
@@ -108,14 +122,18 @@ export class Backups {
     store: BackingStore,
     options: BackupOptions,
     reservation?: Reservation,
-  ): Promise<TransferResult> {
+  ): Promise<TransferResult | undefined> {
+    if (buffer.store !== store) return undefined
     const run = new CallProgress(buffer, options.onProgress)
     const batches: StoredBatch[] = []
     const calls = new Set<Promise<void>>()
     const pinned = this.#firstPinned(buffer)
     if (pinned !== undefined) run.stop(pinned)
     const own = new Set<number>()
+    let isReplaced = false
     const begin = (chunks: readonly number[]) => {
+      isReplaced = buffer.store !== store
+      if (isReplaced) return run.stop(noBackup(buffer))
       for (const chunk of chunks) own.add(chunk)
       const call = this.#writeback
         .store(store, chunks, {
@@ -128,12 +146,15 @@ export class Backups {
           calls.delete(call)
           batches.push(stored)
           if (stored.error !== undefined) run.stop(stored.error)
+          // What is thrown here still ends the call as if it had not been made; nothing has left yet.
+          run.add(stored.storedPages)
         })
       calls.add(call)
     }
     const { pageCount } = buffer.table
     for (let page = 0; page < pageCount && run.error === undefined; ) {
       if (options.signal?.aborted) run.stop(abortError(options.signal, { buffer: buffer.label, page }))
+      if (buffer.closing) run.stop(closedBuffer(buffer))
       const mayWait = calls.size === 0
       const batch = await this.#nextBatch(buffer, page, store.batchPages, run, mayWait, false, begin, own)
       page = batch.nextPage
@@ -154,11 +175,12 @@ export class Backups {
         if (turn !== undefined) await turn
       }
       await store.settled()
-      return { pages: 0, error: run.error }
+      return isReplaced ? undefined : { pages: 0, error: run.error }
     }
     // From here on nothing can fail or be aborted: all of it leaves, batch by batch, and what waits stays marked.
+    run.pages = 0
     for (const batch of batches) {
-      run.add(this.#writeback.commit(batch, 'system').evictedPages)
+      run.pages += this.#writeback.commit(batch, 'system').evictedPages
       const turn = pace()
       if (turn !== undefined) await turn
     }
@@ -166,7 +188,7 @@ export class Backups {
     for (let page = 0; page < buffer.table.pageCount; ) {
       page = (await this.#nextBatch(buffer, page, 0, run, true, true, () => {})).nextPage
     }
-    return run.result()
+    return { pages: run.pages }
   }
 
   /**
@@ -210,6 +232,8 @@ export class Backups {
       } else if ((flags & unevictable) !== 0) {
         // Came while this call waited, from a provider that was set meanwhile.
         run.staying ??= unevictableError(buffer, next)
+      } else if (!this.#residents.isIntact(chunk)) {
+        run.staying ??= tamperedError(buffer, next)
       } else if ((flags & dirty) === 0) {
         if (evictClean) {
           this.#residents.evict(chunk, 'system')
@@ -234,22 +258,19 @@ export class Backups {
 
   /** Refuses before any side effect (T34): no backup, a provider whose pages may not leave, a backup without room. */
   async #gate(buffer: BufferState): Promise<BackingStore> {
-    const { store } = buffer
-    const fields = { buffer: buffer.label, backup: store?.name }
-    if (store === undefined) {
-      throw new SpillwayError(
-        'EINVAL',
-        `buffer ${buffer.label} has no backup; give the pool or the buffer one`,
-        fields,
-      )
-    }
-    assertMayLeave(this.#residents, buffer)
-    await store.settled()
-    const mustStore = buffer.dirtyPages > 0 && !this.#writeback.hasRedundant(store)
-    if (mustStore && (await store.backup.bytesAvailable()) <= 0) {
+    for (;;) {
+      const { store } = buffer
+      if (store === undefined) throw noBackup(buffer)
+      assertMayLeave(this.#residents, buffer)
+      await store.settled()
+      const mustStore = buffer.dirtyPages > 0 && !this.#writeback.hasRedundant(store)
+      const isFull = mustStore && (await store.backup.bytesAvailable()) <= 0
+      // Another call may have given the buffer another backup while this one was asked.
+      if (buffer.store !== store) continue
+      if (!isFull) return store
+      const fields = { buffer: buffer.label, backup: store.name }
       throw new SpillwayError('EBUSY', `backup ${store.name} has no room`, fields)
     }
-    return store
   }
 
   #firstUnstored(buffer: BufferState, own: ReadonlySet<number>): number | undefined {
@@ -269,4 +290,15 @@ export class Backups {
     )
     return page === undefined ? undefined : pinnedError(buffer, page)
   }
+}
+
+/** `EFAULT` for a page whose memory the application has taken away from the pool. */
+function tamperedError({ label }: BufferState, page: number): SpillwayError {
+  const message = `the memory of buffer ${label} page ${page} was resized or detached outside of the pool`
+  return new SpillwayError('EFAULT', message, { buffer: label, page })
+}
+
+function noBackup({ label }: BufferState): SpillwayError {
+  const message = `buffer ${label} has no backup; give the pool or the buffer one`
+  return new SpillwayError('EINVAL', message, { buffer: label })
 }

@@ -24,12 +24,17 @@ export interface TransferResult {
 export interface BackupOptions extends TransferOptions {
   /** Push the pages to stable storage before answering (T7). Default false. */
   readonly writeback?: boolean | undefined
-  /** All or nothing: when one page cannot be stored, all stay in memory (T63). Default false. */
+  /**
+   * All or nothing: when one page cannot be stored, all stay in memory (T63). `onProgress` is told of pages that are stored
+   * then, and leave when all are. Default false.
+   */
   readonly atomic?: boolean | undefined
+  /** What it throws ends the call. */
   readonly onProgress?: ((progress: Progress) => void) | undefined
 }
 
 export interface RestoreOptions extends TransferOptions {
+  /** What it throws ends the call. */
   readonly onProgress?: ((progress: Progress) => void) | undefined
 }
 
@@ -40,7 +45,7 @@ export class CallProgress {
   /** Why some pages could not leave, while the others did. */
   staying: Error | undefined
   readonly #buffer: BufferState
-  readonly #onProgress: ((progress: Progress) => void) | undefined
+  #onProgress: ((progress: Progress) => void) | undefined
 
   constructor(buffer: BufferState, onProgress: ((progress: Progress) => void) | undefined) {
     this.#buffer = buffer
@@ -54,7 +59,8 @@ export class CallProgress {
     try {
       this.#onProgress?.({ pages: this.pages, totalPages: this.#buffer.table.pageCount })
     } catch (failure) {
-      // The caller's own mistake ends the caller's call, and nothing else.
+      // The caller's own mistake ends the caller's call, and nothing else; what is under way still is not told of any more.
+      this.#onProgress = undefined
       this.stop(located(asError(failure), 'progress', { buffer: this.#buffer.label }))
     }
   }

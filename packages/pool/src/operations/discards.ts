@@ -55,9 +55,8 @@ export class Discards {
     first: number,
     end: number,
   ): Promise<void> {
-    const { chunks } = this.#residents
+    const { chunks, operations } = this.#residents
     const { table } = buffer
-    let waitedAt = -1
     for (let page = first; page < end; ) {
       table.look(page, end)
       const count = table.foundPages
@@ -68,9 +67,9 @@ export class Discards {
           continue
         }
         if (chunks.isPinned(chunk)) {
-          // What holds it may be an operation, and that ends.
-          if (buffer.userPins > 0 && waitedAt === page) throw pinnedError(buffer, page)
-          waitedAt = page
+          if (operations.release(chunk)) continue
+          if (operations.isPinnedByApplication(chunk)) throw pinnedError(buffer, page)
+          // What holds it is a call, and that ends.
           await delay(0)
           continue
         }
@@ -106,6 +105,8 @@ export class Discards {
     const index = page - chunks.firstPageOf(chunk)
     residents.giveUpStoredPart(chunk, index, count)
     // Held meanwhile: until its memory is zeros it must not leave, for its pages are not stored any more.
+    const held = [chunk]
+    residents.operations.begin(held)
     residents.pin(chunk)
     try {
       const bytes = residents.bytes(chunk)
@@ -118,10 +119,11 @@ export class Discards {
       }
     } finally {
       residents.unpin(chunk, buffer)
+      residents.operations.end(held)
       residents.unpinned()
     }
-    const held = chunks.isPinned(chunk) || chunks.has(chunk, busy | dirty)
-    if (!held && chunks.storedAt(chunk) === 0) residents.discard(chunk, destination)
+    const isUsed = chunks.isPinned(chunk) || chunks.has(chunk, busy | dirty)
+    if (!isUsed && chunks.storedAt(chunk) === 0) residents.discard(chunk, destination)
   }
 }
 

@@ -41,21 +41,29 @@ export class Restores {
       )
     }
     const run = new CallProgress(buffer, options.onProgress)
-    let failed: Error | undefined
-    if (buffer.purged) {
-      buffer.purged = false
-      run.stop(
-        new SpillwayError(
-          'ENOENT',
-          `content of buffer ${buffer.label} was purged; what is gone reads as zeros`,
-          {
-            buffer: buffer.label,
-          },
-        ),
-      )
+    const wasPurged = buffer.purged
+    buffer.purged = false
+    let error: Error | undefined
+    try {
+      error = await this.#restoreAll(buffer, run, options)
+      if (error === undefined && wasPurged) error = purgedError(buffer)
+    } finally {
+      // Whoever hears of another failure instead has not been told yet.
+      if (wasPurged && (error as { code?: unknown } | undefined)?.code !== 'ENOENT') buffer.purged = true
     }
+    return error === undefined ? { pages: run.pages } : { pages: run.pages, error }
+  }
+
+  /** Resolves to what stopped it. */
+  async #restoreAll(
+    buffer: BufferState,
+    run: CallProgress,
+    options: RestoreOptions,
+  ): Promise<Error | undefined> {
+    const { table } = buffer
+    let failed: Error | undefined
     const tight = await this.#mustBeTight(buffer)
-    for (let page = 0; page < table.pageCount && failed === undefined; ) {
+    for (let page = 0; page < table.pageCount && failed === undefined && run.error === undefined; ) {
       if (buffer.closing) throw closedBuffer(buffer)
       const first = await this.#firstMissing(buffer, page)
       if (first >= table.pageCount) break
@@ -74,9 +82,8 @@ export class Restores {
       run.add(came)
       page = end
     }
-    failed ??= await this.#bringBack(buffer, run, options, tight)
-    const error = failed ?? run.error
-    return error === undefined ? { pages: run.pages } : { pages: run.pages, error }
+    if (run.error === undefined) failed ??= await this.#bringBack(buffer, run, options, tight)
+    return failed ?? run.error
   }
 
   /** What is missing after all windows were filled had been there: now all of the buffer is held at one moment. */
@@ -152,4 +159,10 @@ export class Restores {
     if (table.found === 'handle') return true
     return table.found === 'chunk' && this.#residents.chunks.has(table.foundChunk, partial)
   }
+}
+
+function purgedError({ label }: BufferState): SpillwayError {
+  return new SpillwayError('ENOENT', `content of buffer ${label} was purged; what is gone reads as zeros`, {
+    buffer: label,
+  })
 }

@@ -105,7 +105,9 @@ class LazyBlock implements MappedBlock {
   }
 
   get bytes(): Uint8Array {
-    this.#view ??= this.mapping.view(this.offsetBytes, this.#lengthBytes)
+    // Made anew when the application has detached the one that it was given.
+    if (this.#view?.byteLength !== this.#lengthBytes)
+      this.#view = this.mapping.view(this.offsetBytes, this.#lengthBytes)
     return this.#view
   }
 }

@@ -21,6 +21,9 @@ export class ResizableProvider implements PageProvider {
     try {
       const buffer = new ArrayBuffer(request.lengthBytes, { maxByteLength: request.lengthBytes })
       markAsUntransferable?.(buffer)
+      for (const method of ['resize', 'transfer', 'transferToFixedLength']) {
+        Object.defineProperty(buffer, method, { value: refuseChange })
+      }
       return { bytes: new Uint8Array(buffer) }
     } catch (failure) {
       // V8 says RangeError when the address space or the memory is used up; anything else is a defect.
@@ -31,8 +34,14 @@ export class ResizableProvider implements PageProvider {
 
   put(block: MemoryBlock): void {
     const buffer = block.bytes.buffer as ArrayBuffer
-    buffer.resize(0)
+    // Whoever detached it all the same has its memory now.
+    if (!buffer.detached) ArrayBuffer.prototype.resize.call(buffer, 0)
   }
+}
+
+/** Stands in for the methods of a buffer by which the holder of a view could take the memory away from all others. */
+function refuseChange(): never {
+  throw new TypeError('this memory belongs to a pool; it cannot be resized or transferred')
 }
 
 // Without the mark a user's transfer list could take a chunk away from the pool. Other runtimes have no such list.

@@ -55,7 +55,7 @@ export class BackingStores {
    * them back (T55). Copies of what is in memory are dropped.
    */
   async replace(state: BufferState, backup: Backup | undefined): Promise<void> {
-    if (backup !== undefined) this.of(backup)
+    if (backup !== undefined) assertBackup(backup, this.#pageSizeBytes)
     const { chunks } = this.#residents
     const isOurs = (test: (chunk: number) => boolean) => chunks.find(state.id, test)
     for (;;) {
@@ -86,6 +86,8 @@ export class BackingStores {
       this.#residents.relist(chunk)
       return false
     })
+    // Pages that fill memory may have a place to go from now on.
+    this.#residents.unpinned()
     await this.endUse(former)
   }
 

@@ -78,6 +78,7 @@ export class Holder {
   async hold(buffer: BufferState, first: number, end: number, options: HoldOptions): Promise<number[]> {
     const held: number[] = []
     this.running++
+    this.#residents.operations.begin(held)
     try {
       for (;;) {
         if (options.signal?.aborted) throw abortError(options.signal, { buffer: buffer.label })
@@ -129,18 +130,29 @@ export class Holder {
       for (const chunk of held) if (chunks.has(chunk, partial)) this.#residents.order.readAhead(chunk)
     this.release(buffer, held)
     return this.hold(buffer, first, end, { write: false, retryMayFail: true, ahead: true }).finally(() =>
-      this.endRun(),
+      this.#endRun(),
     )
   }
 
   /** Ends what `hold` or `tryHold` began. */
   letGo(buffer: BufferState, held: number[]): void {
+    this.#residents.operations.end(held)
     this.release(buffer, held)
-    this.endRun()
+    this.#endRun()
   }
 
   /** The operation ends, its chunks stay held: they are the application's now, until `release`. */
-  endRun(): void {
+  handOver(held: number[]): void {
+    this.#residents.operations.end(held)
+    this.#endRun()
+  }
+
+  /** What an operation holds that `tryHold` gave, and that it goes on to hold while others run. */
+  holdOn(held: number[]): void {
+    this.#residents.operations.begin(held)
+  }
+
+  #endRun(): void {
     if (--this.running === 0) this.#onIdle()
   }
 
@@ -190,7 +202,7 @@ export class Holder {
     held: number[],
     options: HoldOptions,
   ): Promise<void> {
-    const { limit, counters } = this.#residents
+    const { limit, counters, operations } = this.#residents
     // Whoever frees the buffer waits for this call, so it must not wait for others.
     if (buffer.closing) throw closedBuffer(buffer)
     let missing = this.#collect(buffer, first, end, held, options)
@@ -201,18 +213,25 @@ export class Holder {
       counters.waits++
       if (trace.wait.hasSubscribers) {
         trace.wait.publish({ pool: this.#residents.poolName, buffer: buffer.label, pages: missing })
+        // Whoever was told may have freed the buffer, or closed the pool.
+        if (buffer.closing) throw closedBuffer(buffer)
       }
-      this.endRun()
+      this.#endRun()
       let isServed = false
       // Running again from the charge on: whoever is next in the queue must not think that nobody will let go.
       const served = () => {
         isServed = true
         this.running++
       }
+      operations.waits(held, () => {
+        this.release(buffer, held)
+        limit.serveSoon()
+      })
       try {
         const need = () => this.#fitting(buffer, held, this.#collect(buffer, first, end, held, options))
         missing = await limit.claim(missing, need, options.signal, buffer, served, options.retryMayFail)
       } finally {
+        operations.goesOn(held)
         if (!isServed) this.running++
       }
     }

@@ -1,4 +1,5 @@
-import { abortError, afterThisCode, type SpillwayError } from '@spillway/core'
+import { abortError, afterThisCode, nowMs, type SpillwayError } from '@spillway/core'
+import { noteWaiting } from './exit-check.ts'
 
 /**
  * The hard limit (T57–T59): a page is charged before its memory is taken, and uncharged after it was given up. So the
@@ -13,11 +14,15 @@ import { abortError, afterThisCode, type SpillwayError } from '@spillway/core'
 export class Limit {
   limitPages: number
   chargedPages = 0
+  /** Told that nothing is left in the process that could serve the first claim. */
+  onDeadlock: () => void = () => {}
   /** Claims that have left the queue: served, refused or aborted. */
   departures = 0
+  /** When a claim of the queue was last served. */
+  servedAtMs = 0
   /** Attempts of reclaim to store something that have begun so far: a claim remembers what it was when it came. */
   attempts = 0
-  #queue: Waiting[] = []
+  readonly #queue = new Queue()
   /** What all of the queue want. */
   #wantedPages = 0
   #serving = false
@@ -36,17 +41,17 @@ export class Limit {
 
   /** Who is the first of the queue, if a buffer is. */
   get firstClaimant(): Claimant | undefined {
-    return this.#queue[0]?.claimant
+    return this.#queue.first?.claimant
   }
 
   /** Whether the first of the queue would rather fail than have a backup try hard. */
   get firstRetryMayFail(): boolean {
-    return this.#queue[0]?.retryMayFail === true
+    return this.#queue.first?.retryMayFail === true
   }
 
   /** Attempts that had begun when the first of the queue came. */
   get firstArrivedAt(): number {
-    return this.#queue[0]?.arrivedAt ?? this.attempts
+    return this.#queue.first?.arrivedAt ?? this.attempts
   }
 
   get availablePages(): number {
@@ -60,7 +65,7 @@ export class Limit {
 
   /** Pages that the first claim wants beyond what is available. */
   get firstShortPages(): number {
-    const first = this.#queue[0]
+    const { first } = this.#queue
     return first === undefined ? 0 : Math.max(0, first.pages - this.availablePages)
   }
 
@@ -100,12 +105,16 @@ export class Limit {
       retryMayFail,
       arrivedAt: this.attempts,
       abort: undefined,
+      isQueued: false,
+      before: undefined,
+      after: undefined,
     }
     if (signal !== undefined) {
       waiting.abort = () => this.#leave(waiting, abortError(signal, fields))
       signal.addEventListener('abort', waiting.abort, { once: true })
     }
-    this.#queue.push(waiting)
+    if (this.#queue.length === 0) noteWaiting(this, true)
+    this.#queue.add(waiting)
     this.#wantedPages += pages
     this.serveSoon()
     return promise
@@ -118,7 +127,7 @@ export class Limit {
 
   /** Refuses the first claim, whose room cannot be had; the error is made for the one that claims. */
   refuseFirst(makeError: (claimant: Claimant | undefined) => SpillwayError): void {
-    const first = this.#queue[0]
+    const { first } = this.#queue
     if (first !== undefined) this.#leave(first, makeError(first.claimant))
   }
 
@@ -140,30 +149,26 @@ export class Limit {
     leaves: (waiting: Waiting) => boolean,
     makeError: (claimant: Claimant | undefined) => SpillwayError,
   ): void {
-    const leaving = this.#queue.filter(leaves)
-    if (leaving.length === 0) return
-    this.#queue = this.#queue.filter((waiting) => !leaves(waiting))
-    for (const waiting of leaving) this.#end(waiting, makeError(waiting.claimant))
-    if (this.#queue.length > 0) this.serveSoon()
+    const leaving: Waiting[] = []
+    for (let waiting = this.#queue.first; waiting !== undefined; waiting = waiting.after) {
+      if (leaves(waiting)) leaving.push(waiting)
+    }
+    for (const waiting of leaving) this.#leave(waiting, makeError(waiting.claimant))
   }
 
   #leave(waiting: Waiting, error: SpillwayError): void {
-    const index = this.#queue.indexOf(waiting)
-    if (index < 0) return
-    this.#queue.splice(index, 1)
-    this.#end(waiting, error)
+    if (!waiting.isQueued) return
+    this.#take(waiting)
+    waiting.reject(error)
     if (this.#queue.length > 0) this.serveSoon()
   }
 
-  /** For a claim that is not in the queue any more. */
-  #end(waiting: Waiting, error: SpillwayError): void {
-    this.#wantedPages -= waiting.pages
+  /** Takes a claim out of the queue. */
+  #take(waiting: Waiting): void {
+    this.#queue.remove(waiting)
     this.departures++
-    this.#forget(waiting)
-    waiting.reject(error)
-  }
-
-  #forget(waiting: Waiting): void {
+    if (this.#queue.length === 0) noteWaiting(this, false)
+    this.#wantedPages -= waiting.pages
     if (waiting.abort !== undefined) waiting.signal?.removeEventListener('abort', waiting.abort)
   }
 
@@ -179,7 +184,7 @@ export class Limit {
 
   #serve(): void {
     while (this.#queue.length > 0) {
-      const first = this.#queue[0]!
+      const first = this.#queue.first!
       try {
         const pages = first.need()
         this.#wantedPages += pages - first.pages
@@ -192,10 +197,8 @@ export class Limit {
         this.#onShort()
         return
       }
-      this.#queue.shift()
-      this.#wantedPages -= first.pages
-      this.departures++
-      this.#forget(first)
+      this.#take(first)
+      this.servedAtMs = nowMs()
       this.chargedPages += first.pages
       first.served()
       first.resolve(first.pages)
@@ -219,4 +222,35 @@ interface Waiting {
   readonly retryMayFail: boolean
   readonly arrivedAt: number
   abort: (() => void) | undefined
+  isQueued: boolean
+  before: Waiting | undefined
+  after: Waiting | undefined
+}
+
+/** In order of arrival; whoever leaves does so in one step, however many wait. */
+class Queue {
+  length = 0
+  first: Waiting | undefined
+  #last: Waiting | undefined
+
+  add(waiting: Waiting): void {
+    waiting.isQueued = true
+    waiting.before = this.#last
+    if (this.#last === undefined) this.first = waiting
+    else this.#last.after = waiting
+    this.#last = waiting
+    this.length++
+  }
+
+  remove(waiting: Waiting): void {
+    const { before, after } = waiting
+    if (before === undefined) this.first = after
+    else before.after = after
+    if (after === undefined) this.#last = before
+    else after.before = before
+    waiting.isQueued = false
+    waiting.before = undefined
+    waiting.after = undefined
+    this.length--
+  }
 }

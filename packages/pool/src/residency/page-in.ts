@@ -1,4 +1,4 @@
-import type { HandleRun, TransferOptions } from '@spillway/core'
+import { type HandleRun, SpillwayError, type TransferOptions } from '@spillway/core'
 import { pace, sliceBytes } from '../ground/pace.ts'
 import { trace } from '../ground/trace.ts'
 import { zeroed } from '../table/chunks.ts'
@@ -33,10 +33,10 @@ export class PageIn {
     options: TransferOptions,
   ): Promise<Error | undefined> {
     for (const chunk of chunks) this.#residents.beginPageIn(chunk)
-    const calls = this.#plan(buffer, chunks)
-    const zeroing = this.#clearEmptyPages(chunks)
     let error: Error | undefined
     try {
+      const calls = this.#plan(buffer, chunks)
+      const zeroing = this.#clearEmptyPages(chunks)
       if (zeroing !== undefined) await zeroing
       error = await this.#run(buffer, calls, options)
     } finally {
@@ -109,7 +109,8 @@ export class PageIn {
     options: TransferOptions,
   ): Promise<Error | undefined> {
     const { store } = buffer
-    if (calls.length === 0 || store === undefined) return undefined
+    if (calls.length === 0) return undefined
+    if (store === undefined) return lost(buffer)
     if (calls.length === 1) return this.#copy(buffer, store, calls[0]!, options)
     let next = 0
     let error: Error | undefined
@@ -157,6 +158,11 @@ export class PageIn {
     counters.restoreFailures++
     return located(error, 'restoring', { buffer: buffer.label, page: failedPage, backup: store.name })
   }
+}
+
+/** Pages are stored, and nobody can say where: an error, and no reason to look again and again. */
+function lost({ label }: BufferState): SpillwayError {
+  return new SpillwayError('EIO', `buffer ${label} has stored pages and no backup`, { buffer: label })
 }
 
 interface Call {

@@ -2,7 +2,7 @@ import type { BackupPagesOptions, HandleRun } from '@spillway/core'
 import { trace } from '../ground/trace.ts'
 import { busy, cleanList, partial, unevictableList } from '../table/chunks.ts'
 import { HandleCursor } from '../table/handle-cursor.ts'
-import type { BackingStore } from './backing-store.ts'
+import { asError, type BackingStore } from './backing-store.ts'
 import type { BufferState } from './buffer-state.ts'
 import { isFull, located } from './failures.ts'
 import type { ResidentSet, StoredDestination } from './resident-set.ts'
@@ -62,6 +62,10 @@ export class PageOut {
   /** The first half: the chunks are stored and stay marked until `commit` or `undo`. */
   async store(store: BackingStore, chunks: readonly number[], options: PageOutOptions): Promise<StoredBatch> {
     const { chunks: table, counters } = this.#residents
+    for (const chunk of chunks) {
+      if (this.#residents.bufferOf(chunk).store !== store)
+        throw new Error(`chunk ${chunk} is to be stored in a backup that its buffer does not have`)
+    }
     let pageCount = 0
     this.inFlight++
     for (const chunk of chunks) {
@@ -74,14 +78,11 @@ export class PageOut {
     let error: Error | undefined
     do {
       counters.backupCalls++
-      const spans = this.#spans(chunks, storedPages, splitAlways)
       const left = pageCount - storedPages
-      const result = await store.backupPages(spans, left, {
-        signal,
-        retryMayFail,
-        writeback: durable,
-        reservation,
-      })
+      const spans = this.#intactSpans(chunks, storedPages, splitAlways)
+      const result = Array.isArray(spans)
+        ? await store.backupPages(spans, left, { signal, retryMayFail, writeback: durable, reservation })
+        : { handles: [], error: spans }
       for (const run of result.handles) {
         handles.push(run)
         storedPages += run.count
@@ -184,6 +185,15 @@ export class PageOut {
       }
     }
     return false
+  }
+
+  /** The same, or why not: the application may have taken memory away. */
+  #intactSpans(chunks: readonly number[], from: number, pageByPage: boolean): Uint8Array[] | Error {
+    try {
+      return this.#spans(chunks, from, pageByPage)
+    } catch (failure) {
+      return asError(failure)
+    }
   }
 
   /** The memory of the pages of chunks from page `from` of all of them on. */

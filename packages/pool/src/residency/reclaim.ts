@@ -1,6 +1,7 @@
 import { afterThisCode, type HostTimer, nowMs, startTimer, stopTimer } from '@spillway/core'
 import { pace } from '../ground/pace.ts'
 import { trace } from '../ground/trace.ts'
+import { cleanList, dirtyList, purgeableList } from '../table/chunks.ts'
 import type { BackingStore } from './backing-store.ts'
 import { FailingBackups } from './failing-backups.ts'
 import { isFull } from './failures.ts'
@@ -62,9 +63,10 @@ export class Reclaim {
     this.stallWarning = new StallWarning(
       residents.limit,
       residents.poolName,
-      () => residents.limit.firstShortPages > 0 && this.#nothingRuns() && residents.applicationPins > 0,
+      () => this.#waitsForPins(),
       () => describePins(residents),
     )
+    residents.limit.onDeadlock = () => this.#endDeadlock()
   }
 
   /** A backup that failed last and holds up pages which could leave otherwise. */
@@ -85,7 +87,10 @@ export class Reclaim {
       }
       this.#startBatches(short - freed)
     }
-    if (limit.firstShortPages > 0 && this.#batches.size === 0) this.#stalled()
+    if (limit.firstShortPages > 0 && this.#batches.size === 0) {
+      if (this.#residents.applicationPins > 0 && this.whenFull === 'wait') this.stallWarning.note()
+      this.#stalled()
+    }
   }
 
   /**
@@ -193,6 +198,8 @@ export class Reclaim {
     let pages = 0
     const picked: number[] = []
     order.eachDirty((chunk) => {
+      // What cannot be stored any more must not hold up what can.
+      if (!this.#residents.isIntact(chunk)) return true
       const candidate = this.#residents.bufferOf(chunk).store!
       if (store === undefined) {
         if (!this.#mayCall(candidate)) return true
@@ -275,11 +282,29 @@ export class Reclaim {
       if (limit.waiters > 0) this.#pumpAfter(Math.min(...failing.map(({ backoffMs }) => backoffMs)))
       return
     }
-    if (failure === undefined && pins > 0 && this.whenFull === 'wait') {
-      this.stallWarning.note()
-      return
-    }
+    if (failure === undefined && pins > 0 && this.whenFull === 'wait') return
     limit.refuseFirst(refused)
+  }
+
+  /** Whether the first claim can have no memory before somebody releases a pin, whatever else is under way. */
+  #waitsForPins(): boolean {
+    const { limit, chunks } = this.#residents
+    const { listPages } = chunks
+    const evictable = listPages[purgeableList]! + listPages[cleanList]! + listPages[dirtyList]!
+    const isShort = limit.firstShortPages > 0 && evictable < limit.firstShortPages
+    return isShort && this.#writeback.inFlight === 0 && this.#residents.applicationPins > 0
+  }
+
+  /** The process is about to end, and a claim still waits: what it waits for never comes. */
+  #endDeadlock(): void {
+    const { limit, counters } = this.#residents
+    this.pump()
+    if (limit.waiters === 0 || this.#writeback.inFlight > 0) return
+    this.stallWarning.tell()
+    counters.refusals++
+    limit.refuseFirst((claimant) =>
+      refusal(this.#residents, claimant, undefined, describePins(this.#residents)),
+    )
   }
 
   /** Whether no attempt with a backup has begun since the first claim came, and whoever claims is patient. */

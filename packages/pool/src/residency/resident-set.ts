@@ -24,6 +24,7 @@ import { Counters } from './counters.ts'
 import { DeviceMappings } from './device-mappings.ts'
 import { EvictionOrder } from './eviction-order.ts'
 import type { Limit } from './limit.ts'
+import { OperationHolds } from './operation-holds.ts'
 import { Refaults } from './refaults.ts'
 
 /** Where the memory of an evicted chunk goes. */
@@ -53,6 +54,7 @@ export type StoredDestination = Destination | 'stay'
 export class ResidentSet {
   readonly poolName: string
   readonly pages: Pages
+  readonly operations: OperationHolds
   readonly limit: Limit
   readonly counters = new Counters()
   readonly refaults = new Refaults()
@@ -81,6 +83,7 @@ export class ResidentSet {
     this.limit = limit
     this.#checks = options.checks === true || areChecksForced()
     this.#onUnpin = options.onUnpin ?? (() => {})
+    this.operations = new OperationHolds(this.#chunks)
     this.mappings = new DeviceMappings(pages, this.#chunks)
     this.order = new EvictionOrder(this.#chunks)
   }
@@ -97,6 +100,11 @@ export class ResidentSet {
   /** The memory of a chunk. */
   bytes(chunk: number): Uint8Array {
     return this.pages.slabs.bytes(this.#chunks.frameOf(chunk), this.#chunks.pageCount(chunk))
+  }
+
+  /** Whether a chunk still has its memory: the application may have detached it. */
+  isIntact(chunk: number): boolean {
+    return this.pages.slabs.isIntact(this.#chunks.frameOf(chunk))
   }
 
   // Pins and uses.

@@ -1,12 +1,15 @@
-import { type HostTimer, startTimer, stopTimer } from '@spillway/core'
+import { type HostTimer, nowMs, startTimer, stopTimer } from '@spillway/core'
 import { poolTitle, warn } from '../ground/trace.ts'
 import type { Limit } from './limit.ts'
 
 /**
- * Tells, once, of a claim that waits for pins to be released and has waited long: when the pins are the caller's own, it
- * waits for ever, and nothing else would show why.
+ * Tells, once, of claims that wait for pins to be released and have waited long: when the pins are the caller's own, they
+ * wait for ever, and nothing else would show why.
  *
- *   stalled ─▶ some seconds ─▶ the same claim, and still stalled: warn, and no more until a claim was served or gave up
+ *   a claim waits for pins ─▶ none is served for some seconds, and the first still waits for pins ─▶ warn
+ *                                └─ one is served ─▶ the seconds begin anew
+ *
+ * Other calls may come and go meanwhile; whoever gives up or is aborted does not begin them anew.
  */
 export class StallWarning {
   delayMs = 5000
@@ -15,6 +18,7 @@ export class StallWarning {
   readonly #isStalled: () => boolean
   readonly #describePins: () => string
   #timer: HostTimer | undefined
+  #sinceMs = 0
   /** `limit.departures` when this was last told. */
   #toldAt = -1
 
@@ -25,33 +29,41 @@ export class StallWarning {
     this.#describePins = describePins
   }
 
-  /** A claim cannot be served before somebody releases a pin; asked as often as that is found. */
+  /** A claim waits while pins are held; asked as often as that is found. */
   note(): void {
-    const { departures } = this.#limit
-    if (this.#timer !== undefined || this.#toldAt === departures) return
-    this.#timer = startTimer(() => this.#look(departures), this.delayMs)
-    // Where timers keep a process alive, this one must not.
-    this.#timer.unref?.()
+    if (this.#timer !== undefined || this.#toldAt === this.#limit.departures) return
+    this.#sinceMs = nowMs()
+    this.#lookIn(this.delayMs)
   }
 
   stop(): void {
     stopTimer(this.#timer)
   }
 
-  #look(since: number): void {
-    this.#timer = undefined
-    if (!this.#isStalled()) return
-    const { departures, firstClaimant } = this.#limit
-    if (departures !== since) {
-      this.note()
-      return
-    }
-    this.#toldAt = departures
-    const label = firstClaimant?.label
+  /** Says who waits and who holds what. */
+  tell(): void {
+    this.#toldAt = this.#limit.departures
+    const label = this.#limit.firstClaimant?.label
     warn(
       'SPILLWAY_WAITING_FOR_PINS',
       `${poolTitle(this.#poolName)}: ${label === undefined ? 'a lower limit' : `buffer ${label}`} waits for memory, and all that could be evicted is pinned: ${this.#describePins()}`,
       "Who holds these pins and waits itself waits for ever: release them first, or use whenFull: 'fail'.",
     )
+  }
+
+  #lookIn(delayMs: number): void {
+    this.#timer = startTimer(() => this.#look(), delayMs)
+    // Where timers keep a process alive, this one must not.
+    this.#timer.unref?.()
+  }
+
+  #look(): void {
+    this.#timer = undefined
+    if (this.#limit.waiters === 0) return
+    const leftMs = Math.max(this.#sinceMs, this.#limit.servedAtMs) + this.delayMs - nowMs()
+    if (leftMs > 0) this.#lookIn(leftMs)
+    else if (this.#isStalled()) this.tell()
+    // A call that is under way may hold what the claim will have in a moment.
+    else this.#lookIn(this.delayMs / 10)
   }
 }

@@ -121,6 +121,11 @@ export class ChunkRecords {
     return this.#stateOf(chunk) >= onePin
   }
 
+  /** Pins of a chunk, and holds of running operations. */
+  pinsOf(chunk: number): number {
+    return (this.#stateOf(chunk) >>> pinShift) + (this.#morePins.get(chunk) ?? 0)
+  }
+
   /** Counts a pin. The chunk's first takes it to the warm end of a list; returns its pages then, else 0. */
   addPin(chunk: number, list: number): number {
     const records = this.#segment(chunk)
@@ -290,7 +295,8 @@ const listShift = 9
 const listMask = 3
 const orderShift = 11
 const orderMask = 31
-const onePin = 1 << 16
+const pinShift = 16
+const onePin = 1 << pinShift
 /** As many as a record can count: no state is greater. */
 const mostPins = 0x7fff << 16
 

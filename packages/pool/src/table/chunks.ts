@@ -250,6 +250,7 @@ export type ChunkReader = Pick<
   | 'frameOf'
   | 'has'
   | 'isPinned'
+  | 'pinsOf'
   | 'listOf'
   | 'listPages'
   | 'metadataBytes'
