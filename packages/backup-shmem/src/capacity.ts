@@ -1,5 +1,6 @@
 import { type HandleRun, type Reservation, type SlotAllocator, SpillwayError } from '@spillway/core'
 import type { SlotMemory } from './slot-memory.ts'
+import { SlotSearch } from './slot-search.ts'
 import { mayWork, nextTurn } from './turn.ts'
 
 export interface CapacityOptions {
@@ -35,22 +36,18 @@ export class Capacity {
 
   /** Sets slots aside and makes their memory, in slices. Rejects with `ENOSPC` and keeps nothing. */
   async reserve(bytes: number): Promise<ShmemReservation> {
-    const { slots, memory, pageSizeBytes, sliceSlots } = this.#options
+    const { memory, pageSizeBytes, sliceSlots } = this.#options
     const reservation = new ShmemReservation(this, pageSizeBytes)
     const left = Math.min(this.freeBytes, memory.obtainableBytes)
     let missing = Math.ceil(bytes / pageSizeBytes)
     if (missing * pageSizeBytes > left) throw this.#full(`cannot reserve ${bytes} bytes, ${left} are left`)
+    const search = this.search(missing)
     try {
       while (missing > 0) {
         for (let again = false; !mayWork(); again = true) await nextTurn(again)
-        const run = slots.allocateRun(Math.min(missing, sliceSlots))
+        const run = search.next(Math.min(missing, sliceSlots))
         if (run === undefined) throw this.#full(`cannot reserve ${bytes} bytes, others took the space`)
-        try {
-          memory.claim(slots.slotOf(run.first), run.count, true)
-        } catch (failure) {
-          slots.freeRun(run)
-          throw failure
-        }
+        if (!this.#claimReserved(run, search)) continue
         this.#reservedSlots += run.count
         reservation.put(run)
         missing -= run.count
@@ -62,6 +59,21 @@ export class Capacity {
     return reservation
   }
 
+  /** Makes the memory of slots now. False when the system has none for them: then they are free again, and others are tried. */
+  #claimReserved(run: HandleRun, search: SlotSearch): boolean {
+    const { slots, memory } = this.#options
+    try {
+      memory.claim(slots.slotOf(run.first), run.count, true)
+      return true
+    } catch (failure) {
+      slots.freeRun(run)
+      if (!isFull(failure)) throw failure
+      // Slots of the run may be warm, and then they are found again one run at a time.
+      search.refused(slots.slotOf(run.first))
+      return false
+    }
+  }
+
   /** Checks that a reservation came from here; throws `TypeError` otherwise. */
   own(reservation: Reservation | undefined): ShmemReservation | undefined {
     if (reservation === undefined) return undefined
@@ -69,17 +81,23 @@ export class Capacity {
     throw new TypeError(`the reservation was not made by backup ${this.#options.backup}`)
   }
 
+  /** How a call that wants so many slots looks for free ones. */
+  search(wantedSlots: number): SlotSearch {
+    return new SlotSearch(this.#options.slots, this.#options.memory, wantedSlots)
+  }
+
   /** Takes up to `wantedSlots` adjacent slots; `undefined` when there are none. Reserved ones are in use already. */
   take(
     wantedSlots: number,
     reservation: ShmemReservation | undefined,
+    search: SlotSearch,
   ): { run: HandleRun; isReserved: boolean } | undefined {
     const reserved = reservation?.take(wantedSlots)
     if (reserved !== undefined) {
       this.#reservedSlots -= reserved.count
       return { run: reserved, isReserved: true }
     }
-    const run = this.#options.slots.allocateRun(wantedSlots)
+    const run = search.next(wantedSlots)
     return run === undefined ? undefined : { run, isReserved: false }
   }
 
@@ -153,4 +171,11 @@ export class ShmemReservation implements Reservation {
     this.#slots -= count
     return { first: run.first, count }
   }
+}
+
+const fullCodes: ReadonlySet<unknown> = new Set(['ENOSPC', 'ENOMEM', 'EDQUOT'])
+
+/** Whether a failure says that the system or the file system has no room now. */
+export function isFull(failure: unknown): boolean {
+  return fullCodes.has((failure as { code?: unknown } | null)?.code)
 }

@@ -1,18 +1,18 @@
 import { readFileSync, statfsSync } from 'node:fs'
-import { join } from 'node:path'
-import { nowMs, SpillwayError } from '@spillway/core'
+import {
+  type MemoryLevel,
+  memoryHeadroomBytes,
+  nowMs as nowOfHostMs,
+  SpillwayError,
+  type SystemMemoryDirectories,
+  SystemMemoryReader,
+} from '@spillway/core'
 
-/** Where the system tells about its memory. */
-export interface SystemPaths {
-  /** @default '/proc' */
-  readonly procDirectory?: string | undefined
-  /** @default '/sys/fs/cgroup' */
-  readonly cgroupDirectory?: string | undefined
-}
-
-export interface HeadroomOptions extends SystemPaths {
+export interface HeadroomOptions extends SystemMemoryDirectories {
   /** Names the backup in errors. */
   readonly backup: string
+  /** Memory that is left to others at the machine and at each control group. @default 5 % of the limit there, 32 MiB at least */
+  readonly keepFreeBytes?: number | undefined
   /** A directory of the file system that has to hold the bytes as well. */
   readonly directory?: string | undefined
   /** Tells the time. @default performance.now */
@@ -22,111 +22,97 @@ export interface HeadroomOptions extends SystemPaths {
 /** Reading takes a tenth of a millisecond; between two readings what was taken is subtracted. */
 const readingLastsMs = 20
 
-/** Limits beyond this mean "none": version 1 writes the largest multiple of a page. */
-const noLimitBytes = 2 ** 60
-
-/** How much memory the system could still give: the least of free memory, every cgroup above us and the file system. */
-export class Headroom {
-  readonly #backup: string
-  readonly #directory: string | undefined
-  readonly #procDirectory: string
-  readonly #cgroupDirectory: string
+/** What the machine and the control groups said last, less what the backups of this process took since. */
+class MemoryReading {
+  readonly #reader: SystemMemoryReader
   readonly #nowMs: () => number
   #readAtMs = Number.NEGATIVE_INFINITY
-  #bytes = 0
+  #levels: readonly MemoryLevel[] = []
+  #takenBytes = 0
+
+  constructor(directories: SystemMemoryDirectories, nowMs: () => number) {
+    this.#reader = new SystemMemoryReader(textOf, directories)
+    this.#nowMs = nowMs
+  }
+
+  /** Bytes that can be taken at every level when `keepFreeBytes` are left there; less than 0 when more than that is used. */
+  roomBytes(keepFreeBytes: number | undefined): number {
+    this.#refresh()
+    let least = Number.POSITIVE_INFINITY
+    for (const { limitBytes, availableBytes } of this.#levels) {
+      least = Math.min(least, availableBytes - (keepFreeBytes ?? memoryHeadroomBytes(limitBytes)))
+    }
+    return least - this.#takenBytes
+  }
+
+  take(bytes: number): void {
+    this.#takenBytes += bytes
+  }
+
+  #refresh(): void {
+    const nowMs = this.#nowMs()
+    if (nowMs - this.#readAtMs <= readingLastsMs) return
+    this.#readAtMs = nowMs
+    this.#levels = this.#reader.read().levels
+    this.#takenBytes = 0
+  }
+}
+
+/** All backups of this process take from the same memory, so they share what was read of it. */
+let ownReading: MemoryReading | undefined
+
+/**
+ * How much memory a backup may still take: the least of the machine, every control group above this process and the file
+ * system. The kernel does not refuse the last page of a group, it kills a process of it; so some is left to everybody else.
+ */
+export class Headroom {
+  readonly #backup: string
+  readonly #keepFreeBytes: number | undefined
+  readonly #directory: string | undefined
+  readonly #nowMs: () => number
+  readonly #memory: MemoryReading
+  #fileSystemReadAtMs = Number.NEGATIVE_INFINITY
+  #fileSystemBytes = Number.POSITIVE_INFINITY
 
   constructor(options: HeadroomOptions) {
+    const { procDirectory, cgroupDirectory, nowMs } = options
     this.#backup = options.backup
+    this.#keepFreeBytes = options.keepFreeBytes
     this.#directory = options.directory
-    this.#nowMs = options.nowMs ?? (() => nowMs())
-    this.#procDirectory = options.procDirectory ?? '/proc'
-    this.#cgroupDirectory = options.cgroupDirectory ?? '/sys/fs/cgroup'
+    this.#nowMs = nowMs ?? nowOfHostMs
+    const isUsual = procDirectory === undefined && cgroupDirectory === undefined && nowMs === undefined
+    if (isUsual) ownReading ??= new MemoryReading({}, this.#nowMs)
+    this.#memory =
+      isUsual && ownReading !== undefined
+        ? ownReading
+        : new MemoryReading({ procDirectory, cgroupDirectory }, this.#nowMs)
   }
 
   /** Bytes that could be taken now, read at most some milliseconds ago. */
   bytes(): number {
-    const nowMs = this.#nowMs()
-    if (nowMs - this.#readAtMs > readingLastsMs) {
-      this.#readAtMs = nowMs
-      this.#bytes = Math.max(
-        0,
-        Math.min(
-          availableMemoryBytes(this.#procDirectory),
-          cgroupHeadroomBytes(this.#procDirectory, this.#cgroupDirectory),
-          this.#directory === undefined ? Number.POSITIVE_INFINITY : fileSystemBytes(this.#directory),
-        ),
-      )
-    }
-    return this.#bytes
+    return Math.max(0, Math.min(this.#memory.roomBytes(this.#keepFreeBytes), this.#directoryBytes()))
   }
 
   /** Counts `bytes` as taken; throws `ENOSPC` when there are not that many: better here than by the OOM killer. */
   take(bytes: number): void {
     const left = this.bytes()
     if (bytes > left) {
-      throw new SpillwayError('ENOSPC', `the system has ${left} bytes of memory left, ${bytes} are needed`, {
-        backup: this.#backup,
-      })
+      const message = `the system has ${left} bytes of memory left beyond keepFreeBytes, ${bytes} are needed`
+      throw new SpillwayError('ENOSPC', message, { backup: this.#backup })
     }
-    this.#bytes -= bytes
+    this.#memory.take(bytes)
+    this.#fileSystemBytes -= bytes
   }
-}
 
-/** `MemAvailable`: what can be had without swapping. Infinite where the system does not tell. */
-function availableMemoryBytes(procDirectory: string): number {
-  const match = /^MemAvailable:\s+(\d+) kB$/m.exec(read(join(procDirectory, 'meminfo')))
-  return match === null ? Number.POSITIVE_INFINITY : Number(match[1]) * 1024
-}
-
-/**
- * Head-room of the memory cgroup of this process and of every one above it, in version 2 (`0::/path`) and version 1
- * (`4:memory:/path`). In a container the path may lie outside of what is mounted; then the levels that are there count.
- */
-function cgroupHeadroomBytes(procDirectory: string, cgroupDirectory: string): number {
-  let least = Number.POSITIVE_INFINITY
-  for (const line of read(join(procDirectory, 'self/cgroup')).split('\n')) {
-    const [, controllers, path] = /^\d+:([^:]*):(\/.*)$/.exec(line) ?? []
-    if (path === undefined) continue
-    const isUnified = controllers === ''
-    if (!isUnified && !controllers.split(',').includes('memory')) continue
-    const root = isUnified ? cgroupDirectory : join(cgroupDirectory, 'memory')
-    // `join` resolves "..": a path above the mount ends at its root.
-    let level = join('/', path)
-    for (;;) {
-      least = Math.min(least, (isUnified ? unifiedLevelBytes : legacyLevelBytes)(join(root, level)))
-      if (level === '/') break
-      level = join(level, '..')
+  #directoryBytes(): number {
+    if (this.#directory === undefined) return Number.POSITIVE_INFINITY
+    const nowMs = this.#nowMs()
+    if (nowMs - this.#fileSystemReadAtMs > readingLastsMs) {
+      this.#fileSystemReadAtMs = nowMs
+      this.#fileSystemBytes = fileSystemBytes(this.#directory)
     }
+    return this.#fileSystemBytes
   }
-  return least
-}
-
-function unifiedLevelBytes(directory: string): number {
-  const limit = Math.min(
-    limitBytes(read(join(directory, 'memory.max'))),
-    limitBytes(read(join(directory, 'memory.high'))),
-  )
-  if (limit === Number.POSITIVE_INFINITY) return limit
-  const usage = Number(read(join(directory, 'memory.current')).trim())
-  return limit - usage + fileCacheBytes(directory, 'inactive_file')
-}
-
-function legacyLevelBytes(directory: string): number {
-  const limit = limitBytes(read(join(directory, 'memory.limit_in_bytes')))
-  if (limit === Number.POSITIVE_INFINITY) return limit
-  const usage = Number(read(join(directory, 'memory.usage_in_bytes')).trim())
-  return limit - usage + fileCacheBytes(directory, 'total_inactive_file')
-}
-
-/** Cached files that nobody used lately: the kernel drops them before it refuses memory. */
-function fileCacheBytes(directory: string, key: string): number {
-  const match = new RegExp(`^${key} (\\d+)$`, 'm').exec(read(join(directory, 'memory.stat')))
-  return match === null ? 0 : Number(match[1])
-}
-
-function limitBytes(text: string): number {
-  const bytes = Number(text.trim() || 'none')
-  return Number.isNaN(bytes) || bytes >= noLimitBytes ? Number.POSITIVE_INFINITY : bytes
 }
 
 function fileSystemBytes(directory: string): number {
@@ -136,10 +122,10 @@ function fileSystemBytes(directory: string): number {
 }
 
 /** The text of a file that may be missing, or be another system's: then the rule that needs it does not apply. */
-function read(path: string): string {
+function textOf(path: string): string | undefined {
   try {
     return readFileSync(path, 'latin1')
   } catch {
-    return ''
+    return undefined
   }
 }

@@ -1,4 +1,3 @@
-export type { SystemPaths } from './headroom.ts'
 export { openShmemBackup } from './open.ts'
 export type { ShmemBackupOptions } from './options.ts'
 export { type AttachedShmemBackup, type AttachOptions, attachShmemBackup } from './shared/attached.ts'

@@ -17,7 +17,19 @@ const unnamedFile = 0o20000000 | constants.O_DIRECTORY
 const leastSegmentBytes = 16 * 1024 ** 2
 /** Files that a backup without native code opens at most. */
 const mostSegments = 256
+/** tmpfs and ramfs. */
 const fileSystemsInMemory: ReadonlySet<number> = new Set([0x01021994, 0x858458f6])
+/** What people try instead, as `statfs` numbers it. */
+const otherFileSystems: ReadonlyMap<number, string> = new Map([
+  [0x794c7630, 'an overlay, and what lies below it, a tmpfs or a disk, cannot be told'],
+  [0x958458f6, 'a hugetlbfs, whose files can only be mapped and not written'],
+  [0xef53, 'on ext4, a disk; backup-file is made for disks'],
+  [0x58465342, 'on xfs, a disk; backup-file is made for disks'],
+  [0x9123683e, 'on btrfs, a disk; backup-file is made for disks'],
+  [0x2fc12fc1, 'on zfs, a disk; backup-file is made for disks'],
+  [0x6969, 'on NFS, a network; backup-file is made for files'],
+  [0x65735546, 'on a FUSE file system; backup-file is made for files'],
+])
 
 interface ChosenMedium {
   readonly medium: Medium
@@ -34,12 +46,13 @@ interface ChosenMedium {
  */
 export async function openShmemBackup(options: ShmemBackupOptions): Promise<ShmemBackup> {
   const settings = settingsOf(options)
-  const { name, pageSizeBytes, capacityBytes, warmBytes, directory } = settings
+  const { name, pageSizeBytes, capacityBytes, warmBytes, keepFreeBytes, directory } = settings
   const slots = new SlotAllocator({ capacitySlots: capacityBytes / pageSizeBytes })
   const { medium, mediumReason, handleTable } = await chooseMedium(settings, slots)
   const headroom = new Headroom({
     ...settings.system,
     backup: name,
+    keepFreeBytes,
     directory: medium.kind === 'memfd' ? undefined : directory,
   })
   return new ShmemBackup({
@@ -145,10 +158,8 @@ function assertInMemory(directory: string): void {
   } catch (failure) {
     throw systemError(failure, `cannot keep pages in ${directory}`)
   }
-  if (!fileSystemsInMemory.has(type)) {
-    throw new SpillwayError(
-      'EINVAL',
-      `${directory} is on a disk, not on a tmpfs; backup-file is made for disks`,
-    )
-  }
+  if (fileSystemsInMemory.has(type)) return
+  const what =
+    otherFileSystems.get(type) ?? `on a file system of type 0x${type.toString(16)}, probably a disk`
+  throw new SpillwayError('EINVAL', `${directory} is ${what}; shared memory needs a tmpfs, such as /dev/shm`)
 }

@@ -1,5 +1,9 @@
-import { assertByteCount, assertKnownOptions, assertPageSize } from '@spillway/core'
-import type { SystemPaths } from './headroom.ts'
+import {
+  assertByteCount,
+  assertKnownOptions,
+  assertPageSize,
+  type SystemMemoryDirectories,
+} from '@spillway/core'
 import { assertSharedName } from './shared/names.ts'
 
 export interface ShmemBackupOptions {
@@ -13,6 +17,12 @@ export interface ShmemBackupOptions {
    */
   readonly warmBytes?: number | undefined
   /**
+   * Memory that is left to everybody else: at the machine, and in each control group above this process. Beyond that,
+   * storing is `ENOSPC`; without it, the next allocation of anybody in a full group would be the end of a process.
+   * @default 5 % of the limit of the machine or group, 32 MiB at least
+   */
+  readonly keepFreeBytes?: number | undefined
+  /**
    * `'memfd'`: memory without a name, mapped; needs native code. `'tmpfs'`: unnamed files in `directory`, through
    * `node:fs`. `'auto'`: the first that works; `stats()` tells which and why. @default 'auto'
    */
@@ -24,7 +34,7 @@ export interface ShmemBackupOptions {
   /** Names it in errors and statistics. @default 'shmem' */
   readonly name?: string | undefined
   /** Where the system tells about its memory; for tests and unusual mounts. */
-  readonly system?: SystemPaths | undefined
+  readonly system?: SystemMemoryDirectories | undefined
 }
 
 /** Options with every default filled in. */
@@ -32,17 +42,19 @@ export interface ShmemSettings {
   readonly capacityBytes: number
   readonly pageSizeBytes: number
   readonly warmBytes: number
+  readonly keepFreeBytes: number | undefined
   readonly medium: 'auto' | 'memfd' | 'tmpfs'
   readonly sharedName: string | undefined
   readonly directory: string
   readonly name: string
-  readonly system: SystemPaths
+  readonly system: SystemMemoryDirectories
 }
 
 const knownOptions = [
   'capacityBytes',
   'pageSizeBytes',
   'warmBytes',
+  'keepFreeBytes',
   'medium',
   'shared',
   'directory',
@@ -59,10 +71,11 @@ export function settingsOf(options: ShmemBackupOptions): ShmemSettings {
   assertObject(options, 'openShmemBackup needs options')
   assertKnownOptions(options, knownOptions, 'openShmemBackup')
   const { capacityBytes, pageSizeBytes = 4096, medium = 'auto', shared, system = {} } = options
-  const { directory = '/dev/shm', name = 'shmem', warmBytes = defaultWarmBytes } = options
+  const { directory = '/dev/shm', name = 'shmem', warmBytes = defaultWarmBytes, keepFreeBytes } = options
   assertPageSize(pageSizeBytes)
   assertByteCount(capacityBytes, 'capacityBytes')
   assertByteCount(warmBytes, 'warmBytes')
+  if (keepFreeBytes !== undefined) assertByteCount(keepFreeBytes, 'keepFreeBytes')
   if (
     capacityBytes < pageSizeBytes ||
     capacityBytes % pageSizeBytes !== 0 ||
@@ -96,6 +109,7 @@ export function settingsOf(options: ShmemBackupOptions): ShmemSettings {
     capacityBytes,
     pageSizeBytes,
     warmBytes: Math.min(warmBytes, capacityBytes),
+    keepFreeBytes,
     medium,
     sharedName: shared?.name,
     directory,

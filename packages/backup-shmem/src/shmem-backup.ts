@@ -13,17 +13,16 @@ import {
   countHandles,
   countPages,
   type HandleRun,
-  isSpillwayError,
   type Reservation,
   type SlotAllocator,
-  SpillwayError,
   systemError,
   type TransferOptions,
 } from '@spillway/core'
-import { Capacity, type ShmemReservation } from './capacity.ts'
+import { Capacity } from './capacity.ts'
 import type { Headroom } from './headroom.ts'
 import { LiveHandles } from './live-handles.ts'
 import type { Medium } from './media/medium.ts'
+import { PageWriter } from './page-writer.ts'
 import type { HandleTable } from './shared/handle-table.ts'
 import { SlotMemory } from './slot-memory.ts'
 import { SpanReader } from './span-reader.ts'
@@ -56,12 +55,8 @@ const releasedSlots = 2 ** 15
 const batchBytes = 8 * 1024 ** 2
 
 /**
- * Pages in shared memory. A page goes through these steps, and only one that has passed the last can be read:
- *
- *   slot taken ─▶ memory made sure of ─▶ bytes copied ─▶ published ─▶ handle in the result
- *
- * Slots of which a step fails go back, so that a result is always a prefix. Slices are synchronous: between the check
- * that a handle is live and the end of its copy nothing can drop it.
+ * Pages in shared memory. `PageWriter` stores them. Slices are synchronous: between the check that a handle is live and
+ * the end of its copy nothing can drop it.
  */
 export class ShmemBackup implements Backup {
   readonly name: string
@@ -75,8 +70,8 @@ export class ShmemBackup implements Backup {
   readonly #memory: SlotMemory
   readonly #capacity: Capacity
   readonly #live: LiveHandles
+  readonly #writer: PageWriter
   readonly #gate: CallGate
-  #backedUpPages = 0
   #copiedPages = 0
   #droppedPages = 0
   #leakedPages = 0
@@ -100,6 +95,16 @@ export class ShmemBackup implements Backup {
       memory: this.#memory,
       sliceSlots: this.#sliceSlots,
     })
+    this.#writer = new PageWriter({
+      backup: name,
+      pageSizeBytes,
+      sliceSlots: this.#sliceSlots,
+      medium,
+      slots,
+      memory: this.#memory,
+      capacity: this.#capacity,
+      live: this.#live,
+    })
     this.#gate = new CallGate(name)
     this.capabilities = Object.freeze({
       pageSizeBytes,
@@ -119,75 +124,8 @@ export class ShmemBackup implements Backup {
     const pageCount = countPages(spans, this.#pageSizeBytes)
     const reservation = this.#capacity.own(options.reservation)
     return this.#gate.run(() =>
-      this.#backupPages(new SpanReader(spans), pageCount, reservation, options.signal),
+      this.#writer.store(new SpanReader(spans), pageCount, reservation, options.signal),
     )
-  }
-
-  async #backupPages(
-    source: SpanReader,
-    pageCount: number,
-    reservation: ShmemReservation | undefined,
-    signal: AbortSignal | undefined,
-  ): Promise<BackupResult> {
-    const handles: HandleRun[] = []
-    let sliceSlots = this.#sliceSlots
-    let done = 0
-    while (done < pageCount) {
-      if (signal?.aborted) return { handles, error: abortError(signal, this.#at(done)) }
-      const taken = this.#capacity.take(pageCount - done, reservation)
-      if (taken === undefined) {
-        return { handles, error: new SpillwayError('ENOSPC', `backup ${this.name} is full`, this.#at(done)) }
-      }
-      const { run, isReserved } = taken
-      let stored = 0
-      let error: Error | undefined
-      while (stored < run.count && error === undefined) {
-        for (let again = false; !mayWork(); again = true) await nextTurn(again)
-        if (signal?.aborted) {
-          error = abortError(signal, this.#at(done + stored))
-          break
-        }
-        const count = Math.min(run.count - stored, sliceSlots)
-        error = this.#storeSlice(run.first + stored, count, source, isReserved, done + stored)
-        if (error === undefined) stored += count
-        else if (count > 1 && isFull(error)) {
-          // Some of it may fit: every page there is room for is stored.
-          sliceSlots = Math.floor(count / 2)
-          error = undefined
-        }
-      }
-      if (stored > 0) handles.push({ first: run.first, count: stored })
-      if (stored < run.count) {
-        const rest = { first: run.first + stored, count: run.count - stored }
-        this.#capacity.putBack(rest, isReserved ? reservation : undefined)
-      }
-      done += stored
-      if (error !== undefined) return { handles, error }
-    }
-    return { handles }
-  }
-
-  /** Stores and publishes pages; returns what stopped it, and then none of them is stored. */
-  #storeSlice(
-    firstHandle: number,
-    count: number,
-    source: SpanReader,
-    isReserved: boolean,
-    page: number,
-  ): Error | undefined {
-    const slot = this.#slots.slotOf(firstHandle)
-    let isClaimed = isReserved
-    try {
-      if (!isReserved) this.#memory.claim(slot, count)
-      isClaimed = true
-      source.write(this.#medium, slot * this.#pageSizeBytes, count * this.#pageSizeBytes)
-      this.#live.publish(firstHandle, count)
-    } catch (failure) {
-      if (isClaimed && !isReserved) this.#memory.release(slot, count)
-      return systemError(failure, `cannot store pages in ${this.#medium.kind}`, this.#at(page))
-    }
-    this.#backedUpPages += count
-    return undefined
   }
 
   async copyPages(
@@ -274,7 +212,7 @@ export class ShmemBackup implements Backup {
   stats(): ShmemBackupStats {
     return {
       livePages: this.#live.count - this.#leakedPages,
-      backedUpPages: this.#backedUpPages,
+      backedUpPages: this.#writer.storedPages,
       copiedPages: this.#copiedPages,
       droppedPages: this.#droppedPages,
       mediumBytes: this.#medium.heldBytes(),
@@ -307,8 +245,4 @@ export class ShmemBackup implements Backup {
   #at(page: number): { backup: string; page: number } {
     return { backup: this.name, page }
   }
-}
-
-function isFull(error: Error): boolean {
-  return isSpillwayError(error) && error.code === 'ENOSPC'
 }

@@ -1,6 +1,6 @@
 import type { Headroom } from './headroom.ts'
 import type { Medium } from './media/medium.ts'
-import { SlotBits } from './slot-bits.ts'
+import { SlotBits, type SlotRun } from './slot-bits.ts'
 import { mayWork, nextTurn } from './turn.ts'
 
 /**
@@ -43,6 +43,10 @@ export class SlotMemory {
   // Slots were released since the last pass began: it may have gone past them.
   #hasNewSurplus = false
   #stopped = false
+  // No slot below this one is warm.
+  #lowestWarm = 0
+  // Slots of the last claim that get their memory only when they are written.
+  readonly #coldRuns: SlotRun[] = []
   #givenBackSlots = 0
   #failures = 0
 
@@ -76,26 +80,51 @@ export class SlotMemory {
     return this.#warm.metadataBytes + this.#inUseOfUnit.length * 8
   }
 
+  /** Whether the system has too little memory for so many slots, while some are warm. */
+  isScarce(slots: number): boolean {
+    return this.#warmSlots > 0 && this.#headroom.bytes() < slots * this.#pageSizeBytes
+  }
+
+  /** The first run of warm slots from `from` on, at most `most` of them; `undefined` when there is none. */
+  warmRun(from: number, most: number): SlotRun | undefined {
+    const start = Math.max(from, this.#lowestWarm)
+    const first = this.#warm.endOfClear(start, this.#endSlot)
+    if (from <= this.#lowestWarm) this.#lowestWarm = first
+    if (first >= this.#endSlot) return undefined
+    return { first, count: this.#warm.endOfSet(first, Math.min(this.#endSlot, first + most)) - first }
+  }
+
   /**
    * Puts slots in use and makes sure that they have memory. Throws what the system says when it has none; then no slot
    * is in use, and what memory was made is warm. `mustBack`: also where the medium would make it on writing.
    */
   claim(first: number, count: number, mustBack = false): void {
     const end = first + count
-    for (let slot = first; slot < end; ) {
-      const cold = this.#warm.endOfSet(slot, end)
-      slot = this.#warm.endOfClear(cold, end)
-      if (slot > cold) this.#back(cold, slot - cold, mustBack)
+    this.#coldRuns.length = 0
+    try {
+      for (let slot = first; slot < end; ) {
+        const cold = this.#warm.endOfSet(slot, end)
+        slot = this.#warm.endOfClear(cold, end)
+        if (slot > cold) this.#back(cold, slot - cold, mustBack)
+      }
+    } catch (failure) {
+      this.#forgetUnwritten()
+      throw failure
     }
     this.#warm.clear(first, count)
     this.#warmSlots -= count
     this.#countInUse(first, count, 1)
   }
 
+  /** Undoes the last `claim`, of these slots, because they could not be written. Where that makes memory they may have none. */
+  unclaim(first: number, count: number): void {
+    this.release(first, count)
+    this.#forgetUnwritten()
+  }
+
   /** Takes slots out of use; their memory stays warm until there is too much of it. */
   release(first: number, count: number): void {
-    this.#warm.set(first, count)
-    this.#warmSlots += count
+    this.#setWarm(first, count)
     this.#countInUse(first, count, -1)
     if (this.#warmSlots > this.#warmLimitSlots) this.#cool()
   }
@@ -109,10 +138,26 @@ export class SlotMemory {
   #back(first: number, count: number, mustBack: boolean): void {
     const bytes = count * this.#pageSizeBytes
     this.#headroom.take(bytes)
-    if (mustBack || !this.#medium.backsOnWrite) this.#medium.back(first * this.#pageSizeBytes, bytes)
+    const isMade = mustBack || !this.#medium.backsOnWrite
+    if (isMade) this.#medium.back(first * this.#pageSizeBytes, bytes)
+    else this.#coldRuns.push({ first, count })
+    this.#setWarm(first, count)
+    this.#endSlot = Math.max(this.#endSlot, first + count)
+  }
+
+  #setWarm(first: number, count: number): void {
     this.#warm.set(first, count)
     this.#warmSlots += count
-    this.#endSlot = Math.max(this.#endSlot, first + count)
+    this.#lowestWarm = Math.min(this.#lowestWarm, first)
+  }
+
+  /** The slots that were claimed in the hope of a write are not warm. */
+  #forgetUnwritten(): void {
+    for (const { first, count } of this.#coldRuns) {
+      this.#warm.clear(first, count)
+      this.#warmSlots -= count
+    }
+    this.#coldRuns.length = 0
   }
 
   #countInUse(first: number, count: number, sign: 1 | -1): void {

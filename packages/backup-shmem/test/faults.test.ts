@@ -181,6 +181,32 @@ describe('a tmpfs that is full', () => {
     }
   }
 
+  for (const medium of media) {
+    it(`takes the warm slots of dropped pages when the cold ones cannot be had (${medium})`, async () => {
+      const directory = mkdtempSync('/dev/shm/spillway-test-')
+      await using owner = new TestProcess(inSmallTmpfs, mountEnvironment(directory))
+      await owner.call('open', { capacityBytes: 64 * 2 ** 20, directory, medium, shared: { name: 'one' } })
+      // Runs of 5 pages: what is left of a region fits better than any of them.
+      const stored = []
+      for (;;) {
+        const handles = await owner.call('store', 1, 5).catch(() => undefined)
+        if (handles === undefined) break
+        stored.push(handles)
+      }
+      const dropped = stored.filter((_, index) => index % 2 === 0)
+      for (const handles of dropped) await owner.call('drop', [...handles])
+      const again = await owner.call('store', 2, dropped.length * 5)
+      const pages = again.reduce((sum, { count }) => sum + count, 0)
+      expect(pages).toBe(dropped.length * 5)
+      expect(await owner.call('reserve', 4096)).toBe('ENOSPC')
+      await owner.call('drop', [...again])
+      expect(await owner.call('reserve', pages * 4096)).toBe(pages * 4096)
+      await owner.call('close')
+      await owner.kill()
+      rmSync(directory, { recursive: true })
+    })
+  }
+
   it('T8: is known before it is used', async () => {
     await using backup = await openShmemBackup({
       capacityBytes: 2 ** 45,

@@ -12,7 +12,7 @@ let system: { procDirectory: string; cgroupDirectory: string }
 beforeEach(() => {
   root = mkdtempSync(join(tmpdir(), 'spillway-test-'))
   system = { procDirectory: join(root, 'proc'), cgroupDirectory: join(root, 'cgroup') }
-  write('proc/meminfo', `MemTotal: 9999999 kB\nMemAvailable:    ${1000 * 1024} kB\n`)
+  write('proc/meminfo', `MemAvailable:    ${1000 * 1024} kB\n`)
 })
 afterEach(() => rmSync(root, { recursive: true }))
 
@@ -21,62 +21,34 @@ function write(path: string, text: string | number): void {
   writeFileSync(join(root, path), `${text}`)
 }
 
-const mebibytes = () => new Headroom({ ...system, backup: 'test' }).bytes() / MiB
+/** A group of version 2 with this limit and use. */
+function writeGroup(path: string, limitMib: number, usedMib: number): void {
+  write(`cgroup${path}/memory.max`, limitMib * MiB)
+  write(`cgroup${path}/memory.current`, usedMib * MiB)
+}
 
-describe('T8: head-room', () => {
-  it('is the free memory where there is no cgroup', () => {
-    expect(mebibytes()).toBe(1000)
-  })
+describe('head-room', () => {
+  const mebibytes = (keepFreeBytes?: number) =>
+    new Headroom({ ...system, backup: 'test', keepFreeBytes }).bytes() / MiB
 
-  it('is the least of all levels of a cgroup of version 2', () => {
+  it('leaves 5 % of the limit of each level to others, 32 MiB at least [T8]', () => {
+    write('proc/meminfo', `MemTotal: ${10_000 * 1024} kB\nMemAvailable: ${1000 * 1024} kB\n`)
+    expect(mebibytes()).toBe(500)
     write('proc/self/cgroup', '0::/a/b\n')
-    write('cgroup/a/b/memory.max', 'max\n')
-    write('cgroup/a/b/memory.current', 10 * MiB)
-    expect(mebibytes()).toBe(1000)
-    write('cgroup/a/memory.max', 300 * MiB)
-    write('cgroup/a/memory.current', 100 * MiB)
-    expect(mebibytes()).toBe(200)
-    write('cgroup/a/b/memory.max', 60 * MiB)
-    expect(mebibytes()).toBe(50)
-    write('cgroup/a/memory.current', 280 * MiB)
-    expect(mebibytes()).toBe(20)
-    write('cgroup/a/b/memory.high', 25 * MiB)
-    expect(mebibytes()).toBe(15)
-  })
-
-  it('is the least of all levels of a cgroup of version 1', () => {
-    write('proc/self/cgroup', '9:name=systemd:/\n4:cpu,memory:/a/b\n0::/elsewhere\n')
-    write('cgroup/memory/memory.limit_in_bytes', '9223372036854771712\n')
-    write('cgroup/memory/memory.usage_in_bytes', 700 * MiB)
-    write('cgroup/memory/a/memory.limit_in_bytes', 500 * MiB)
-    write('cgroup/memory/a/memory.usage_in_bytes', 100 * MiB)
-    write('cgroup/memory/a/b/memory.limit_in_bytes', 450 * MiB)
-    write('cgroup/memory/a/b/memory.usage_in_bytes', 40 * MiB)
-    expect(mebibytes()).toBe(400)
-  })
-
-  it('counts cached files that nobody used lately as free', () => {
-    write('proc/self/cgroup', '0::/\n')
-    write('cgroup/memory.max', 100 * MiB)
-    write('cgroup/memory.current', 90 * MiB)
-    write('cgroup/memory.stat', `anon 5\ninactive_file ${30 * MiB}\nactive_file 7\n`)
-    expect(mebibytes()).toBe(40)
-  })
-
-  it('uses the levels that are mounted when the path is outside of the container', () => {
-    for (const path of ['/docker/0123', '/../../sibling']) {
-      write('proc/self/cgroup', `0::${path}\n`)
-      write('cgroup/memory.max', 100 * MiB)
-      write('cgroup/memory.current', 40 * MiB)
-      expect(mebibytes()).toBe(60)
-    }
-  })
-
-  it('is nothing, not less, when more is used than allowed', () => {
-    write('proc/self/cgroup', '0::/\n')
-    write('cgroup/memory.max', 100 * MiB)
-    write('cgroup/memory.current', 140 * MiB)
+    writeGroup('/a', 600, 100)
+    expect(mebibytes()).toBe(500 - 32)
+    writeGroup('/a/b', 2000, 1500)
+    expect(mebibytes()).toBe(500 - 100)
+    writeGroup('/a', 600, 580)
     expect(mebibytes()).toBe(0)
+  })
+
+  it('leaves what the caller says [T8]', () => {
+    write('proc/self/cgroup', '0::/\n')
+    writeGroup('', 100, 60)
+    expect(mebibytes(10 * MiB)).toBe(30)
+    expect(mebibytes(0)).toBe(40)
+    expect(mebibytes(50 * MiB)).toBe(0)
   })
 
   it('is not limited where the system tells nothing', () => {
@@ -86,7 +58,7 @@ describe('T8: head-room', () => {
 
   it('subtracts what is taken until it is read again, and refuses more', () => {
     let nowMs = 0
-    const headroom = new Headroom({ ...system, backup: 'test', nowMs: () => nowMs })
+    const headroom = new Headroom({ ...system, backup: 'test', keepFreeBytes: 0, nowMs: () => nowMs })
     headroom.take(900 * MiB)
     expect(headroom.bytes()).toBe(100 * MiB)
     expect(() => headroom.take(200 * MiB)).toThrow(
@@ -96,15 +68,19 @@ describe('T8: head-room', () => {
     expect(headroom.bytes()).toBe(1000 * MiB)
   })
 
+  it('is one for all backups of the process: what one took, another cannot', () => {
+    const one = new Headroom({ backup: 'one', keepFreeBytes: 0 })
+    const other = new Headroom({ backup: 'other', keepFreeBytes: 0 })
+    const before = other.bytes()
+    one.take(Math.floor(before))
+    expect(other.bytes()).toBeLessThan(MiB)
+  })
+
   it('is the room of the file system as well', () => {
-    const headroom = new Headroom({ ...system, backup: 'test', directory: '/proc' })
+    const headroom = new Headroom({ ...system, backup: 'test', keepFreeBytes: 0, directory: '/proc' })
     expect(headroom.bytes()).toBe(1000 * MiB)
-    const shm = new Headroom({
-      procDirectory: '/nowhere',
-      cgroupDirectory: '/nowhere',
-      backup: 'test',
-      directory: '/dev/shm',
-    })
+    const nowhere = { procDirectory: '/nowhere', cgroupDirectory: '/nowhere' }
+    const shm = new Headroom({ ...nowhere, backup: 'test', directory: '/dev/shm' })
     expect(shm.bytes()).toBeGreaterThan(0)
     expect(shm.bytes()).toBeLessThan(Number.POSITIVE_INFINITY)
   })
@@ -115,8 +91,7 @@ for (const medium of ['memfd', 'tmpfs'] as const) {
     const open = () => openShmemBackup({ capacityBytes: 64 * MiB, medium, system })
     const full = () => {
       write('proc/self/cgroup', '0::/\n')
-      write('cgroup/memory.max', 100 * MiB)
-      write('cgroup/memory.current', 98 * MiB)
+      writeGroup('', 100, 66)
     }
 
     const nothingLeft = async () => {

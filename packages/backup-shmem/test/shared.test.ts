@@ -2,10 +2,12 @@ import { execFileSync } from 'node:child_process'
 import {
   chmodSync,
   chownSync,
+  closeSync,
   existsSync,
   lstatSync,
   mkdirSync,
   mkdtempSync,
+  openSync,
   readdirSync,
   readFileSync,
   rmSync,
@@ -14,12 +16,18 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { join } from 'node:path'
+import { lockFile } from '@spillway/native'
 import fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { attachShmemBackup, openShmemBackup } from '../src/index.ts'
 import { encodeHeader, headerBytes, layoutOf } from '../src/shared/layout.ts'
 import { currentOwner, isDead } from '../src/shared/owner.ts'
-import { TestProcess } from './processes/process.ts'
+import {
+  canMakeProcessNamespace,
+  inProcessNamespace,
+  namespaceEnvironment,
+  TestProcess,
+} from './processes/process.ts'
 
 const pageSizeBytes = 4096
 const capacityBytes = 64 * pageSizeBytes
@@ -153,9 +161,9 @@ describe('what dead owners left', () => {
   it('is told from what the living use, another process namespace has, or nobody can say', async () => {
     const own = currentOwner()
     const { fileBytes } = layoutOf(pageSizeBytes, 64)
-    const write = (name: string, owner: typeof own, mode = 0o600) => {
+    const write = (name: string, owner: typeof own, mode = 0o600, isLocked = false) => {
       const bytes = new Uint8Array(fileBytes)
-      bytes.set(encodeHeader({ pageSizeBytes, capacitySlots: 64, slotRange: 64, owner }))
+      bytes.set(encodeHeader({ pageSizeBytes, capacitySlots: 64, slotRange: 64, owner, isLocked }))
       writeFileSync(join(directory, name), bytes, { mode })
     }
     const dead = { ...own, startTicks: own.startTicks + 1 }
@@ -164,16 +172,65 @@ describe('what dead owners left', () => {
     write('unknown', { ...dead, namespace: 0 })
     write('open-to-others', dead, 0o640)
     write('dead', dead)
+    // Whoever lives elsewhere is told by its lock.
+    write('lock-is-held', dead, 0o600, true)
+    write('.spillway-make-1-1-1-0123456789ab', dead, 0o600, true)
+    write('lock-is-gone', { ...dead, namespace: own.namespace + 1 }, 0o600, true)
+    write('.spillway-make-2-1-1-0123456789ab', dead, 0o600, true)
+    write('.spillway-sweep-2-1-1-0123456789ab', dead, 0o600, true)
+    const locked = ['lock-is-held', '.spillway-make-1-1-1-0123456789ab'].map((name) => {
+      const fd = openSync(join(directory, name), 'r+')
+      lockFile(fd)
+      return fd
+    })
     writeFileSync(join(directory, 'torn'), new Uint8Array(fileBytes).fill(1), { mode: 0o600 })
     await using _next = await open('next')
+    locked.forEach(closeSync)
     expect(readdirSync(directory).sort()).toEqual([
+      '.spillway-make-1-1-1-0123456789ab',
       'alive',
       'elsewhere',
+      'lock-is-held',
       'next',
       'open-to-others',
       'torn',
       'unknown',
     ])
+  })
+
+  it('is free for the next when its owner was killed in another process namespace, as in a container', async ({
+    skip,
+  }) => {
+    if (!canMakeProcessNamespace()) return skip('no process namespace can be made here')
+    await using owner = new TestProcess(inProcessNamespace, namespaceEnvironment)
+    await owner.call('open', { capacityBytes, directory, shared: { name: 'one' } })
+    await expect(open('one')).rejects.toMatchObject({
+      code: 'EEXIST',
+      message: `EEXIST: the name is taken: process 1 of another process namespace (a container) has ${join(directory, 'one')} open`,
+    })
+    await owner.kill()
+    // Its parent is gone; the process itself follows a moment later.
+    for (;;) {
+      const next = await open('one').catch(() => undefined)
+      await next?.close()
+      if (next !== undefined) break
+      await new Promise((resolve) => setTimeout(resolve, 5))
+    }
+    expect(readdirSync(directory)).toEqual([])
+  })
+
+  it('says what cannot be told of an owner in another process namespace that had no lock', async () => {
+    const own = currentOwner()
+    const bytes = new Uint8Array(layoutOf(pageSizeBytes, 64).fileBytes)
+    const owner = { ...own, pid: 1, namespace: own.namespace + 1 }
+    bytes.set(encodeHeader({ pageSizeBytes, capacitySlots: 64, slotRange: 64, owner, isLocked: false }))
+    writeFileSync(join(directory, 'one'), bytes, { mode: 0o600 })
+    const message =
+      /cannot be told because its owner had no @spillway\/native; remove the file if it does not$/
+    await expect(open('one')).rejects.toMatchObject({
+      code: 'EEXIST',
+      message: expect.stringMatching(message),
+    })
   })
 
   it('a process whose number was given to another counts as dead, and an unreadable one as alive', () => {
@@ -229,7 +286,13 @@ describe('attaching', () => {
 
   it('EBADMSG or EINVAL for any header with any byte changed, and for any length', async () => {
     const { fileBytes } = layoutOf(pageSizeBytes, 64)
-    const good = encodeHeader({ pageSizeBytes, capacitySlots: 64, slotRange: 64, owner: currentOwner() })
+    const good = encodeHeader({
+      pageSizeBytes,
+      capacitySlots: 64,
+      slotRange: 64,
+      owner: currentOwner(),
+      isLocked: false,
+    })
     const path = join(directory, 'one')
     const write = (header: Uint8Array, length: number) => {
       const bytes = new Uint8Array(length)
@@ -238,11 +301,24 @@ describe('attaching', () => {
     }
     write(good, fileBytes)
     await (await attach()).close()
-    for (const length of [0, 1, 7, 8, 75, 76, headerBytes - 1, headerBytes, fileBytes - 1, fileBytes + 1]) {
+    for (const length of [
+      0,
+      1,
+      7,
+      8,
+      75,
+      76,
+      79,
+      80,
+      headerBytes - 1,
+      headerBytes,
+      fileBytes - 1,
+      fileBytes + 1,
+    ]) {
       write(good, length)
       await expect(attach()).rejects.toMatchObject({ code: expect.stringMatching(/^(EINVAL|EBADMSG)$/) })
     }
-    for (let position = 0; position < 76; position++) {
+    for (let position = 0; position < 80; position++) {
       const bad = good.slice()
       bad[position] ^= 0x40
       write(bad, fileBytes)
@@ -254,7 +330,7 @@ describe('attaching', () => {
 
   it('EBADMSG for a header that matches its checksum and says what cannot be', async () => {
     const owner = currentOwner()
-    const possible = { pageSizeBytes, capacitySlots: 64, slotRange: 64, owner }
+    const possible = { pageSizeBytes, capacitySlots: 64, slotRange: 64, owner, isLocked: false }
     const numbers = fc.oneof(
       fc.double(),
       fc.integer(),

@@ -33,6 +33,10 @@ describe('SlotAllocator against a model', () => {
       { weight: 3, arbitrary: fc.record({ kind: fc.constant('take' as const), size: fc.nat(9000) }) },
       { weight: 3, arbitrary: fc.record({ kind: fc.constant('take' as const), size: fc.nat(70) }) },
       {
+        weight: 2,
+        arbitrary: fc.record({ kind: fc.constant('takeAt' as const), at: fc.nat(), size: fc.nat(200) }),
+      },
+      {
         weight: 4,
         arbitrary: fc.record({
           kind: fc.constantFrom('free' as const, 'retire' as const),
@@ -51,16 +55,31 @@ describe('SlotAllocator against a model', () => {
           const slots = new SlotAllocator({ capacitySlots: capacity })
           const model = new NaiveSlots()
           const held: HandleRun[] = []
+          const isFree = (slot: number) =>
+            slot < capacity && !model.live.has(slot) && !model.retired.has(slot)
           for (const action of steps) {
-            if (action.kind === 'take') {
-              const run = slots.allocateRun(action.size + 1)
-              expect(run === undefined).toBe(model.live.size + model.retired.size === capacity)
+            if (action.kind === 'take' || action.kind === 'takeAt') {
+              const at = action.kind === 'takeAt' ? action.at % capacity : 0
+              const wasUsed = at < slots.highWaterSlots
+              const run =
+                action.kind === 'take'
+                  ? slots.allocateRun(action.size + 1)
+                  : slots.allocateAt(at, action.size + 1)
+              if (action.kind === 'take') {
+                expect(run === undefined).toBe(model.live.size + model.retired.size === capacity)
+              } else if (wasUsed) {
+                let free = 0
+                while (free <= action.size && isFree(at + free)) free++
+                // A run that reaches the end of a region of 4096 slots may end there.
+                const least = Math.min(free, 4096 - (at % 4096))
+                expect(run?.count ?? 0).toBeGreaterThanOrEqual(least)
+                if (run !== undefined) expect(slots.slotOf(run.first)).toBe(at)
+              }
               if (run === undefined) continue
               expect(run.count).toBeLessThanOrEqual(action.size + 1)
               const first = slots.slotOf(run.first)
               for (let slot = first; slot < first + run.count; slot++) {
-                if (model.live.has(slot) || model.retired.has(slot) || slot >= capacity)
-                  throw new Error('taken')
+                if (!isFree(slot)) throw new Error('taken')
                 model.live.set(slot, Math.floor(run.first / slots.slotRange))
               }
               held.push(run)
@@ -91,7 +110,7 @@ describe('SlotAllocator against a model', () => {
           expect(slots.firstNotLive(held)).toBeUndefined()
         },
       ),
-      { numRuns: 150 },
+      { numRuns: 200 },
     )
   })
 

@@ -24,6 +24,27 @@ describe('SlotAllocator', () => {
     expect(slots.allocateRun(1)).toBeUndefined()
   })
 
+  it('hands out the free slots that a caller names, as far as they are free [T84]', () => {
+    const slots = new SlotAllocator({ capacitySlots: 10_000 })
+    expect(slots.allocateAt(0, 1)).toBeUndefined()
+    const whole = slots.allocateRun(5000)!
+    slots.free([
+      { first: whole.first + 100, count: 50 },
+      { first: whole.first + 4090, count: 20 },
+    ])
+    expect(slots.allocateAt(99, 5)).toBeUndefined()
+    const run = slots.allocateAt(120, 100)!
+    expect([slots.slotOf(run.first), run.count]).toEqual([120, 30])
+    expect(slots.isLive(run.first)).toBe(true)
+    expect(slots.isLive(whole.first + 120)).toBe(false)
+    // Regions have 4096 slots: a run may end with one.
+    expect(slots.allocateAt(4090, 20)!.count).toBe(6)
+    expect(slots.allocateAt(4096, 20)!.count).toBe(14)
+    expect(slots.freeSlots).toBe(5000 + 20)
+    expect(() => slots.allocateAt(10_000, 1)).toThrow(RangeError)
+    expect(() => slots.allocateAt(0, 0)).toThrow(RangeError)
+  })
+
   it('T84: a handle whose slot was reused is stale, and freeing it frees nothing', () => {
     const slots = new SlotAllocator({ capacitySlots: 1 })
     const before = slots.allocateRun(1)!

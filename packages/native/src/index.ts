@@ -1,5 +1,6 @@
 export { available, type NativeAvailability } from './available.ts'
 export type { NativeError } from './errors.ts'
 export { allocate, allocateInThread, createMemfd, punchHole, punchHoleInThread } from './files.ts'
+export { isFileLocked, type LockRange, lockFile, unlockFile } from './locks.ts'
 export { Mapping, mappedAddress, systemPageBytes } from './mapping.ts'
 export { Ring } from './ring.ts'

@@ -19,6 +19,8 @@ export interface Libc {
   madvise(address: number, lengthBytes: number, advice: number): number
   memfd_create(name: string, flags: number): number
   fcntl(fd: number, command: number, argument: number): number
+  /** fcntl with a struct flock, which the kernel may write. */
+  fcntlLock(fd: number, command: number, lock: Uint8Array): number
   fallocate(fd: number, mode: number, offsetBytes: number, lengthBytes: number): number
   /** The same in another thread; then calls `done` here with the result, and with the errno of that thread. */
   fallocateInThread(
@@ -115,6 +117,7 @@ function bind(koffi: Koffi): Libc {
     madvise: bound('int madvise(uintptr_t, size_t, int)'),
     memfd_create: bound('int memfd_create(const char*, unsigned int)'),
     fcntl: bound('int fcntl(int, int, int)'),
+    fcntlLock: bound('int fcntl(int, int, uint8_t*)'),
     fallocate,
     fallocateInThread: (fd, mode, offsetBytes, lengthBytes, done) =>
       fallocate.async(fd, mode, offsetBytes, lengthBytes, done),

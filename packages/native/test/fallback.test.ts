@@ -27,6 +27,7 @@ const everyCall = `console.log(JSON.stringify({
     () => native.createMemfd('x'),
     () => native.allocate(0, 0, 1),
     () => native.punchHole(0, 0, 1),
+    () => native.lockFile(0),
     () => native.Mapping.anonymous(4096),
     () => native.Mapping.file(0, { lengthBytes: 4096 }),
     () => native.Ring.open({ entries: 1 }),
@@ -72,7 +73,7 @@ describe('where something is missing', () => {
       expect(code).toBe('ENOSYS')
       expect(message).toContain(reason)
     }
-    expect(answer.calls).toHaveLength(7)
+    expect(answer.calls).toHaveLength(8)
     expect(answer.address).toBe('undefined')
   })
 

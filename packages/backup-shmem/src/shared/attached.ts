@@ -19,6 +19,7 @@ import { mayWork, nextTurn } from '../turn.ts'
 import { decodeHeader, headerBytes, layoutOf, type SharedHeader, tableEntryBytes } from './layout.ts'
 import { assertSharedName } from './names.ts'
 import { isDead } from './owner.ts'
+import { isAbandoned } from './ownership.ts'
 
 export interface AttachOptions {
   /** The `shared.name` of the backup. */
@@ -95,6 +96,7 @@ export class AttachedShmemBackup implements AsyncDisposable {
   readonly #tableOffsetBytes: number
   readonly #gate: CallGate
   readonly #pages: Pick<Medium, 'read'>
+  #isClosed = false
 
   /** Use `attachShmemBackup`. */
   constructor(name: string, fd: number, header: SharedHeader) {
@@ -114,7 +116,7 @@ export class AttachedShmemBackup implements AsyncDisposable {
 
   /** Whether the process that owns the pages still runs. Its pages can be read until somebody opens the next backup. */
   get ownerIsAlive(): boolean {
-    return !isDead(this.#header.owner)
+    return !(this.#isClosed ? isDead(this.#header.owner) : isAbandoned(this.#fd, this.#header))
   }
 
   /**
@@ -169,7 +171,10 @@ export class AttachedShmemBackup implements AsyncDisposable {
 
   /** Waits for what is in flight and lets go of the owner's memory. A second call does nothing more. */
   close(): Promise<void> {
-    return this.#gate.close(() => closeSync(this.#fd))
+    return this.#gate.close(() => {
+      this.#isClosed = true
+      closeSync(this.#fd)
+    })
   }
 
   [Symbol.asyncDispose](): Promise<void> {

@@ -13,8 +13,8 @@ import type { Owner } from './owner.ts'
  *            8  version       u32     48  owner's pid      f64
  *           12  page size     u32     56  owner's start    f64
  *           16  slots         f64     64  owner's pid namespace f64
- *           24  slot range    f64     72  CRC-32 of bytes 0 to 71, u32
- *           32  table offset  f64
+ *           24  slot range    f64     72  1: the owner holds a lock on the file, u32
+ *           32  table offset  f64     76  CRC-32 of bytes 0 to 75, u32
  */
 export interface SharedHeader {
   readonly pageSizeBytes: number
@@ -22,6 +22,8 @@ export interface SharedHeader {
   /** Handles are `generation × slotRange + slot`. */
   readonly slotRange: number
   readonly owner: Owner
+  /** The owner holds a lock on the file as long as it lives; without native code it cannot. */
+  readonly isLocked: boolean
 }
 
 export interface SharedLayout {
@@ -32,9 +34,10 @@ export interface SharedLayout {
 
 export const headerBytes = 4096
 export const tableEntryBytes = 8
-const version = 1
+const version = 2
 const magic = new TextEncoder().encode('SPILLSHM')
-const checksumOffset = 72
+const lockedOffset = 72
+const checksumOffset = 76
 const dataAlignmentBytes = 2 * 1024 ** 2
 
 export function layoutOf(pageSizeBytes: number, capacitySlots: number): SharedLayout {
@@ -61,6 +64,7 @@ export function encodeHeader(header: SharedHeader): Uint8Array {
   view.setFloat64(48, header.owner.pid, true)
   view.setFloat64(56, header.owner.startTicks, true)
   view.setFloat64(64, header.owner.namespace, true)
+  view.setUint32(lockedOffset, header.isLocked ? 1 : 0, true)
   view.setUint32(checksumOffset, crc32(bytes.subarray(0, checksumOffset)), true)
   return bytes
 }
@@ -95,6 +99,7 @@ export function decodeHeader(bytes: Uint8Array, fileBytes: number, name: string)
       startTicks: view.getFloat64(56, true),
       namespace: view.getFloat64(64, true),
     },
+    isLocked: view.getUint32(lockedOffset, true) === 1,
   }
   const { pageSizeBytes, capacitySlots, slotRange, owner } = header
   const isPossible =

@@ -8,7 +8,6 @@ import {
   lstatSync,
   openSync,
   readdirSync,
-  readSync,
   renameSync,
   type Stats,
   unlinkSync,
@@ -17,15 +16,16 @@ import {
 import { join } from 'node:path'
 import { SpillwayError, systemError } from '@spillway/core'
 import { mayWork, nextTurn } from '../turn.ts'
-import { decodeHeader, encodeHeader, headerBytes, layoutOf, type SharedHeader } from './layout.ts'
+import { encodeHeader, headerBytes, layoutOf, type SharedHeader } from './layout.ts'
 import { currentOwner, isDead, type Owner } from './owner.ts'
+import { describeOwner, isAbandoned, lockForOwner, withHeader } from './ownership.ts'
 
 /**
  * The life of a shared file. It gets its name only when its header is complete, so that nobody can meet it half made:
  *
  *   .spillway-make-…  (exclusive, 0600) ── header ──▶ link to <name> (fails when taken) ──▶ in use ──▶ unlinked at close
  *        │                                                                                     │
- *        └── owner died: name says whose it was                        owner died: header says whose it was
+ *        └── owner died: name says whose it was                    owner died: its lock is gone, or the header says who
  *                     │                                                                        │
  *                     └───────────────────── removed by the next open ◀────────────────────────┘
  */
@@ -54,7 +54,6 @@ export async function createNamedFile(options: NamedFileOptions): Promise<NamedF
   const { directory, name, pageSizeBytes, capacitySlots, slotRange } = options
   await sweepDeadOwners(directory)
   const owner = currentOwner()
-  const header = { pageSizeBytes, capacitySlots, slotRange, owner }
   const path = join(directory, name)
   const makingPath = join(directory, `${makingPrefix}${ownerName(owner)}`)
   const fd = openSync(
@@ -62,7 +61,10 @@ export async function createNamedFile(options: NamedFileOptions): Promise<NamedF
     constants.O_RDWR | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW,
     0o600,
   )
+  let header: SharedHeader
   try {
+    // Before the header says so, and so before anybody can look for the lock.
+    header = { pageSizeBytes, capacitySlots, slotRange, owner, isLocked: lockForOwner(fd) }
     writeSync(fd, encodeHeader(header), 0, headerBytes, 0)
     ftruncateSync(fd, layoutOf(pageSizeBytes, capacitySlots).fileBytes)
     // Fails when the name is taken, by a symbolic link too, and follows none.
@@ -71,7 +73,7 @@ export async function createNamedFile(options: NamedFileOptions): Promise<NamedF
     closeSync(fd)
     unlinkSync(makingPath)
     if ((failure as { code?: unknown }).code === 'EEXIST') {
-      throw new SpillwayError('EEXIST', `the name is taken: ${describeHolder(path, name)}`, {
+      throw new SpillwayError('EEXIST', `the name is taken: ${describeHolder(path)}`, {
         cause: failure,
       })
     }
@@ -99,9 +101,15 @@ export async function sweepDeadOwners(directory: string): Promise<void> {
     const found = statOf(path)
     if (found === undefined || !found.isFile() || found.uid !== user || (found.mode & 0o077) !== 0) continue
     const isTemporary = name.startsWith(makingPrefix) || name.startsWith(sweepingPrefix)
-    const owner = isTemporary ? ownerOfName(name) : ownerOfFile(path, found)
-    if (owner !== undefined && isDead(owner)) removeDead(directory, path, found)
+    const isLeft = isTemporary ? isLeftBehind(path, name) : withHeader(path, isAbandoned)
+    if (isLeft === true) removeDead(directory, path, found)
   }
+}
+
+/** A file that has no name yet: with a whole header its lock tells, else its name says whose it was. */
+function isLeftBehind(path: string, name: string): boolean {
+  const owner = ownerOfName(name)
+  return withHeader(path, isAbandoned) ?? (owner !== undefined && isDead(owner))
 }
 
 /**
@@ -117,28 +125,11 @@ function removeDead(directory: string, path: string, judged: Stats): void {
     return
   }
   try {
-    if (!isSameFile(judged, statOf(aside))) linkSync(aside, path)
-  } finally {
+    const moved = statOf(aside)
+    if (moved !== undefined && !isSameFile(judged, moved)) linkSync(aside, path)
     unlinkSync(aside)
-  }
-}
-
-function ownerOfFile(path: string, found: Stats): Owner | undefined {
-  if (found.size < headerBytes) return undefined
-  let fd: number
-  try {
-    fd = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK)
   } catch {
-    return undefined
-  }
-  try {
-    const bytes = new Uint8Array(headerBytes)
-    const length = readSync(fd, bytes, 0, headerBytes, 0)
-    return decodeHeader(bytes.subarray(0, length), fstatSync(fd).size, path).owner
-  } catch {
-    return undefined
-  } finally {
-    closeSync(fd)
+    // Another sweep found what this one had moved aside, and removed it.
   }
 }
 
@@ -152,13 +143,14 @@ function ownerOfName(name: string): Owner | undefined {
   return { pid: Number(match[1]), startTicks: Number(match[2]), namespace: Number(match[3]) }
 }
 
-function describeHolder(path: string, name: string): string {
+function describeHolder(path: string): string {
   const found = statOf(path)
-  if (found === undefined) return `${name} was taken a moment ago`
+  if (found === undefined) return `${path} was taken a moment ago`
   if (!found.isFile()) return `${path} is not a file`
-  const owner = ownerOfFile(path, found)
-  if (owner === undefined) return `${path} is not a shared backup, or of another user`
-  return `process ${owner.pid} has ${name} open`
+  return (
+    withHeader(path, (_fd, header) => describeOwner(path, header)) ??
+    `${path} is not a shared backup, or of another user`
+  )
 }
 
 function statOf(path: string): Stats | undefined {

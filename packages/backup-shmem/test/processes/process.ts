@@ -6,6 +6,19 @@ import type { Calls } from './worker.ts'
 /** Runs Node in mounts of its own, where `SMALL_TMPFS` is a tmpfs of 6 MiB. Mounts go with the process. */
 export const inSmallTmpfs = fileURLToPath(new URL('in-small-tmpfs.sh', import.meta.url))
 
+/** Runs Node as process 1 of a process namespace of its own, as in a container. */
+export const inProcessNamespace = fileURLToPath(new URL('in-process-namespace.sh', import.meta.url))
+
+/** Whether this user may make process namespaces. */
+export function canMakeProcessNamespace(): boolean {
+  return spawnSync(inProcessNamespace, ['--version'], { env: namespaceEnvironment }).status === 0
+}
+
+export const namespaceEnvironment: Record<string, string> = {
+  PATH: process.env['PATH'] ?? '',
+  NODE: process.execPath,
+}
+
 /** Whether this user may make such mounts: root may, others where the system has user namespaces. */
 export function canMountTmpfs(directory: string): boolean {
   return spawnSync(inSmallTmpfs, ['--version'], { env: mountEnvironment(directory) }).status === 0

@@ -26,6 +26,15 @@ const calls = {
   async drop(handles: HandleRun[]) {
     await owned!.drop(handles)
   },
+  /** Reserves and releases: the bytes, or the code of the refusal. */
+  async reserve(bytes: number) {
+    try {
+      await using reservation = await owned!.reserve(bytes)
+      return reservation.bytes
+    } catch (error) {
+      return (error as { code: string }).code
+    }
+  },
   /** Lets another file take all of the file system between the look at its room and the use of it. */
   async storeWhileOthersFill(path: string, pages: number) {
     await owned!.bytesAvailable()

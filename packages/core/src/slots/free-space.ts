@@ -59,18 +59,29 @@ export class FreeSpace {
     let slot = firstSlot
     let length = Math.min(wanted, this.#found.count)
     while (length > 0) {
-      const number = Math.floor(slot / regionSlots)
-      const region = this.#regions[number] ?? this.#open(number)
-      const shelf = shelfOf(region.longestAtMost)
-      region.markUsed(slot % regionSlots, length)
-      region.setGeneration(generation, slot % regionSlots, length)
-      this.#shelves.move(number, shelf, shelfOf(region.longestAtMost))
+      this.#takePart(slot, length, generation)
       slot += length
       // A run that reaches the end of its region goes on into the next when that is wholly free.
-      const goesOn = slot % regionSlots === 0 && this.#regions[number + 1] === undefined
-      length = goesOn ? Math.min(firstSlot + wanted - slot, this.#regionSize(number + 1)) : 0
+      const goesOn = slot % regionSlots === 0 && this.#regions[slot / regionSlots] === undefined
+      length = goesOn
+        ? Math.min(firstSlot + wanted - slot, this.#regionSize(Math.floor(slot / regionSlots)))
+        : 0
     }
     this.takenCount = slot - firstSlot
+    return firstSlot
+  }
+
+  /** Takes the free slots from `firstSlot` on, at most `wanted`, up to the end of a region that was used before. */
+  takeAt(firstSlot: number, wanted: number, generation: number): number {
+    const number = Math.floor(firstSlot / regionSlots)
+    this.takenCount = 0
+    if (number >= this.#regions.length) return -1
+    const local = firstSlot % regionSlots
+    const length = Math.min(wanted, this.#regionSize(number) - local)
+    const count = this.#regions[number]?.freeFrom(local, length) ?? length
+    if (count <= 0) return -1
+    this.#takePart(firstSlot, count, generation)
+    this.takenCount = count
     return firstSlot
   }
 
@@ -151,6 +162,16 @@ export class FreeSpace {
       this.#regions[number] = region
     }
     return region
+  }
+
+  /** Marks free slots of one region as live. */
+  #takePart(slot: number, count: number, generation: number): void {
+    const number = Math.floor(slot / regionSlots)
+    const region = this.#regions[number] ?? this.#open(number)
+    const shelf = shelfOf(region.longestAtMost)
+    region.markUsed(slot % regionSlots, count)
+    region.setGeneration(generation, slot % regionSlots, count)
+    this.#shelves.move(number, shelf, shelfOf(region.longestAtMost))
   }
 
   #releasePart(number: number, slot: number, count: number): void {

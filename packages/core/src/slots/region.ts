@@ -1,4 +1,4 @@
-import { firstSetBit, lowestBit, setBits } from './bits.ts'
+import { firstClearBit, firstSetBit, lowestBit, setBits } from './bits.ts'
 import { generationsBytes, SlotGenerations } from './slot-generations.ts'
 
 /** Slots that share one block of bookkeeping. */
@@ -82,6 +82,12 @@ export class Region {
   /** Whether none of these slots is live or free. */
   isRetired(slot: number, count: number): boolean {
     return firstSetBit(this.#free, slot, count) < 0 && this.firstNotOf(0, slot, count) < 0
+  }
+
+  /** How many slots from `slot` on are free, at most `most`. */
+  freeFrom(slot: number, most: number): number {
+    const taken = firstClearBit(this.#free, slot, most)
+    return taken < 0 ? most : taken - slot
   }
 
   /** The first free run of at least `wanted` slots, else the longest there is. Returns how many words it read. */

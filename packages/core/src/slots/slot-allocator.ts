@@ -88,17 +88,22 @@ export class SlotAllocator {
    * every slot is in use. The slots are live at once.
    */
   allocateRun(wantedSlots: number): HandleRun | undefined {
-    if (!Number.isInteger(wantedSlots) || wantedSlots < 1) {
-      throw new RangeError(`wantedSlots is ${wantedSlots}; it must be an integer of 1 or more`)
+    assertWantedSlots(wantedSlots)
+    const generation = this.#nextGeneration()
+    return this.#taken(this.#space.take(wantedSlots, generation), generation)
+  }
+
+  /**
+   * Takes the free slots from `firstSlot` on, at most `wantedSlots` of them: for a caller that knows which free slots have
+   * storage. The run may be shorter; `undefined` when `firstSlot` is not free or was never handed out.
+   */
+  allocateAt(firstSlot: number, wantedSlots: number): HandleRun | undefined {
+    if (!Number.isInteger(firstSlot) || firstSlot < 0 || firstSlot >= this.capacitySlots) {
+      throw new RangeError(`firstSlot is ${firstSlot}; it must be an integer below ${this.capacitySlots}`)
     }
-    const generation = (this.#generation % this.#maxGeneration) + 1
-    const slot = this.#space.take(wantedSlots, generation)
-    if (slot < 0) return undefined
-    const count = this.#space.takenCount
-    this.#generation = generation
-    this.#live += count
-    this.#highWater = Math.max(this.#highWater, slot + count)
-    return { first: generation * this.slotRange + slot, count }
+    assertWantedSlots(wantedSlots)
+    const generation = this.#nextGeneration()
+    return this.#taken(this.#space.takeAt(firstSlot, wantedSlots, generation), generation)
   }
 
   /** The slot of a handle; meaningful for handles that are live. */
@@ -205,6 +210,20 @@ export class SlotAllocator {
     if (count > 0) yield { first, count }
   }
 
+  #nextGeneration(): number {
+    return (this.#generation % this.#maxGeneration) + 1
+  }
+
+  /** Counts what the free space gave, and names it; `slot` is −1 when it gave nothing. */
+  #taken(slot: number, generation: number): HandleRun | undefined {
+    if (slot < 0) return undefined
+    const count = this.#space.takenCount
+    this.#generation = generation
+    this.#live += count
+    this.#highWater = Math.max(this.#highWater, slot + count)
+    return { first: generation * this.slotRange + slot, count }
+  }
+
   #firstNotLiveOf(first: number, count: number): number | undefined {
     const generation = Math.floor(first / this.slotRange)
     if (generation < 1 || generation > this.#maxGeneration) return first
@@ -230,5 +249,11 @@ export class SlotAllocator {
       this.#space.regionAt(slot)!.setGeneration(generation, slot % regionSlots, length)
       slot += length
     }
+  }
+}
+
+function assertWantedSlots(wantedSlots: number): void {
+  if (!Number.isInteger(wantedSlots) || wantedSlots < 1) {
+    throw new RangeError(`wantedSlots is ${wantedSlots}; it must be an integer of 1 or more`)
   }
 }
