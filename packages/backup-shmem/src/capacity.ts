@@ -1,7 +1,6 @@
-import { type HandleRun, type Reservation, type SlotAllocator, SpillwayError } from '@spillway/core'
+import { type HandleRun, pace, type Reservation, type SlotAllocator, SpillwayError } from '@spillway/core'
 import type { SlotMemory } from './slot-memory.ts'
 import { SlotSearch } from './slot-search.ts'
-import { mayWork, nextTurn } from './turn.ts'
 
 export interface CapacityOptions {
   /** Names the backup in errors. */
@@ -44,7 +43,8 @@ export class Capacity {
     const search = this.search(missing)
     try {
       while (missing > 0) {
-        for (let again = false; !mayWork(); again = true) await nextTurn(again)
+        const turn = pace(sliceSlots * pageSizeBytes)
+        if (turn !== undefined) await turn
         const run = search.next(Math.min(missing, sliceSlots))
         if (run === undefined) throw this.#full(`cannot reserve ${bytes} bytes, others took the space`)
         if (!this.#claimReserved(run, search)) continue

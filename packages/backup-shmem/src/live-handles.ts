@@ -1,10 +1,10 @@
-import { type HandleRun, type SlotAllocator, SpillwayError } from '@spillway/core'
+import { BitSet, type HandleRun, pace, type SlotAllocator, SpillwayError } from '@spillway/core'
 import type { HandleTable } from './shared/handle-table.ts'
-import { SlotBits } from './slot-bits.ts'
-import { mayWork, nextTurn } from './turn.ts'
 
 /** Looked at in one synchronous step. */
 const inspectedHandles = 2 ** 15
+/** To look at a handle takes as long as to copy so much. */
+const inspectedBytes = 32
 
 export interface LiveHandlesOptions {
   /** Names the backup in errors. */
@@ -24,7 +24,7 @@ export class LiveHandles {
   readonly #backup: string
   readonly #slots: SlotAllocator
   readonly #table: HandleTable | undefined
-  readonly #published = new SlotBits()
+  readonly #published = new BitSet()
   #count = 0
 
   constructor(options: LiveHandlesOptions) {
@@ -54,12 +54,18 @@ export class LiveHandles {
     return this.#slots.firstNotLive(handles) ?? this.#firstUnpublished(handles)
   }
 
+  /** Whether `count` adjacent handles from this one on are live. */
+  isLive(first: number, count: number): boolean {
+    return this.#slots.isLive(first, count) && this.#published.hasAll(this.#slots.slotOf(first), count)
+  }
+
   /** Throws `ESTALE` when one of the handles is not live. Looks at them in slices. */
   async assertLive(handles: readonly HandleRun[]): Promise<void> {
     for (const { first, count } of handles) {
       for (let done = 0; done < count; done += inspectedHandles) {
-        for (let again = false; !mayWork(); again = true) await nextTurn(again)
         const part = { first: first + done, count: Math.min(inspectedHandles, count - done) }
+        const turn = pace(part.count * inspectedBytes)
+        if (turn !== undefined) await turn
         const stale = this.firstStale([part])
         if (stale !== undefined) throw this.staleError(stale)
       }

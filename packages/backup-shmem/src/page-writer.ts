@@ -2,7 +2,9 @@ import {
   abortError,
   type BackupResult,
   type HandleRun,
+  pace,
   type SlotAllocator,
+  type SpanCursor,
   SpillwayError,
   systemError,
 } from '@spillway/core'
@@ -10,8 +12,6 @@ import { type Capacity, isFull, type ShmemReservation } from './capacity.ts'
 import type { LiveHandles } from './live-handles.ts'
 import type { Medium } from './media/medium.ts'
 import type { SlotMemory } from './slot-memory.ts'
-import type { SpanReader } from './span-reader.ts'
-import { mayWork, nextTurn } from './turn.ts'
 
 export interface PageWriterParts {
   /** Names the backup in errors. */
@@ -48,7 +48,7 @@ export class PageWriter {
 
   /** Stores the next `pageCount` pages of `source`: resolves with handles of a prefix and what stopped it. */
   async store(
-    source: SpanReader,
+    source: SpanCursor,
     pageCount: number,
     reservation: ShmemReservation | undefined,
     signal: AbortSignal | undefined,
@@ -81,16 +81,18 @@ export class PageWriter {
   /** Stores pages in the slots of one run: how many, and what stopped it. */
   async #storeRun(
     run: HandleRun,
-    source: SpanReader,
+    source: SpanCursor,
     isReserved: boolean,
     { done, signal }: { readonly done: number; readonly signal: AbortSignal | undefined },
   ): Promise<{ stored: number; error?: Error | undefined }> {
+    const { pageSizeBytes } = this.#parts
     let { sliceSlots } = this.#parts
     let stored = 0
     while (stored < run.count) {
-      for (let again = false; !mayWork(); again = true) await nextTurn(again)
-      if (signal?.aborted) return { stored, error: abortError(signal, this.#at(done + stored)) }
       const count = Math.min(run.count - stored, sliceSlots)
+      const turn = pace(count * pageSizeBytes)
+      if (turn !== undefined) await turn
+      if (signal?.aborted) return { stored, error: abortError(signal, this.#at(done + stored)) }
       const slice = { first: run.first + stored, count }
       const error = this.#storeSlice(slice, source, isReserved, done + stored)
       if (error === undefined) stored += count
@@ -104,7 +106,7 @@ export class PageWriter {
   /** Stores and publishes pages; returns what stopped it, and then none of them is stored. */
   #storeSlice(
     { first, count }: HandleRun,
-    source: SpanReader,
+    source: SpanCursor,
     isReserved: boolean,
     page: number,
   ): Error | undefined {
@@ -114,7 +116,9 @@ export class PageWriter {
     try {
       if (!isReserved) memory.claim(slot, count)
       isClaimed = !isReserved
-      source.write(medium, slot * pageSizeBytes, count * pageSizeBytes)
+      source.each(count * pageSizeBytes, (span, start, length, moved) => {
+        medium.write(slot * pageSizeBytes + moved, span, start, length)
+      })
       live.publish(first, count)
     } catch (failure) {
       if (isClaimed) memory.unclaim(slot, count)

@@ -8,15 +8,21 @@ import {
   type BackupPagesOptions,
   type BackupResult,
   CallGate,
+  type CopyDone,
   type CopyResult,
   countCopy,
   countHandles,
   countPages,
+  countStartedCopy,
   type HandleRun,
+  pace,
   type Reservation,
   type SlotAllocator,
+  SpanCursor,
+  sliceBytes,
   systemError,
   type TransferOptions,
+  tellCopied,
 } from '@spillway/core'
 import { Capacity } from './capacity.ts'
 import type { Headroom } from './headroom.ts'
@@ -25,9 +31,7 @@ import type { Medium } from './media/medium.ts'
 import { PageWriter } from './page-writer.ts'
 import type { HandleTable } from './shared/handle-table.ts'
 import { SlotMemory } from './slot-memory.ts'
-import { SpanReader } from './span-reader.ts'
 import type { ShmemBackupStats } from './stats.ts'
-import { mayWork, nextTurn } from './turn.ts'
 
 /** What a backup is made of; see `open.ts`. */
 export interface ShmemParts {
@@ -39,19 +43,19 @@ export interface ShmemParts {
   readonly mediumReason: string
   readonly headroom: Headroom
   readonly slots: SlotAllocator
-  /** Copied in one synchronous step. @default 1 MiB */
+  /**
+   * Copied in one synchronous step. From 1 MiB on `memcpy` writes past the caches, twice as fast as with half of that; and new
+   * memory for 1 MiB takes 0.6 ms, which is as long as the event loop should wait. @default 1 MiB
+   */
   readonly sliceBytes?: number | undefined
   /** Tells attached processes which handles are live. */
   readonly handleTable?: HandleTable | undefined
 }
 
-/**
- * Copied in one synchronous step. From 1 MiB on `memcpy` writes past the caches, twice as fast as with half of that;
- * and new memory for 1 MiB takes 0.6 ms, which is as long as the event loop should wait.
- */
-const sliceBytes = 1024 ** 2
 /** Freed in one synchronous step. */
 const releasedSlots = 2 ** 15
+/** To free a slot takes as long as to copy so much. */
+const releasedBytes = 32
 const batchBytes = 8 * 1024 ** 2
 
 /**
@@ -124,7 +128,7 @@ export class ShmemBackup implements Backup {
     const pageCount = countPages(spans, this.#pageSizeBytes)
     const reservation = this.#capacity.own(options.reservation)
     return this.#gate.run(() =>
-      this.#writer.store(new SpanReader(spans), pageCount, reservation, options.signal),
+      this.#writer.store(new SpanCursor(spans), pageCount, reservation, options.signal),
     )
   }
 
@@ -137,37 +141,55 @@ export class ShmemBackup implements Backup {
     countCopy(handles, spans, this.#pageSizeBytes)
     return this.#gate.run(async () => {
       await this.#live.assertLive(handles)
-      return this.#copyPages(handles, new SpanReader(spans), options.signal)
+      return this.#copyPages(handles, new SpanCursor(spans), options.signal)
     })
   }
 
   async #copyPages(
     handles: readonly HandleRun[],
-    target: SpanReader,
+    target: SpanCursor,
     signal: AbortSignal | undefined,
   ): Promise<CopyResult> {
     let copied = 0
     for (const { first, count } of handles) {
       let sliceSlots = 0
       for (let offset = 0; offset < count; offset += sliceSlots) {
-        for (let again = false; !mayWork(); again = true) await nextTurn(again)
-        if (signal?.aborted) return { copied, error: abortError(signal, this.#at(copied)) }
         sliceSlots = Math.min(this.#sliceSlots, count - offset)
+        const turn = pace(sliceSlots * this.#pageSizeBytes)
+        if (turn !== undefined) await turn
+        if (signal?.aborted) return { copied, error: abortError(signal, this.#at(copied)) }
         // Others had their turn: the handles may have been dropped, and their slots be somebody else's.
         const stale = this.#live.firstStale([{ first: first + offset, count: sliceSlots }])
         if (stale !== undefined) return { copied, error: this.#live.staleError(stale) }
         const slot = this.#slots.slotOf(first + offset)
         try {
-          target.read(this.#medium, slot * this.#pageSizeBytes, sliceSlots * this.#pageSizeBytes)
+          const offsetBytes = slot * this.#pageSizeBytes
+          target.each(sliceSlots * this.#pageSizeBytes, (span, start, length, moved) => {
+            this.#medium.read(offsetBytes + moved, span, start, length)
+          })
         } catch (failure) {
-          const message = `cannot read pages from ${this.#medium.kind}`
-          return { copied, error: systemError(failure, message, this.#at(copied)) }
+          return { copied, error: this.#readError(failure, copied) }
         }
         copied += sliceSlots
         this.#copiedPages += sliceSlots
       }
     }
     return { copied }
+  }
+
+  startCopy(first: number, span: Uint8Array, done: CopyDone): boolean {
+    const count = countStartedCopy(first, span, done, this.#pageSizeBytes)
+    const isAtHand = span.byteLength <= sliceBytes && this.#live.isLive(first, count)
+    if (!isAtHand || !this.#gate.isOpen) return false
+    try {
+      this.#medium.read(this.#slots.slotOf(first) * this.#pageSizeBytes, span, 0, span.byteLength)
+    } catch (failure) {
+      tellCopied(done, 0, this.#readError(failure, 0))
+      return true
+    }
+    this.#copiedPages += count
+    tellCopied(done, count)
+    return true
   }
 
   async drop(handles: readonly HandleRun[]): Promise<void> {
@@ -183,8 +205,9 @@ export class ShmemBackup implements Backup {
     for (const { first, count } of handles) {
       const slot = this.#slots.slotOf(first)
       for (let done = 0; done < count; done += releasedSlots) {
-        for (let again = false; !mayWork(); again = true) await nextTurn(again)
         const part = Math.min(releasedSlots, count - done)
+        const turn = pace(part * releasedBytes)
+        if (turn !== undefined) await turn
         this.#live.release(slot + done, part)
         this.#memory.release(slot + done, part)
       }
@@ -240,6 +263,10 @@ export class ShmemBackup implements Backup {
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close()
+  }
+
+  #readError(failure: unknown, page: number): Error {
+    return systemError(failure, `cannot read pages from ${this.#medium.kind}`, this.#at(page))
   }
 
   #at(page: number): { backup: string; page: number } {

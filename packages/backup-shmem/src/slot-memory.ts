@@ -1,7 +1,6 @@
+import { type BitRun, BitSet, nextTurn, pace } from '@spillway/core'
 import type { Headroom } from './headroom.ts'
 import type { Medium } from './media/medium.ts'
-import { SlotBits, type SlotRun } from './slot-bits.ts'
-import { mayWork, nextTurn } from './turn.ts'
 
 /**
  * Which slots have memory, and when it goes back to the system.
@@ -34,7 +33,7 @@ export class SlotMemory {
   readonly #warmLimitSlots: number
   readonly #unitSlots: number
   // Slots that are free and have memory.
-  readonly #warm = new SlotBits()
+  readonly #warm = new BitSet()
   #warmSlots = 0
   // No slot at or beyond this one ever had memory.
   #endSlot = 0
@@ -46,7 +45,7 @@ export class SlotMemory {
   // No slot below this one is warm.
   #lowestWarm = 0
   // Slots of the last claim that get their memory only when they are written.
-  readonly #coldRuns: SlotRun[] = []
+  readonly #coldRuns: BitRun[] = []
   #givenBackSlots = 0
   #failures = 0
 
@@ -86,7 +85,7 @@ export class SlotMemory {
   }
 
   /** The first run of warm slots from `from` on, at most `most` of them; `undefined` when there is none. */
-  warmRun(from: number, most: number): SlotRun | undefined {
+  warmRun(from: number, most: number): BitRun | undefined {
     const start = Math.max(from, this.#lowestWarm)
     const first = this.#warm.endOfClear(start, this.#endSlot)
     if (from <= this.#lowestWarm) this.#lowestWarm = first
@@ -177,14 +176,15 @@ export class SlotMemory {
   }
 
   async #giveBackSurplus(): Promise<void> {
-    await nextTurn(false)
+    await nextTurn(stepBytes)
     const passes = this.#unitSlots > 1 ? [1] : [Math.ceil(longRunBytes / this.#pageSizeBytes), 1]
     while (this.#hasNewSurplus) {
       this.#hasNewSurplus = false
       for (const shortestRun of passes) {
         let end = this.#endSlot
         while (end > 0 && !this.#stopped && this.#warmSlots > this.#warmLimitSlots) {
-          for (let again = false; !mayWork(); again = true) await nextTurn(again)
+          const turn = pace(stepBytes)
+          if (turn !== undefined) await turn
           end = this.#unitSlots > 1 ? this.#giveBackUnit(end) : this.#giveBackRun(end, shortestRun)
         }
       }

@@ -9,6 +9,7 @@ for (const [medium, options] of Object.entries(media)) {
   suite({
     describe,
     it,
+    startsCopies: true,
     name: `shmem (${medium})`,
     open: ({ capacityPages }) => openShmemBackup({ capacityBytes: capacityPages * 4096, ...options() }),
   })

@@ -8,14 +8,14 @@ import {
   type CopyResult,
   countCopy,
   type HandleRun,
+  pace,
+  SpanCursor,
   SpillwayError,
+  sliceBytes,
   systemError,
   type TransferOptions,
 } from '@spillway/core'
-import type { Medium } from '../media/medium.ts'
 import { assertDirectory, assertObject } from '../options.ts'
-import { SpanReader } from '../span-reader.ts'
-import { mayWork, nextTurn } from '../turn.ts'
 import { decodeHeader, headerBytes, layoutOf, type SharedHeader, tableEntryBytes } from './layout.ts'
 import { assertSharedName } from './names.ts'
 import { isDead } from './owner.ts'
@@ -27,8 +27,6 @@ export interface AttachOptions {
   /** The directory where the owner put it. @default '/dev/shm' */
   readonly directory?: string | undefined
 }
-
-const sliceBytes = 1024 ** 2
 
 /**
  * Attaches to a backup that another process of this user opened with `shared: { name }`, to read pages whose handles
@@ -95,7 +93,7 @@ export class AttachedShmemBackup implements AsyncDisposable {
   readonly #header: SharedHeader
   readonly #tableOffsetBytes: number
   readonly #gate: CallGate
-  readonly #pages: Pick<Medium, 'read'>
+  readonly #dataOffsetBytes: number
   #isClosed = false
 
   /** Use `attachShmemBackup`. */
@@ -108,10 +106,7 @@ export class AttachedShmemBackup implements AsyncDisposable {
     this.#header = header
     this.#tableOffsetBytes = layout.tableOffsetBytes
     this.#gate = new CallGate(name)
-    this.#pages = {
-      read: (offsetBytes, into, intoBytes, lengthBytes) =>
-        this.#readExactly(layout.dataOffsetBytes + offsetBytes, into, intoBytes, lengthBytes),
-    }
+    this.#dataOffsetBytes = layout.dataOffsetBytes
   }
 
   /** Whether the process that owns the pages still runs. Its pages can be read until somebody opens the next backup. */
@@ -134,30 +129,35 @@ export class AttachedShmemBackup implements AsyncDisposable {
       const slice = Math.max(1, sliceBytes / this.pageSizeBytes)
       for (const { first, count } of handles) {
         for (let done = 0; done < count; done += slice) {
-          for (let again = false; !mayWork(); again = true) await nextTurn(again)
+          const turn = pace(sliceBytes)
+          if (turn !== undefined) await turn
           this.#assertLive(first + done, Math.min(slice, count - done))
         }
       }
-      return this.#copySlices(handles, new SpanReader(spans), slice, options.signal)
+      return this.#copySlices(handles, new SpanCursor(spans), slice, options.signal)
     })
   }
 
   async #copySlices(
     handles: readonly HandleRun[],
-    target: SpanReader,
+    target: SpanCursor,
     slice: number,
     signal: AbortSignal | undefined,
   ): Promise<CopyResult> {
     let copied = 0
     for (const { first, count } of handles) {
       for (let done = 0; done < count; done += slice) {
-        for (let again = false; !mayWork(); again = true) await nextTurn(again)
-        if (signal?.aborted) return { copied, error: abortError(signal, { backup: this.name, page: copied }) }
         const pages = Math.min(slice, count - done)
+        const turn = pace(pages * this.pageSizeBytes)
+        if (turn !== undefined) await turn
+        if (signal?.aborted) return { copied, error: abortError(signal, { backup: this.name, page: copied }) }
         try {
           this.#assertLive(first + done, pages)
           const slot = this.#slotOf(first + done)
-          target.read(this.#pages, slot * this.pageSizeBytes, pages * this.pageSizeBytes)
+          const offsetBytes = this.#dataOffsetBytes + slot * this.pageSizeBytes
+          target.each(pages * this.pageSizeBytes, (span, start, length, moved) => {
+            this.#readExactly(offsetBytes + moved, span, start, length)
+          })
           // A handle never comes back: live afterwards means live all the time.
           this.#assertLive(first + done, pages)
         } catch (failure) {

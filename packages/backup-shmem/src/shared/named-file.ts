@@ -14,8 +14,7 @@ import {
   writeSync,
 } from 'node:fs'
 import { join } from 'node:path'
-import { SpillwayError, systemError } from '@spillway/core'
-import { mayWork, nextTurn } from '../turn.ts'
+import { pace, SpillwayError, smallCallBytes, systemError } from '@spillway/core'
 import { encodeHeader, headerBytes, layoutOf, type SharedHeader } from './layout.ts'
 import { currentOwner, isDead, type Owner } from './owner.ts'
 import { describeOwner, isAbandoned, lockForOwner, withHeader } from './ownership.ts'
@@ -96,7 +95,8 @@ export function removeNamedFile(file: NamedFile): void {
 export async function sweepDeadOwners(directory: string): Promise<void> {
   const user = process.geteuid?.()
   for (const name of readdirSync(directory)) {
-    for (let again = false; !mayWork(); again = true) await nextTurn(again)
+    const turn = pace(smallCallBytes)
+    if (turn !== undefined) await turn
     const path = join(directory, name)
     const found = statOf(path)
     if (found === undefined || !found.isFile() || found.uid !== user || (found.mode & 0o077) !== 0) continue
