@@ -13,6 +13,23 @@ export function text(name: string, value: unknown): string {
   return value
 }
 
+/** Services and XML take no control characters in keys, and listings no halves of characters. */
+const notForKeys = /\p{Control}|\p{Surrogate}|[\ufffe\uffff]/u
+/** Of 1,024 bytes, what is left when epochs and names have theirs. */
+const maxPrefixBytes = 900
+
+export function keyPrefix(value: unknown): string {
+  const prefix = text('prefix', value)
+  if (notForKeys.test(prefix)) {
+    throw new RangeError(`prefix is ${JSON.stringify(prefix)}; keys cannot hold its control characters`)
+  }
+  const length = Buffer.byteLength(prefix)
+  if (length > maxPrefixBytes) {
+    throw new RangeError(`prefix is ${length} bytes long; it must be at most ${maxPrefixBytes}`)
+  }
+  return prefix
+}
+
 export function flag(name: string, value: unknown): boolean {
   if (typeof value !== 'boolean') throw new TypeError(`${name} is ${String(value)}; it must be true or false`)
   return value

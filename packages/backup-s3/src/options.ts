@@ -1,7 +1,8 @@
 import type { PutObjectCommandInput, S3Client } from '@aws-sdk/client-s3'
 import { assertByteCount, assertKnownOptions, assertPageSize, minPageSizeBytes } from '@spillway/core'
+import { longestTimerMs } from './http/deadlines.ts'
 import { normalizePrefix } from './keys.ts'
-import { assertName, atLeast, between, bytes, flag, positive, text } from './option-checks.ts'
+import { assertName, atLeast, between, bytes, flag, keyPrefix, positive, text } from './option-checks.ts'
 
 /** Settings of `PutObject` that are passed through as they are, for every object that is written. */
 export const objectSettingNames = [
@@ -87,7 +88,9 @@ export interface S3BackupOptions {
   readonly bodyTimeoutMs?: number
   /** Slowest upload that is waited for, in bytes per second, on top of `firstByteTimeoutMs`. @default 1 MiB/s */
   readonly minUploadBytesPerSecond?: number
-  /** How long an operation is tried again. @default 60,000 */
+  /** Slowest body that is waited for, in bytes per second; what comes more slowly counts as silence. @default 128 KiB/s */
+  readonly minDownloadBytesPerSecond?: number
+  /** How long an operation is tried again, beside the time that its bytes may take at the least rate. @default 60,000 */
   readonly retryForMs?: number
   /** Full jitter: the n-th retry waits a random time up to base × 2^n … @default 20 */
   readonly retryBaseMs?: number
@@ -149,6 +152,7 @@ const optionNames: readonly (keyof S3BackupOptions)[] = [
   'firstByteTimeoutMs',
   'bodyTimeoutMs',
   'minUploadBytesPerSecond',
+  'minDownloadBytesPerSecond',
   'retryForMs',
   'retryBaseMs',
   'retryMaxMs',
@@ -193,7 +197,7 @@ export function resolveOptions(options: S3BackupOptions): Settings {
   const settings: Settings = {
     client: given.client,
     bucket: given.bucket,
-    prefix: normalizePrefix(text('prefix', given.prefix ?? 'spillway/')),
+    prefix: normalizePrefix(keyPrefix(given.prefix ?? 'spillway/')),
     name: text('name', given.name ?? 's3'),
     pageSizeBytes,
     segmentBytes,
@@ -211,20 +215,25 @@ export function resolveOptions(options: S3BackupOptions): Settings {
       'one segment',
     ),
     restoresInFlight: atLeast('restoresInFlight', given.restoresInFlight ?? 16, 1, true),
-    lingerMs: atLeast('lingerMs', given.lingerMs ?? 2, 0),
+    lingerMs: between('lingerMs', given.lingerMs ?? 2, 0, longestTimerMs),
     mergeGapBytes: bytes('mergeGapBytes', given.mergeGapBytes ?? 32 * 1024, 0, 'nothing'),
-    deleteDelayMs: atLeast('deleteDelayMs', given.deleteDelayMs ?? 200, 0),
+    deleteDelayMs: between('deleteDelayMs', given.deleteDelayMs ?? 200, 0, longestTimerMs),
     compaction: resolveCompaction(given.compaction),
     connectTimeoutMs: atLeast('connectTimeoutMs', given.connectTimeoutMs ?? 3_000, 1),
     firstByteTimeoutMs: atLeast('firstByteTimeoutMs', given.firstByteTimeoutMs ?? 10_000, 1),
     bodyTimeoutMs: atLeast('bodyTimeoutMs', given.bodyTimeoutMs ?? 5_000, 1),
     minUploadBytesPerSecond: atLeast('minUploadBytesPerSecond', given.minUploadBytesPerSecond ?? mebibyte, 1),
+    minDownloadBytesPerSecond: positive(
+      'minDownloadBytesPerSecond',
+      given.minDownloadBytesPerSecond ?? 128 * 1024,
+    ),
     retryForMs: atLeast('retryForMs', given.retryForMs ?? 60_000, 0),
     retryBaseMs: atLeast('retryBaseMs', given.retryBaseMs ?? 10, 0),
     retryMaxMs: atLeast('retryMaxMs', given.retryMaxMs ?? 2_000, 0),
     retriesPerSecond: atLeast('retriesPerSecond', given.retriesPerSecond ?? 20, 0),
     hedgeShare: between('hedgeShare', given.hedgeShare ?? 0.015, 0, 1),
-    leaseMs: atLeast('leaseMs', given.leaseMs ?? 120_000, 100),
+    // Written into the lease, where others read it.
+    leaseMs: between('leaseMs', given.leaseMs ?? 120_000, 100, longestTimerMs),
     persistent: flag('persistent', given.persistent ?? false),
     ownerWaitMs: atLeast('ownerWaitMs', given.ownerWaitMs ?? 0, 0),
     conditionalWrites: flag('conditionalWrites', given.conditionalWrites ?? true),

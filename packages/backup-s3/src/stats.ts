@@ -36,6 +36,8 @@ export interface S3BackupStats extends BackupStats {
   readonly deletionsPending: number
   readonly deletionFailures: number
   readonly leaseRenewals: number
+  /** The bucket keeps versions of what is deleted, which are paid for. */
+  readonly keepsVersions: boolean
   /** What last went wrong with a deletion, a compaction or a manifest; they are tried again. */
   readonly backgroundError: Error | undefined
   /** Bytes that segments which are being filled or sent may have. */
@@ -93,6 +95,7 @@ export function collectStats(sources: StatsSources): S3BackupStats {
     deletionsPending: deletions.pending,
     deletionFailures: deletions.failures,
     leaseRenewals: lease.renewals,
+    keepsVersions: service.keepsVersions,
     backgroundError: deletions.lastError ?? compactor.lastError ?? manifests?.lastError,
     bufferBytes: slots.inUse * segmentBytes,
   }

@@ -192,7 +192,7 @@ for (const fast of [false, true]) {
       await backup.close()
     })
 
-    it('a body that breaks off is continued at the byte that was reached, if it is still the same object', async () => {
+    it('a body that breaks off is continued at the byte that was reached', async () => {
       const backup = await open({ client: client(), retryBaseMs: 1 })
       const content = randomPages(1000)
       const { handles } = await backup.backupPages([content])
@@ -206,7 +206,6 @@ for (const fast of [false, true]) {
       const starts = gets.map(({ range }) => Number(/(\d+)-/.exec(range!)![1]))
       for (const [index, start] of starts.slice(1).entries()) {
         expect(start).toBeGreaterThan(starts[index])
-        expect(gets[index + 1].headers['if-match']).toBeDefined()
       }
       expect(starts.slice(1)).toEqual([1, 2, 3].map((times) => times * 1_000_001))
       expect(backup.stats().resumes).toBe(3)

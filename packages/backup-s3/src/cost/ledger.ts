@@ -28,6 +28,13 @@ export interface CostReport {
   readonly budget: Readonly<RequestBudget>
 }
 
+/** What is set aside for one request: to send it until it goes out, for its answer until that is there. */
+export interface Reservation {
+  isSent: boolean
+  readonly dollarsToSend: number
+  readonly dollarsToReceive: number
+}
+
 type Mutable<T> = { -readonly [K in keyof T]: T[K] }
 
 /** Counts every request that leaves, by verb, with what it costs, and refuses page traffic beyond the budget. */
@@ -36,6 +43,9 @@ export class CostLedger {
   readonly #prices: Required<RequestPrices>
   readonly #backup: string
   #budget: RequestBudget
+  /** Of requests that are on their way to being sent. */
+  #reservedRequests = 0
+  #reservedDollars = 0
 
   constructor(prices: Required<RequestPrices>, budget: RequestBudget, backup: string) {
     const none = () => ({ requests: 0, housekeeping: 0, failures: 0, bytesSent: 0, bytesReceived: 0 })
@@ -62,34 +72,62 @@ export class CostLedger {
   }
 
   /**
-   * Throws `EDQUOT` when a request more would exceed the budget. Deletions, the lease and the search for an upload whose
-   * answer was lost are never asked: stopping them would leave orphans and cost more.
+   * Sets aside what a request will cost. Throws `EDQUOT` when that would exceed the budget. Deletions, the lease and
+   * the search for an upload whose answer was lost are never asked: stopping them would leave orphans and cost more.
    */
-  assertBudget(verb: RequestVerb, bytes: number): void {
+  reserve(verb: RequestVerb, bytes: number): Reservation {
     const { maxRequests, maxDollars } = this.#budget
-    const refuse = (what: string) =>
-      new SpillwayError('EDQUOT', `the budget of ${what} is used up; setBudget() raises it`, {
-        backup: this.#backup,
-      })
-    if (maxRequests !== undefined && this.requests + 1 > maxRequests) throw refuse(`${maxRequests} requests`)
-    if (maxDollars !== undefined && maxDollars !== Number.POSITIVE_INFINITY) {
-      const isUpload = verb === 'put'
-      const price = this.#price(verb, 1, isUpload ? bytes : 0, isUpload ? 0 : bytes)
-      if (this.dollars + price > maxDollars) throw refuse(`${maxDollars} dollars`)
-    }
+    if (maxRequests !== undefined && this.requests + this.#reservedRequests + 1 > maxRequests)
+      throw this.#refusal(`${maxRequests} requests`)
+    const isUpload = verb === 'put'
+    const dollarsToSend = this.#price(verb, 1, isUpload ? bytes : 0, 0)
+    const dollarsToReceive = isUpload ? 0 : this.#price(verb, 0, 0, bytes)
+    const dollars = this.#reservedDollars + dollarsToSend + dollarsToReceive
+    if (
+      maxDollars !== undefined &&
+      maxDollars !== Number.POSITIVE_INFINITY &&
+      this.dollars + dollars > maxDollars
+    )
+      throw this.#refusal(`${maxDollars} dollars`)
+    this.#reservedRequests++
+    this.#reservedDollars = dollars
+    return { isSent: false, dollarsToSend, dollarsToReceive }
+  }
+
+  /** Ends a reservation: what the request did cost counts by itself. */
+  release(reservation: Reservation): void {
+    this.#endSending(reservation)
+    this.#reservedDollars -= reservation.dollarsToReceive
+    // Sums of fractions leave a rest.
+    if (this.#reservedRequests === 0 && Math.abs(this.#reservedDollars) < 1e-12) this.#reservedDollars = 0
+  }
+
+  #endSending(reservation: Reservation): void {
+    if (reservation.isSent) return
+    reservation.isSent = true
+    this.#reservedRequests--
+    this.#reservedDollars -= reservation.dollarsToSend
+  }
+
+  #refusal(what: string): SpillwayError {
+    const text = `the budget of ${what} is used up; setBudget() raises it`
+    return new SpillwayError('EDQUOT', text, { backup: this.#backup, retryable: false })
   }
 
   /** How many PUTs of `bytes` the budget still allows. */
   putsLeft(bytes: number): number {
     const { maxRequests = Number.POSITIVE_INFINITY, maxDollars = Number.POSITIVE_INFINITY } = this.#budget
     const price = this.#price('put', 1, bytes, 0)
-    const byDollars = price === 0 ? Number.POSITIVE_INFINITY : (maxDollars - this.dollars) / price
-    return Math.max(0, Math.floor(Math.min(maxRequests - this.requests, byDollars)))
+    const byDollars =
+      price === 0 ? Number.POSITIVE_INFINITY : (maxDollars - this.dollars - this.#reservedDollars) / price
+    return Math.max(0, Math.floor(Math.min(maxRequests - this.requests - this.#reservedRequests, byDollars)))
   }
 
-  sent(verb: RequestVerb, bytes: number, isHousekeeping: boolean): void {
+  /** A request goes out now; one that the budget was asked for comes with its reservation. */
+  sent(verb: RequestVerb, bytes: number, reservation?: Reservation): void {
+    if (reservation !== undefined) this.#endSending(reservation)
     this.#verbs[verb].requests++
-    if (isHousekeeping) this.#verbs[verb].housekeeping++
+    if (reservation === undefined) this.#verbs[verb].housekeeping++
     this.#verbs[verb].bytesSent += bytes
   }
 

@@ -1,9 +1,10 @@
-import { connect, isIP, type Socket } from 'node:net'
-import { type ConnectionOptions, connect as connectTls } from 'node:tls'
-import { type HostTimer, SpillwayError, startTimer, stopTimer } from '@spillway/core'
+import type { Socket } from 'node:net'
+import { nowMs, SpillwayError } from '@spillway/core'
+import { type Deadline, nextBytesDueAt, notWatched, unwatch, watch } from './deadlines.ts'
 import { RequestWriter } from './request-writer.ts'
-import { type ParsedHead, ResponseParser } from './response-parser.ts'
+import { type ParsedHead, type ResponseEvents, ResponseParser } from './response-parser.ts'
 import type { ResponseSink } from './response-sink.ts'
+import type { OpenedSocket, Origin, Route } from './route.ts'
 import { takeFromTurn } from './turn-budget.ts'
 
 /**
@@ -15,12 +16,7 @@ const staging = Buffer.allocUnsafeSlow(256 * 1024)
 const headBytes = 8 * 1024
 /** Bodies of refusals are short. */
 const maxRefusalBytes = 1024 * 1024
-
-export interface Origin {
-  readonly secure: boolean
-  readonly host: string
-  readonly port: number
-}
+const nothing = Buffer.alloc(0)
 
 export interface RawRequest {
   /** Request line and headers, with the empty line. */
@@ -33,6 +29,8 @@ export interface RawRequest {
   readonly sink: ResponseSink | undefined
   /** Longest silence within the response's body. */
   readonly silenceMs: number
+  /** Least rate of the response's body. */
+  readonly minBytesPerSecond: number
 }
 
 export interface RawResponse extends ParsedHead {
@@ -40,16 +38,8 @@ export interface RawResponse extends ParsedHead {
   readonly body: Buffer
 }
 
-/** One request and its response. */
-interface Exchange {
-  readonly parser: ResponseParser
-  readonly writer: RequestWriter
-  readonly sink: ResponseSink | undefined
-  readonly finish: (response: RawResponse | undefined, error?: Error) => void
-  hasHead: boolean
-  streamsIntoSink: boolean
-  lent: Uint8Array | undefined
-}
+/** Takes the end of an exchange: a response, or what went wrong. */
+export type ExchangeEnd = (response: RawResponse | undefined, error: unknown) => void
 
 /**
  * A connection that reads bodies straight into the memory of the sink: before each read the socket asks where to put
@@ -58,194 +48,252 @@ interface Exchange {
  *   connecting ─▶ idle ─▶ request ─▶ idle ─▶ …
  *                   └──── closed ◀────┘ (on error, abort, `connection: close`)
  */
-export class Connection {
-  readonly #socket: Socket
-  readonly #secure: boolean
-  #exchange: Exchange | undefined
-  #timer: HostTimer | undefined
+export class Connection implements ResponseEvents, Deadline {
+  /** Time until which the next bytes of the body have to be there. */
+  dueAt = Number.POSITIVE_INFINITY
+  place = notWatched
   /** Whether it has carried a response before. */
   wasUsed = false
   /** Whether any byte of the current response has come. */
   hasAnswered = false
   isClosed = false
+  /** When it was opened and when it last became idle; of `performance.now()`. */
+  readonly openedAt = nowMs()
+  idleSince = 0
   onClosed: () => void = () => {}
+  readonly #parser = new ResponseParser(this)
+  readonly #secure: boolean
+  #socket: Socket | undefined
+  #request: RawRequest | undefined
+  #end: ExchangeEnd | undefined
+  #writer: RequestWriter | undefined
+  #head: ParsedHead | undefined
+  #streamsIntoSink = false
+  /** Whether the response has ended; told when the bytes that came with its end were looked through. */
+  #isWhole = false
+  #lent: Uint8Array | undefined
+  #body: Uint8Array[] | undefined
+  #bodyBytes = 0
 
-  private constructor(origin: Origin, options: ConnectionOptions) {
-    const { host, port } = origin
-    this.#secure = origin.secure
-    const onread = { buffer: () => this.#nextBuffer(), callback: (bytes: number) => this.#received(bytes) }
-    this.#socket = origin.secure
-      ? connectTls({
-          // A name in the handshake must not be an address.
-          ...(isIP(host) === 0 ? { servername: host } : {}),
-          ALPNProtocols: ['http/1.1'],
-          ...options,
-          host,
-          port,
-          onread,
-        } as ConnectionOptions)
-      : connect({ host, port, onread })
-    this.#socket.setNoDelay(true)
-    this.#socket.on('error', (error) => this.#close(error))
-    this.#socket.on('close', () => this.#close(undefined))
+  private constructor(secure: boolean) {
+    this.#secure = secure
   }
 
-  /** Connects. Rejects with `ETIMEDOUT`, the system's error, or the signal's reason. */
-  static open(
+  /** Connects. Rejects as `Route.open` does. */
+  static async open(
+    route: Route,
     origin: Origin,
-    options: ConnectionOptions,
     timeoutMs: number,
     signal: AbortSignal | undefined,
   ): Promise<Connection> {
-    return new Promise((resolve, reject) => {
-      const connection = new Connection(origin, options)
-      const socket = connection.#socket
-      const settle = (error?: unknown) => {
-        stopTimer(timer)
-        signal?.removeEventListener('abort', onAbort)
-        socket.removeListener('error', settle)
-        if (error === undefined) return resolve(connection)
-        connection.destroy()
-        reject(error)
-      }
-      const onAbort = () => settle(signal!.reason)
-      const timer = startTimer(() => {
-        const where = `${origin.host}:${origin.port}`
-        settle(new SpillwayError('ETIMEDOUT', `no connection to ${where} within ${timeoutMs} ms`))
-      }, timeoutMs)
-      socket.once(origin.secure ? 'secureConnect' : 'connect', () => settle())
-      socket.once('error', settle)
-      signal?.addEventListener('abort', onAbort, { once: true })
-      if (signal?.aborted) onAbort()
-    })
+    const connection = new Connection(origin.secure)
+    const onread = {
+      buffer: () => connection.#nextBuffer(),
+      callback: (bytes: number) => connection.#received(bytes),
+    }
+    connection.#attach(await route.open(origin, onread, timeoutMs, signal))
+    return connection
   }
 
-  /** Sends a request and reads the response. */
-  exchange(request: RawRequest, signal: AbortSignal | undefined): Promise<RawResponse> {
-    const { head, body, waitsForContinue, sink, silenceMs } = request
+  /** Sends a request and reads the response; `end` is told once, perhaps at once. */
+  start(request: RawRequest, end: ExchangeEnd): void {
     this.hasAnswered = false
-    return new Promise((resolve, reject) => {
-      // It will not say so once more.
-      if (this.isClosed) return reject(connectionLost('the connection closed before the request was sent'))
-      const writer = new RequestWriter(this.#socket, body, this.#secure)
-      const finish = (response: RawResponse | undefined, error?: Error) => {
-        stopTimer(this.#timer)
-        this.#timer = undefined
-        writer.stop()
-        signal?.removeEventListener('abort', onAbort)
-        this.#exchange = undefined
-        if (response === undefined) {
-          this.destroy()
-          return reject(error)
-        }
-        this.wasUsed = true
-        // What is left of the body would be taken for the next request.
-        if (!parser.keepAlive || !writer.isDone) this.destroy()
-        resolve(response)
-      }
-      const onAbort = () => finish(undefined, signal!.reason as Error)
-      const parser = new ResponseParser(this.#events(sink, silenceMs))
-      const isNew = { hasHead: false, streamsIntoSink: false, lent: undefined }
-      this.#exchange = { parser, writer, sink, finish, ...isNew }
-      if (signal?.aborted) return onAbort()
-      signal?.addEventListener('abort', onAbort, { once: true })
-      writer.start(head, waitsForContinue)
-    })
+    // It will not say so once more.
+    if (this.isClosed) {
+      end(undefined, connectionLost('the connection closed before the request was sent'))
+      return
+    }
+    this.#parser.reset()
+    this.#request = request
+    this.#end = end
+    this.#head = undefined
+    this.#streamsIntoSink = false
+    this.#isWhole = false
+    this.#lent = undefined
+    const { head, body, waitsForContinue } = request
+    if (body.length === 0) {
+      this.#socket!.write(head, 'latin1')
+      return
+    }
+    this.#writer = new RequestWriter(this.#socket!, body, this.#secure)
+    this.#writer.start(head, waitsForContinue)
+  }
+
+  /** Ends the exchange that is under way, and the connection with it. */
+  abort(reason: unknown): void {
+    if (this.#request !== undefined) this.#finish(undefined, reason)
   }
 
   /** An idle connection does not keep the process alive. */
   setIdle(idle: boolean): void {
-    if (idle) this.#socket.unref()
-    else this.#socket.ref()
+    if (idle) {
+      this.idleSince = nowMs()
+      this.#socket!.unref()
+    } else this.#socket!.ref()
   }
 
   /** Reads on, after it has paused for the others. */
   resume(): void {
-    if (!this.isClosed) this.#socket.resume()
+    if (!this.isClosed) this.#socket!.resume()
   }
 
   /** Ends at once: nothing is written into anybody's memory afterwards. */
   destroy(): void {
-    this.#socket.destroy()
+    this.#socket?.destroy()
     this.#close(undefined)
   }
 
-  #events(sink: ResponseSink | undefined, silenceMs: number) {
-    let head: ParsedHead | undefined
-    const body: Uint8Array[] = []
-    let bodyBytes = 0
-    return {
-      onContinue: () => this.#exchange!.writer.proceed(),
-      onHead: (parsed: ParsedHead) => {
-        head = parsed
-        const exchange = this.#exchange!
-        exchange.hasHead = true
-        const { status, headers } = parsed
-        if (sink !== undefined && status >= 200 && status < 300) {
-          const length = headers['content-length']
-          exchange.streamsIntoSink = sink.begin({
-            status,
-            contentRange: headers['content-range'],
-            contentLength: length === undefined ? undefined : Number(length),
-            etag: headers['etag'],
-          })
-          if (!exchange.streamsIntoSink)
-            throw new SpillwayError('EINTR', 'another request for the same bytes was faster')
-        }
-        this.#timer = startTimer(() => {
-          const text = `the body of the answer fell silent for ${silenceMs} ms`
-          this.#exchange?.finish(undefined, new SpillwayError('ETIMEDOUT', text))
-        }, silenceMs)
-      },
-      onBody: (chunk: Uint8Array) => {
-        if (this.#exchange!.streamsIntoSink) return sink!.write(chunk)
-        bodyBytes += chunk.byteLength
-        if (bodyBytes > maxRefusalBytes) throw new Error('the body of the refusal is too long')
-        body.push(Uint8Array.from(chunk))
-      },
-      onDone: () => this.#exchange!.finish({ ...head!, body: Buffer.concat(body) }),
+  /** The body has been silent, or too slow, for too long. */
+  onDue(): void {
+    const { silenceMs, minBytesPerSecond } = this.#request!
+    const text = `the body of the answer fell silent for ${silenceMs} ms, or came at less than ${minBytesPerSecond} bytes a second`
+    this.#finish(undefined, new SpillwayError('ETIMEDOUT', text))
+  }
+
+  onContinue(): void {
+    this.#writer?.proceed()
+  }
+
+  onHead(head: ParsedHead): void {
+    this.#head = head
+    const { sink, silenceMs } = this.#request!
+    const { status, headers } = head
+    if (sink !== undefined && status >= 200 && status < 300) {
+      const length = headers['content-length']
+      this.#streamsIntoSink = sink.begin({
+        status,
+        contentRange: headers['content-range'],
+        contentLength: length === undefined ? undefined : Number(length),
+      })
+      if (!this.#streamsIntoSink)
+        throw new SpillwayError('EINTR', 'another request for the same bytes was faster')
     }
+    this.dueAt = nowMs() + silenceMs
+  }
+
+  onBody(chunk: Uint8Array): void {
+    if (this.#streamsIntoSink) {
+      this.#request!.sink!.write(chunk)
+      return
+    }
+    this.#bodyBytes += chunk.byteLength
+    if (this.#bodyBytes > maxRefusalBytes) throw new Error('the body of the refusal is too long')
+    this.#body ??= []
+    this.#body.push(Uint8Array.from(chunk))
+  }
+
+  onDone(): void {
+    this.#isWhole = true
+  }
+
+  #attach({ socket, emitsData }: OpenedSocket): void {
+    this.#socket = socket
+    if (emitsData) {
+      socket.on('data', (bytes: Buffer) => {
+        if (!this.#take(bytes)) socket.pause()
+      })
+    }
+    socket.on('error', (error) => this.#close(error))
+    socket.on('close', () => this.#close(undefined))
+    // It may have closed while the way to it was being told.
+    if (socket.destroyed) this.#close(undefined)
+  }
+
+  #finish(response: RawResponse | undefined, error: unknown): void {
+    const end = this.#end!
+    const isSent = this.#writer?.isDone ?? true
+    unwatch(this)
+    this.#writer?.stop()
+    this.#writer = undefined
+    this.#request = undefined
+    this.#end = undefined
+    this.#body = undefined
+    this.#bodyBytes = 0
+    if (response === undefined) {
+      this.destroy()
+      end(undefined, error)
+      return
+    }
+    this.wasUsed = true
+    // What is left of the body would be taken for the next request.
+    if (!this.#parser.keepAlive || !isSent) this.destroy()
+    end(response, undefined)
   }
 
   #nextBuffer(): Uint8Array {
-    const exchange = this.#exchange
-    if (exchange !== undefined) exchange.lent = undefined
-    if (exchange === undefined || !exchange.hasHead) return staging.subarray(0, headBytes)
-    const ahead = exchange.streamsIntoSink ? exchange.parser.bodyBytesAhead : 0
-    const memory = ahead > 0 ? exchange.sink!.memory() : undefined
+    this.#lent = undefined
+    if (this.#request === undefined || this.#head === undefined) return staging.subarray(0, headBytes)
+    const ahead = this.#streamsIntoSink ? this.#parser.bodyBytesAhead : 0
+    const memory = ahead > 0 ? this.#request.sink!.memory() : undefined
     if (memory === undefined) return staging
-    exchange.lent = memory.byteLength > ahead ? memory.subarray(0, ahead) : memory
-    return exchange.lent
+    this.#lent = memory.byteLength > ahead ? memory.subarray(0, ahead) : memory
+    return this.#lent
   }
 
   #received(bytes: number): boolean {
-    const exchange = this.#exchange
-    if (exchange === undefined) {
-      // Nobody asked for anything.
-      this.destroy()
-      return false
-    }
-    this.hasAnswered = true
-    this.#timer?.refresh?.()
+    return this.#lent === undefined ? this.#take(staging.subarray(0, bytes)) : this.#takeInPlace(bytes)
+  }
+
+  /** Takes bytes that were read into the memory of the sink. */
+  #takeInPlace(bytes: number): boolean {
+    if (this.#request === undefined) return this.#unasked()
     try {
-      if (exchange.lent !== undefined) {
-        exchange.sink!.filled(bytes)
-        exchange.parser.filled(bytes)
-      } else {
-        exchange.parser.push(staging.subarray(0, bytes))
-      }
+      this.#request.sink!.filled(bytes)
+      this.#parser.filled(bytes)
     } catch (error) {
-      exchange.finish(undefined, protocolError(error))
+      this.#failed(error)
     }
-    return !this.isClosed && takeFromTurn(bytes, this)
+    return this.#goOn(bytes)
+  }
+
+  /** Takes bytes that lie in a buffer of somebody else's. */
+  #take(bytes: Uint8Array): boolean {
+    if (this.#request === undefined) return this.#unasked()
+    this.hasAnswered = true
+    try {
+      this.#parser.push(bytes)
+    } catch (error) {
+      this.#failed(error)
+    }
+    return this.#goOn(bytes.byteLength)
+  }
+
+  /** Ends a connection that says something that nobody asked for. */
+  #unasked(): boolean {
+    this.destroy()
+    return false
+  }
+
+  #failed(error: unknown): void {
+    // Of a response that is whole what follows is not part: only the connection cannot be used again.
+    if (this.#isWhole) this.#parser.keepAlive = false
+    else if (this.#request !== undefined) this.#finish(undefined, protocolError(error))
+  }
+
+  /** After bytes were taken: whether to read on at once. */
+  #goOn(bytes: number): boolean {
+    const goesOn = takeFromTurn(bytes, this)
+    if (this.#isWhole && this.#request !== undefined) this.#finishWhole()
+    else if (this.#request !== undefined && this.#head !== undefined) {
+      this.dueAt = nextBytesDueAt(this.dueAt, bytes, nowMs(), this.#request)
+      if (this.place === notWatched) watch(this)
+    }
+    return !this.isClosed && goesOn
+  }
+
+  #finishWhole(): void {
+    const { status, headers } = this.#head!
+    const body = this.#body === undefined ? nothing : Buffer.concat(this.#body)
+    this.#finish({ status, headers, body }, undefined)
   }
 
   #close(error: Error | undefined): void {
     if (this.isClosed) return
     this.isClosed = true
-    const exchange = this.#exchange
-    if (exchange !== undefined && !exchange.parser.closed()) {
-      exchange.finish(undefined, error ?? connectionLost('the connection closed before the answer was whole'))
+    if (this.#request !== undefined) {
+      if (this.#parser.closed()) this.#finishWhole()
+      else
+        this.#finish(undefined, error ?? connectionLost('the connection closed before the answer was whole'))
     }
     this.onClosed()
   }
@@ -255,7 +303,7 @@ function connectionLost(text: string): Error {
   return Object.assign(new Error(text), { code: 'ECONNRESET' })
 }
 
-function protocolError(error: unknown): Error {
+function protocolError(error: unknown): unknown {
   if (error instanceof SpillwayError) return error
   return new SpillwayError('EIO', 'the answer is not what HTTP allows', { cause: error, retryable: true })
 }

@@ -40,6 +40,13 @@ export class ResponseParser {
     this.#events = events
   }
 
+  /** Begins with the next response of the same connection. */
+  reset(): void {
+    this.keepAlive = true
+    this.#state = 'head'
+    this.#left = 0
+  }
+
   get isDone(): boolean {
     return this.#state === 'done'
   }

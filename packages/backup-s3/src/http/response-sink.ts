@@ -7,7 +7,6 @@ export interface ResponseHead {
   readonly status: number
   readonly contentRange: string | undefined
   readonly contentLength: number | undefined
-  readonly etag: string | undefined
 }
 
 export interface ResponseSink {
@@ -31,4 +30,8 @@ export interface PageRequestOptions {
   readonly connectTimeoutMs?: number
   /** Longest silence within the body. */
   readonly bodyTimeoutMs?: number
+  /** Least rate of the body. */
+  readonly minBytesPerSecond?: number
+  /** Asked before a request goes out once more, on another connection. False: the budget has no room for it. */
+  readonly mayRepeat?: () => boolean
 }

@@ -160,8 +160,8 @@ export class Lease implements SegmentOwner {
     return this.#renewal
   }
 
-  /** The service's clock when the lease was last written: never ahead of it. */
-  async serviceNow(signal?: AbortSignal): Promise<number> {
+  /** The service's clock when the lease was last written: never ahead of it; undefined where it does not say. */
+  async serviceNow(signal?: AbortSignal): Promise<number | undefined> {
     const head = await this.#service.head(this.#key, { free: true, signal })
     if (head === undefined) throw this.#lose('its lease was removed')
     return head.lastModified
@@ -275,8 +275,13 @@ export class Lease implements SegmentOwner {
   }
 }
 
-/** Whether the owner of a lease can be taken for dead. `now` is the service's clock. */
-export function hasRunOut(lastModified: number, leaseMs: number, now: number): boolean {
+/** Whether the owner of a lease can be taken for dead. `now` is the service's clock. Of times that are not known, no. */
+export function hasRunOut(
+  lastModified: number | undefined,
+  leaseMs: number,
+  now: number | undefined,
+): boolean {
+  if (lastModified === undefined || now === undefined) return false
   return now > lastModified + leaseMs + clockResolutionMs
 }
 
@@ -288,7 +293,7 @@ export async function readLease(
   service: S3Service,
   key: string,
   signal?: AbortSignal,
-): Promise<{ content: LeaseContent; lastModified: number } | undefined> {
+): Promise<{ content: LeaseContent; lastModified: number | undefined } | undefined> {
   for (let attempt = 0; attempt < 2; attempt++) {
     const object = await service.read(key, { free: true, signal })
     if (object === undefined) return undefined

@@ -64,7 +64,7 @@ async function probe(
   }
   if (conditionalWrites) await probeConditionalWrite(settings, service, key, signal)
   // Nothing is there under this key: only the permission shows.
-  await service.retry.run({ signal }, () => service.deleteOne(keys.fence(lease.epoch, 'probe'), signal))
+  await service.retry.run({ signal }, () => service.probeDeleting(keys.fence(lease.epoch, 'probe'), signal))
 }
 
 async function probeConditionalWrite(
@@ -138,7 +138,7 @@ async function persistentEpochs(
 async function liveOwner(
   service: S3Service,
   epochs: readonly EpochSurvey[],
-  now: number,
+  now: number | undefined,
   signal: AbortSignal | undefined,
 ): Promise<string | undefined> {
   for (const { lease } of epochs) {
@@ -164,9 +164,14 @@ export async function openingError(
   if (service.retry.wasReached || !isUnreachable(error)) return error
   const { cause } = error as SpillwayError
   const configured = await client.config.endpoint?.().catch(() => undefined)
-  const { hostname, address, port } = { ...(cause as object), ...configured } as Record<string, unknown>
+  // The name that was looked up: that of the bucket where it is put before the endpoint's.
+  const { hostname, address, port } = { ...configured, ...(cause as object) } as Record<string, unknown>
   const where = `${hostname ?? address ?? 'the endpoint of the region'}${port === undefined ? '' : `:${port}`}`
-  const advice = 'check the endpoint and region of the client, name resolution, and that the service runs'
+  const isBucketName = typeof hostname === 'string' && hostname.startsWith(`${settings.bucket}.`)
+  const pathStyle = isBucketName
+    ? 'forcePathStyle: true of the client puts the bucket into the path; else '
+    : ''
+  const advice = `${pathStyle}check the endpoint and region of the client, name resolution, and that the service runs`
   return new SpillwayError('EIO', `${where} cannot be reached (${serviceName(cause)}): ${advice}`, {
     backup: name,
     cause,

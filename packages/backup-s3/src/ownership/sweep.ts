@@ -97,7 +97,9 @@ export async function sweep(
     if (epoch.lease === undefined) {
       // Its owner began with a lease: without one it was swept, and what lies there came too late.
       const objects = [...epoch.segments, ...epoch.manifests, ...epoch.fences]
-      const newest = Math.max(...objects.map(({ lastModified }) => lastModified))
+      const times = objects.map(({ lastModified }) => lastModified)
+      // One whose time is not known may be the newest.
+      const newest = times.includes(undefined) ? undefined : Math.max(...(times as number[]))
       if (!hasRunOut(newest, leaseMs, now)) continue
       await remove(objects)
       report.epochs.push(epoch.epoch)
@@ -118,7 +120,11 @@ function persistentOf(epochs: ReadonlyMap<string, EpochSurvey>): EpochSurvey[] {
   return [...epochs.values()].filter(({ epoch }) => persistentCount(epoch) !== undefined)
 }
 
-async function isChainDead(service: S3Service, chain: readonly EpochSurvey[], now: number): Promise<boolean> {
+async function isChainDead(
+  service: S3Service,
+  chain: readonly EpochSurvey[],
+  now: number | undefined,
+): Promise<boolean> {
   for (const { lease } of chain) {
     const found = lease && (await readLease(service, lease.key))
     if (found !== undefined && !found.content.closed) {
@@ -141,7 +147,7 @@ async function withFence(
   const before = epoch.lease
   const after = before && (await service.head(before.key, { signal, free: true }))
   // A renewal comes more than a second after what ran out, and HEAD tells whole seconds only.
-  const isUnchanged = after === undefined || seconds(after.lastModified) === seconds(before!.lastModified)
+  const isUnchanged = after === undefined || isSameSecond(after.lastModified, before!.lastModified)
   if (isUnchanged) await work()
   await deleteAll(service, [fence], signal)
   return isUnchanged
@@ -181,6 +187,7 @@ export async function deleteAll(
   })
 }
 
-function seconds(milliseconds: number): number {
-  return Math.floor(milliseconds / 1000)
+function isSameSecond(left: number | undefined, right: number | undefined): boolean {
+  if (left === undefined || right === undefined) return false
+  return Math.floor(left / 1000) === Math.floor(right / 1000)
 }

@@ -1,6 +1,5 @@
 import { type HostTimer, isSpillwayError, nowMs, SpillwayError, startTimer, stopTimer } from '@spillway/core'
 import type { S3Service } from '../service/service.ts'
-import { statusOf } from '../service/service-errors.ts'
 import type { HedgePolicy } from './hedging.ts'
 import { RangeSink, type RangeTarget } from './range-target.ts'
 
@@ -22,8 +21,9 @@ export class Interrupted extends Error {}
  * Fills a target, whatever it takes:
  *
  *   round: first attempt ──(silent for longer than usual)──▶ second attempt; the first to answer writes, the other ends
- *   broke off, fell silent, 5xx ─▶ pause ─▶ next round, from the byte that was reached, If-Match the same object
+ *   broke off, fell silent, 5xx ─▶ pause ─▶ next round, from the byte that was reached
  *
+ * The pages' own checksums tell whether the bytes are of the object that was written: ETags change with some services.
  * Rejects when the retry policy gives up; the target then holds what has come.
  */
 export async function fetchRange(
@@ -34,8 +34,8 @@ export async function fetchRange(
 ): Promise<void> {
   const { target, signal, retryMayFail } = fetch
   let failures = 0
-  let deadline = service.retry.deadline()
-  let changed = 0
+  const startedAt = nowMs()
+  const { minDownloadBytesPerSecond } = service.limits
   while (!target.isComplete) {
     const before = target.position
     try {
@@ -43,26 +43,16 @@ export async function fetchRange(
       service.retry.succeeded()
     } catch (error) {
       if (signal.aborted) throw signal.reason
-      if (target.position > before) {
-        failures = 0
-        deadline = service.retry.deadline()
-      }
+      if (target.position > before) failures = 0
       if (!(error instanceof Interrupted)) {
-        if (statusOf((error as Error).cause ?? {}) === 412) {
-          // Once more, for servers that compare ETags without their quotes.
-          if (++changed > 1) throw changedObject(fetch, error)
-        } else {
-          await service.retry.pause(error, ++failures, deadline, { signal, retryMayFail })
-        }
+        // What has come buys the time that it may have taken, and no more: a body that trickles must end.
+        const deadline =
+          service.retry.deadline(startedAt) + (target.position / minDownloadBytesPerSecond) * 1000
+        await service.retry.pause(error, ++failures, deadline, { signal, retryMayFail })
       }
       if (target.position > 0) counters.resumes++
     }
   }
-}
-
-function changedObject({ key, target }: RangeFetch, cause: unknown): SpillwayError {
-  const text = `${key} is another object than it was; segments are never written twice`
-  return new SpillwayError('EBADMSG', text, { cause, offsetBytes: target.offset + target.position })
 }
 
 function fetchOnce(
@@ -104,7 +94,6 @@ function fetchOnce(
         key,
         offset: target.offset + sink.from,
         bytes: target.bytes - sink.from,
-        etag: target.etag,
         sink,
         signal: controller.signal,
       }
@@ -130,7 +119,9 @@ function fetchOnce(
     if (signal.aborted) return reject(signal.reason)
     signal.addEventListener('abort', onAbort, { once: true })
     target.onProgress = (bytes) => {
-      progressAt = nowMs()
+      // As far as the rate goes: a body that trickles is slow, too.
+      const worthMs = (bytes / service.limits.minDownloadBytesPerSecond) * 1000
+      progressAt = Math.min(nowMs(), progressAt + worthMs)
       received(bytes)
     }
     hedging.requested(target.bytes)

@@ -48,7 +48,6 @@ export class RangeTarget {
   position = 0
   /** Bytes that came and were nobody's. */
   overReadBytes = 0
-  etag: string | undefined
   /** Answers with another range than was asked for. */
   misanswers = 0
   writer: RangeSink | undefined
@@ -179,7 +178,6 @@ export class RangeSink implements ResponseSink {
     }
     target.writer?.interrupt(new SpillwayError('EINTR', 'another request for the same bytes was faster'))
     target.writer = this
-    target.etag = head.etag
     this.#skip = target.position - this.from
     this.#onBegin()
     return true

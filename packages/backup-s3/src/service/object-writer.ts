@@ -3,10 +3,10 @@ import { isSpillwayError, SpillwayError } from '@spillway/core'
 import { pieceCarrier, takesPieces, UploadBody } from '../http/upload-body.ts'
 import type { Settings } from '../options.ts'
 import { checksumHeader } from '../segments/checksum.ts'
-import type { RequestSender } from './request-sender.ts'
+import type { Attempt, RequestSender } from './request-sender.ts'
 import type { RetryPolicy, RetryScope } from './retry.ts'
-import type { ObjectInfo } from './service.ts'
 import { isOverBudget, mayHaveHappened } from './service-errors.ts'
+import type { ObjectInfo } from './stored-object.ts'
 
 export interface UploadOptions extends RetryScope {
   /** Tells this upload from every other; kept with the object. */
@@ -19,13 +19,20 @@ export interface UploadOptions extends RetryScope {
   readonly free?: boolean
 }
 
+/** What is said of services that do not honour `If-None-Match: *`. */
+export const adviceWithoutConditionalWrites =
+  'the service does not honour If-None-Match: *; conditionalWrites: false does without, for scratch stores'
+
 /** The metadata that holds an upload's identity. */
 export const identityKey = 'spillway'
 
-type Find = (
-  key: string,
-  scope: RetryScope & { free?: boolean | undefined },
-) => Promise<ObjectInfo | undefined>
+/** What else a writer needs of the service. */
+export interface WriterNeeds {
+  find(key: string, scope: RetryScope & { free?: boolean | undefined }): Promise<ObjectInfo | undefined>
+  remove(key: string): Promise<void>
+  /** An answer named a version: the bucket keeps what is deleted. */
+  onVersion(): void
+}
 
 /**
  * Writes objects.
@@ -41,14 +48,14 @@ export class ObjectWriter {
   readonly #settings: Settings
   readonly #requests: RequestSender
   readonly #retry: RetryPolicy
-  readonly #find: Find
+  readonly #needs: WriterNeeds
   #sendsChecksums: boolean | undefined
 
-  constructor(settings: Settings, requests: RequestSender, retry: RetryPolicy, find: Find) {
+  constructor(settings: Settings, requests: RequestSender, retry: RetryPolicy, needs: WriterNeeds) {
     this.#settings = settings
     this.#requests = requests
     this.#retry = retry
-    this.#find = find
+    this.#needs = needs
     const handler = settings.client.config?.requestHandler as { [takesPieces]?: boolean } | undefined
     this.sendsPieces =
       handler?.[takesPieces] === true && settings.objectSettings.ChecksumAlgorithm === undefined
@@ -70,7 +77,8 @@ export class ObjectWriter {
       } catch (error) {
         if (earlier !== undefined && isOverBudget(error)) {
           const text = 'the budget was used up before the upload had succeeded; setBudget() raises it'
-          throw new SpillwayError('EDQUOT', text, { backup: this.#settings.name, cause: earlier })
+          const fields = { backup: this.#settings.name, cause: earlier, retryable: false }
+          throw new SpillwayError('EDQUOT', text, fields)
         }
         earlier = error
         throw error
@@ -86,7 +94,7 @@ export class ObjectWriter {
         if (options.signal?.aborted) throw error
         // Free, or nobody would know what is there.
         const once = { signal: options.signal, free: true, retryMayFail: true }
-        const found = await this.#find(key, once).catch(() => undefined)
+        const found = await this.#needs.find(key, once).catch(() => undefined)
         if (found?.identity === options.identity && found.bytes === body.byteLength) return
         throw exists && found !== undefined ? this.#foreign(key) : exists ? this.#vanished(error) : error
       }
@@ -110,15 +118,21 @@ export class ObjectWriter {
       ...(conditionalWrites ? { IfNoneMatch: '*' } : {}),
       ...(checksum === undefined ? {} : { ChecksumCRC32: checksumHeader(checksum) }),
     })
-    const answer = await this.#requests.send('put', command, {
+    const attempt: Attempt = {
       what: `writing ${key}`,
       signal: options.signal,
       bytesSent: byteLength,
       timeoutMs: firstByteTimeoutMs + (byteLength / minUploadBytesPerSecond) * 1000,
       free: options.free ?? false,
       sha256,
+    }
+    const answer = await this.#requests.send('put', command, attempt).catch((error: unknown) => {
+      throw conditionalWrites ? this.#withAdvice(error) : error
     })
+    if (answer.VersionId !== undefined && answer.VersionId !== 'null') this.#needs.onVersion()
     if (answer.ETag === undefined) {
+      // It may be there all the same, and nobody else would look for it.
+      await this.#needs.remove(key).catch(() => {})
       const text = 'the endpoint does not answer like S3: a PUT was answered without an ETag'
       throw new SpillwayError('EINVAL', text, { backup: this.#settings.name })
     }
@@ -156,6 +170,13 @@ export class ObjectWriter {
       this.#sendsChecksums = setting !== 'WHEN_REQUIRED' && objectSettings.ChecksumAlgorithm === undefined
     }
     return this.#sendsChecksums
+  }
+
+  /** What a service says that does not know conditional writes, with what to do about it. */
+  #withAdvice(error: unknown): unknown {
+    if (!isSpillwayError(error) || error.code !== 'ENOSYS') return error
+    const text = `${adviceWithoutConditionalWrites} (${error.message})`
+    return new SpillwayError('ENOSYS', text, { backup: this.#settings.name, cause: error.cause })
   }
 
   #foreign(key: string): SpillwayError {

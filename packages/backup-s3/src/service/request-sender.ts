@@ -1,9 +1,10 @@
-import { type HostTimer, SpillwayError, startTimer, stopTimer } from '@spillway/core'
-import type { CostLedger, RequestVerb } from '../cost/ledger.ts'
+import { nowMs, SpillwayError } from '@spillway/core'
+import type { CostLedger, RequestVerb, Reservation } from '../cost/ledger.ts'
+import { type Deadline, notWatched, unwatch, watch } from '../http/deadlines.ts'
 import { type PageRequestOptions, type ResponseSink, responseSink } from '../http/response-sink.ts'
 import type { Settings } from '../options.ts'
 import { discardBody } from './response-body.ts'
-import { serviceError, serviceName } from './service-errors.ts'
+import { serviceError, serviceName, statusOf } from './service-errors.ts'
 import { delay, TokenBucket } from './waiting.ts'
 
 /**
@@ -11,7 +12,7 @@ import { delay, TokenBucket } from './waiting.ts'
  * with errors of the closed union. The client's own retries are switched off for it, since the backup decides on its
  * own what is worth repeating (retry.ts); the client itself is not changed.
  *
- *   budget ─▶ rate ─▶ client.send ─▶ [signed, counted, first byte by a deadline] ─▶ answer
+ *   budget ─▶ rate ─▶ client.send ─▶ [counted, signed, first byte by a deadline] ─▶ answer
  */
 
 export interface Attempt {
@@ -21,11 +22,23 @@ export interface Attempt {
   readonly bytesSent?: number
   readonly bytesExpected?: number
   readonly timeoutMs?: number
-  /** Not held back by the budget: what keeps order costs less than disorder. */
+  /** Held back neither by the budget nor by the rate: what keeps order costs less than disorder. */
   readonly free?: boolean
   readonly sink?: ResponseSink
   /** Of the body, in hex, so that the SDK need not compute it. */
   readonly sha256?: string | undefined
+  /** Sees the request as it was signed. */
+  readonly onSigned?: (request: SignedRequest, context: Readonly<Record<string, unknown>>) => void
+}
+
+/** A request of the SDK. */
+export interface SignedRequest {
+  readonly protocol: string
+  readonly hostname: string
+  readonly port?: number
+  readonly path: string
+  readonly query?: Record<string, string | string[] | null>
+  readonly headers: Record<string, string>
 }
 
 /** Marks a failure of one attempt so that the SDK's retry middleware does not recognise it and gives it to us. */
@@ -40,20 +53,28 @@ class AttemptFailure extends Error {
 // The middleware of a command is typed by its input and output; what is added here is the same for all of them.
 interface AnyCommand {
   readonly middlewareStack: {
-    add(middleware: unknown, options: { step: 'build'; name: string }): void
+    add(middleware: unknown, options: { step: 'build' | 'deserialize'; name: string }): void
     addRelativeTo(
       middleware: unknown,
       options: { relation: 'before'; toMiddleware: string; name: string },
     ): void
   }
 }
-type Next = (args: { request: { headers: Record<string, string> } }) => Promise<unknown>
+type Next = (args: { request: SignedRequest }) => Promise<unknown>
+
+/** A service that finds the clock wrong again, this long after the client took over the service's, will go on so. */
+const clockSettlesMs = 10_000
 
 export class RequestSender {
   readonly #settings: Settings
   readonly #ledger: CostLedger
   readonly #pace: TokenBucket | undefined
-  #clockCorrected = false
+  /** When the client last took over the service's clock; of `performance.now()`. */
+  #clockCorrectedAt = Number.NEGATIVE_INFINITY
+  /** Whether any request was answered well: then the client is set up as it should be. */
+  #wasAnswered = false
+  /** Whether the service refused `Expect: 100-continue`. */
+  #isWithoutExpect = false
 
   constructor(settings: Settings, ledger: CostLedger) {
     this.#settings = settings
@@ -62,57 +83,67 @@ export class RequestSender {
     this.#pace = Number.isFinite(rate) ? new TokenBucket(rate, Math.max(1, rate / 10)) : undefined
   }
 
+  /** Milliseconds that a request has to wait for its turn; its turn is taken. */
+  takeTurn(isFree: boolean): number {
+    const wait = this.#pace?.take() ?? 0
+    // The lease would run out in the line behind a thousand pages; they wait for it instead.
+    return isFree ? 0 : wait
+  }
+
   async send<Out>(
     verb: RequestVerb,
     command: object & { readonly middlewareStack: unknown; resolveMiddleware: (...args: never[]) => unknown },
     attempt: Attempt,
   ): Promise<Out & ServiceAnswer> {
-    const { client, name, firstByteTimeoutMs, connectTimeoutMs, bodyTimeoutMs } = this.#settings
-    const { what, signal, bytesSent = 0, timeoutMs = firstByteTimeoutMs } = attempt
+    const { signal, bytesSent = 0, free = false } = attempt
     signal?.throwIfAborted()
-    if (!attempt.free) this.#ledger.assertBudget(verb, attempt.bytesExpected ?? bytesSent)
-    const wait = this.#pace?.take() ?? 0
-    if (wait > 0) await delay(wait, signal)
-    const { middlewareStack } = command as unknown as AnyCommand
-    const once = (next: Next) => async (args: Parameters<Next>[0]) => {
-      this.#ledger.sent(verb, bytesSent, attempt.free ?? false)
-      try {
-        return await next(args)
-      } catch (failure) {
-        throw new AttemptFailure(failure)
-      }
+    const reservation = free ? undefined : this.#ledger.reserve(verb, attempt.bytesExpected ?? bytesSent)
+    try {
+      const wait = this.takeTurn(free)
+      if (wait > 0) await delay(wait, signal)
+      const counted = new CountedAttempt(this.#ledger, verb, bytesSent, reservation)
+      const answer = await this.#sendCounted<Out>(command, attempt, counted)
+      this.#wasAnswered = true
+      return answer
+    } finally {
+      if (reservation !== undefined) this.#ledger.release(reservation)
     }
-    middlewareStack.addRelativeTo(once, {
-      relation: 'before',
-      toMiddleware: 'httpSigningMiddleware',
-      name: 'spillwayAttempt',
-    })
-    if (attempt.sha256 !== undefined) {
-      const sha256 = attempt.sha256
-      const addHash = (next: Next) => (args: Parameters<Next>[0]) => {
-        args.request.headers['x-amz-content-sha256'] = sha256
-        return next(args)
-      }
-      middlewareStack.add(addHash, { step: 'build', name: 'spillwayPayloadHash' })
-    }
+  }
+
+  async #sendCounted<Out>(
+    command: object,
+    attempt: Attempt,
+    counted: CountedAttempt,
+  ): Promise<Out & ServiceAnswer> {
+    const { client, name, firstByteTimeoutMs, connectTimeoutMs, bodyTimeoutMs } = this.#settings
+    const { what, signal, sink, timeoutMs = firstByteTimeoutMs } = attempt
+    this.#addMiddleware(command as AnyCommand, attempt, counted)
     const controller = new AbortController()
-    const stop = (reason: unknown) => controller.abort(reason)
-    const onAbort = () => stop(signal!.reason)
+    const onAbort = () => controller.abort(signal!.reason)
     signal?.addEventListener('abort', onAbort, { once: true })
-    const timer = startTimer(() => {
-      if (attempt.sink?.isComplete) return
-      stop(new SpillwayError('ETIMEDOUT', `${what}: no answer within ${timeoutMs} ms`, { backup: name }))
-    }, timeoutMs)
+    const firstByte: Deadline = {
+      dueAt: nowMs() + timeoutMs,
+      place: notWatched,
+      onDue: () => {
+        if (sink?.isComplete) return
+        const text = `${what}: no answer within ${timeoutMs} ms`
+        controller.abort(new SpillwayError('ETIMEDOUT', text, { backup: name }))
+      },
+    }
+    watch(firstByte)
     const options: PageRequestOptions & { abortSignal: AbortSignal } = {
       abortSignal: controller.signal,
       connectTimeoutMs,
       bodyTimeoutMs,
-      ...(attempt.sink === undefined ? {} : { [responseSink]: timerStopping(attempt.sink, timer) }),
+      minBytesPerSecond: this.#settings.minDownloadBytesPerSecond,
+      mayRepeat: () => counted.mayRepeat(),
+      ...(sink === undefined ? {} : { [responseSink]: unwatching(sink, firstByte) }),
     }
     const aborted = new Promise<never>((_, reject) => {
       controller.signal.addEventListener('abort', () => reject(controller.signal.reason), { once: true })
     })
     aborted.catch(() => {})
+    const startedAt = nowMs()
     try {
       // Raced, because a client that waits for its credentials or a socket does not look at the signal.
       const sending = client.send(command as never, options as never) as unknown as Promise<
@@ -124,39 +155,145 @@ export class RequestSender {
       return await Promise.race([sending, aborted])
     } catch (error) {
       const failure = error instanceof AttemptFailure ? error.failure : error
-      if (!signal?.aborted) this.#ledger.failed(verb)
+      if (!signal?.aborted) counted.failed()
       if (controller.signal.aborted) throw controller.signal.reason
-      if (serviceName(failure) === 'RequestTimeTooSkewed' && !this.#clockCorrected) {
-        // The client has taken over the service's clock from this answer; the next request fits.
-        this.#clockCorrected = true
-        throw new SpillwayError('EAGAIN', `${what}: the clocks differ`, { backup: name, cause: failure })
-      }
-      throw serviceError(failure, what, name)
+      throw this.#errorOf(failure, what, { startedAt, wasSent: counted.requests > 0 })
     } finally {
-      stopTimer(timer)
+      unwatch(firstByte)
       signal?.removeEventListener('abort', onAbort)
     }
+  }
+
+  #addMiddleware({ middlewareStack }: AnyCommand, attempt: Attempt, counted: CountedAttempt): void {
+    const { sha256, onSigned } = attempt
+    const once = (next: Next) => async (args: Parameters<Next>[0]) => {
+      counted.sent()
+      if (this.#isWithoutExpect) delete args.request.headers['Expect']
+      try {
+        return await next(args)
+      } catch (failure) {
+        // The SDK follows it to another region, if it was told to, and sends once more.
+        if (await this.#isRedirect(failure)) throw failure
+        throw new AttemptFailure(failure)
+      }
+    }
+    middlewareStack.addRelativeTo(once, {
+      relation: 'before',
+      toMiddleware: 'httpSigningMiddleware',
+      name: 'spillwayAttempt',
+    })
+    if (sha256 !== undefined) {
+      const addHash = (next: Next) => (args: Parameters<Next>[0]) => {
+        args.request.headers['x-amz-content-sha256'] = sha256
+        return next(args)
+      }
+      middlewareStack.add(addHash, { step: 'build', name: 'spillwayPayloadHash' })
+    }
+    if (onSigned !== undefined) {
+      const look = (next: Next, context: Record<string, unknown>) => (args: Parameters<Next>[0]) => {
+        onSigned(args.request, context)
+        return next(args)
+      }
+      middlewareStack.add(look, { step: 'deserialize', name: 'spillwaySignedRequest' })
+    }
+  }
+
+  async #isRedirect(failure: unknown): Promise<boolean> {
+    const { $response } = (failure ?? {}) as { $response?: { headers?: Record<string, string> } }
+    const status = statusOf(failure ?? {})
+    if ((status !== 301 && status !== 400) || !$response?.headers?.['x-amz-bucket-region']) return false
+    const config = this.#settings.client.config as { followRegionRedirects?: unknown } | undefined
+    const follows = config?.followRegionRedirects
+    return (typeof follows === 'function' ? await follows() : follows) === true
+  }
+
+  #errorOf(failure: unknown, what: string, sent: { startedAt: number; wasSent: boolean }): Error {
+    const { name } = this.#settings
+    if (statusOf(failure ?? {}) === 417) this.#isWithoutExpect = true
+    if (serviceName(failure) === 'RequestTimeTooSkewed' && this.#isCorrected(sent.startedAt)) {
+      return new SpillwayError('EAGAIN', `${what}: the clocks differ`, { backup: name, cause: failure })
+    }
+    const error = serviceError(failure, what, name)
+    if (sent.wasSent || !this.#wasAnswered) return error
+    // The same client has prepared requests before: what fails now are its credentials, or where they come from.
+    const { message } = failure as Error
+    const text = `${what}: the request could not be prepared; are there credentials? (${message})`
+    return new SpillwayError('EACCES', text, { backup: name, cause: failure, retryable: true })
+  }
+
+  /** The client takes over the service's clock from such an answer: what is signed after that fits. */
+  #isCorrected(startedAt: number): boolean {
+    if (startedAt <= this.#clockCorrectedAt) return true
+    if (startedAt < this.#clockCorrectedAt + clockSettlesMs) return false
+    this.#clockCorrectedAt = nowMs()
+    return true
+  }
+}
+
+/** One attempt in the ledger: it may go out more than once, to another region or on another connection. */
+class CountedAttempt {
+  requests = 0
+  readonly #ledger: CostLedger
+  readonly #verb: RequestVerb
+  readonly #bytesSent: number
+  readonly #reservation: Reservation | undefined
+
+  constructor(
+    ledger: CostLedger,
+    verb: RequestVerb,
+    bytesSent: number,
+    reservation: Reservation | undefined,
+  ) {
+    this.#ledger = ledger
+    this.#verb = verb
+    this.#bytesSent = bytesSent
+    this.#reservation = reservation
+  }
+
+  /** It goes out. Throws `EDQUOT` when it does so again, and the budget has no room for that. */
+  sent(): void {
+    const isFirst = this.requests === 0
+    const isHeldBack = this.#reservation !== undefined
+    const more = isFirst || !isHeldBack ? undefined : this.#ledger.reserve(this.#verb, this.#bytesSent)
+    this.requests++
+    this.#ledger.sent(this.#verb, this.#bytesSent, isFirst ? this.#reservation : more)
+    if (more !== undefined) this.#ledger.release(more)
+  }
+
+  mayRepeat(): boolean {
+    try {
+      this.sent()
+      return true
+    } catch {
+      return false
+    }
+  }
+
+  failed(): void {
+    this.#ledger.failed(this.#verb)
   }
 }
 
 export interface ServiceAnswer {
   readonly $metadata: { readonly httpStatusCode?: number }
   readonly ETag?: string
+  readonly VersionId?: string
   readonly Body?: unknown
   readonly ContentLength?: number
   readonly ContentRange?: string
   readonly LastModified?: Date
   readonly Metadata?: Record<string, string>
   readonly Contents?: readonly { Key?: string; Size?: number; LastModified?: Date }[]
+  readonly IsTruncated?: boolean
   readonly NextContinuationToken?: string
   readonly Errors?: readonly { Key?: string; Code?: string; Message?: string }[]
 }
 
 /** The sink, which ends the wait for the first byte when that comes. */
-function timerStopping(sink: ResponseSink, timer: HostTimer): ResponseSink {
+function unwatching(sink: ResponseSink, firstByte: Deadline): ResponseSink {
   return {
     begin(head) {
-      stopTimer(timer)
+      unwatch(firstByte)
       return sink.begin(head)
     },
     memory: () => sink.memory(),

@@ -1,9 +1,15 @@
 import { Readable } from 'node:stream'
-import { SpillwayError, startTimer, stopTimer } from '@spillway/core'
+import { nowMs, SpillwayError } from '@spillway/core'
+import {
+  type BodyPaceLimits,
+  type Deadline,
+  nextBytesDueAt,
+  notWatched,
+  unwatch,
+  watch,
+} from '../http/deadlines.ts'
 
-export interface BodyReading {
-  /** Longest silence, in milliseconds. */
-  readonly silenceMs: number
+export interface BodyReading extends BodyPaceLimits {
   readonly signal: AbortSignal
   readonly onChunk: (chunk: Uint8Array) => void
 }
@@ -19,15 +25,17 @@ export function discardBody(body: unknown): void {
 }
 
 /**
- * Reads a body to its end, chunk by chunk. Rejects with `ETIMEDOUT` when it falls silent, with `EIO` when it breaks
- * off, with the signal's reason when that is aborted; the body is destroyed then, so that its socket is free.
+ * Reads a body to its end, chunk by chunk. Rejects with `ETIMEDOUT` when it falls silent or comes too slowly, with
+ * `EIO` when it breaks off, with the signal's reason when that is aborted; the body is destroyed then, so that its
+ * socket is free.
  */
-export function readBody(body: unknown, { silenceMs, signal, onChunk }: BodyReading): Promise<void> {
+export function readBody(body: unknown, reading: BodyReading): Promise<void> {
+  const { silenceMs, minBytesPerSecond, signal, onChunk } = reading
   const stream =
     body instanceof Readable ? body : Readable.fromWeb(body as Parameters<typeof Readable.fromWeb>[0])
   return new Promise((resolve, reject) => {
     const settle = (error?: unknown) => {
-      stopTimer(timer)
+      unwatch(silence)
       signal.removeEventListener('abort', onAbort)
       stream.removeAllListeners('data')
       // A destroyed stream may still report an error; nobody is interested any more.
@@ -37,15 +45,21 @@ export function readBody(body: unknown, { silenceMs, signal, onChunk }: BodyRead
       reject(error)
     }
     const onAbort = () => settle(signal.reason)
-    const timer = startTimer(() => {
-      settle(new SpillwayError('ETIMEDOUT', `the body of the answer fell silent for ${silenceMs} ms`))
-    }, silenceMs)
+    const silence: Deadline = {
+      dueAt: nowMs() + silenceMs,
+      place: notWatched,
+      onDue: () => {
+        const text = `the body of the answer fell silent for ${silenceMs} ms, or came at less than ${minBytesPerSecond} bytes a second`
+        settle(new SpillwayError('ETIMEDOUT', text))
+      },
+    }
     if (signal.aborted) return settle(signal.reason)
+    watch(silence)
     signal.addEventListener('abort', onAbort, { once: true })
     const brokeOff = (cause?: unknown) =>
       settle(new SpillwayError('EIO', 'the body of the answer broke off', { retryable: true, cause }))
     stream.on('data', (chunk: Uint8Array) => {
-      timer.refresh?.()
+      silence.dueAt = nextBytesDueAt(silence.dueAt, chunk.byteLength, nowMs(), reading)
       try {
         onChunk(chunk)
       } catch (error) {

@@ -1,6 +1,6 @@
 import { abortError, isSpillwayError, nowMs } from '@spillway/core'
 import type { Settings } from '../options.ts'
-import { isUnreachable, statusOf } from './service-errors.ts'
+import { isUnreachable, lacksCredentials, statusOf } from './service-errors.ts'
 import { delay, TokenBucket } from './waiting.ts'
 
 export interface RetryScope {
@@ -9,7 +9,7 @@ export interface RetryScope {
   readonly retryMayFail?: boolean | undefined
 }
 
-/** How long an endpoint that has never been reached is tried: long enough for a service that is just being started. */
+/** How long an endpoint that has never been reached is tried, and credentials that were never there: long enough for a service that is just being started. */
 const unreachableForMs = 3_000
 
 /**
@@ -36,9 +36,9 @@ export class RetryPolicy {
     this.#budget.add(0.2)
   }
 
-  /** Time at which an operation that begins now is given up, of `performance.now()`. */
-  deadline(): number {
-    return nowMs() + this.#settings.retryForMs
+  /** Time at which an operation that began then is given up, of `performance.now()`. */
+  deadline(startedAt = nowMs()): number {
+    return startedAt + this.#settings.retryForMs
   }
 
   /** Waits for the next attempt after `failures` in a row; throws `error` when there is none. */
@@ -46,18 +46,21 @@ export class RetryPolicy {
     if (scope.signal?.aborted) throw abortError(scope.signal)
     if (isSpillwayError(error) && error.code === 'EAGAIN') this.throttles++
     if (statusOf((error as Error | undefined)?.cause ?? {}) !== undefined) this.wasReached = true
-    if (scope.retryMayFail || !isRetryable(error)) throw error
+    // The first look-up of credentials may meet a source that is just busy, as others may do later.
+    if (scope.retryMayFail || !(isRetryable(error) || lacksCredentials(error))) throw error
     const { retryBaseMs, retryMaxMs } = this.#settings
     const ceiling = Math.min(retryMaxMs, retryBaseMs * 2 ** (failures - 1))
-    const wait = Math.max(Math.random() * ceiling, this.#budget.take(), askedForMs(error))
+    const wait = Math.max(Math.random() * ceiling, this.#budget.waitFor(), askedForMs(error))
+    // One that would come too late takes nothing from the budget of the others.
     if (nowMs() + wait > Math.min(deadline, this.#reachDeadline(error))) throw error
+    this.#budget.take()
     this.retries++
     await delay(wait, scope.signal)
   }
 
   /** An endpoint that was never there is more likely wrong than away for a moment. */
   #reachDeadline(error: unknown): number {
-    if (this.wasReached || !isUnreachable(error)) return Number.POSITIVE_INFINITY
+    if (this.wasReached || !(isUnreachable(error) || lacksCredentials(error))) return Number.POSITIVE_INFINITY
     this.#unreachableSince ??= nowMs()
     return this.#unreachableSince + unreachableForMs
   }

@@ -23,6 +23,12 @@ const wrongRegion = meaning('EINVAL', 'the bucket is in another region than the 
 const unreachable = meaning('EIO', 'the service cannot be reached', true)
 const broken = meaning('EIO', 'the connection broke', true)
 const serverFault = meaning('EIO', 'the service failed', true)
+const untrusted = meaning(
+  'EACCES',
+  'the certificate of the service is not trusted; tls: { ca } of pageHttpHandler() takes one of your own',
+)
+const conflict = meaning('EBUSY', 'another request for this object is under way', true)
+const silent = meaning('ETIMEDOUT', 'no answer in time', true)
 
 /** By the service's error code, or the system's. Servers often leave the message out, so names decide. */
 const byName: Readonly<Record<string, Meaning>> = {
@@ -74,9 +80,9 @@ const byName: Readonly<Record<string, Meaning>> = {
   RequestLimitExceeded: throttled,
   ServiceUnavailable: throttled,
   InternalError: serverFault,
-  ConditionalRequestConflict: meaning('EBUSY', 'another request for this object is under way', true),
-  OperationAborted: meaning('EBUSY', 'another request for this object is under way', true),
-  TimeoutError: meaning('ETIMEDOUT', 'no answer in time', true),
+  ConditionalRequestConflict: conflict,
+  OperationAborted: conflict,
+  TimeoutError: silent,
   ECONNREFUSED: unreachable,
   ENOTFOUND: unreachable,
   EAI_AGAIN: unreachable,
@@ -86,7 +92,54 @@ const byName: Readonly<Record<string, Meaning>> = {
   EPIPE: broken,
   ECONNABORTED: broken,
   UND_ERR_SOCKET: broken,
-  ETIMEDOUT: meaning('ETIMEDOUT', 'no answer in time', true),
+  HPE_INVALID_CONSTANT: meaning('EINVAL', 'the endpoint does not answer like S3'),
+  ETIMEDOUT: silent,
+  EPROTO: meaning(
+    'EINVAL',
+    'the endpoint does not speak TLS as it should; is it one of http://, not https://?',
+  ),
+  ERR_TLS_CERT_ALTNAME_INVALID: meaning('EACCES', 'the certificate of the service is for another name'),
+  ERR_TLS_HANDSHAKE_TIMEOUT: silent,
+  CERT_HAS_EXPIRED: meaning('EACCES', 'the certificate of the service has expired'),
+  CERT_NOT_YET_VALID: meaning(
+    'EACCES',
+    'the certificate of the service is not valid yet; is the clock right?',
+  ),
+  DEPTH_ZERO_SELF_SIGNED_CERT: untrusted,
+  SELF_SIGNED_CERT_IN_CHAIN: untrusted,
+  UNABLE_TO_GET_ISSUER_CERT: untrusted,
+  UNABLE_TO_GET_ISSUER_CERT_LOCALLY: untrusted,
+  UNABLE_TO_VERIFY_LEAF_SIGNATURE: untrusted,
+}
+
+/** Codes of OpenSSL come in hundreds. */
+function meaningOfTls(code: unknown): Meaning | undefined {
+  if (typeof code !== 'string') return undefined
+  if (code.startsWith('ERR_SSL_')) return byName['EPROTO']
+  if (code.startsWith('CERT_') || code.startsWith('UNABLE_TO_')) return untrusted
+  return undefined
+}
+
+/** What answers mean whose name says nothing, as those of proxies and load balancers. */
+const byStatus: Readonly<Record<number, Meaning | undefined>> = {
+  301: wrongRegion,
+  307: wrongRegion,
+  401: byName['AccessDenied'],
+  403: byName['AccessDenied'],
+  404: byName['NotFound'],
+  405: byName['NotImplemented'],
+  407: meaning('EACCES', 'the proxy wants credentials'),
+  408: meaning('ETIMEDOUT', 'the service waited too long for the request', true),
+  409: conflict,
+  412: byName['PreconditionFailed'],
+  413: byName['EntityTooLarge'],
+  417: meaning('EAGAIN', 'the service does not know Expect: 100-continue', true),
+  421: broken,
+  425: throttled,
+  429: throttled,
+  501: byName['NotImplemented'],
+  503: throttled,
+  507: byName['InsufficientStorage'],
 }
 
 /** The status of an answer, where there was one. */
@@ -106,16 +159,14 @@ function meaningOf(failure: unknown): Meaning | undefined {
   const { code } = (failure ?? {}) as ServiceFailure
   const named = byName[serviceName(failure)] ?? (typeof code === 'string' ? byName[code] : undefined)
   if (named !== undefined) return named
+  const tls = meaningOfTls(code)
+  if (tls !== undefined) return tls
   const status = statusOf(failure)
-  if (status === 429 || status === 503) return throttled
-  if (status === 507) return byName['InsufficientStorage']
-  if (status === 301 || status === 307) return wrongRegion
-  if (status === 401 || status === 403) return byName['AccessDenied']
-  if (status === 404) return byName['NotFound']
-  if (status === 405 || status === 501) return byName['NotImplemented']
-  if (status === 412) return byName['PreconditionFailed']
-  if (status === 413) return byName['EntityTooLarge']
-  if (status !== undefined && status >= 500) return serverFault
+  if (status !== undefined) {
+    if (byStatus[status] !== undefined) return byStatus[status]
+    if (status >= 500) return serverFault
+    if (status >= 400) return meaning('EINVAL', 'the service refuses the request')
+  }
   if (failure instanceof SyntaxError || (status !== undefined && status < 400)) {
     return meaning('EINVAL', 'the endpoint does not answer like S3')
   }
@@ -143,6 +194,12 @@ export function serviceError(failure: unknown, request: string, backup: string):
     `${request}: ${known.text}${where} (${own.filter(Boolean).join(', ')})`,
     { backup, cause: failure, retryable: known.retryable },
   )
+}
+
+/** Whether the client did not find the credentials to sign a request with. */
+export function lacksCredentials(error: unknown): boolean {
+  const name = serviceName((error as Error | undefined)?.cause)
+  return name === 'CredentialsProviderError' || name === 'TokenProviderError'
 }
 
 const unreachableCodes: ReadonlySet<unknown> = new Set([

@@ -1,6 +1,7 @@
 import { GetObjectCommand, HeadObjectCommand, ListObjectsV2Command } from '@aws-sdk/client-s3'
 import { SpillwayError } from '@spillway/core'
 import type { CostLedger } from '../cost/ledger.ts'
+import type { BodyPaceLimits } from '../http/deadlines.ts'
 import type { ResponseSink } from '../http/response-sink.ts'
 import type { UploadBody } from '../http/upload-body.ts'
 import type { Settings } from '../options.ts'
@@ -9,30 +10,17 @@ import { identityKey, ObjectWriter, type UploadOptions } from './object-writer.t
 import { type Attempt, RequestSender } from './request-sender.ts'
 import { discardBody, readBody } from './response-body.ts'
 import { RetryPolicy, type RetryScope } from './retry.ts'
-import { isChecksumMismatch, statusOf, unlessMissing } from './service-errors.ts'
+import { isChecksumMismatch, unlessMissing } from './service-errors.ts'
+import type { ObjectInfo, StoredObject } from './stored-object.ts'
 
 /** The operations that the backup is made of, in its own terms. Single requests: request-sender.ts. */
 
-export interface StoredObject {
-  readonly key: string
-  readonly bytes: number
-  /** By the service's clock, in milliseconds. */
-  readonly lastModified: number
-}
-
-export interface ObjectInfo {
-  readonly bytes: number
-  readonly lastModified: number
-  readonly etag: string | undefined
-  readonly identity: string | undefined
-}
+export type { ObjectInfo, StoredObject } from './stored-object.ts'
 
 export interface RangeRequest {
   readonly key: string
   readonly offset: number
   readonly bytes: number
-  /** Fail with 412 unless the object is still this one. */
-  readonly etag: string | undefined
   readonly sink: ResponseSink
   readonly signal: AbortSignal
 }
@@ -44,8 +32,11 @@ export class S3Service {
   readonly #requests: RequestSender
   readonly #deleter: ObjectDeleter
   readonly #writer: ObjectWriter
+  readonly #bucketSettings: Record<string, unknown>
   readonly #readSettings: Record<string, unknown>
-  #bareEtags = false
+  readonly #bodyLimits: BodyPaceLimits
+  /** Whether the bucket keeps versions of what is deleted, which are paid for. */
+  keepsVersions = false
 
   constructor(settings: Settings, ledger: CostLedger) {
     this.#settings = settings
@@ -53,17 +44,22 @@ export class S3Service {
     this.retry = new RetryPolicy(settings)
     this.#requests = new RequestSender(settings, ledger)
     this.#deleter = new ObjectDeleter(settings, this.#requests)
-    const find = (key: string, scope: RetryScope & { free?: boolean | undefined }) => this.head(key, scope)
-    this.#writer = new ObjectWriter(settings, this.#requests, this.retry, find)
+    this.#writer = new ObjectWriter(settings, this.#requests, this.retry, {
+      find: (key, scope) => this.head(key, scope),
+      remove: (key) => this.deleteOne(key),
+      onVersion: () => this.#noticeVersions(),
+    })
     const { SSECustomerAlgorithm, SSECustomerKey, SSECustomerKeyMD5, ExpectedBucketOwner, RequestPayer } =
       settings.objectSettings
-    this.#readSettings = {
-      SSECustomerAlgorithm,
-      SSECustomerKey,
-      SSECustomerKeyMD5,
-      ExpectedBucketOwner,
-      RequestPayer,
-    }
+    this.#bucketSettings = { Bucket: settings.bucket, ExpectedBucketOwner, RequestPayer }
+    this.#readSettings = { ...this.#bucketSettings, SSECustomerAlgorithm, SSECustomerKey, SSECustomerKeyMD5 }
+    const { bodyTimeoutMs, minDownloadBytesPerSecond } = settings
+    this.#bodyLimits = { silenceMs: bodyTimeoutMs, minBytesPerSecond: minDownloadBytesPerSecond }
+  }
+
+  /** The least rate at which bodies have to come. */
+  get limits(): { readonly minDownloadBytesPerSecond: number } {
+    return this.#settings
   }
 
   /** Writes an object under a key that is used this once. See `ObjectWriter`. */
@@ -90,7 +86,7 @@ export class S3Service {
   async read(
     key: string,
     scope: RetryScope & { free?: boolean | undefined; offset?: number; bytes?: number } = {},
-  ): Promise<{ body: Buffer; lastModified: number } | undefined> {
+  ): Promise<{ body: Buffer; lastModified: number | undefined } | undefined> {
     const { offset = 0, bytes } = scope
     let misanswers = 0
     return unlessMissing(
@@ -107,7 +103,7 @@ export class S3Service {
         )
         const chunks: Uint8Array[] = []
         await readBody(answer.Body, {
-          silenceMs: this.#settings.bodyTimeoutMs,
+          ...this.#bodyLimits,
           signal: scope.signal ?? new AbortController().signal,
           onChunk: (chunk) => chunks.push(chunk),
         }).catch((error: Error) => {
@@ -123,7 +119,7 @@ export class S3Service {
             retryable: ++misanswers <= 3,
           })
         }
-        return { body, lastModified: answer.LastModified?.getTime() ?? 0 }
+        return { body, lastModified: answer.LastModified?.getTime() }
       }),
     )
   }
@@ -142,7 +138,7 @@ export class S3Service {
         )
         return {
           bytes: answer.ContentLength ?? 0,
-          lastModified: answer.LastModified?.getTime() ?? 0,
+          lastModified: answer.LastModified?.getTime(),
           etag: answer.ETag,
           identity: answer.Metadata?.[identityKey],
         }
@@ -153,20 +149,14 @@ export class S3Service {
   /** One ranged GET into a sink, without a second try. */
   async readRange(request: RangeRequest): Promise<void> {
     const { key, offset, bytes, sink, signal } = request
-    const etag = this.#bareEtags ? request.etag?.replaceAll('"', '') : request.etag
     const command = new GetObjectCommand({
       ...this.#readSettings,
       Bucket: this.#settings.bucket,
       Key: key,
       Range: `bytes=${offset}-${offset + bytes - 1}`,
-      ...(etag === undefined ? {} : { IfMatch: etag }),
     })
     const attempt: Attempt = { what: `reading ${key}`, signal, sink, bytesExpected: bytes }
-    const answer = await this.#requests.send('get', command, attempt).catch((error: Error) => {
-      // Ceph compares an ETag with its quotes, and then nothing ever matches.
-      if (etag?.includes('"') && statusOf(error.cause ?? {}) === 412) this.#bareEtags = true
-      throw error
-    })
+    const answer = await this.#requests.send('get', command, attempt)
     if (sink.isComplete) return discardBody(answer.Body)
     let wanted = false
     try {
@@ -174,14 +164,13 @@ export class S3Service {
         status: answer.$metadata.httpStatusCode ?? 0,
         contentRange: answer.ContentRange,
         contentLength: answer.ContentLength,
-        etag: answer.ETag,
       })
     } finally {
       if (!wanted) discardBody(answer.Body)
     }
     if (!wanted) throw new SpillwayError('EINTR', 'another request for the same bytes was faster')
     await readBody(answer.Body, {
-      silenceMs: this.#settings.bodyTimeoutMs,
+      ...this.#bodyLimits,
       signal,
       onChunk: (chunk) => sink.write(chunk),
     })
@@ -190,27 +179,51 @@ export class S3Service {
     }
   }
 
-  /** Objects under a prefix. */
+  /**
+   * Objects under a prefix. Throws `EIO` when the listing is cut and the service does not say how it goes on: what
+   * is missing there is not gone.
+   */
   async *list(prefix: string, scope: RetryScope = {}): AsyncGenerator<StoredObject> {
+    // Directory buckets list whole folders only.
+    const folder = isDirectoryBucket(this.#settings.bucket)
+      ? prefix.slice(0, prefix.lastIndexOf('/') + 1)
+      : prefix
     let token: string | undefined
     do {
+      const input = {
+        ...this.#bucketSettings,
+        Bucket: this.#settings.bucket,
+        Prefix: folder,
+        ContinuationToken: token,
+      }
+      const attempt = { what: `listing ${prefix}`, signal: scope.signal, free: true }
       const answer = await this.retry.run(scope, () =>
-        this.#requests.send(
-          'list',
-          new ListObjectsV2Command({
-            Bucket: this.#settings.bucket,
-            Prefix: prefix,
-            ContinuationToken: token,
-          }),
-          { what: `listing ${prefix}`, signal: scope.signal, free: true },
-        ),
+        this.#requests.send('list', new ListObjectsV2Command(input), attempt),
       )
       for (const { Key, Size, LastModified } of answer.Contents ?? []) {
-        if (Key !== undefined)
-          yield { key: Key, bytes: Size ?? 0, lastModified: LastModified?.getTime() ?? 0 }
+        if (Key?.startsWith(prefix))
+          yield { key: Key, bytes: Size ?? 0, lastModified: LastModified?.getTime() }
       }
-      token = answer.NextContinuationToken
+      const next = answer.NextContinuationToken || undefined
+      if (next === token && next !== undefined) throw this.#cutListing(prefix, 'it goes in a circle')
+      if (next === undefined && answer.IsTruncated) throw this.#cutListing(prefix, 'it names no next part')
+      token = answer.IsTruncated === false ? undefined : next
     } while (token !== undefined)
+  }
+
+  #cutListing(prefix: string, why: string): SpillwayError {
+    const text = `listing ${prefix}: the service gave only a part of it, and ${why}; does it know version 2 of listings?`
+    return new SpillwayError('EIO', text, { backup: this.#settings.name })
+  }
+
+  #noticeVersions(): void {
+    if (this.keepsVersions) return
+    this.keepsVersions = true
+    const { bucket, name } = this.#settings
+    const text =
+      `backup ${name}: the bucket ${bucket} keeps versions: what is deleted stays there and is paid for, until a ` +
+      'lifecycle rule of the bucket removes versions that are not current'
+    process.emitWarning(text, { type: 'SpillwayWarning', code: 'SPILLWAY_S3_VERSIONS' })
   }
 
   /** Deletes up to 1,000 objects; returns what the service would not delete, by key. */
@@ -218,8 +231,20 @@ export class S3Service {
     return this.#deleter.deleteMany(keys, signal)
   }
 
+  /** Finds out how objects can be deleted, many and one, and whether they may; nothing is there under this key. */
+  async probeDeleting(key: string, signal?: AbortSignal): Promise<void> {
+    const failed = await this.#deleter.deleteMany([key], signal)
+    for (const error of failed.values()) throw error
+    await this.#deleter.deleteOne(key, signal)
+  }
+
   /** One DeleteObject; no error when the object is not there. */
   deleteOne(key: string, signal?: AbortSignal): Promise<void> {
     return this.#deleter.deleteOne(key, signal)
   }
+}
+
+/** Directory buckets of S3 Express are told by their names. */
+function isDirectoryBucket(bucket: string): boolean {
+  return bucket.endsWith('--x-s3')
 }

@@ -1,8 +1,9 @@
 import { abortError, nowMs, startTimer, stopTimer, yieldToEventLoop } from '@spillway/core'
+import { longestTimerMs } from '../http/deadlines.ts'
 
 /** Waiting that a signal ends, and that never keeps the process alive by itself. */
 
-/** Resolves after `milliseconds`; rejects with `EINTR` when the signal is aborted. */
+/** Resolves after `milliseconds`, or 24 days at the latest; rejects with `EINTR` when the signal is aborted. */
 export function delay(milliseconds: number, signal?: AbortSignal): Promise<void> {
   return new Promise((resolve, reject) => {
     if (signal?.aborted) return reject(abortError(signal))
@@ -10,10 +11,13 @@ export function delay(milliseconds: number, signal?: AbortSignal): Promise<void>
       stopTimer(timer)
       reject(abortError(signal!))
     }
-    const timer = startTimer(() => {
-      signal?.removeEventListener('abort', onAbort)
-      resolve()
-    }, milliseconds)
+    const timer = startTimer(
+      () => {
+        signal?.removeEventListener('abort', onAbort)
+        resolve()
+      },
+      Math.min(milliseconds, longestTimerMs),
+    )
     signal?.addEventListener('abort', onAbort, { once: true })
   })
 }
@@ -37,6 +41,13 @@ export class TokenBucket {
     if (this.#tokens < Math.min(amount, this.#depth)) return false
     this.#tokens -= amount
     return true
+  }
+
+  /** How long who takes `amount` now would have to wait, in milliseconds. */
+  waitFor(amount = 1): number {
+    this.#fill()
+    const left = this.#tokens - amount
+    return left >= 0 || this.#perSecond === Number.POSITIVE_INFINITY ? 0 : (-left / this.#perSecond) * 1000
   }
 
   /** Takes `amount`, into debt if need be, and returns how long to wait until it is paid, in milliseconds. */

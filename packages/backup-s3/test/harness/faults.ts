@@ -21,6 +21,17 @@ export const stalled = (options: { afterBytes?: number; forMs?: number } = {}): 
   kind: 'stall',
   ...options,
 })
+/** The answer's body comes in bits of `bytes`, one every `everyMs`. */
+export const trickling = (bytes: number, everyMs: number): Fault => ({ kind: 'trickle', bytes, everyMs })
+/** The answer has other headers; null takes one away. */
+export const withHeaders = (headers: Readonly<Record<string, string | null>>): Fault => ({
+  kind: 'headers',
+  headers,
+})
+/** A page of a listing does not say how it goes on. */
+export const cutListing: Fault = { kind: 'cutListing' }
+/** Any refusal, in the service's words. */
+export const refused = (status: number, code: string): Fault => refusal(status, code, code)
 /** One bit of the answer arrives wrong. */
 export const flipped = (atByte?: number): Fault =>
   atByte === undefined ? { kind: 'flip' } : { kind: 'flip', atByte }

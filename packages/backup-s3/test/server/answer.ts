@@ -43,6 +43,13 @@ export function sendAnswer(
   if (answer.body !== undefined || record.method !== 'HEAD') {
     if (answer.status !== 204 && answer.status !== 304) headers['content-length'] = body.byteLength
   }
+  for (const fault of faults) {
+    if (fault.kind !== 'headers') continue
+    for (const [name, value] of Object.entries(fault.headers)) {
+      if (value === null) delete headers[name]
+      else headers[name] = value
+    }
+  }
   const cut = faults.find((fault) => fault.kind === 'cut')
   const stall = faults.find((fault) => fault.kind === 'stall')
   const flip = faults.find((fault) => fault.kind === 'flip')
@@ -52,6 +59,12 @@ export function sendAnswer(
     // Half of a head: the client cannot tell what the answer would have been.
     const socket = response.socket
     socket?.write(`HTTP/1.1 ${answer.status} OK\r\nx-amz-requ`, () => socket.destroy())
+    return
+  }
+  const trickle = faults.find((fault) => fault.kind === 'trickle')
+  if (trickle !== undefined) {
+    response.writeHead(answer.status, headers)
+    void sendSlowly(response, body, trickle)
     return
   }
   if (cut === undefined && stall === undefined) {
@@ -83,6 +96,18 @@ export function sendAnswer(
     state.log.end(record)
     response.end(body.subarray(partBytes))
   })
+}
+
+async function sendSlowly(
+  response: ServerResponse,
+  body: Buffer,
+  { bytes, everyMs }: { readonly bytes: number; readonly everyMs: number },
+): Promise<void> {
+  for (let at = 0; at < body.byteLength && !response.destroyed; at += bytes) {
+    response.write(body.subarray(at, at + bytes))
+    await sleep(everyMs)
+  }
+  if (!response.destroyed) response.end()
 }
 
 export function sendError(

@@ -222,11 +222,17 @@ export function perform(
     case 'DeleteBucket':
       store.deleteBucket(request.bucket)
       return { status: 204, headers: {} }
-    case 'ListObjectsV2':
-      return xmlAnswer(
-        'ListBucketResult',
-        listObjects(store.bucket(request.bucket), request.bucket, request.query, settings.maxListKeys),
+    case 'ListObjectsV2': {
+      const listing = listObjects(
+        store.bucket(request.bucket),
+        request.bucket,
+        request.query,
+        settings.maxListKeys,
       )
+      const isCut = faults.some((fault) => fault.kind === 'cutListing')
+      const token = /<NextContinuationToken>.*<\/NextContinuationToken>/
+      return xmlAnswer('ListBucketResult', isCut ? listing.replace(token, '') : listing)
+    }
     case 'DeleteObjects':
       return deleteObjects(store, request, body, settings.quirks, faults)
     case 'PutObject': {

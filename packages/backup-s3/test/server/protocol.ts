@@ -128,6 +128,12 @@ export type Fault =
   | { readonly kind: 'flipStored'; readonly atByte?: number }
   /** The body is `bytes` shorter than the range asked for, and the headers agree with it. */
   | { readonly kind: 'truncate'; readonly bytes: number }
+  /** The body comes in bits of `bytes`, one every `everyMs`. */
+  | { readonly kind: 'trickle'; readonly bytes: number; readonly everyMs: number }
+  /** Headers of the answer are others; null: missing. */
+  | { readonly kind: 'headers'; readonly headers: Readonly<Record<string, string | null>> }
+  /** A page of a listing that is not the last does not say how it goes on. */
+  | { readonly kind: 'cutListing' }
   /** A range is not looked at: 200 and the whole object. */
   | { readonly kind: 'ignoreRange' }
   /** DeleteObjects keeps the keys that contain `keyIncludes` (all by default) and reports `code` for each. */
@@ -248,6 +254,8 @@ export const keptHeaders = [
   'x-amz-checksum-sha256',
   'x-amz-checksum-mode',
   'x-amz-content-sha256',
+  'x-amz-expected-bucket-owner',
+  'x-amz-request-payer',
   'x-amz-server-side-encryption',
   'x-amz-server-side-encryption-aws-kms-key-id',
   'x-amz-storage-class',
