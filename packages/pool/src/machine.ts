@@ -1,5 +1,4 @@
 import { afterThisCode, type Backup, SpillwayError } from '@spillway/core'
-import { unwatch } from './diagnostics/debug.ts'
 import { pace } from './ground/pace.ts'
 import { Pages } from './memory/pages.ts'
 import { Access } from './operations/access.ts'
@@ -118,7 +117,6 @@ export class Machine {
 
   async #giveUp(state: BufferState): Promise<void> {
     state.closing = true
-    if (state.watch !== undefined) unwatch(state.watch)
     this.readahead.end(state)
     this.limit.refuse(closedBuffer(state), state)
     if (state.operations > 0) {

@@ -1,6 +1,12 @@
-import { faultyBackup, memoryBackup } from '@spillway/core'
+import { faultyBackup, memoryBackup, SystemMemoryReader } from '@spillway/core'
 import { describe, expect, it } from 'vitest'
-import { AutoLimit, firstLimit, type MemoryReading, nextLimit, readSystem } from '../src/ground/auto-limit.ts'
+import {
+  AutoLimit,
+  firstLimit,
+  type MemoryReading,
+  memoryReading,
+  nextLimit,
+} from '../src/ground/auto-limit.ts'
 import { Pool } from '../src/index.ts'
 import { Refaults } from '../src/residency/refaults.ts'
 import { firstDifference, page, pattern } from './support/bytes.ts'
@@ -135,6 +141,9 @@ describe('readahead', () => {
   })
 })
 
+const readSystem = (read: (path: string) => string | undefined, machineBytes: number, freeBytes: number) =>
+  memoryReading(new SystemMemoryReader(read).read(), machineBytes, freeBytes)
+
 describe('the automatic limit', () => {
   const gibibyte = 2 ** 30
   const calm: MemoryReading = { totalBytes: 8 * gibibyte, availableBytes: 6 * gibibyte, pressurePercent: 0 }
@@ -191,6 +200,41 @@ describe('the automatic limit', () => {
       availableBytes: gibibyte,
       pressurePercent: undefined,
     })
+  })
+
+  it('sees limits of the groups above, and what throttles as well', () => {
+    const files: Record<string, string> = {
+      '/proc/self/cgroup': '0::/pods/pod/app\n',
+      '/sys/fs/cgroup/pods/pod/app/memory.max': 'max\n',
+      '/sys/fs/cgroup/pods/pod/memory.max': `${gibibyte}\n`,
+      '/sys/fs/cgroup/pods/pod/memory.high': `${gibibyte / 2}\n`,
+      '/sys/fs/cgroup/pods/pod/memory.current': `${gibibyte / 4}\n`,
+      '/proc/meminfo': 'MemTotal: 8388608 kB\nMemAvailable: 6291456 kB\n',
+    }
+    const reading = readSystem((path) => files[path], 8 * gibibyte, gibibyte)
+    expect(reading).toMatchObject({ totalBytes: gibibyte / 2, availableBytes: gibibyte / 4 })
+    const old: Record<string, string> = {
+      '/proc/self/cgroup': '5:memory:/slice/leaf\n',
+      '/sys/fs/cgroup/memory/slice/leaf/memory.limit_in_bytes': '9223372036854771712',
+      '/sys/fs/cgroup/memory/slice/leaf/memory.stat': `hierarchical_memory_limit ${gibibyte / 2}\n`,
+      '/sys/fs/cgroup/memory/slice/leaf/memory.usage_in_bytes': String(gibibyte / 4),
+    }
+    expect(readSystem((path) => old[path], 8 * gibibyte, gibibyte)).toMatchObject({
+      totalBytes: gibibyte / 2,
+      availableBytes: gibibyte / 4,
+    })
+  })
+
+  it('counts clean cached files as available, and pages of memfds and tmpfs as used', () => {
+    const files: Record<string, string> = {
+      '/proc/self/cgroup': '0::/app\n',
+      '/sys/fs/cgroup/app/memory.max': `${gibibyte}\n`,
+      '/sys/fs/cgroup/app/memory.current': `${gibibyte}\n`,
+      '/sys/fs/cgroup/app/memory.stat': `inactive_file ${gibibyte / 2}\nactive_file ${gibibyte / 4}\nfile_dirty ${gibibyte / 4}\nshmem ${gibibyte / 4}\n`,
+    }
+    const reading = readSystem((path) => files[path], 8 * gibibyte, gibibyte)
+    expect(reading).toMatchObject({ totalBytes: gibibyte, availableBytes: gibibyte / 2 })
+    expect(nextLimit(gibibyte / 2, reading)).toBe(gibibyte / 2)
   })
 
   it('follows the readings, and tries again when the limit cannot sink', async () => {

@@ -1,5 +1,6 @@
-import { assertKnownOptions, type Backup } from '@spillway/core'
-import { watch } from '../diagnostics/debug.ts'
+import { assertKnownOptions, type Backup, pace, sliceBytes, smallCallBytes } from '@spillway/core'
+import { madeHere, watchBuffer } from '../diagnostics/debug.ts'
+import { pacedCall } from '../ground/paced-call.ts'
 import type { Machine } from '../machine.ts'
 import { bytesOf } from '../operations/access.ts'
 import {
@@ -43,7 +44,8 @@ export class PagedBuffer implements AsyncDisposable {
   constructor(machine: Machine, state: BufferState) {
     this.#machine = machine
     this.#state = state
-    state.watch = watch(this, 'buffer', state.label, machine.debug)
+    if (machine.debug) state.madeAt = madeHere()
+    watchBuffer(this, state)
     this.#owner = {
       label: state.label,
       debug: machine.debug,
@@ -100,7 +102,7 @@ export class PagedBuffer implements AsyncDisposable {
       readahead.note(this.#state, offsetBytes, into.byteLength)
       if (options.signal === undefined && access.tryRead(this.#state, offsetBytes, into)) return undefined
       return access.read(this.#state, offsetBytes, into, options)
-    })
+    }, into?.byteLength)
   }
 
   /** Writes `bytes` at `offsetBytes`. Chunks that are overwritten whole are not restored first. */
@@ -110,7 +112,7 @@ export class PagedBuffer implements AsyncDisposable {
       assertBytes(bytes, 'bytes')
       assertRange(this.#state, offsetBytes, bytes.byteLength)
       return this.#machine.access.write(this.#state, offsetBytes, bytes.byteLength, bytesOf(bytes), options)
-    })
+    }, bytes?.byteLength)
   }
 
   /** Writes one byte value over a range. */
@@ -168,8 +170,10 @@ export class PagedBuffer implements AsyncDisposable {
    * when aborted, `ENOMEM` when there is no room, or with what the backup said; what was restored so far stays restored.
    */
   async pin(options: PinOptions = {}): Promise<Pin> {
-    const fast = this.tryPin(options)
-    if (fast !== undefined) return fast
+    return pacedCall(() => this.tryPin(options) ?? this.#pinSlowly(options))
+  }
+
+  #pinSlowly(options: PinOptions): Promise<Pin> {
     const state = this.#state
     const { offset = 0, length = state.sizeBytes - offset, write = false, signal, retryMayFail } = options
     const { access, holder, pageSizeBytes } = this.#machine
@@ -292,11 +296,13 @@ export class PagedBuffer implements AsyncDisposable {
   }
 
   /** Gives up the buffer. Rejects with `EBUSY` when it is pinned, `EBADF` when it was freed before. */
-  async free(): Promise<void> {
-    const state = this.#state
-    assertUsable(state, this.#machine.providerGuard)
-    assertNotPinned(this.#state)
-    await this.#machine.freeBuffer(state)
+  free(): Promise<void> {
+    return pacedCall(() => {
+      const state = this.#state
+      assertUsable(state, this.#machine.providerGuard)
+      assertNotPinned(this.#state)
+      return this.#machine.freeBuffer(state)
+    })
   }
 
   /** Frees the buffer; after `free` it does nothing. */
@@ -312,15 +318,21 @@ export class PagedBuffer implements AsyncDisposable {
   }
 
   /** Counts an operation, so that `free` waits for it. Turns every throw into a rejection. */
-  async #run<Result>(work: () => Promise<Result> | Result): Promise<Result> {
+  async #run<Result>(work: () => Promise<Result> | Result, copiedBytes = 0): Promise<Result> {
     const state = this.#state
-    assertUsable(state, this.#machine.providerGuard)
-    state.operations++
     try {
-      const result = work()
-      return result instanceof Promise ? await result : result
+      assertUsable(state, this.#machine.providerGuard)
+      state.operations++
+      try {
+        const result = work()
+        return result instanceof Promise ? await result : result
+      } finally {
+        if (--state.operations === 0) state.idle?.resolve()
+      }
     } finally {
-      if (--state.operations === 0) state.idle?.resolve()
+      // What was copied in slices has been waited for in between.
+      const turn = pace(smallCallBytes + (copiedBytes > sliceBytes ? 0 : copiedBytes))
+      if (turn !== undefined) await turn
     }
   }
 }

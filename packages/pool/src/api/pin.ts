@@ -1,5 +1,5 @@
 import { SpillwayError } from '@spillway/core'
-import { DebugSpans, unwatch, watch } from '../diagnostics/debug.ts'
+import { DebugSpans, madeHere, unwatchPin, type Watched, watchPin } from '../diagnostics/debug.ts'
 
 /** What a pin needs of its pool; one object for all pins of a buffer. */
 export interface PinOwner {
@@ -38,7 +38,7 @@ export class Pin implements Disposable {
   readonly #owner: PinOwner
   #spans: readonly Uint8Array[] | undefined
   #debugSpans: DebugSpans | undefined
-  #watch: object | undefined
+  #watch: Watched | undefined
   #released = false
 
   /** @internal */
@@ -48,7 +48,10 @@ export class Pin implements Disposable {
     this.offsetBytes = offset
     this.length = length
     this.write = write
-    if (owner.debug) this.#watch = watch(this, 'pin', owner.label, true)
+    if (owner.debug) {
+      this.#watch = { label: owner.label, closing: false, madeAt: madeHere() }
+      watchPin(this, this.#watch)
+    }
   }
 
   /** The memory of the range in order, one view for each chunk. Throws `EBADF` after the release. */
@@ -111,7 +114,7 @@ export class Pin implements Disposable {
     try {
       this.#debugSpans?.end(this.write, this.#owner.label)
     } finally {
-      if (this.#watch !== undefined) unwatch(this.#watch)
+      if (this.#watch !== undefined) unwatchPin(this.#watch)
       this.#owner.unpin(this)
     }
   }

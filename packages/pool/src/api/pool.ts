@@ -9,6 +9,7 @@ import { type PoolDump, poolDump } from '../diagnostics/dump.ts'
 import { type PoolStats, poolStats } from '../diagnostics/stats.ts'
 import { verify } from '../diagnostics/verify.ts'
 import { AutoLimit, firstLimit, systemReader } from '../ground/auto-limit.ts'
+import { pacedCall } from '../ground/paced-call.ts'
 import { poolTitle, unnamedPool } from '../ground/trace.ts'
 import { Machine } from '../machine.ts'
 import { cachings, type PageProvider } from '../providers/provider.ts'
@@ -121,7 +122,11 @@ export class Pool implements AsyncDisposable {
    * Makes a buffer of `sizeBytes`. It takes no memory until it is touched. Rejects with `RangeError` for a size that is no
    * whole number of bytes, `ENOSYS` when no page provider works here, `EBADF` when the pool is closed.
    */
-  async allocate(sizeBytes: number, options: AllocateOptions = {}): Promise<PagedBuffer> {
+  allocate(sizeBytes: number, options: AllocateOptions = {}): Promise<PagedBuffer> {
+    return pacedCall(() => this.#allocate(sizeBytes, options))
+  }
+
+  async #allocate(sizeBytes: number, options: AllocateOptions): Promise<PagedBuffer> {
     this.#assertOpen()
     assertKnownOptions(options, ['label', 'backup', 'maxOrder', 'caching', 'deviceMapped'], 'allocate')
     assertByteCount(sizeBytes, 'sizeBytes')
@@ -168,28 +173,29 @@ export class Pool implements AsyncDisposable {
    * Gives at least `bytes` of memory to the system if it can: what is idle, then the coldest pages. Resolves to the bytes
    * given; fewer when pages are pinned or a backup fails.
    */
-  async shrink(bytes: number): Promise<number> {
-    this.#assertOpen()
-    assertByteCount(bytes, 'bytes')
-    const pages = Math.ceil(bytes / this.pageSizeBytes)
-    return (await this.#machine.reclaim.shrink(pages)) * this.pageSizeBytes
+  shrink(bytes: number): Promise<number> {
+    return pacedCall(async () => {
+      this.#assertOpen()
+      assertByteCount(bytes, 'bytes')
+      const pages = Math.ceil(bytes / this.pageSizeBytes)
+      return (await this.#machine.reclaim.shrink(pages)) * this.pageSizeBytes
+    })
   }
 
   /**
    * Changes the limit, and ends `'auto'`. A lower one is in force when the promise resolves; until then memory is given up and the old one
-   * holds. Rejects with `RangeError` for a limit smaller than a chunk, `EINTR` when aborted, `ENOMEM` when pinned memory
+   * holds. Rejects with `RangeError` for a limit smaller than a chunk, `EINTR` when aborted or when a later call sets another that is not lower, `ENOMEM` when pinned memory
    * or a failing backup do not let it sink; then the limit stays.
    */
-  async setLimit(
-    limitBytes: number,
-    options: { readonly signal?: AbortSignal | undefined } = {},
-  ): Promise<void> {
-    this.#assertOpen()
-    assertKnownOptions(options, ['signal'], 'setLimit')
-    assertByteCount(limitBytes, 'limitBytes')
-    assertLimit(limitBytes, this.pageSizeBytes, this.#machine.maxOrder)
-    this.#autoLimit?.stop()
-    await this.#machine.limitChanges.set(Math.floor(limitBytes / this.pageSizeBytes), options.signal)
+  setLimit(limitBytes: number, options: { readonly signal?: AbortSignal | undefined } = {}): Promise<void> {
+    return pacedCall(() => {
+      this.#assertOpen()
+      assertKnownOptions(options, ['signal'], 'setLimit')
+      assertByteCount(limitBytes, 'limitBytes')
+      assertLimit(limitBytes, this.pageSizeBytes, this.#machine.maxOrder)
+      this.#autoLimit?.stop()
+      return this.#machine.limitChanges.set(Math.floor(limitBytes / this.pageSizeBytes), options.signal)
+    })
   }
 
   /** A snapshot of the gauges and counters; exact at every moment (I11). */
@@ -203,8 +209,8 @@ export class Pool implements AsyncDisposable {
   }
 
   /** Resolves when nothing that the pool does by itself is under way any more: reading ahead, writing back, dropping. */
-  async settled(): Promise<void> {
-    await this.#machine.settled()
+  settled(): Promise<void> {
+    return pacedCall(() => this.#machine.settled())
   }
 
   /** Recomputes every gauge and says what does not match; empty for a healthy pool. For tests: it looks at every page. */

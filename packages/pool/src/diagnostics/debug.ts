@@ -1,4 +1,4 @@
-import { SpillwayError } from '@spillway/core'
+import { afterInput, nowMs, SpillwayError, startTimer } from '@spillway/core'
 import { warn } from '../ground/trace.ts'
 
 /**
@@ -55,29 +55,90 @@ export class DebugSpans {
   }
 }
 
-interface Leak {
-  readonly what: 'pin' | 'buffer'
+/** A buffer, or a pin of one, that somebody has to end. */
+export interface Watched {
   readonly label: string
-  readonly stack: string | undefined
+  /** Whether it was ended, or is being ended by a `close` of its pool. */
+  readonly closing: boolean
+  /** Who made it, in debug mode. */
+  readonly madeAt: string | undefined
 }
 
-/** Tells of pins and buffers that were collected as garbage without having been released or freed. */
-const leaks = new FinalizationRegistry<Leak>(({ what, label, stack }) => {
-  if (what === 'pin') warn('SPILLWAY_LEAKED_PIN', `a pin of buffer ${label} was never released`, stack)
-  else warn('SPILLWAY_LEAKED_BUFFER', `buffer ${label} was never freed`, stack)
-})
+/** What was collected as garbage without having been ended, and not told of yet. */
+class LeakReport {
+  readonly #code: string
+  readonly #one: (label: string) => string
+  readonly #many: string
+  #count = 0
+  #labels: string[] = []
+  #madeAt: string | undefined
+  #isScheduled = false
+  #nextAtMs = 0
 
-/** Watches a pin or a buffer until `unwatch(token)`; `trackStack` remembers who made it. */
-export function watch(subject: object, what: Leak['what'], label: string, trackStack: boolean): object {
-  const token = {}
-  leaks.register(
-    subject,
-    { what, label, stack: trackStack ? new Error('made here').stack : undefined },
-    token,
-  )
-  return token
+  constructor(code: string, one: (label: string) => string, many: string) {
+    this.#code = code
+    this.#one = one
+    this.#many = many
+  }
+
+  /** Gathers: the collector finds many at once, and one warning has to do for them. */
+  add({ label, closing, madeAt }: Watched): void {
+    if (closing) return
+    this.#count++
+    if (this.#labels.length < mostLabels) this.#labels.push(label)
+    this.#madeAt ??= madeAt
+    if (this.#isScheduled) return
+    this.#isScheduled = true
+    const delayMs = this.#nextAtMs - nowMs()
+    if (delayMs <= 0) afterInput(() => this.#tell())
+    else startTimer(() => this.#tell(), delayMs).unref?.()
+  }
+
+  #tell(): void {
+    const [first] = this.#labels
+    const more = this.#count - this.#labels.length
+    const labels = this.#labels.join(', ') + (more > 0 ? ` and ${more} more` : '')
+    const message = this.#count === 1 ? this.#one(first!) : `${this.#count} ${this.#many}: ${labels}`
+    warn(this.#code, message, this.#madeAt)
+    this.#count = 0
+    this.#labels = []
+    this.#madeAt = undefined
+    this.#isScheduled = false
+    this.#nextAtMs = nowMs() + leastIntervalMs
+  }
 }
 
-export function unwatch(token: object): void {
-  leaks.unregister(token)
+const mostLabels = 5
+const leastIntervalMs = 10_000
+
+const lostPins = new LeakReport(
+  'SPILLWAY_LEAKED_PIN',
+  (label) => `a pin of buffer ${label} was never released`,
+  'pins were never released, of buffers',
+)
+const lostBuffers = new LeakReport(
+  'SPILLWAY_LEAKED_BUFFER',
+  (label) => `buffer ${label} was never freed`,
+  'buffers were never freed',
+)
+const pins = new FinalizationRegistry<Watched>((pin) => lostPins.add(pin))
+const buffers = new FinalizationRegistry<Watched>((buffer) => lostBuffers.add(buffer))
+
+/** Watches a buffer until it is `closing`; tells when it is collected before. */
+export function watchBuffer(subject: object, buffer: Watched): void {
+  buffers.register(subject, buffer)
+}
+
+/** Watches a pin until `unwatchPin`. */
+export function watchPin(subject: object, pin: Watched): void {
+  pins.register(subject, pin, pin)
+}
+
+export function unwatchPin(pin: Watched): void {
+  pins.unregister(pin)
+}
+
+/** Where the caller's caller is, for what is never ended. */
+export function madeHere(): string | undefined {
+  return new Error('made here').stack
 }

@@ -1,14 +1,18 @@
-import { type HostTimer, startInterval, stopInterval } from '@spillway/core'
+import {
+  type HostTimer,
+  type SystemMemory,
+  SystemMemoryReader,
+  startInterval,
+  stopInterval,
+} from '@spillway/core'
 import { nodeModule } from '../providers/resizable.ts'
 
-/** What the system says about memory; undefined where it does not say. */
-export interface MemoryReading {
-  /** Memory that this process may use at most: the least of the machine's and its cgroup's. */
+/** What the limit follows: the machine and every control group above this process. */
+export interface MemoryReading extends Pick<SystemMemory, 'pressurePercent'> {
+  /** Memory that this process may use at most: the least of the machine's and its groups'. */
   readonly totalBytes: number
-  /** How much of that is free now. */
-  readonly availableBytes: number | undefined
-  /** Percent of the last 10 seconds in which some task waited for memory (PSI). */
-  readonly pressurePercent: number | undefined
+  /** How much could be had now at the tightest of them: clean cached files count, memfds and tmpfs do not. */
+  readonly availableBytes: number
 }
 
 /** Reads what there is to read. Throws where there is no Node. */
@@ -25,7 +29,7 @@ export function firstLimit(reading: MemoryReading): number {
  */
 export function nextLimit(limitBytes: number, reading: MemoryReading): number {
   const highest = firstLimit(reading)
-  const { totalBytes, availableBytes = totalBytes, pressurePercent = 0 } = reading
+  const { totalBytes, availableBytes, pressurePercent = 0 } = reading
   if (limitBytes > highest) return highest
   const scarce = availableBytes < totalBytes / 20
   if (scarce || pressurePercent > highPressurePercent)
@@ -37,55 +41,31 @@ export function nextLimit(limitBytes: number, reading: MemoryReading): number {
 const highPressurePercent = 10
 const lowPressurePercent = 1
 
-/** Reads the machine, the cgroup (v2 and v1) and pressure stall information. */
+/** Reads the machine, the control groups of both versions and pressure stall information. */
 export function systemReader(): MemoryReader {
-  const files = nodeModule('node:fs') as { readFileSync(path: string, encoding: 'utf8'): string } | undefined
+  const files = nodeModule('node:fs') as
+    | { readFileSync(path: string, encoding: 'latin1'): string }
+    | undefined
   const machine = nodeModule('node:os') as { totalmem(): number; freemem(): number } | undefined
   if (files === undefined || machine === undefined) {
     throw new RangeError(`limitBytes 'auto' needs Node; give a number of bytes`)
   }
-  const read = (path: string): string | undefined => {
+  const reader = new SystemMemoryReader((path) => {
     try {
-      return files.readFileSync(path, 'utf8')
+      return files.readFileSync(path, 'latin1')
     } catch {
       return undefined
     }
-  }
-  return () => readSystem(read, machine.totalmem(), machine.freemem())
+  })
+  return () => memoryReading(reader.read(), machine.totalmem(), machine.freemem())
 }
 
-/** The reading from the texts of the system's files; apart, so that it can be tried without that system. */
-export function readSystem(
-  read: (path: string) => string | undefined,
-  machineBytes: number,
-  freeBytes: number,
-): MemoryReading {
-  const membership = read('/proc/self/cgroup') ?? ''
-  const group = /^0::(.*)$/m.exec(membership)?.[1]
-  const oldGroup = /^\d+:memory:(.*)$/m.exec(membership)?.[1]
-  let totalBytes = machineBytes
-  let usedBytes: number | undefined
-  for (const [directory, limitFile, usageFile] of [
-    [`/sys/fs/cgroup${group ?? ''}`, 'memory.max', 'memory.current'],
-    ['/sys/fs/cgroup', 'memory.max', 'memory.current'],
-    [`/sys/fs/cgroup/memory${oldGroup ?? ''}`, 'memory.limit_in_bytes', 'memory.usage_in_bytes'],
-  ] as const) {
-    const limit = Number(read(`${directory}/${limitFile}`) ?? Number.NaN)
-    if (!(limit > 0 && limit < totalBytes)) continue
-    totalBytes = limit
-    const usage = Number(read(`${directory}/${usageFile}`) ?? Number.NaN)
-    usedBytes = Number.isFinite(usage) ? usage : undefined
-  }
-  const pressure = read(`/sys/fs/cgroup${group ?? ''}/memory.pressure`) ?? read('/proc/pressure/memory') ?? ''
-  const percent = /^some avg10=([\d.]+)/m.exec(pressure)?.[1]
-  const available =
-    Number(/^MemAvailable:\s+(\d+) kB/m.exec(read('/proc/meminfo') ?? '')?.[1] ?? Number.NaN) * 1024
-  const machineAvailable = Number.isFinite(available) ? available : freeBytes
-  const groupAvailable = usedBytes === undefined ? machineAvailable : totalBytes - usedBytes
+/** What was read, where the system says nothing the machine's own numbers. */
+export function memoryReading(memory: SystemMemory, machineBytes: number, freeBytes: number): MemoryReading {
   return {
-    totalBytes,
-    availableBytes: Math.max(0, Math.min(machineAvailable, groupAvailable)),
-    pressurePercent: percent === undefined ? undefined : Number(percent),
+    totalBytes: Math.min(memory.limitBytes, machineBytes),
+    availableBytes: Math.min(memory.availableBytes, memory.levels.length === 0 ? freeBytes : machineBytes),
+    pressurePercent: memory.pressurePercent,
   }
 }
 

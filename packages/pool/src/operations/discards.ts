@@ -1,7 +1,8 @@
 import { delay, SpillwayError } from '@spillway/core'
 import { pace, sliceBytes } from '../ground/pace.ts'
 import type { BufferState } from '../residency/buffer-state.ts'
-import { findPage, whileFreeing } from '../residency/chunk-walk.ts'
+import { findPage, looksPerStep, whileFreeing } from '../residency/chunk-walk.ts'
+import { emptyPages } from '../residency/placement.ts'
 import type { Destination, ResidentSet } from '../residency/resident-set.ts'
 import { busy, dirty, partial, unevictable } from '../table/chunks.ts'
 import { pinnedError } from './call-progress.ts'
@@ -57,8 +58,17 @@ export class Discards {
   ): Promise<void> {
     const { chunks, operations } = this.#residents
     const { table } = buffer
+    let looks = 0
     for (let page = first; page < end; ) {
-      table.look(page, end)
+      const empty = emptyPages(table, page, end)
+      if (empty > 0) {
+        page += empty
+        // Looking costs little; giving memory back does not.
+        if (++looks % looksPerStep !== 0) continue
+        const turn = pace()
+        if (turn !== undefined) await turn
+        continue
+      }
       const count = table.foundPages
       if (table.found === 'chunk') {
         const chunk = table.foundChunk

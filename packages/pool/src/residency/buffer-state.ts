@@ -38,8 +38,8 @@ export class BufferState {
   streamTick = 0
   /** A readahead is under way. */
   readahead = false
-  /** Ends the watch for a buffer that is never freed. */
-  watch: object | undefined
+  /** Who made it, in debug mode. */
+  madeAt: string | undefined
   /** Resolved when `operations` falls to 0. */
   idle: PromiseWithResolvers<void> | undefined
 
