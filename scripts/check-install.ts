@@ -1,6 +1,6 @@
 /**
  * Installs each packed package, with no more than it asks for, into an empty project of its own, and lets a small
- * program use it there on every Node that is supported. So a missing file, a forgotten dependency or an import that
+ * program use it there on every runtime that is supported. So a missing file, a forgotten dependency or an import that
  * only works inside this repository is found before a user finds it.
  *
  * One more project, `together`, has all of them.
@@ -20,6 +20,7 @@ import {
 } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { installBun, installDeno, installNode } from './runtimes/installed.ts'
 
 const root = join(import.meta.dirname, '..')
 const nodeMajors = ['22', '24', '26']
@@ -46,14 +47,6 @@ function requiredPackages(name: string, found = new Set<string>()): Set<string> 
     }
   }
   return found
-}
-
-function installNode(major: string): string {
-  const folder = join(scratch, `node-${major}`)
-  mkdirSync(folder)
-  writeFileSync(join(folder, 'package.json'), JSON.stringify({ private: true, allowScripts: { node: true } }))
-  run('npm', ['install', '--no-audit', '--no-fund', `node@${major}`], folder)
-  return join(folder, 'node_modules/node/bin/node')
 }
 
 function packAll(): Map<string, string> {
@@ -87,7 +80,11 @@ const asked = process.argv.slice(2)
 const names = asked.length > 0 ? asked : [...readdirSync(join(root, 'packages')).sort(), together]
 let failures = 0
 try {
-  const nodes = new Map(nodeMajors.map((major) => [major, installNode(major)]))
+  const runtimes = [
+    ...nodeMajors.map((major) => installNode(join(scratch, `node-${major}`), major)),
+    installBun(join(scratch, 'bun')),
+    installDeno(join(scratch, 'deno')),
+  ]
   const tarballs = packAll()
   for (const name of names) {
     if (!existsSync(join(root, 'scripts/install-checks', `${name}.mjs`))) {
@@ -96,13 +93,14 @@ try {
       continue
     }
     const project = installInto(name, tarballs)
-    for (const [major, node] of nodes) {
+    for (const { name: runtime, command } of runtimes) {
+      const [program, ...args] = command
       try {
-        const said = run(node, ['check.mjs'], project).trim()
-        console.log(`ok    ${name} on Node ${major}: ${said}`)
+        const said = run(program, [...args, 'check.mjs'], project).trim()
+        console.log(`ok    ${name} on ${runtime}: ${said}`)
       } catch (failure) {
         const { stdout, stderr } = failure as { stdout: string; stderr: string }
-        console.log(`FAIL  ${name} on Node ${major}\n${stdout}${stderr}`)
+        console.log(`FAIL  ${name} on ${runtime}\n${stdout}${stderr}`)
         failures++
       }
     }

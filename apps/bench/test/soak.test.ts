@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { Random } from '../src/random.ts'
 import { ExpectedPages } from '../src/soak/expected.ts'
-import { floorOf, slopeOf } from '../src/soak/memory-trend.ts'
+import { floorOf, MemoryTrendWatcher, slopeOf } from '../src/soak/memory-trend.ts'
 import { drawOperation, emptyTally, type SoakTally } from '../src/soak/operations.ts'
 import { runStage } from '../src/soak/stage.ts'
 import { parseSoakOptions } from '../src/soak-command.ts'
@@ -34,6 +34,15 @@ describe('soak', () => {
     const tally = await soak('memory+flip', false)
     expect(tally.wrongBytes).toBeGreaterThan(0)
     expect(tally.problems[0]).toContain('wrong bytes')
+  })
+
+  it('says nothing of memory after less than four minutes, in which it settles', () => {
+    let nowMs = 0
+    using watcher = new MemoryTrendWatcher(() => nowMs)
+    nowMs = 3.9 * 60_000
+    expect(watcher.trend().flat).toBe(null)
+    nowMs = 4 * 60_000
+    expect(watcher.trend().flat).toBe(true)
   })
 
   it('knows pages by place and version, and counts wrong bytes one by one', () => {

@@ -1,8 +1,10 @@
+import { environmentValue } from '@spillway/core'
+
 /**
  * Threads of libuv's pool that this package may occupy. The pool also serves the application's own file system calls,
  * DNS and crypto, so all backups of the process together take half of it at most.
  */
-const libuvThreads = Number.parseInt(process.env['UV_THREADPOOL_SIZE'] ?? '', 10) || 4
+const libuvThreads = Number.parseInt(environmentValue('UV_THREADPOOL_SIZE') ?? '', 10) || 4
 
 export const threadsToUse = Math.max(1, Math.floor(libuvThreads / 2))
 

@@ -71,9 +71,9 @@ export async function openShmemBackup(options: ShmemBackupOptions): Promise<Shme
 async function chooseMedium(settings: ShmemSettings, slots: SlotAllocator): Promise<ChosenMedium> {
   if (settings.sharedName !== undefined) return namedMedium(settings, settings.sharedName, slots)
   if (settings.medium === 'tmpfs') return unnamedFiles(settings, "medium is 'tmpfs'")
-  const { memfd, mmap, punchHole, reason } = available()
+  const { memfd, mmap, punchHole, reason, memfdReason } = available()
   if (memfd && mmap && punchHole) return memfdMedium(settings)
-  const why = reason ?? 'memfd_create, mmap or hole punching is not there'
+  const why = reason ?? memfdReason ?? 'mmap or hole punching is not there'
   if (settings.medium === 'memfd') throw new SpillwayError('ENOSYS', `no memfd here: ${why}`)
   return unnamedFiles(settings, why)
 }

@@ -23,6 +23,7 @@ import {
   systemError,
   type TransferOptions,
   tellCopied,
+  unclosedBackups,
 } from '@spillway/core'
 import { Capacity } from './capacity.ts'
 import type { Headroom } from './headroom.ts'
@@ -76,6 +77,7 @@ export class ShmemBackup implements Backup {
   readonly #live: LiveHandles
   readonly #writer: PageWriter
   readonly #gate: CallGate
+  readonly #watched: object
   #copiedPages = 0
   #droppedPages = 0
   #leakedPages = 0
@@ -110,6 +112,7 @@ export class ShmemBackup implements Backup {
       live: this.#live,
     })
     this.#gate = new CallGate(name)
+    this.#watched = unclosedBackups.watch(this, name, closing(medium))
     this.capabilities = Object.freeze({
       pageSizeBytes,
       medium: medium.kind,
@@ -254,6 +257,7 @@ export class ShmemBackup implements Backup {
   }
 
   close(): Promise<void> {
+    unclosedBackups.unwatch(this.#watched)
     return this.#gate.close(async () => {
       await this.#memory.stop()
       this.#leakedPages = this.#live.count
@@ -272,4 +276,9 @@ export class ShmemBackup implements Backup {
   #at(page: number): { backup: string; page: number } {
     return { backup: this.name, page }
   }
+}
+
+/** Closes the medium. Made here, where no backup is in sight that the function could keep from being collected. */
+function closing(medium: Medium): () => void {
+  return () => medium.close()
 }

@@ -42,6 +42,9 @@ export {
   type RandomFaults,
 } from './faults/plan.ts'
 export { seededRandom } from './faults/random.ts'
+export { LeakWatch, type LeakWatchOptions, unclosedBackups } from './host/leaks.ts'
+export { explainNativeImport, type NativeImportFailure } from './host/optional-native.ts'
+export { environmentValue, oldestNodeVersion } from './host/runtime.ts'
 export {
   type MemoryLevel,
   memoryHeadroomBytes,
@@ -63,6 +66,7 @@ export {
   stopInterval,
   stopTimer,
 } from './host/timers.ts'
+export { warn } from './host/warning.ts'
 export {
   mayWork,
   nextTurn,

@@ -1,8 +1,10 @@
-import { readFileSync } from 'node:fs'
-import { allocate, createMemfd, punchHole } from './files.ts'
-import { libcFor, whyUnavailable } from './libc.ts'
+import { fstatSync, readFileSync } from 'node:fs'
+import { isTransient } from './errors.ts'
+import { allocate, closeMemfd, createMemfd, punchHole } from './files.ts'
+import { whyUnavailable } from './libc.ts'
 import { Mapping, systemPageBytes } from './mapping.ts'
 import { probeQueues } from './ring-queues.ts'
+import { otherRuntime } from './runtime.ts'
 
 /** What this platform offers. */
 export interface NativeAvailability {
@@ -11,6 +13,8 @@ export interface NativeAvailability {
   /** Why not. */
   readonly reason?: string
   readonly memfd: boolean
+  /** Why not: Deno's `node:fs` does not take descriptors that native code opened. */
+  readonly memfdReason?: string
   readonly mmap: boolean
   /** Whether huge pages can be asked for. */
   readonly hugePages: boolean
@@ -23,13 +27,24 @@ export interface NativeAvailability {
 
 let probed: NativeAvailability | undefined
 
-/** What works here, tried once on the real kernel and remembered. Never throws. */
+/**
+ * What works here, tried on the real kernel. It is remembered, unless something failed for a lack of descriptors or memory:
+ * then it is tried again at the next call. Never throws.
+ */
 export function available(): NativeAvailability {
-  probed ??= Object.freeze(probe())
-  return probed
+  if (probed !== undefined) return probed
+  const trial: Trial = { mayPass: false }
+  const found = Object.freeze(probe(trial))
+  if (!trial.mayPass) probed = found
+  return found
 }
 
-function probe(): NativeAvailability {
+/** One round of trials: whether one of them failed for a reason that may pass. */
+interface Trial {
+  mayPass: boolean
+}
+
+function probe(trial: Trial): NativeAvailability {
   const nothing = {
     available: false,
     memfd: false,
@@ -38,24 +53,29 @@ function probe(): NativeAvailability {
     punchHole: false,
     ioUring: false,
   }
-  const reason = whyUnavailable()
+  let reason: string | undefined
+  const failure = attempt(trial, () => {
+    reason = whyUnavailable()
+  })
+  reason ??= failure
   if (reason !== undefined) return { ...nothing, reason, ioUringReason: reason }
-  const mmap = attempt(() => Mapping.anonymous(systemPageBytes()).close())
+  const mmap = attempt(trial, () => Mapping.anonymous(systemPageBytes()).close())
   if (mmap !== undefined) return { ...nothing, reason: mmap, ioUringReason: mmap }
-  const memfd = attempt(() => withMemfd(() => {}))
-  const hole = attempt(() =>
+  const memfdReason = attempt(trial, () => withMemfd(assertUsable))
+  const hole = attempt(trial, () =>
     withMemfd((fd) => {
       allocate(fd, 0, systemPageBytes())
       punchHole(fd, 0, systemPageBytes())
     }),
   )
-  const ioUringReason = attempt(probeQueues)
+  const ioUringReason = attempt(trial, probeQueues)
   return {
     available: true,
     mmap: true,
-    memfd: memfd === undefined,
+    memfd: memfdReason === undefined,
+    ...(memfdReason === undefined ? {} : { memfdReason }),
     punchHole: hole === undefined,
-    hugePages: hugePagesEnabled(),
+    hugePages: hugePagesEnabled(trial),
     ioUring: ioUringReason === undefined,
     ...(ioUringReason === undefined ? {} : { ioUringReason }),
   }
@@ -66,24 +86,35 @@ function withMemfd(work: (fd: number) => void): void {
   try {
     work(fd)
   } finally {
-    libcFor('close').close(fd)
+    closeMemfd(fd)
+  }
+}
+
+/** A descriptor is of use where `node:fs` takes it. */
+function assertUsable(fd: number): void {
+  try {
+    fstatSync(fd)
+  } catch (failure) {
+    const who = otherRuntime() ?? 'node:fs'
+    throw new Error(`${who} does not take the descriptor of a memfd: ${(failure as Error).message}`)
   }
 }
 
 /** What went wrong in `work`, or undefined. */
-function attempt(work: () => void): string | undefined {
+function attempt(trial: Trial, work: () => void): string | undefined {
   try {
     work()
     return undefined
   } catch (error) {
+    if (isTransient(error)) trial.mayPass = true
     return error instanceof Error ? error.message : String(error)
   }
 }
 
-function hugePagesEnabled(): boolean {
-  try {
-    return !readFileSync('/sys/kernel/mm/transparent_hugepage/enabled', 'latin1').includes('[never]')
-  } catch {
-    return false
-  }
+function hugePagesEnabled(trial: Trial): boolean {
+  let setting = '[never]'
+  attempt(trial, () => {
+    setting = readFileSync('/sys/kernel/mm/transparent_hugepage/enabled', 'latin1')
+  })
+  return !setting.includes('[never]')
 }

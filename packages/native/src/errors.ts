@@ -35,3 +35,18 @@ const enosys = 38
 export function missing(syscall: string, reason: string): NativeError {
   return nativeError('ENOSYS', enosys, syscall, reason)
 }
+
+const transientCodes: ReadonlySet<unknown> = new Set(['EMFILE', 'ENFILE', 'ENOMEM', 'EAGAIN'])
+
+/** Whether a failure is a lack of descriptors or memory that may pass, so that nothing may be concluded from it. */
+export function isTransient(failure: unknown): boolean {
+  if (transientCodes.has((failure as { code?: unknown } | null)?.code)) return true
+  // Loaders wrap the failure to open a file in errors of their own.
+  return failure instanceof Error && /too many open files|cannot allocate memory/i.test(failure.message)
+}
+
+/** Native code cannot be loaded now because the process has no descriptor left. */
+export function outOfDescriptors(cause: unknown): NativeError {
+  const message = `native code cannot be loaded now: ${cause instanceof Error ? cause.message : String(cause)}`
+  return Object.assign(nativeError('EMFILE', constants.errno.EMFILE, 'dlopen', message), { cause })
+}

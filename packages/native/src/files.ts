@@ -1,3 +1,5 @@
+import { closeSync, openSync } from 'node:fs'
+import { isMainThread } from 'node:worker_threads'
 import { assertBytes, assertFd } from './checks.ts'
 import { systemError } from './errors.ts'
 import { type Libc, libcFor } from './libc.ts'
@@ -36,7 +38,29 @@ export function createMemfd(name: string): number {
     libc.close(fd)
     throw error
   }
-  return fd
+  return isMainThread ? fd : ownedByNode(fd, libc)
+}
+
+/**
+ * The same file through a descriptor that Node opened. A worker thread of Node warns when a descriptor is closed that it did
+ * not open, and closes the ones that it did when it is terminated.
+ */
+function ownedByNode(fd: number, libc: Libc): number {
+  let opened: number
+  try {
+    opened = openSync(`/proc/self/fd/${fd}`, 'r+')
+  } catch {
+    // No /proc, or no permission for it: the descriptor works all the same.
+    return fd
+  }
+  libc.close(fd)
+  return opened
+}
+
+/** Closes what `createMemfd` opened, by whom it was opened. */
+export function closeMemfd(fd: number): void {
+  if (isMainThread) libcFor('close').close(fd)
+  else closeSync(fd)
 }
 
 /**

@@ -1,5 +1,6 @@
 import { createRequire } from 'node:module'
-import { missing, type NativeError, systemError } from './errors.ts'
+import { isTransient, missing, type NativeError, outOfDescriptors, systemError } from './errors.ts'
+import { environmentValue } from './runtime.ts'
 
 /**
  * The C library, bound once and only when the first call needs it, so that importing this package never fails.
@@ -75,10 +76,13 @@ const architectures: readonly string[] = ['x64', 'arm64']
 let libc: Libc | undefined
 let reasonMissing: string | undefined
 
-/** Why the C library cannot be called here, or undefined when it can. */
+/**
+ * Why the C library cannot be called here, or undefined when it can. What may pass, such as a lack of descriptors, is thrown
+ * as `EMFILE` and not remembered.
+ */
 export function whyUnavailable(): string | undefined {
   if (libc !== undefined || reasonMissing !== undefined) return reasonMissing
-  if (process.env['SPILLWAY_DISABLE_NATIVE'] === '1') {
+  if (environmentValue('SPILLWAY_DISABLE_NATIVE') === '1') {
     reasonMissing = 'switched off by SPILLWAY_DISABLE_NATIVE=1'
   } else if (process.platform !== 'linux' || !architectures.includes(process.arch)) {
     reasonMissing = `needs Linux on ${architectures.join(' or ')}; this is ${process.platform} on ${process.arch}`
@@ -86,13 +90,18 @@ export function whyUnavailable(): string | undefined {
     try {
       libc = bind(createRequire(import.meta.url)('koffi') as Koffi)
     } catch (error) {
+      if (isTransient(error)) throw outOfDescriptors(error)
       reasonMissing = `koffi or the C library did not load: ${error instanceof Error ? error.message : String(error)}`
+      process.emitWarning(`@spillway/native is installed and does not load: ${reasonMissing}`, {
+        type: 'SpillwayWarning',
+        code: 'SPILLWAY_NATIVE_NOT_LOADED',
+      })
     }
   }
   return reasonMissing
 }
 
-/** The C library; throws `ENOSYS` for `syscall` where there is none. */
+/** The C library; throws `ENOSYS` for `syscall` where there is none, and `EMFILE` where it cannot be loaded now. */
 export function libcFor(syscall: string): Libc {
   const reason = whyUnavailable()
   if (reason !== undefined) throw missing(syscall, reason)

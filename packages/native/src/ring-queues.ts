@@ -2,6 +2,7 @@ import { assertInteger } from './checks.ts'
 import { missing, systemError } from './errors.ts'
 import { ioUringGetEvents, type Libc, libcFor } from './libc.ts'
 import { mapRegion, type Region, retire } from './region.ts'
+import { environmentValue, otherRuntime } from './runtime.ts'
 
 /**
  * The two queues that a ring shares with the kernel, as typed arrays over mapped memory.
@@ -71,8 +72,13 @@ const cooperativeResults = 1 << 8
 export function openQueues(entriesWanted: number): Queues {
   assertInteger(entriesWanted, 'entries', 1, maxEntries)
   const libc = libcFor('io_uring_setup')
-  if (process.env['SPILLWAY_DISABLE_IO_URING'] === '1') {
+  if (environmentValue('SPILLWAY_DISABLE_IO_URING') === '1') {
     throw missing('io_uring_setup', 'switched off by SPILLWAY_DISABLE_IO_URING=1')
+  }
+  const runtime = otherRuntime()
+  if (runtime !== undefined) {
+    // koffi watches it with libuv: Bun 1.4 ends the process at the call, and Deno 2.9 never calls back.
+    throw missing('io_uring_setup', `${runtime} cannot watch the descriptor of a ring`)
   }
   const params = new Uint8Array(120)
   params[setupFlags + 1] = cooperativeResults >> 8

@@ -94,3 +94,47 @@ describe('where something is missing', () => {
     ])
   })
 })
+
+describe('where descriptors have run out', () => {
+  it('says EMFILE, and works as soon as there are some again', () => {
+    const program = `
+      const { closeSync, openSync } = await import('node:fs')
+      const taken = []
+      try { for (;;) taken.push(openSync('/dev/null')) } catch {}
+      const before = native.available()
+      const call = codeOf(() => native.createMemfd('x'))
+      taken.splice(0, 8).forEach(closeSync)
+      const { available, memfd, punchHole } = native.available()
+      console.log(JSON.stringify([before, call, { available, memfd, punchHole }]))`
+    const answer = answerOf(program, {}) as unknown[]
+    expect(answer).toMatchObject([
+      { available: false, reason: expect.stringMatching(/too many open files/i) },
+      ['EMFILE', expect.stringContaining('dlopen')],
+      { available: true, memfd: true, punchHole: true },
+    ])
+  })
+})
+
+describe('the warning that native code does not load', () => {
+  const warned = (before: string, environment: Record<string, string> = {}) =>
+    answerOf(
+      `${before}
+      const warnings = []
+      process.on('warning', ({ code, message }) => warnings.push([code, message]))
+      for (let call = 0; call < 3; call++) native.available()
+      await new Promise((resolve) => setImmediate(resolve))
+      console.log(JSON.stringify(warnings))`,
+      environment,
+    )
+
+  it('comes once, with the reason', () => {
+    const broken = `const { default: Module } = await import('node:module'); Module._load = () => { throw new Error('no koffi') };`
+    expect(warned(broken)).toEqual([['SPILLWAY_NATIVE_NOT_LOADED', expect.stringContaining('no koffi')]])
+  })
+
+  it('does not come where it works, is switched off, or cannot work', () => {
+    expect(warned('')).toEqual([])
+    expect(warned('', { SPILLWAY_DISABLE_NATIVE: '1' })).toEqual([])
+    expect(warned(`Object.defineProperty(process, 'platform', { value: 'darwin' });`)).toEqual([])
+  })
+})

@@ -4,8 +4,11 @@ import { mebibyte } from '../sizes.ts'
 /** Growth that is noise: code, heap and arenas settle late. */
 const allowedGrowthBytes = 16 * mebibyte
 const keptSamples = 2000
-/** Shorter runs end before memory has settled: nothing can be said of them. */
-const leastJudgedMs = 120_000
+/**
+ * Shorter runs end before memory has settled: code is compiled, heaps and arenas grow for the first two to three minutes, and
+ * a quarter of a shorter run lies within them. Nothing can be said of those.
+ */
+const leastJudgedMs = 240_000
 
 /** Whether the memory of this process stays what it is. */
 export interface MemoryTrend {
@@ -21,14 +24,18 @@ export interface MemoryTrend {
 
 /** Samples ordinary memory of this process: shared memory is the store's. */
 export class MemoryTrendWatcher implements Disposable {
-  readonly #startMs = performance.now()
+  readonly #nowMs: () => number
+  readonly #startMs: number
   readonly #timer: NodeJS.Timeout
   #samples: [seconds: number, bytes: number][] = []
   #everyMs = 100
   #lastMs = 0
   #peakBytes = 0
 
-  constructor() {
+  /** @param nowMs tells the time, for tests */
+  constructor(nowMs: () => number = () => performance.now()) {
+    this.#nowMs = nowMs
+    this.#startMs = nowMs()
     this.#timer = setInterval(() => this.#sample(), this.#everyMs)
     this.#timer.unref()
   }
@@ -43,12 +50,12 @@ export class MemoryTrendWatcher implements Disposable {
       peakBytes: this.#peakBytes,
       slopeBytesPerHour: slopeOf(points.slice(points.length / 2)) * 3600,
       grownBytes: after - before,
-      flat: performance.now() - this.#startMs < leastJudgedMs ? null : after - before <= allowedGrowthBytes,
+      flat: this.#nowMs() - this.#startMs < leastJudgedMs ? null : after - before <= allowedGrowthBytes,
     }
   }
 
   #sample(): void {
-    const now = performance.now()
+    const now = this.#nowMs()
     const status = readStatus(process.pid)
     const bytes = status === undefined ? process.memoryUsage.rss() : status.anonymousBytes + status.fileBytes
     this.#peakBytes = Math.max(this.#peakBytes, bytes)

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
-import { crc32 } from 'node:zlib'
+// Not by name: a Node without it has to get as far as the message that it is too old.
+import * as zlib from 'node:zlib'
 import { yieldToEventLoop } from '@spillway/core'
 import { sliceBytes } from '../segments/segment-builder.ts'
 import type { Root, SegmentObject, SegmentTable } from '../segments/segment-table.ts'
@@ -143,7 +144,7 @@ async function assemble(parts: readonly Buffer[]): Promise<EncodedManifest> {
   let turnAt = sliceBytes
   for (const part of parts) {
     body.set(part, offset)
-    checksum = crc32(part, checksum)
+    checksum = zlib.crc32(part, checksum)
     hash.update(part)
     offset += part.length
     if (offset < turnAt) continue
@@ -152,5 +153,5 @@ async function assemble(parts: readonly Buffer[]): Promise<EncodedManifest> {
   }
   const end = body.subarray(bytes)
   end.writeUInt32LE(checksum)
-  return { body, checksum: crc32(end, checksum), sha256: hash.update(end).digest('hex') }
+  return { body, checksum: zlib.crc32(end, checksum), sha256: hash.update(end).digest('hex') }
 }

@@ -1,8 +1,9 @@
-import { crc32 } from 'node:zlib'
+// Not by name: a Node without it has to get as far as the message that it is too old.
+import * as zlib from 'node:zlib'
 
 /**
  * Every page has a CRC-32 that is seeded with the place it belongs to, so that the right bytes in the wrong place do
- * not match: `crc32(page, seed(epoch, segment, generation, slot))`. The CRC-32 of the whole object, which S3 checks on
+ * not match: `zlib.crc32(page, seed(epoch, segment, generation, slot))`. The CRC-32 of the whole object, which S3 checks on
  * upload, is combined from the pages' by arithmetic: every byte goes through one CRC only.
  *
  *   crc(data, a) xor crc(data, b) = advance(a xor b)      where advance() feeds as many zeros as data has bytes
@@ -10,7 +11,7 @@ import { crc32 } from 'node:zlib'
 
 /** What the pages of one segment are bound to. */
 export function segmentSeed(epoch: string, segmentNumber: number, generation: number): number {
-  return crc32(`${epoch}/${segmentNumber}/${generation}`)
+  return zlib.crc32(`${epoch}/${segmentNumber}/${generation}`)
 }
 
 /** The seed of one page. */
@@ -20,7 +21,7 @@ export function pageSeed(seed: number, slot: number): number {
 
 /** The checksum of one page in its place. */
 export function pageChecksum(page: Uint8Array, seed: number, slot: number): number {
-  return crc32(page, pageSeed(seed, slot))
+  return zlib.crc32(page, pageSeed(seed, slot))
 }
 
 /** Feeds a fixed number of zero bytes to a CRC-32 in four table look-ups. */
@@ -31,9 +32,9 @@ export class ZeroAdvance {
   constructor(bytes: number) {
     // The operator is linear over bits: what it does to each single bit says what it does to every value.
     const zeros = new Uint8Array(bytes)
-    const origin = crc32(zeros, 0)
+    const origin = zlib.crc32(zeros, 0)
     const column = new Uint32Array(32)
-    for (let bit = 0; bit < 32; bit++) column[bit] = (crc32(zeros, (1 << bit) >>> 0) ^ origin) >>> 0
+    for (let bit = 0; bit < 32; bit++) column[bit] = (zlib.crc32(zeros, (1 << bit) >>> 0) ^ origin) >>> 0
     for (let position = 0; position < 4; position++) {
       const table = this.#table.subarray(position * 256, (position + 1) * 256)
       for (let byte = 1; byte < 256; byte++) {

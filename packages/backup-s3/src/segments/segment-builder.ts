@@ -1,5 +1,6 @@
 import { createHash, type Hash } from 'node:crypto'
-import { crc32 } from 'node:zlib'
+// Not by name: a Node without it has to get as far as the message that it is too old.
+import * as zlib from 'node:zlib'
 import { UploadBody } from '../http/upload-body.ts'
 import { appendPage, pageSeed, segmentSeed, type ZeroAdvance } from './checksum.ts'
 import { footerBytes, type RootPart, writeFooter } from './segment-format.ts'
@@ -87,7 +88,7 @@ export class SegmentBuilder {
       let running = this.#checksum
       for (const end = this.pages + pages; this.pages < end; this.pages++, offset += size) {
         const seed = pageSeed(this.#seed, this.pages)
-        const checksum = crc32(new Uint8Array(buffer, byteOffset + offset, size), seed)
+        const checksum = zlib.crc32(new Uint8Array(buffer, byteOffset + offset, size), seed)
         this.#checksums[this.pages] = checksum
         running = appendPage(running, checksum, seed, this.#zeros)
       }
@@ -110,7 +111,7 @@ export class SegmentBuilder {
       roots: parts,
     })
     this.body.add(this.#memory?.subarray(0, end) ?? footer)
-    const checksum = crc32(footer, this.#checksum)
+    const checksum = zlib.crc32(footer, this.#checksum)
     return {
       checksums,
       checksum,

@@ -1,4 +1,5 @@
-import { crc32 } from 'node:zlib'
+// Not by name: a Node without it has to get as far as the message that it is too old.
+import * as zlib from 'node:zlib'
 import { SpillwayError } from '@spillway/core'
 import { segmentSeed } from './checksum.ts'
 
@@ -68,7 +69,10 @@ export function writeFooter(target: Buffer, epoch: string, footer: SegmentFooter
   offset = target.writeUInt32LE(footer.roots.length, offset)
   offset = target.writeUInt32LE(length, offset)
   offset = target.writeUInt32LE(0, offset)
-  const checksum = crc32(target.subarray(0, offset), segmentSeed(epoch, footer.number, footer.generation))
+  const checksum = zlib.crc32(
+    target.subarray(0, offset),
+    segmentSeed(epoch, footer.number, footer.generation),
+  )
   offset = target.writeUInt32LE(checksum, offset)
   target.writeUInt32LE(0, offset)
   return length
@@ -92,7 +96,7 @@ export function readFooter(tail: Buffer, epoch: string, number: number): Segment
   const at = length - trailerBytes
   const found = Number(footer.readBigUInt64LE(at + 8))
   const generation = footer.readUInt32LE(at + 16)
-  const checksum = crc32(footer.subarray(0, at + 40), segmentSeed(epoch, number, generation))
+  const checksum = zlib.crc32(footer.subarray(0, at + 40), segmentSeed(epoch, number, generation))
   if (found !== number || footer.readUInt32LE(at + 40) !== checksum)
     throw broken('does not match its checksum')
   const pages = footer.readUInt32LE(at + 24)

@@ -60,6 +60,8 @@ export class CallMedium implements Medium {
   }
 
   giveBack(offsetBytes: number, lengthBytes: number): void {
+    // The number of a closed descriptor may be another file's by now.
+    if (this.#closed) return
     for (let start = offsetBytes; start < offsetBytes + lengthBytes; start += this.giveBackUnitBytes) {
       const fd = this.#files[start / this.giveBackUnitBytes]
       if (fd === undefined) continue

@@ -96,6 +96,8 @@ export class MappedMedium implements Medium {
   }
 
   giveBack(offsetBytes: number, lengthBytes: number): void {
+    // The number of a closed descriptor may be another file's by now.
+    if (this.#closed) return
     punchHole(this.#fd, this.#dataOffsetBytes + offsetBytes, lengthBytes)
   }
 

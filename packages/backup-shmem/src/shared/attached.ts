@@ -14,6 +14,7 @@ import {
   sliceBytes,
   systemError,
   type TransferOptions,
+  unclosedBackups,
 } from '@spillway/core'
 import { assertDirectory, assertObject } from '../options.ts'
 import { decodeHeader, headerBytes, layoutOf, type SharedHeader, tableEntryBytes } from './layout.ts'
@@ -94,6 +95,7 @@ export class AttachedShmemBackup implements AsyncDisposable {
   readonly #tableOffsetBytes: number
   readonly #gate: CallGate
   readonly #dataOffsetBytes: number
+  readonly #watched: object
   #isClosed = false
 
   /** Use `attachShmemBackup`. */
@@ -107,6 +109,7 @@ export class AttachedShmemBackup implements AsyncDisposable {
     this.#tableOffsetBytes = layout.tableOffsetBytes
     this.#gate = new CallGate(name)
     this.#dataOffsetBytes = layout.dataOffsetBytes
+    this.#watched = unclosedBackups.watch(this, name, closing(fd))
   }
 
   /** Whether the process that owns the pages still runs. Its pages can be read until somebody opens the next backup. */
@@ -171,6 +174,7 @@ export class AttachedShmemBackup implements AsyncDisposable {
 
   /** Waits for what is in flight and lets go of the owner's memory. A second call does nothing more. */
   close(): Promise<void> {
+    unclosedBackups.unwatch(this.#watched)
     return this.#gate.close(() => {
       this.#isClosed = true
       closeSync(this.#fd)
@@ -208,4 +212,9 @@ export class AttachedShmemBackup implements AsyncDisposable {
     const fields = { backup: this.name, handle }
     return new SpillwayError('ESTALE', `handle ${handle} is not live in ${this.name}`, fields)
   }
+}
+
+/** Closes the descriptor. Made here, where no backup is in sight that the function could keep from being collected. */
+function closing(fd: number): () => void {
+  return () => closeSync(fd)
 }

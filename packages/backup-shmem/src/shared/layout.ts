@@ -1,4 +1,5 @@
-import { crc32 } from 'node:zlib'
+// Not by name: a Node without it has to get as far as the message that it is too old.
+import * as zlib from 'node:zlib'
 import { maxPageSizeBytes, minPageSizeBytes, SpillwayError } from '@spillway/core'
 import type { Owner } from './owner.ts'
 
@@ -65,7 +66,7 @@ export function encodeHeader(header: SharedHeader): Uint8Array {
   view.setFloat64(56, header.owner.startTicks, true)
   view.setFloat64(64, header.owner.namespace, true)
   view.setUint32(lockedOffset, header.isLocked ? 1 : 0, true)
-  view.setUint32(checksumOffset, crc32(bytes.subarray(0, checksumOffset)), true)
+  view.setUint32(checksumOffset, zlib.crc32(bytes.subarray(0, checksumOffset)), true)
   return bytes
 }
 
@@ -87,7 +88,7 @@ export function decodeHeader(bytes: Uint8Array, fileBytes: number, name: string)
   if (found !== version) {
     throw new SpillwayError('EINVAL', `${name} has format ${found}; this version reads format ${version}`)
   }
-  if (view.getUint32(checksumOffset, true) !== crc32(bytes.subarray(0, checksumOffset))) {
+  if (view.getUint32(checksumOffset, true) !== zlib.crc32(bytes.subarray(0, checksumOffset))) {
     throw new SpillwayError('EBADMSG', `the header of ${name} does not match its checksum`)
   }
   const header = {

@@ -58,15 +58,4 @@ export const trace = {
   refuse: channel('refuse'),
 } as const
 
-/** Warns once per event through `process.emitWarning`, where there is a process. */
-export function warn(code: string, message: string, detail?: string): void {
-  const host = (
-    globalThis as {
-      process?: {
-        emitWarning?: (message: string, options: { type: string; code: string; detail?: string }) => void
-      }
-    }
-  ).process
-  const options = { type: 'SpillwayWarning', code }
-  host?.emitWarning?.(message, detail === undefined ? options : { ...options, detail })
-}
+export { warn } from '@spillway/core'

@@ -1,3 +1,4 @@
+import { explainNativeImport, SpillwayError } from '@spillway/core'
 import type { MemoryBlock, MemoryRequest, MemoryRun, PageProvider, ProviderCapabilities } from './provider.ts'
 
 type Native = typeof import('@spillway/native')
@@ -34,7 +35,12 @@ export class MmapProvider implements PageProvider {
   #native: Native | undefined
 
   async probe(): Promise<boolean> {
-    const native = await import('@spillway/native')
+    let native: Native
+    try {
+      native = await import('@spillway/native')
+    } catch (failure) {
+      throw new SpillwayError('ENOSYS', explainNativeImport(failure).reason, { cause: failure })
+    }
     if (!native.available().mmap) return false
     this.#native = native
     return true
