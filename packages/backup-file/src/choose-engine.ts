@@ -21,13 +21,13 @@ export async function chooseEngine(
   loaded: NativeModule,
 ): Promise<ChosenEngine> {
   const threads = (reason: string): ChosenEngine => ({
-    engine: new ThreadsEngine(files.fileSystem, data.fileDescriptor, data.direct, loaded.native),
+    engine: new ThreadsEngine(files.fileSystem, data, loaded.native),
     reason,
   })
   if (wanted === 'threads') return threads("io: 'threads'")
   if (!files.isSystem) return threads('the file system is injected')
   try {
-    const engine = await openUring(data.fileDescriptor, pageSizeBytes, loaded)
+    const engine = await openUring(data, pageSizeBytes, loaded)
     return { engine, reason: wanted === 'uring' ? "io: 'uring'" : 'io_uring works here' }
   } catch (failure) {
     const reason = `io_uring does not work here: ${messageOf(failure)}`
@@ -38,12 +38,12 @@ export async function chooseEngine(
 
 /** Opens a ring and reads through it once. */
 async function openUring(
-  fileDescriptor: number,
+  data: DataDescriptor,
   pageSizeBytes: number,
   { native, whyNot }: NativeModule,
 ): Promise<Engine> {
   if (native === undefined) throw new Error(whyNot)
-  const engine = new UringEngine(native, fileDescriptor)
+  const engine = new UringEngine(native, data)
   const memory = native.Mapping.anonymous(pageSizeBytes)
   try {
     await engine.read(memory.view(0, pageSizeBytes), 0)

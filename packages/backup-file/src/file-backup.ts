@@ -13,6 +13,7 @@ import {
   countHandles,
   countPages,
   type HandleRun,
+  isFullError,
   type Reservation,
   SpillwayError,
   systemError,
@@ -22,7 +23,7 @@ import type { EngineName } from './engine.ts'
 import type { PageMover } from './page-mover.ts'
 import { type Piece, PiecePlan, type PlanLimits } from './piece-plan.ts'
 import { carryPieces, type FlightLimits } from './pieces-in-flight.ts'
-import type { SlotSpace } from './slot-space.ts'
+import type { SlotSpace, TakenSlots } from './slot-space.ts'
 
 /** The counters of every backup, and what a file adds. */
 export interface FileBackupStats extends BackupStats {
@@ -32,6 +33,8 @@ export interface FileBackupStats extends BackupStats {
   readonly direct: { readonly used: boolean; readonly reason: string }
   /** Whether dropped pages give their space back, why not, and how much did. */
   readonly holes: { readonly used: boolean; readonly reason: string; readonly punchedBytes: number }
+  /** Whether nothing of the file is left when the process ends, however that happens, and why. */
+  readonly vanishes: { readonly always: boolean; readonly reason: string }
   /** Free space of the file system that is left alone. */
   readonly keepFreeBytes: number
   /** Bytes that travelled between the caller's memory and the file as they were, and through staging memory. */
@@ -61,7 +64,7 @@ export interface FileBackupParts {
   /** The figures that are not the backup's own. */
   readonly details: () => Pick<
     FileBackupStats,
-    'io' | 'direct' | 'holes' | 'keepFreeBytes' | 'stagingBytes' | 'mediumBytes'
+    'io' | 'direct' | 'holes' | 'vanishes' | 'keepFreeBytes' | 'stagingBytes' | 'mediumBytes'
   >
   readonly sync: () => Promise<void>
   readonly release: () => Promise<void>
@@ -177,19 +180,42 @@ export class SlottedFileBackup implements FileBackup {
     reserved: HandleRun[] | undefined,
     options: BackupPagesOptions,
   ): Promise<BackupResult> {
-    const { space, mover, plan: limits, flight, sync } = this.#parts
-    const taken = await space.take(pageCount, reserved)
-    const plan = new PiecePlan(limits, taken.runs, spans)
-    const { pages, error = taken.error } = await carryPieces(plan, flight, options.signal, (piece) =>
-      mover.write(piece, options.retryMayFail === true),
-    )
-    const handles = space.publish(taken, pages)
+    const { space, sync } = this.#parts
+    let { handles, pages, error } = await this.#write(spans, await space.take(pageCount, reserved), options)
+    if (isFullError(error)) {
+      // The file system refused what it seemed to have; slots that were dropped still have their space.
+      const warm = await space.takeWarm(pageCount - pages)
+      if (warm.pages > 0) {
+        const rest = await this.#write(
+          spansFrom(spans, pages * this.capabilities.pageSizeBytes),
+          warm,
+          options,
+        )
+        handles = [...handles, ...rest.handles]
+        pages += rest.pages
+        error = pages === pageCount ? undefined : (rest.error ?? error)
+      }
+    }
     this.#backedUpPages += pages
     if (options.writeback === true && pages > 0) {
       // Best effort: the pages can be read whether or not they reached stable storage (T7).
       await sync().catch(() => this.#writebackErrors++)
     }
     return error === undefined ? { handles } : { handles, error }
+  }
+
+  /** Writes the first pages of the spans to slots that were taken for them. */
+  async #write(
+    spans: readonly Uint8Array[],
+    taken: TakenSlots,
+    options: BackupPagesOptions,
+  ): Promise<{ handles: HandleRun[]; pages: number; error: Error | undefined }> {
+    const { space, mover, plan: limits, flight } = this.#parts
+    const plan = new PiecePlan(limits, taken.runs, spans)
+    const { pages, error = taken.error } = await carryPieces(plan, flight, options.signal, (piece) =>
+      mover.write(piece, options.retryMayFail === true),
+    )
+    return { handles: space.publish(taken, pages, error), pages, error }
   }
 
   async #copy(
@@ -261,4 +287,15 @@ class FileReservation implements Reservation {
   [Symbol.asyncDispose](): Promise<void> {
     return this.release()
   }
+}
+
+/** The spans without their first bytes. */
+function spansFrom(spans: readonly Uint8Array[], bytes: number): Uint8Array[] {
+  const rest: Uint8Array[] = []
+  let left = bytes
+  for (const span of spans) {
+    if (left < span.byteLength) rest.push(left === 0 ? span : span.subarray(left))
+    left = Math.max(0, left - span.byteLength)
+  }
+  return rest
 }

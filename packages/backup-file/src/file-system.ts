@@ -45,12 +45,16 @@ export interface FileStatus {
   readonly mode: number
   readonly size: number
   readonly blocks: number
+  readonly nlink?: number
+  readonly rdev?: number
   isFile(): boolean
+  isBlockDevice?(): boolean
   isDirectory(): boolean
   isSymbolicLink(): boolean
 }
 
 export interface FileSystemStatus {
+  readonly type?: number
   readonly bsize: number
   readonly blocks: number
   readonly bavail: number

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import type { OwnerIdentity } from './owner-identity.ts'
 
 /**
@@ -13,7 +14,8 @@ export const dataOffsetBytes = 2 * 1024 * 1024
 
 export const headerBytes = 4096
 
-const magic = 'spillway backup file 1\n'
+const anyVersion = 'spillway backup file '
+const magic = `${anyVersion}2\n`
 
 /** First block of a named file: who owns it, and what a later reader must know to find its pages. */
 export interface Header {
@@ -22,26 +24,52 @@ export interface Header {
   readonly pageSizeBytes: number
   readonly dataOffsetBytes: number
   readonly owner: OwnerIdentity
+  /** Whether the owner holds a lock as long as he lives. */
+  readonly isLocked: boolean
 }
 
 export function encodeHeader(header: Header): Uint8Array {
   const block = new Uint8Array(headerBytes)
-  const text = new TextEncoder().encode(`${magic}${JSON.stringify(header)}\n`)
-  block.set(text)
+  const body = JSON.stringify(header)
+  block.set(new TextEncoder().encode(`${magic}${sumOf(body)}\n${body}\n`))
   return block
 }
 
-/** The header, `undefined` when the block does not begin a file of ours. */
-export function decodeHeader(block: Uint8Array): Header | undefined {
+/**
+ * The header; `undefined` when the block does not begin a file of ours, `'damaged'` when it does and is not as this version writes it: then
+ * nothing in it can be believed.
+ */
+export function decodeHeader(block: Uint8Array): Header | 'damaged' | undefined {
   const end = block.indexOf(0)
   const text = new TextDecoder().decode(end < 0 ? block : block.subarray(0, end))
-  if (!text.startsWith(magic)) return undefined
+  if (!text.startsWith(magic)) return text.startsWith(anyVersion) ? 'damaged' : undefined
+  const [sum, body = ''] = text.slice(magic.length).split('\n')
+  if (sum !== sumOf(body)) return 'damaged'
   try {
-    const header = JSON.parse(text.slice(magic.length)) as Header
-    return typeof header.instance === 'string' && typeof header.owner?.processId === 'number'
-      ? header
-      : undefined
+    const header: unknown = JSON.parse(body)
+    return isHeader(header) ? header : 'damaged'
   } catch {
-    return undefined
+    return 'damaged'
   }
+}
+
+function sumOf(body: string): string {
+  return createHash('sha256').update(body).digest('hex')
+}
+
+function isHeader(value: unknown): value is Header {
+  if (typeof value !== 'object' || value === null) return false
+  const { instance, pageSizeBytes, dataOffsetBytes, owner, isLocked } = value as Partial<Header>
+  const areFields =
+    typeof instance === 'string' &&
+    typeof pageSizeBytes === 'number' &&
+    typeof dataOffsetBytes === 'number' &&
+    typeof isLocked === 'boolean'
+  if (!areFields || typeof owner !== 'object' || owner === null) return false
+  const isTextOrNull = (field: unknown) => field === null || typeof field === 'string'
+  return (
+    Number.isSafeInteger(owner.processId) &&
+    typeof owner.machine === 'string' &&
+    [owner.startTicks, owner.bootId, owner.processNamespace].every(isTextOrNull)
+  )
 }

@@ -2,16 +2,17 @@ import * as nodeFileSystem from 'node:fs'
 import { type BackupCapabilities, maxPageSizeBytes, systemError } from '@spillway/core'
 import { ChecksumTable } from './checksum-table.ts'
 import { chooseEngine } from './choose-engine.ts'
-import { openData } from './direct-io.ts'
+import { DataDescriptor } from './direct-io.ts'
 import { DiskSpace } from './disk-space.ts'
-import { type FileBackup, SlottedFileBackup } from './file-backup.ts'
+import type { Engine } from './engine.ts'
+import { type FileBackup, type FileBackupParts, SlottedFileBackup } from './file-backup.ts'
 import { probeStorage } from './file-storage.ts'
 import { type FileSystem, Files } from './file-system.ts'
 import { dataOffsetBytes as standardDataOffsetBytes } from './layout.ts'
 import { openNamed } from './named-file.ts'
-import { loadNative } from './native.ts'
+import { loadNative, type NativeModule } from './native.ts'
 import { type OpenedFile, openDescriptor, openUnnamed } from './opened-file.ts'
-import { assertOptions, descriptorOf, type FileBackupOptions } from './options.ts'
+import { assertOptions, type FileBackupOptions } from './options.ts'
 import { PageMover } from './page-mover.ts'
 import { openPageSums } from './page-sum.ts'
 import { SlotSpace } from './slot-space.ts'
@@ -42,7 +43,11 @@ export async function openAt(options: FileBackupOptions, dataOffsetBytes: number
   assertOptions(options)
   const system: FileSystem = nodeFileSystem
   const files = new Files(options.fs ?? system, options.fs === undefined || options.fs === system)
-  const file = await openPlace(files, options)
+  // A stand-in for node:fs has numbers of its own, which mean nothing to the kernel.
+  const loaded = files.isSystem
+    ? await loadNative()
+    : { native: undefined, whyNot: 'the file system is injected' }
+  const file = await openPlace(files, options, loaded.native)
   // What was opened so far, to be closed in the opposite order, whether opening fails or the backup is closed.
   const release: (() => Promise<void>)[] = [() => file.release()]
   const releaseAll = async (): Promise<void> => {
@@ -51,68 +56,76 @@ export async function openAt(options: FileBackupOptions, dataOffsetBytes: number
     if (failure !== undefined) throw systemError(failure, `${file.place} could not be closed`)
   }
   try {
-    return await assemble(options, files, file, dataOffsetBytes, release, releaseAll)
+    return await assemble({ options, files, file, loaded, dataOffsetBytes, release, releaseAll })
   } catch (failure) {
     await releaseAll().catch(() => {})
     throw systemError(failure, `${file.place} cannot be used`)
   }
 }
 
-function openPlace(files: Files, options: FileBackupOptions): Promise<OpenedFile> {
-  if (options.path !== undefined) return openNamed(files, options.path, options.pageSizeBytes ?? 4096)
-  if (options.directory !== undefined) return openUnnamed(files, options.directory)
-  return openDescriptor(files, descriptorOf(options.fd!))
+function openPlace(
+  files: Files,
+  options: FileBackupOptions,
+  native: NativeModule['native'],
+): Promise<OpenedFile> {
+  if (options.path !== undefined) return openNamed(files, options.path, options.pageSizeBytes ?? 4096, native)
+  if (options.directory !== undefined) return openUnnamed(files, options.directory, native)
+  return openDescriptor(files, options.fd!, native)
 }
 
-async function assemble(
-  options: FileBackupOptions,
-  files: Files,
-  file: OpenedFile,
-  dataOffsetBytes: number,
-  release: (() => Promise<void>)[],
-  releaseAll: () => Promise<void>,
-): Promise<FileBackup> {
+/** What a backup is assembled of. */
+interface Opening {
+  readonly options: FileBackupOptions
+  readonly files: Files
+  readonly file: OpenedFile
+  readonly loaded: NativeModule
+  readonly dataOffsetBytes: number
+  readonly release: (() => Promise<void>)[]
+  readonly releaseAll: () => Promise<void>
+}
+
+async function assemble(opening: Opening): Promise<FileBackup> {
+  const { options, files, file, loaded, dataOffsetBytes, release, releaseAll } = opening
   const { pageSizeBytes = 4096, name = 'file', io = 'auto', direct = 'auto', checksums = true } = options
   const { fileDescriptor } = file
-  const loaded = await loadNative()
   if (checksums) await openPageSums()
-  const disk = await DiskSpace.open(files, file.spacePath, options.keepFreeBytes)
-  const data = await openData(files, fileDescriptor, direct, dataOffsetBytes, pageSizeBytes)
+  const { spacePath } = file
+  const disk = await DiskSpace.open(files, {
+    path: file.device === undefined ? spacePath : undefined,
+    keepFreeBytes: file.device === undefined ? options.keepFreeBytes : 0,
+  })
+  const data = await DataDescriptor.open(files, file, {
+    wanted: direct,
+    dataOffsetBytes,
+    pageSizeBytes,
+    isInMemory: disk.isInMemory,
+    native: loaded.native,
+  })
   release.push(() => data.close())
   const { engine, reason } = await chooseEngine(files, data, io, pageSizeBytes, loaded)
   release.push(() => engine.close())
-  const ours = options.fd === undefined
-  const storage = await probeStorage(files, fileDescriptor, dataOffsetBytes, pageSizeBytes, ours, loaded)
+  const storage = await probeStorage(files, file, { dataOffsetBytes, pageSizeBytes, type: disk.type, loaded })
 
-  const capacityBytes = options.capacityBytes ?? Math.min(disk.sizeBytes, largestDefaultCapacityBytes)
+  const capacityBytes = capacityOf(options.capacityBytes, file, disk, dataOffsetBytes)
   const space = new SlotSpace({
     name,
     pageSizeBytes,
     capacitySlots: Math.max(1, Math.floor(capacityBytes / pageSizeBytes)),
     warmBytes: options.warmBytes ?? 64 * mebibyte,
-    disk: disk.space,
+    disk,
     storage,
+    deviceId: `${(await files.fstat(fileDescriptor)).dev} of ${files.isSystem}`,
   })
-  const largeBytes = Math.max(requestBytes, pageSizeBytes)
-  const smallBytes = Math.min(Math.max(smallStagingBytes, pageSizeBytes), largeBytes)
-  const mapped = engine.name === 'uring' ? loaded.native : undefined
-  const largeStaging = new StagingPool(engine.largeRequests + piecesAhead, largeBytes, mapped)
-  const smallStaging = new StagingPool(
-    Math.max(1, Math.min(engine.smallRequests + piecesAhead, (4 * mebibyte) / smallBytes)),
-    smallBytes,
-    mapped,
-  )
-  release.push(async () => {
-    largeStaging.close()
-    smallStaging.close()
-  })
+  const staging = stagingFor(engine, pageSizeBytes, loaded.native)
+  release.push(async () => staging.close())
   const mover = new PageMover({
     name,
     pageSizeBytes,
     dataOffsetBytes,
     engine,
-    largeStaging,
-    smallStaging,
+    largeStaging: staging.large,
+    smallStaging: staging.small,
+    data,
     checksums: checksums ? new ChecksumTable() : undefined,
     slotOf: (handle) => space.slots.slotOf(handle),
     isLive: (first, count) => space.slots.firstNotLive([{ first, count }]) === undefined,
@@ -126,18 +139,7 @@ async function assemble(
       storage.allocate !== undefined,
       engine.largeRequests,
     ),
-    plan: {
-      pageSizeBytes,
-      requestBytes: largeBytes,
-      stagedBytes: Math.max(stagedRequestBytes, pageSizeBytes),
-      directBytes: Math.max(128 * 1024, pageSizeBytes),
-      takes: (memory) => engine.takes(memory),
-    },
-    flight: {
-      pageSizeBytes,
-      bytes: (engine.largeRequests + piecesAhead) * largeBytes,
-      requests: engine.smallRequests + piecesAhead,
-    },
+    ...limitsFor(engine, pageSizeBytes),
     space,
     mover,
     sync: () => files.fdatasync(fileDescriptor),
@@ -151,10 +153,69 @@ async function assemble(
         punchedBytes: space.punchedBytes,
       },
       keepFreeBytes: disk.keepFreeBytes,
-      stagingBytes: largeStaging.heldBytes + smallStaging.heldBytes,
-      mediumBytes: bytesOnMedium(files, fileDescriptor),
+      stagingBytes: staging.large.heldBytes + staging.small.heldBytes,
+      vanishes: file.vanishes,
+      mediumBytes: file.device === undefined ? bytesOnMedium(files, fileDescriptor) : space.backedBytes,
     }),
   })
+}
+
+/** How the pages of a call are cut into requests, and how many of them may be under way. */
+function limitsFor(engine: Engine, pageSizeBytes: number): Pick<FileBackupParts, 'plan' | 'flight'> {
+  const largeBytes = Math.max(requestBytes, pageSizeBytes)
+  return {
+    plan: {
+      pageSizeBytes,
+      requestBytes: largeBytes,
+      stagedBytes: Math.max(stagedRequestBytes, pageSizeBytes),
+      directBytes: Math.max(128 * 1024, pageSizeBytes),
+      takes: (memory) => engine.takes(memory),
+    },
+    flight: {
+      pageSizeBytes,
+      bytes: (engine.largeRequests + piecesAhead) * largeBytes,
+      requests: engine.smallRequests + piecesAhead,
+    },
+  }
+}
+
+/** Staging memory for whole requests and for single pages; mapped where the engine can use that. */
+function stagingFor(
+  engine: Engine,
+  pageSizeBytes: number,
+  native: NativeModule['native'],
+): { large: StagingPool; small: StagingPool; close(): void } {
+  const largeBytes = Math.max(requestBytes, pageSizeBytes)
+  const smallBytes = Math.min(Math.max(smallStagingBytes, pageSizeBytes), largeBytes)
+  const mapped = engine.name === 'uring' ? native : undefined
+  const large = new StagingPool(engine.largeRequests + piecesAhead, largeBytes, mapped)
+  const smallCount = Math.min(engine.smallRequests + piecesAhead, (4 * mebibyte) / smallBytes)
+  const small = new StagingPool(Math.max(1, smallCount), smallBytes, mapped)
+  return {
+    large,
+    small,
+    close: () => {
+      large.close()
+      small.close()
+    },
+  }
+}
+
+/** Bytes of pages that it may hold. Throws `RangeError` for more than a device has. */
+function capacityOf(
+  wantedBytes: number | undefined,
+  { device, place }: OpenedFile,
+  disk: DiskSpace,
+  dataOffsetBytes: number,
+): number {
+  if (device === undefined) return wantedBytes ?? Math.min(disk.sizeBytes, largestDefaultCapacityBytes)
+  const roomBytes = device.sizeBytes - dataOffsetBytes
+  if (roomBytes < (wantedBytes ?? 1)) {
+    throw new RangeError(
+      `${place} has room for ${Math.max(0, roomBytes)} bytes beyond its first ${dataOffsetBytes}; capacityBytes is ${wantedBytes ?? 'its size'}`,
+    )
+  }
+  return wantedBytes ?? roomBytes
 }
 
 /** What the file takes, 0 when its descriptor was closed by its owner. */

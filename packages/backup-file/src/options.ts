@@ -6,19 +6,24 @@ import type { FileSystem } from './file-system.ts'
 export interface FileBackupOptions {
   /**
    * A file with a name: created exclusively with mode 0600, never through a symbolic link, held by one owner at a
-   * time and removed at close. What a dead owner left under the name is swept.
+   * time and removed at close. What a dead owner left under the name is swept. Or a block device, also by a link: opened
+   * exclusively, overwritten beyond its first 2 MiB.
    */
   readonly path?: string | undefined
   /** A directory for a file without a name, which cannot be left behind. */
   readonly directory?: string | undefined
   /**
-   * A regular file that is open for reading and writing. It stays yours: it is not closed here. What it holds beyond
-   * its first 2 MiB is overwritten, and at close it is cut back to the length it had.
+   * A regular file or block device that is open for reading and writing. It stays yours and is not closed here; you may close it, the
+   * backup works on a descriptor of its own (without native code and /proc: on yours). What it holds beyond its first 2 MiB is
+   * overwritten, and at close a file is cut back to the length it had.
    */
   readonly fd?: number | FileHandle | undefined
   /** Most bytes of pages it holds. @default the size of the file system, 1 TiB at most */
   readonly capacityBytes?: number | undefined
-  /** Free space of the file system that is left for others. @default 5 % of its size */
+  /**
+   * Free space of the file system that is left for others. A file in a tmpfs leaves 5 % of the memory that the process may use besides, 32 MiB
+   * at least. @default 5 % of its size
+   */
   readonly keepFreeBytes?: number | undefined
   /** Size of every page in bytes: a power of two from 4 KiB to 2 MiB. @default 4096 */
   readonly pageSizeBytes?: number | undefined
@@ -94,8 +99,11 @@ function assertPlace({ path, directory, fd }: FileBackupOptions): void {
   }
 }
 
+/** What `fd` may be. */
+export type GivenDescriptor = number | FileHandle
+
 /** The number of a descriptor or FileHandle; −1 for a closed handle. */
-export function descriptorOf(fd: number | FileHandle): number {
+export function descriptorOf(fd: GivenDescriptor): number {
   return typeof fd === 'number' ? fd : fd?.fd
 }
 

@@ -1,5 +1,6 @@
 import { delay, SpillwayError, systemError } from '@spillway/core'
 import type { ChecksumTable } from './checksum-table.ts'
+import type { DataDescriptor } from './direct-io.ts'
 import type { Engine } from './engine.ts'
 import { codeOf } from './file-system.ts'
 import type { Piece } from './piece-plan.ts'
@@ -17,6 +18,8 @@ export interface MoverParts {
   readonly checksums: ChecksumTable | undefined
   readonly slotOf: (handle: number) => number
   readonly isLive: (handle: number, count: number) => boolean
+  /** What the engine moves pages through. */
+  readonly data: Pick<DataDescriptor, 'direct' | 'fallBack'>
   /** Told of each page that does not match twice. */
   readonly onCorrupt: (handle: number) => void
 }
@@ -90,8 +93,9 @@ export class PageMover {
   }
 
   async #send(piece: Piece, memory: Uint8Array, retryMayFail: boolean): Promise<Progress> {
-    const { checksums, pageSizeBytes, slotOf } = this.#parts
+    const { checksums, pageSizeBytes, slotOf, data } = this.#parts
     const offset = this.#offsetOf(piece)
+    const wasDirect = data.direct
     // Left alone while the sums are made.
     const written = this.#request('write', memory, offset)
     if (checksums !== undefined) {
@@ -103,18 +107,21 @@ export class PageMover {
     const { bytes, failure } = await this.#goOn('write', memory, offset, retryMayFail, first)
     if (failure === undefined) return { pages: piece.pageCount }
     if (wasRefused(piece, memory, bytes, failure)) return this.#writeStaged(piece, retryMayFail)
+    if (wasDirect && this.#fallsBack(failure)) return this.#send(piece, memory, retryMayFail)
     const pages = Math.floor(bytes / pageSizeBytes)
     return { pages, error: this.#ioError(failure, 'written', piece, pages) }
   }
 
   async #receive(piece: Piece, memory: Uint8Array, retryMayFail: boolean): Promise<Progress> {
-    const { checksums, pageSizeBytes, isLive } = this.#parts
+    const { checksums, pageSizeBytes, isLive, data } = this.#parts
     const offset = this.#offsetOf(piece)
+    const wasDirect = data.direct
     const first = await this.#request('read', memory, offset)
     let bytes = memory.byteLength
     let failure: unknown
     if (first !== bytes) ({ bytes, failure } = await this.#goOn('read', memory, offset, retryMayFail, first))
     if (wasRefused(piece, memory, bytes, failure)) return this.#readStaged(piece, retryMayFail)
+    if (wasDirect && this.#fallsBack(failure)) return this.#receive(piece, memory, retryMayFail)
     const arrived = Math.floor(bytes / pageSizeBytes)
     let good = arrived
     if (checksums !== undefined && arrived > 0) {
@@ -146,6 +153,11 @@ export class PageMover {
     }
     if (failure !== undefined) return { pages: good, error: this.#ioError(failure, 'read', piece, good) }
     return { pages: piece.pageCount }
+  }
+
+  /** Whether a request that was refused as it was is worth another try, without direct I/O. */
+  #fallsBack(failure: unknown): boolean {
+    return codeOf(failure) === 'EINVAL' && this.#parts.data.fallBack(failure)
   }
 
   /** The first page that does not match its sum, from page `from` on of those that arrived; their number if all do. */

@@ -1,7 +1,8 @@
-import { type HandleRun, SlotAllocator, SpillwayError } from '@spillway/core'
+import { type HandleRun, isFullError, SlotAllocator, SpillwayError, systemError } from '@spillway/core'
 import type { DiskSpace } from './disk-space.ts'
 import type { FileStorage } from './file-storage.ts'
 import { HolePuncher } from './hole-puncher.ts'
+import { inTurn } from './in-turn.ts'
 import { SlotBits } from './slot-bits.ts'
 
 export interface SlotSpaceParts {
@@ -11,6 +12,8 @@ export interface SlotSpaceParts {
   readonly warmBytes: number
   readonly disk: DiskSpace
   readonly storage: FileStorage
+  /** Names the file system, for what has to be done one after the other on it. */
+  readonly deviceId: string
 }
 
 /** Slots taken for pages that are on their way; nobody knows their handles yet. */
@@ -22,6 +25,18 @@ export interface TakenSlots {
   /** Why there are fewer than were wanted. */
   readonly error?: Error | undefined
 }
+
+/** The same while it grows. */
+interface Taking {
+  runs: HandleRun[]
+  pages: number
+  grantedBytes: number
+}
+
+/** Space is reserved in pieces of this size: btrfs gives a piece back only when no page of it is used. */
+const reservedPieceBytes = 1024 * 1024
+/** Pieces between two looks at what others leave. */
+const piecesPerLook = 32
 
 /**
  * Which slots hold what:
@@ -38,10 +53,13 @@ export class SlotSpace {
   readonly #warmSlots: number
   /** Slots that have space in the file. */
   readonly #backed = new SlotBits()
+  /** Those of them that are free. */
+  readonly #warm = new SlotBits()
   readonly #puncher: HolePuncher | undefined
+  /** Slots at the puncher that are not known to have space. */
+  #bareQueuedSlots = 0
   readonly #underWay = new Set<HandleRun>()
   readonly #quarantined = new Set<number>()
-  #quarantinedRetired = 0
   #emptying: Promise<void> | undefined
 
   constructor(parts: SlotSpaceParts) {
@@ -50,10 +68,18 @@ export class SlotSpace {
     this.slots = new SlotAllocator({ capacitySlots: parts.capacitySlots })
     const { punch } = parts.storage
     if (punch !== undefined) {
-      this.#puncher = new HolePuncher(parts.pageSizeBytes, punch, (slot, count, punched) => {
-        if (punched) this.#backed.clear(slot, count)
-        this.slots.release(slot, count)
-        parts.disk.forget()
+      this.#puncher = new HolePuncher({
+        pageSizeBytes: parts.pageSizeBytes,
+        units: parts.storage.units,
+        punch,
+        settle: (slot, count, isHole) => {
+          this.#bareQueuedSlots -= count - this.#backed.countIn(slot, count)
+          if (isHole) this.#backed.clear(slot, count)
+          this.#release(slot, count)
+        },
+        claim: (slot) => this.#claim(slot),
+        isBare: (slot, count) => this.#backed.countIn(slot, count) === 0,
+        gaveBack: (bytes) => parts.disk.gaveBack(bytes),
       })
     }
   }
@@ -62,57 +88,67 @@ export class SlotSpace {
     return this.#quarantined.size
   }
 
+  /** Bytes of all slots that have space. */
+  get backedBytes(): number {
+    return this.#backed.count * this.#parts.pageSizeBytes
+  }
+
   get punchedBytes(): number {
     return this.#puncher?.punchedBytes ?? 0
   }
 
   /** Bytes that could be stored now, as far as slots and file system tell (T8). */
   async bytesAvailable(): Promise<number> {
-    const diskBytes = await this.#parts.disk.freeBytes()
-    const free = this.slots.freeSlots + (this.#puncher?.queuedSlots ?? 0)
-    const warm = Math.max(0, this.#backed.count - this.slots.liveSlots - this.#quarantinedRetired)
-    const fresh = Math.min(Math.max(0, free - warm), Math.floor(diskBytes / this.#parts.pageSizeBytes))
-    return Math.min(free, warm + fresh) * this.#parts.pageSizeBytes
+    const { disk, pageSizeBytes, storage } = this.#parts
+    const diskPages = Math.floor((await disk.freeBytes()) / pageSizeBytes)
+    const queued = this.#puncher?.queuedSlots ?? 0
+    const free = this.slots.freeSlots + queued
+    const warm = storage.overwritesInPlace ? this.#warm.count + queued - this.#bareQueuedSlots : 0
+    return (warm + Math.min(Math.max(0, free - warm), diskPages)) * pageSizeBytes
   }
 
   /** Takes slots for up to `wanted` pages, first those of `reserved` (which it empties). Fewer come with an `ENOSPC`. */
   async take(wanted: number, reserved: HandleRun[] = []): Promise<TakenSlots> {
     if (this.#emptying !== undefined) await this.#emptying
-    const runs: HandleRun[] = []
-    let pages = 0
-    let grantedBytes = 0
-    while (pages < wanted && reserved.length > 0) {
-      const run = reserved.shift()!
-      this.#underWay.delete(run)
-      const count = Math.min(run.count, wanted - pages)
-      if (count < run.count) {
-        const rest = { first: run.first + count, count: run.count - count }
-        this.#underWay.add(rest)
-        reserved.unshift(rest)
-      }
-      pages += this.#track(runs, { first: run.first, count })
-    }
-    while (pages < wanted) {
-      const run = await this.#allocate(wanted - pages)
+    const taken: Taking = { runs: [], pages: 0, grantedBytes: 0 }
+    this.#takeReserved(taken, wanted, reserved)
+    while (taken.pages < wanted) {
+      const run = await this.#allocate(wanted - taken.pages)
       if (run === undefined) {
         const bytes = this.#parts.capacitySlots * this.#parts.pageSizeBytes
-        return { runs, pages, grantedBytes, error: this.#full(`its capacity of ${bytes} bytes is used up`) }
+        return { ...taken, error: this.#full(`its capacity of ${bytes} bytes is used up`) }
       }
-      const { usable, granted } = await this.#grant(run)
-      grantedBytes += granted
+      let failure: unknown
+      const { usable, granted } = await this.#grant(run).catch((thrown: unknown) => {
+        failure = thrown
+        return { usable: 0, granted: 0 }
+      })
+      taken.grantedBytes += granted
       this.#underWay.delete(run)
-      if (usable > 0) pages += this.#track(runs, { first: run.first, count: usable })
-      if (usable < run.count) {
-        this.slots.freeRun({ first: run.first + usable, count: run.count - usable })
-        const error = this.#full('the file system has no space left beyond keepFreeBytes')
-        return { runs, pages, grantedBytes, error }
-      }
+      if (usable > 0) this.#track(taken, { first: run.first, count: usable })
+      if (usable === run.count) continue
+      this.slots.retire([{ first: run.first + usable, count: run.count - usable }])
+      this.#release(this.slots.slotOf(run.first) + usable, run.count - usable)
+      // No space for slots that have none: those that were dropped still have theirs.
+      await this.#takeWarm(taken, wanted)
+      if (taken.pages === wanted) break
+      return { ...taken, error: this.#noSpace(failure) }
     }
-    return { runs, pages, grantedBytes }
+    return taken
   }
 
-  /** The first `pages` of what was taken hold their content: returns their handles. The others are free again. */
-  publish(taken: TakenSlots, pages: number): HandleRun[] {
+  /** As `take`, but only slots that have their space already: for when the file system has no more. */
+  async takeWarm(wanted: number): Promise<TakenSlots> {
+    const taken: Taking = { runs: [], pages: 0, grantedBytes: 0 }
+    await this.#takeWarm(taken, wanted)
+    return taken.pages === wanted ? taken : { ...taken, error: this.#noSpace(undefined) }
+  }
+
+  /**
+   * The first `pages` of what was taken hold their content: returns their handles. The others are free again; `error` is what stopped
+   * them.
+   */
+  publish(taken: TakenSlots, pages: number, error?: Error): HandleRun[] {
     const handles: HandleRun[] = []
     let left = pages
     for (const run of taken.runs) {
@@ -123,31 +159,64 @@ export class SlotSpace {
         this.#backed.set(this.slots.slotOf(run.first), count)
         handles.push(count === run.count ? run : { first: run.first, count })
       }
-      if (count < run.count) this.#giveUp({ first: run.first + count, count: run.count - count })
+      if (count < run.count) this.#giveUp({ first: run.first + count, count: run.count - count }, error)
     }
     this.#parts.disk.settle(taken.grantedBytes, taken.grantedBytes)
     if (pages < taken.pages) this.#parts.disk.forget()
+    if (isFullError(error) && error !== taken.error) this.#parts.disk.refused()
     return handles
   }
 
   /** Takes and allocates slots that are held until `take` draws them or `release` frees them. */
   async reserve(pages: number): Promise<HandleRun[]> {
-    const { storage, disk, pageSizeBytes } = this.#parts
+    // One after the other on a file system: two that fit alone would refuse each other half way.
+    return inTurn(`reserve on ${this.#parts.deviceId}`, () => this.#reserve(pages))
+  }
+
+  async #reserve(pages: number): Promise<HandleRun[]> {
+    const { disk } = this.#parts
+    disk.forget()
     const taken = await this.take(pages)
-    let failure: unknown = taken.error
-    try {
-      for (const run of failure === undefined ? taken.runs : []) {
-        await storage.allocate!(this.slots.slotOf(run.first) * pageSizeBytes, run.count * pageSizeBytes)
-        this.#backed.set(this.slots.slotOf(run.first), run.count)
-      }
-    } catch (thrown) {
-      failure = thrown
-    }
+    const failure = taken.error ?? (await this.#allocateSpace(taken.runs))
     disk.settle(taken.grantedBytes, taken.grantedBytes)
     disk.forget()
-    if (failure === undefined) return taken.runs
-    this.release(taken.runs)
+    if (failure === undefined) return [...taken.runs]
+    for (const run of taken.runs) {
+      this.#underWay.delete(run)
+      this.slots.retire([run])
+      this.#giveBack(this.slots.slotOf(run.first), run.count, false)
+    }
+    // Refused is refused: the caller finds the space free again.
+    await this.#puncher?.idle()
     throw failure
+  }
+
+  /**
+   * Allocates the space of these runs in small pieces: some file systems give a piece back only when no page of it is used. Returns what
+   * stopped it.
+   */
+  async #allocateSpace(runs: readonly HandleRun[]): Promise<unknown> {
+    const { storage, disk, pageSizeBytes, name } = this.#parts
+    const pieceSlots = Math.max(1, reservedPieceBytes / pageSizeBytes)
+    let pieces = 0
+    try {
+      for (const run of runs) {
+        const end = this.slots.slotOf(run.first) + run.count
+        for (let slot = this.slots.slotOf(run.first); slot < end; ) {
+          const count = Math.min(pieceSlots - (slot % pieceSlots), end - slot)
+          await storage.allocate!(slot * pageSizeBytes, count * pageSizeBytes)
+          this.#backed.set(slot, count)
+          slot += count
+          if (++pieces % piecesPerLook === 0 && (await disk.isShort())) {
+            throw this.#full('others took the space beyond keepFreeBytes meanwhile')
+          }
+        }
+      }
+      return undefined
+    } catch (failure) {
+      if (isFullError(failure)) disk.refused()
+      return systemError(failure, `space could not be allocated for backup ${name}`, { backup: name })
+    }
   }
 
   /** Frees slots that were reserved. */
@@ -205,46 +274,140 @@ export class SlotSpace {
     await this.#emptying
   }
 
-  #track(runs: HandleRun[], run: HandleRun): number {
-    runs.push(run)
+  #takeReserved(taken: Taking, wanted: number, reserved: HandleRun[]): void {
+    while (taken.pages < wanted && reserved.length > 0) {
+      const run = reserved.shift()!
+      this.#underWay.delete(run)
+      const count = Math.min(run.count, wanted - taken.pages)
+      if (count < run.count) {
+        const rest = { first: run.first + count, count: run.count - count }
+        this.#underWay.add(rest)
+        reserved.unshift(rest)
+      }
+      this.#track(taken, { first: run.first, count })
+    }
+  }
+
+  #track(taken: Taking, run: HandleRun): void {
+    taken.runs.push(run)
+    taken.pages += run.count
     this.#underWay.add(run)
-    return run.count
   }
 
   async #allocate(wanted: number): Promise<HandleRun | undefined> {
-    let run = this.slots.allocateRun(wanted)
-    if (run === undefined && this.#puncher !== undefined && this.#puncher.queuedSlots > 0) {
-      // Better a slot that was about to be punched than none.
-      await this.#puncher.release(wanted)
-      run = this.slots.allocateRun(wanted)
+    for (;;) {
+      const run = this.slots.allocateRun(wanted)
+      if (run !== undefined) {
+        // At once, so that nobody who guesses these handles finds them live.
+        this.#underWay.add(run)
+        if (this.#warm.count > 0) this.#warm.clear(this.slots.slotOf(run.first), run.count)
+        return run
+      }
+      // Better a slot that was about to be punched than none. Others may be quicker: look until none is left.
+      if ((this.#puncher?.queuedSlots ?? 0) === 0) return undefined
+      await this.#puncher!.release(wanted)
     }
-    // At once, so that nobody who guesses these handles finds them live.
-    if (run !== undefined) this.#underWay.add(run)
-    return run
+  }
+
+  /** Takes slots that have their space, as far as there are any. */
+  async #takeWarm(taken: Taking, wanted: number): Promise<void> {
+    if (!this.#parts.storage.overwritesInPlace) return
+    while (taken.pages < wanted) {
+      const warm = this.#warm.runFrom(0, wanted - taken.pages)
+      if (warm !== undefined) {
+        const run = this.slots.allocateAt(warm.first, warm.count)!
+        this.#warm.clear(warm.first, run.count)
+        this.#track(taken, run)
+      } else if ((this.#puncher?.queuedSlots ?? 0) > 0) {
+        await this.#puncher!.release(wanted - taken.pages)
+      } else {
+        return
+      }
+    }
+  }
+
+  /** Takes a free slot out of use, to be part of a hole; false when it is in use. */
+  #claim(slot: number): boolean {
+    const run = this.slots.allocateAt(slot, 1)
+    if (run === undefined) return false
+    this.slots.retire([run])
+    this.#warm.clear(slot, 1)
+    if (!this.#backed.has(slot)) this.#bareQueuedSlots++
+    return true
+  }
+
+  /** Makes retired slots free, and keeps in mind which of them have their space. */
+  #release(slot: number, count: number): void {
+    this.slots.release(slot, count)
+    const backed = this.#backed.countIn(slot, count)
+    if (backed === count) this.#warm.set(slot, count)
+    else if (backed > 0) {
+      for (let at = slot; at < slot + count; at++) if (this.#backed.has(at)) this.#warm.set(at, 1)
+    }
   }
 
   /** Asks the file system for space where the run has none; says how many of its slots may be used. */
   async #grant(run: HandleRun): Promise<{ usable: number; granted: number }> {
-    const { pageSizeBytes, disk } = this.#parts
+    const { pageSizeBytes, disk, storage } = this.#parts
     const slot = this.slots.slotOf(run.first)
-    const fresh = run.count - this.#backed.countIn(slot, run.count)
-    if (fresh === 0) return { usable: run.count, granted: 0 }
-    const granted = await disk.grant(fresh * pageSizeBytes, pageSizeBytes)
-    if (granted === fresh * pageSizeBytes) return { usable: run.count, granted }
-    let usable = 0
-    for (let left = granted / pageSizeBytes; usable < run.count; usable++) {
-      if (!this.#backed.has(slot + usable) && left-- === 0) break
-    }
-    return { usable, granted }
+    const unitSlots = storage.units.partsAddUp ? 1 : storage.units.slots
+    const needed = this.#freshUnits(slot, run.count, unitSlots, Number.POSITIVE_INFINITY)
+    if (needed.units === 0) return { usable: run.count, granted: 0 }
+    const unitBytes = unitSlots * pageSizeBytes
+    const granted = await disk.grant(needed.units * unitBytes, unitBytes)
+    if (granted === needed.units * unitBytes) return { usable: run.count, granted }
+    return { usable: this.#freshUnits(slot, run.count, unitSlots, granted / unitBytes).slots, granted }
   }
 
-  #giveUp(run: HandleRun): void {
-    const slot = this.slots.slotOf(run.first)
-    // Some of them may have been written: punch them all, so that none keeps space unseen.
-    if (this.#puncher !== undefined) this.#backed.set(slot, run.count)
+  /** How many slots, from the first on, can be used with `most` further pieces of the file, and how many pieces that takes. */
+  #freshUnits(
+    firstSlot: number,
+    count: number,
+    unitSlots: number,
+    most: number,
+  ): { slots: number; units: number } {
+    const { overwritesInPlace } = this.#parts.storage
+    const end = firstSlot + count
+    if (most === Number.POSITIVE_INFINITY && unitSlots === 1) {
+      return {
+        slots: count,
+        units: overwritesInPlace ? count - this.#backed.countIn(firstSlot, count) : count,
+      }
+    }
+    let units = 0
+    let slot = firstSlot
+    while (slot < end) {
+      const unit = Math.floor(slot / unitSlots) * unitSlots
+      const isFresh = !overwritesInPlace || this.#backed.countIn(unit, unitSlots) === 0
+      if (isFresh && ++units > most) break
+      slot = Math.min(end, unit + unitSlots)
+    }
+    return { slots: slot - firstSlot, units }
+  }
+
+  /** Slots that were taken and not used: what had its space keeps it, and of the rest, which may have been written, none keeps space unseen. */
+  #giveUp(run: HandleRun, error: Error | undefined): void {
     this.slots.retire([run])
-    if (this.#puncher === undefined) this.slots.release(slot, run.count)
-    else this.#puncher.add(slot, run.count)
+    const end = this.slots.slotOf(run.first) + run.count
+    for (let slot = this.slots.slotOf(run.first); slot < end; ) {
+      const isBacked = this.#backed.has(slot)
+      let next = slot + 1
+      while (next < end && this.#backed.has(next) === isBacked) next++
+      if (isBacked) this.#letGo(slot, next - slot)
+      else this.#giveBack(slot, next - slot, !isFullError(error))
+      slot = next
+    }
+  }
+
+  /** Retired slots that may have space: it goes back to the file system. Those that probably have it are warm until then. */
+  #giveBack(slot: number, count: number, probablyBacked: boolean): void {
+    if (this.#puncher === undefined) {
+      this.#release(slot, count)
+      return
+    }
+    if (probablyBacked) this.#backed.set(slot, count)
+    this.#bareQueuedSlots += count - this.#backed.countIn(slot, count)
+    this.#puncher.add(slot, count)
   }
 
   /** Retired slots become warm or are queued for punching, but for quarantined ones. */
@@ -253,7 +416,6 @@ export class SlotSpace {
     if (this.#quarantined.size > 0) {
       for (let at = slot; at < slot + count; at++) {
         if (!this.#quarantined.has(at)) continue
-        this.#quarantinedRetired++
         if (at > from) this.#releaseOrPunch(from, at - from)
         from = at + 1
       }
@@ -262,9 +424,8 @@ export class SlotSpace {
   }
 
   #releaseOrPunch(slot: number, count: number): void {
-    const queued = this.#puncher?.queuedSlots ?? 0
-    const warm = this.#backed.count - this.slots.liveSlots - queued
-    if (this.#puncher === undefined || warm <= this.#warmSlots) this.slots.release(slot, count)
+    const staysWarm = this.#warm.count + count <= this.#warmSlots
+    if (this.#puncher === undefined || staysWarm) this.#release(slot, count)
     else this.#puncher.add(slot, count)
   }
 
@@ -274,12 +435,22 @@ export class SlotSpace {
     if (this.#puncher !== undefined || empty === undefined || this.#emptying !== undefined) return
     if (this.slots.liveSlots > 0 || this.#backed.count <= this.#warmSlots) return
     this.#emptying = empty()
-      .then(() => this.#backed.reset())
+      .then(() => {
+        this.#backed.reset()
+        this.#warm.reset()
+      })
       .catch(() => {})
       .finally(() => {
         this.#emptying = undefined
         this.#parts.disk.forget()
       })
+  }
+
+  /** Why there is no space: the file system is full, or does not answer. */
+  #noSpace(failure: unknown): Error {
+    const { name } = this.#parts
+    if (failure === undefined) return this.#full('the file system has no space left beyond keepFreeBytes')
+    return systemError(failure, `backup ${name} cannot ask its file system for space`, { backup: name })
   }
 
   #full(reason: string): SpillwayError {

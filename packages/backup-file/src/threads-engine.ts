@@ -1,3 +1,4 @@
+import type { DataDescriptor } from './direct-io.ts'
 import type { Engine } from './engine.ts'
 import type { FileSystem } from './file-system.ts'
 import type { NativeModule } from './native.ts'
@@ -9,19 +10,14 @@ export class ThreadsEngine implements Engine {
   readonly largeRequests = threadsToUse
   readonly smallRequests = threadsToUse
   readonly #fileSystem: FileSystem
-  readonly #fileDescriptor: number
+  readonly #data: DataDescriptor
   readonly #aligned: ((memory: Uint8Array) => boolean) | undefined
 
-  /** `direct` tells that the file bypasses the page cache, so that memory must lie on a page boundary. */
-  constructor(
-    fileSystem: FileSystem,
-    fileDescriptor: number,
-    direct: boolean,
-    native: NativeModule['native'] | undefined,
-  ) {
+  constructor(fileSystem: FileSystem, data: DataDescriptor, native: NativeModule['native'] | undefined) {
     this.#fileSystem = fileSystem
-    this.#fileDescriptor = fileDescriptor
-    this.#aligned = direct ? (memory) => isAligned(memory, native) : undefined
+    this.#data = data
+    // A file that bypasses the page cache wants memory on a page boundary.
+    this.#aligned = data.direct ? (memory) => isAligned(memory, native) : undefined
   }
 
   takes(memory: Uint8Array): boolean {
@@ -47,7 +43,7 @@ export class ThreadsEngine implements Engine {
       whenThreadIsFree(() => {
         operation.call(
           this.#fileSystem,
-          this.#fileDescriptor,
+          this.#data.fileDescriptor,
           memory,
           0,
           memory.byteLength,

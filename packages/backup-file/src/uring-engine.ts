@@ -1,4 +1,5 @@
 import type { Ring } from '@spillway/native'
+import type { DataDescriptor } from './direct-io.ts'
 import type { Engine } from './engine.ts'
 import type { NativeModule } from './native.ts'
 
@@ -17,12 +18,12 @@ export class UringEngine implements Engine {
   readonly smallRequests = 64
   readonly #native: NonNullable<NativeModule['native']>
   readonly #ring: Ring
-  readonly #fileDescriptor: number
+  readonly #data: DataDescriptor
   readonly #waiting: (() => void)[] = []
   #largeUnderWay = 0
 
   /** Throws an error with `ENOSYS`, `EPERM`, … where the kernel or the container has no rings for us. */
-  constructor(native: NonNullable<NativeModule['native']>, fileDescriptor: number) {
+  constructor(native: NonNullable<NativeModule['native']>, data: DataDescriptor) {
     const { ioUring, ioUringReason } = native.available()
     if (!ioUring) {
       throw Object.assign(new Error(ioUringReason ?? 'io_uring is not available here'), { code: 'ENOSYS' })
@@ -31,7 +32,7 @@ export class UringEngine implements Engine {
     shared.users++
     this.#native = native
     this.#ring = shared.ring
-    this.#fileDescriptor = fileDescriptor
+    this.#data = data
   }
 
   takes(memory: Uint8Array): boolean {
@@ -40,15 +41,15 @@ export class UringEngine implements Engine {
   }
 
   read(into: Uint8Array, offsetBytes: number): Promise<number> {
-    if (into.byteLength < largeBytes) return this.#ring.read(this.#fileDescriptor, into, offsetBytes)
+    if (into.byteLength < largeBytes) return this.#ring.read(this.#data.fileDescriptor, into, offsetBytes)
     if (this.#largeUnderWay === mostLarge) return this.#inTurn(() => this.read(into, offsetBytes))
-    return this.#counted(this.#ring.read(this.#fileDescriptor, into, offsetBytes))
+    return this.#counted(this.#ring.read(this.#data.fileDescriptor, into, offsetBytes))
   }
 
   write(from: Uint8Array, offsetBytes: number): Promise<number> {
-    if (from.byteLength < largeBytes) return this.#ring.write(this.#fileDescriptor, from, offsetBytes)
+    if (from.byteLength < largeBytes) return this.#ring.write(this.#data.fileDescriptor, from, offsetBytes)
     if (this.#largeUnderWay === mostLarge) return this.#inTurn(() => this.write(from, offsetBytes))
-    return this.#counted(this.#ring.write(this.#fileDescriptor, from, offsetBytes))
+    return this.#counted(this.#ring.write(this.#data.fileDescriptor, from, offsetBytes))
   }
 
   /** Few large requests keep a disk busy; handing over dozens at once would hold up the event loop. */

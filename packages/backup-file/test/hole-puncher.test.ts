@@ -7,7 +7,15 @@ type Settled = [first: number, count: number, punched: boolean]
 
 function puncher(punch: (offsetBytes: number, lengthBytes: number) => Promise<void>) {
   const settled: Settled[] = []
-  const puncher = new HolePuncher(pageBytes, punch, (...run) => settled.push(run))
+  const puncher = new HolePuncher({
+    pageSizeBytes: pageBytes,
+    units: { slots: 1, partsAddUp: false },
+    punch,
+    settle: (...run) => settled.push(run),
+    claim: () => false,
+    isBare: () => true,
+    gaveBack: () => {},
+  })
   const idle = async () => {
     while (puncher.queuedSlots > 0) await nextTurn()
   }

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import {
   chmodSync,
   chownSync,
@@ -10,13 +11,15 @@ import {
   statSync,
   symlinkSync,
   writeFileSync,
+  writeSync,
 } from 'node:fs'
 import { open } from 'node:fs/promises'
-import { join } from 'node:path'
+import { createServer } from 'node:net'
+import { basename, join } from 'node:path'
 import { shareBackup } from '@spillway/core'
 import { expect, it } from 'vitest'
 import { type FileBackupOptions, openFileBackup } from '../src/index.ts'
-import { decodeHeader, encodeHeader } from '../src/layout.ts'
+import { decodeHeader, encodeHeader, type Header } from '../src/layout.ts'
 import { ownIdentity } from '../src/owner-identity.ts'
 import { runChild } from './children.ts'
 import { faulty } from './faulty-file-system.ts'
@@ -26,7 +29,7 @@ import { memoryFileSystem, scratchDirectory } from './places.ts'
 const directory = scratchDirectory()
 let names = 0
 const freshPath = (): string => join(directory, `named-${names++}`)
-const headerOf = (path: string) => decodeHeader(readFileSync(path).subarray(0, 4096))!
+const headerOf = (path: string) => decodeHeader(readFileSync(path).subarray(0, 4096)) as Header
 
 it('creates a named file for its owner alone and removes it at close', async () => {
   const path = freshPath()
@@ -76,7 +79,7 @@ it('sweeps what a killed owner left, and nothing of an owner it cannot see', asy
 
   const elsewhere = freshPath()
   const owner = { ...ownIdentity(), processNamespace: 'pid:[1]', processId: 999_999 }
-  writeFileSync(elsewhere, encodeHeader({ ...headerOf(path), owner }))
+  writeFileSync(elsewhere, encodeHeader({ ...headerOf(path), owner, isLocked: false }))
   await expect(openFileBackup({ path: elsewhere })).rejects.toMatchObject({
     code: 'EBUSY',
     message: expect.stringContaining('remove the file if it is not'),
@@ -200,6 +203,125 @@ it('uses a descriptor or FileHandle it is given, leaves it open and as long as i
   expect((await handle.stat()).size).toBe(4)
 })
 
+it('works on a descriptor of its own: the one that was given may be closed, and its number be another file', async () => {
+  for (const given of ['number', 'FileHandle'] as const) {
+    const path = freshPath()
+    const handle = await open(path, 'w+')
+    await handle.write('mine')
+    const fd = given === 'number' ? openSync(path, 'r+') : handle
+    const backup = await openFileBackup({ fd, direct: false, keepFreeBytes: 0 })
+    if (typeof fd === 'number') closeSync(fd)
+    await handle.close()
+    // The next files of the application get the numbers that are free now.
+    const others = Array.from({ length: 4 }, () => freshPath())
+    const numbers = others.map((other) => openSync(other, 'w+'))
+    const bytes = pattern(600, 1)
+    await expectHeld(backup, await store(backup, bytes), bytes)
+    await backup.close()
+    expect(others.map((other) => statSync(other).size)).toEqual([0, 0, 0, 0])
+    expect(readFileSync(path, 'utf8')).toBe('mine')
+    numbers.forEach((number) => void closeSync(number))
+  }
+})
+
+it('refuses a second backup in one file, however it is named: EBUSY', async () => {
+  const path = freshPath()
+  writeFileSync(path, '')
+  await using handle = await open(path, 'r+')
+  const backup = await openFileBackup({ fd: handle })
+  const again = openSync(path, 'r+')
+  for (const fd of [handle, handle.fd, again]) {
+    await expect(openFileBackup({ fd })).rejects.toMatchObject({ code: 'EBUSY' })
+  }
+  const named = freshPath()
+  await using holder = await openFileBackup({ path: named })
+  const behind = openSync(named, 'r+')
+  await expect(openFileBackup({ fd: behind })).rejects.toMatchObject({ code: 'EBUSY' })
+  const bytes = pattern(5, 1)
+  await expectHeld(holder, await store(holder, bytes), bytes)
+  await backup.close()
+  await (await openFileBackup({ fd: again })).close()
+  closeSync(again)
+  closeSync(behind)
+})
+
+it('leaves the file of a live owner alone whatever has become of its header: EBUSY', async () => {
+  const path = freshPath()
+  const child = await runChild('hold-backup.ts', ['path', path])
+  const good = readFileSync(path).subarray(0, 4096)
+  const dead = { ...headerOf(path), owner: { ...ownIdentity(), processId: 999_999, startTicks: '1' } }
+  for (const header of [
+    new Uint8Array(4096),
+    encodeHeader(dead),
+    good.map((byte, index) => byte ^ Number(index === 200)),
+  ]) {
+    const fd = openSync(path, 'r+')
+    writeSync(fd, header, 0, 4096, 0)
+    closeSync(fd)
+    await expect(openFileBackup({ path })).rejects.toMatchObject({ code: 'EBUSY' })
+    expect(existsSync(path)).toBe(true)
+  }
+  await child.kill()
+})
+
+it('believes nothing of a header that is damaged, lacks a field or is of another version: EEXIST, untouched', async () => {
+  const path = freshPath()
+  const backup = await openFileBackup({ path })
+  const header = headerOf(path)
+  await backup.close()
+  const { owner, ...rest } = header
+  const { machine: _, ...nameless } = owner
+  const good = encodeHeader({ ...header, owner: { ...owner, startTicks: '1' } })
+  const blocks = [
+    encodeHeader({ ...rest, owner: nameless } as Header),
+    encodeHeader(rest as Header),
+    good.map((byte, index) => byte ^ Number(index === 150)),
+    new TextEncoder().encode(`spillway backup file 1\n${JSON.stringify(header)}\n`),
+  ]
+  for (const block of blocks) {
+    writeFileSync(path, block)
+    await expect(openFileBackup({ path })).rejects.toMatchObject({
+      code: 'EEXIST',
+      message: expect.stringContaining('header is damaged'),
+    })
+    expect(readFileSync(path)).toEqual(Buffer.from(block))
+  }
+  writeFileSync(path, good)
+  await (await openFileBackup({ path })).close()
+})
+
+it('opens a name again that its owner in another process name space left, as a container does after a restart', async ({
+  skip,
+}) => {
+  if (process.getuid?.() !== 0) skip('needs root to make process name spaces')
+  const path = freshPath()
+  const shell = 'exec unshare --pid --fork --mount-proc --kill-child "$@"'
+  const first = await runChild('hold-backup.ts', ['path', path], { shell })
+  expect(headerOf(path).owner.processId).toBe(1)
+  await expect(openFileBackup({ path })).rejects.toMatchObject({ code: 'EBUSY' })
+  await first.kill()
+  for (let turn = 0; turn < 200; turn++) {
+    const opened = await openFileBackup({ path }).catch((failure) => failure)
+    if (!(opened instanceof Error)) return opened.close()
+    expect(opened).toMatchObject({ code: 'EBUSY' })
+    // The kill of the name space takes a moment to reach the owner in it.
+    await new Promise((resolve) => setTimeout(resolve, 10))
+  }
+  throw new Error('the name stays taken')
+})
+
+it('is not kept from opening by a socket that somebody else named after the file', async () => {
+  const path = freshPath()
+  const { dev, ino } = statSync(directory)
+  const lock = createHash('sha256')
+    .update(`true ${dev} ${ino} ${basename(path)}`)
+    .digest('hex')
+    .slice(0, 40)
+  const server = createServer().listen({ path: `\0spillway-open-${lock}` })
+  await (await openFileBackup({ path })).close()
+  await new Promise((resolve) => server.close(resolve))
+})
+
 it('refuses descriptors that cannot hold pages: EINVAL, and closed ones: EBADF', async () => {
   const path = freshPath()
   writeFileSync(path, '')
@@ -212,7 +334,7 @@ it('refuses descriptors that cannot hold pages: EINVAL, and closed ones: EBADF',
   const device = openSync('/dev/null', 'r+')
   await expect(openFileBackup({ fd: device })).rejects.toMatchObject({
     code: 'EINVAL',
-    message: expect.stringContaining('not a regular file'),
+    message: expect.stringContaining('neither a regular file nor a block device'),
   })
   closeSync(device)
 })

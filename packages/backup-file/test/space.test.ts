@@ -1,7 +1,8 @@
-import { statfsSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, rmdirSync, rmSync, statfsSync, writeFileSync } from 'node:fs'
 import { expect, it } from 'vitest'
 import { openFileBackup } from '../src/index.ts'
-import { faulty } from './faulty-file-system.ts'
+import { runChild } from './children.ts'
+import { failure, faulty } from './faulty-file-system.ts'
 import { count, expectHeld, pageBytes, pattern, singles, store } from './pages.ts'
 import { memoryFileSystem, scratchDirectory } from './places.ts'
 
@@ -163,4 +164,117 @@ it('T10, B19: counts the pages that nobody dropped', async () => {
   await store(backup, pattern(5, 1))
   await backup.close()
   expect(backup.stats()).toMatchObject({ leakedPages: 5, mediumBytes: 0 })
+})
+
+it('asks the open file for free space: keepFreeBytes holds when its directory is removed', async () => {
+  const gone = mkdtempSync('/dev/shm/spillway-test-')
+  const { bavail, bsize } = statfsSync(gone)
+  await using backup = await openFileBackup({ directory: gone, keepFreeBytes: bavail * bsize - 8 * 2 ** 20 })
+  rmSync(gone, { recursive: true })
+  let stored = 0
+  for (let turn = 0; turn < 6; turn++) {
+    const { handles } = await backup.backupPages([pattern(512, turn)])
+    stored += count(handles)
+    // Longer than an answer is believed.
+    await new Promise((resolve) => setTimeout(resolve, 60))
+  }
+  expect(stored * pageBytes).toBeLessThanOrEqual(9 * 2 ** 20)
+})
+
+it('says at once that keepFreeBytes cannot be kept where nothing tells the free space, and stores nothing when it is not told later', async () => {
+  const inner = memoryFileSystem()
+  let isTold = false
+  const fileSystem = faulty(inner, {
+    statfs: (_path, done) =>
+      setImmediate(() =>
+        isTold ? done(null, { bsize: pageBytes, blocks: 1000, bavail: 900 }) : done(failure('EIO')),
+      ),
+  })
+  const options = { directory: '/spill', fs: fileSystem, keepFreeBytes: 10 * pageBytes }
+  await expect(openFileBackup(options)).rejects.toMatchObject({ code: 'EIO' })
+  isTold = true
+  await using backup = await openFileBackup(options)
+  const first = await store(backup, pattern(10, 1))
+  isTold = false
+  await new Promise((resolve) => setTimeout(resolve, 60))
+  const { handles, error } = await backup.backupPages([pattern(10, 2)])
+  expect({ handles, error }).toMatchObject({ handles: [], error: { code: 'EIO', backup: 'file' } })
+  isTold = true
+  await expectHeld(backup, await store(backup, pattern(10, 2)), pattern(10, 2))
+  await expectHeld(backup, first, pattern(10, 1))
+})
+
+it('stores on a file system that reports no block counts', async () => {
+  const fileSystem = faulty(memoryFileSystem(), {
+    statfs: (_path, done) => setImmediate(() => done(null, { bsize: pageBytes, blocks: 0, bavail: 0 })),
+  })
+  await using backup = await openFileBackup({ directory: '/spill', fs: fileSystem, capacityBytes: 2 ** 20 })
+  expect(await backup.bytesAvailable()).toBe(2 ** 20)
+  await expectHeld(backup, await store(backup, pattern(20, 1)), pattern(20, 1))
+})
+
+it('counts what is taken while the file system is being asked', async () => {
+  const inner = memoryFileSystem()
+  const answers: (() => void)[] = []
+  let isHeld = false
+  let freePages = 100
+  const fileSystem = faulty(inner, {
+    statfs: (_path, done) => {
+      const bavail = freePages
+      const answer = () => done(null, { bsize: pageBytes, blocks: 1000, bavail })
+      if (isHeld) answers.push(answer)
+      else setImmediate(answer)
+    },
+  })
+  await using backup = await openFileBackup({ directory: '/spill', fs: fileSystem, keepFreeBytes: 0 })
+  // Granted and written by what was told before; the next answer is of before, too, and comes after.
+  await new Promise((resolve) => setTimeout(resolve, 60))
+  const early = backup.backupPages([pattern(60, 1)])
+  await early
+  await new Promise((resolve) => setTimeout(resolve, 60))
+  isHeld = true
+  const late = backup.backupPages([pattern(60, 2)])
+  await settled(() => answers.length > 0)
+  freePages = 40
+  isHeld = false
+  for (const answer of answers) answer()
+  const { handles } = await late
+  expect(count(handles)).toBeLessThanOrEqual(40)
+})
+
+it('gives slots that wait to be punched to all that ask for them', async () => {
+  const pageSizeBytes = 65_536
+  await using backup = await openFileBackup({
+    directory,
+    capacityBytes: 4 * pageSizeBytes,
+    pageSizeBytes,
+    warmBytes: 0,
+    keepFreeBytes: 0,
+  })
+  const handles = await store(backup, pattern(4, 1, pageSizeBytes))
+  await backup.drop(handles)
+  const calls = Array.from({ length: 4 }, (_, seed) => backup.backupPages([pattern(1, seed, pageSizeBytes)]))
+  for (const { error } of await Promise.all(calls)) expect(error).toBeUndefined()
+})
+
+it('stops before the memory of a control group is used up by a file in a tmpfs', async ({ skip }) => {
+  const group = `/sys/fs/cgroup/memory/spillway-test-${process.pid}`
+  try {
+    mkdirSync(group)
+    writeFileSync(`${group}/memory.limit_in_bytes`, String(160 * 2 ** 20))
+  } catch (thrown) {
+    const why = `needs root and control groups of version 1: ${(thrown as Error).message}`
+    process.stdout.write(`left out: a file in a tmpfs: ${why}\n`)
+    return skip(why)
+  }
+  try {
+    const shell = `echo $$ > ${group}/cgroup.procs; exec "$@"`
+    const child = await runChild('fill-memory.ts', ['/dev/shm'], { shell })
+    const { code, available, stored } = JSON.parse(await child.output)
+    expect(code).toBe('ENOSPC')
+    expect(available).toBeLessThan(160 * 2 ** 20)
+    expect(stored).toBeGreaterThan(8)
+  } finally {
+    rmdirSync(group)
+  }
 })

@@ -17,7 +17,8 @@ function engineOverFakeRing() {
     close: async () => {},
   }
   const native = { available: () => ({ ioUring: true }), Ring: { open: () => ring } }
-  const engine = new UringEngine(native as unknown as ConstructorParameters<typeof UringEngine>[0], 3)
+  const data = { fileDescriptor: 3 } as ConstructorParameters<typeof UringEngine>[1]
+  const engine = new UringEngine(native as unknown as ConstructorParameters<typeof UringEngine>[0], data)
   return { engine, underWay, gone }
 }
 

@@ -1,4 +1,14 @@
 export { available, type NativeAvailability } from './available.ts'
+export {
+  cachedBytes,
+  type DirectAlignment,
+  deviceGeometry,
+  directAlignment,
+  discardInThread,
+  duplicate,
+  overwriteInPlace,
+  setDirect,
+} from './descriptors.ts'
 export type { NativeError } from './errors.ts'
 export { allocate, allocateInThread, createMemfd, punchHole, punchHoleInThread } from './files.ts'
 export { isFileLocked, type LockRange, lockFile, unlockFile } from './locks.ts'

@@ -22,6 +22,16 @@ export interface Libc {
   fcntl(fd: number, command: number, argument: number): number
   /** fcntl with a struct flock, which the kernel may write. */
   fcntlLock(fd: number, command: number, lock: Uint8Array): number
+  ioctl(fd: number, request: number, argument: Uint8Array): number
+  ioctlInThread(
+    fd: number,
+    request: number,
+    argument: Uint8Array,
+    done: (failure: unknown, result: number) => void,
+  ): void
+  /** statx of what the descriptor has open, not of a path. */
+  statx(fd: number, mask: number, status: Uint8Array): number
+  cachestat(fd: number, range: Uint8Array, counters: Uint8Array): number
   fallocate(fd: number, mode: number, offsetBytes: number, lengthBytes: number): number
   /** The same in another thread; then calls `done` here with the result, and with the errno of that thread. */
   fallocateInThread(
@@ -56,6 +66,8 @@ export interface PollHandle {
 /** Flag of io_uring_enter: wait for results. */
 export const ioUringGetEvents = 1
 const extendedArgument = 8
+/** Flag of statx: the descriptor itself, not a path below it. */
+const emptyPath = 0x1000
 
 interface SystemCall {
   (...values: unknown[]): number
@@ -113,12 +125,16 @@ function bind(koffi: Koffi): Libc {
   const library = koffi.load(null)
   const bound = <Call>(definition: string) => library.func(definition) as unknown as Call
   // The same numbers on every architecture that came after 2019; the C libraries have no wrappers for these.
-  const [setup, enter] = [425, 426]
+  const [setup, enter, cachestat] = [425, 426, 451]
+  const statx = process.arch === 'arm64' ? 291 : 332
   const systemCall = (parameters: string[]) =>
     library.func('syscall', 'long', ['long', ...parameters]) as unknown as SystemCall
   const ioUringSetup = systemCall(['uint32_t', 'uint8_t*'])
   const ioUringEnter = systemCall(['int', 'uint32_t', 'uint32_t', 'uint32_t', 'uintptr_t', 'size_t'])
   const fallocate = library.func('int fallocate(int, int, int64_t, int64_t)') as unknown as SystemCall
+  const ioctl = library.func('int ioctl(int, unsigned long, uint8_t*)') as unknown as SystemCall
+  const statxCall = systemCall(['int', 'const char*', 'int', 'uint32_t', 'uint8_t*'])
+  const cachestatCall = systemCall(['int', 'uint8_t*', 'uint8_t*', 'uint32_t'])
   const poll = koffi.node?.poll
   return {
     mmap: bound('intptr_t mmap(uintptr_t, size_t, int, int, int, int64_t)'),
@@ -127,6 +143,10 @@ function bind(koffi: Koffi): Libc {
     memfd_create: bound('int memfd_create(const char*, unsigned int)'),
     fcntl: bound('int fcntl(int, int, int)'),
     fcntlLock: bound('int fcntl(int, int, uint8_t*)'),
+    ioctl: (fd, request, argument) => ioctl(fd, request, argument),
+    ioctlInThread: (fd, request, argument, done) => ioctl.async(fd, request, argument, done),
+    statx: (fd, mask, status) => statxCall(statx, fd, '', emptyPath, mask, status),
+    cachestat: (fd, range, counters) => cachestatCall(cachestat, fd, range, counters, 0),
     fallocate,
     fallocateInThread: (fd, mode, offsetBytes, lengthBytes, done) =>
       fallocate.async(fd, mode, offsetBytes, lengthBytes, done),
