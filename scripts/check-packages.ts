@@ -6,6 +6,7 @@ import { execFileSync } from 'node:child_process'
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import identity from './identity.json' with { type: 'json' }
 import { compareWithAllowance, sourceProblems } from './source-rules.ts'
 
 const root = join(import.meta.dirname, '..')
@@ -27,7 +28,9 @@ function templateProblems(folder: string): string[] {
   }
   const name = folder.split('/').at(-1)
   const manifest = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8'))
-  expect(manifest.name === `@spillway/${name}`, `name is ${manifest.name}`)
+  expect(manifest.name === `${identity.scope}/${name}`, `name is ${manifest.name}`)
+  const url = `git+https://github.com/${identity.repository}.git`
+  expect(manifest.repository?.url === url, `repository.url is not ${url}`)
   expect(manifest.type === 'module', 'type is not module')
   expect(manifest.license === 'MIT', 'license is not MIT')
   expect(manifest.sideEffects === false, 'sideEffects is not false')
@@ -63,6 +66,53 @@ function templateProblems(folder: string): string[] {
   return problems
 }
 
+interface Packed {
+  readonly filename: string
+  /** Bytes of the tarball. */
+  readonly size: number
+  readonly files: readonly { readonly path: string }[]
+}
+
+/** The line of a README that says how large the package is and what it brings along. */
+const statedSize = /^Packed: at most (\d+) kB\. Dependencies: (?:none|(\d+) \(([^)]+)\))\.$/m
+
+/** What the tarball lacks, and whether it is what the README says. */
+function contentProblems(folder: string, { size, files }: Packed): string[] {
+  const problems: string[] = []
+  const license = join(folder, 'LICENSE')
+  const isSame = existsSync(license) && readFileSync(license).equals(readFileSync(join(root, 'LICENSE')))
+  if (!isSame || !files.some(({ path }) => path === 'LICENSE')) problems.push('LICENSE is not in the tarball')
+  // Types that name AsyncDisposable compile in a project of any TypeScript, whatever its libraries.
+  const types = readFileSync(join(folder, 'dist/index.d.ts'), 'utf8')
+  if (!types.startsWith('/// <reference lib="esnext.disposable" />')) {
+    problems.push('dist/index.d.ts does not refer to the library esnext.disposable')
+  }
+  const stated = statedSize.exec(readFileSync(join(folder, 'README.md'), 'utf8'))
+  if (stated === null) {
+    return [...problems, 'README.md lacks the line "Packed: at most … kB. Dependencies: …."']
+  }
+  const [, bound, count = '0', names = ''] = stated
+  if (size > Number(bound) * 1000)
+    problems.push(`packed ${size} bytes, more than the ${bound} kB of README.md`)
+  const manifest = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8'))
+  const dependencies = Object.keys(manifest.dependencies ?? {})
+  if (Number(count) !== dependencies.length || names !== dependencies.join(', ')) {
+    problems.push(
+      `README.md states the dependencies "${names}", package.json has "${dependencies.join(', ')}"`,
+    )
+  }
+  return problems
+}
+
+/** Changesets that the release could not read. */
+function changesetProblems(): string[] {
+  const folder = join(root, '.changeset')
+  const readable = /^---\n(?:'@spillway\/[a-z0-9-]+': (?:patch|minor|major)\n)+---\n\n\S/
+  return readdirSync(folder)
+    .filter((name) => name.endsWith('.md') && !readable.test(readFileSync(join(folder, name), 'utf8')))
+    .map((name) => `${name} does not begin with packages and their kind of change`)
+}
+
 /** What publint and attw say of the packed tarball. */
 function tarballProblems(folder: string): string[] {
   const scratch = mkdtempSync(join(tmpdir(), 'spillway-pack-'))
@@ -76,6 +126,7 @@ function tarballProblems(folder: string): string[] {
       }),
     )
     const tarball = join(scratch, packed[0].filename)
+    problems.push(...contentProblems(folder, packed[0]))
     for (const [tool, args] of [
       ['publint', ['run', '--strict', tarball]],
       ['attw', [tarball, '--profile', 'esm-only', '--no-emoji']],
@@ -115,6 +166,7 @@ const report = (name: string, problems: readonly string[]) => {
   failed ||= problems.length > 0
 }
 report('rules for sources', ruleProblems())
+report('changesets', changesetProblems())
 for (const name of readdirSync(join(root, 'packages')).sort()) {
   const folder = join(root, 'packages', name)
   report(name, [...templateProblems(folder), ...tarballProblems(folder)])

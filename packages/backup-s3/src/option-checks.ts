@@ -1,5 +1,4 @@
 import { assertByteCount } from '@spillway/core'
-import { longestTimerMs } from './http/deadlines.ts'
 
 /** Checks of single options: each returns the value, or throws an error that names it and says what would be right. */
 
@@ -43,11 +42,6 @@ export function atLeast(name: string, value: number, least: number, whole = fals
     )
   }
   return value
-}
-
-/** A time; `Infinity`, and what is longer than a timer can count, is the longest that it can: 24 days. */
-export function milliseconds(name: string, value: number, least: number): number {
-  return Math.min(atLeast(name, value, least), longestTimerMs)
 }
 
 export function positive(name: string, value: number): number {

@@ -1,18 +1,8 @@
 import type { PutObjectCommandInput, S3Client } from '@aws-sdk/client-s3'
 import { assertByteCount, assertKnownOptions, assertPageSize, minPageSizeBytes } from '@spillway/core'
+import { longestTimerMs } from './http/deadlines.ts'
 import { normalizePrefix } from './keys.ts'
-import {
-  assertName,
-  atLeast,
-  between,
-  bytes,
-  flag,
-  keyPrefix,
-  milliseconds,
-  positive,
-  text,
-} from './option-checks.ts'
-import { maxFooterBytes } from './segments/segment-format.ts'
+import { assertName, atLeast, between, bytes, flag, keyPrefix, positive, text } from './option-checks.ts'
 
 /** Settings of `PutObject` that are passed through as they are, for every object that is written. */
 export const objectSettingNames = [
@@ -141,9 +131,7 @@ export type Settings = Required<Omit<S3BackupOptions, 'compaction' | 'budget' | 
 
 const mebibyte = 2 ** 20
 /** The largest object that one PUT can write. */
-const maxObjectBytes = 5 * 2 ** 30
-/** A lease must end some time: a day. */
-const longestLeaseMs = 86_400_000
+const maxSegmentBytes = 5 * 2 ** 30
 
 const optionNames: readonly (keyof S3BackupOptions)[] = [
   'client',
@@ -196,7 +184,14 @@ export function resolveOptions(options: S3BackupOptions): Settings {
   }
   const pageSizeBytes = given.pageSizeBytes ?? minPageSizeBytes
   assertPageSize(pageSizeBytes)
-  const segmentBytes = resolveSegmentBytes(given.segmentBytes, pageSizeBytes)
+  const segmentBytes = given.segmentBytes ?? Math.max(8 * mebibyte, pageSizeBytes)
+  assertByteCount(segmentBytes, 'segmentBytes')
+  if (segmentBytes < pageSizeBytes || segmentBytes > maxSegmentBytes || segmentBytes % pageSizeBytes !== 0) {
+    throw new RangeError(
+      `segmentBytes is ${segmentBytes}; it must be whole pages of ${pageSizeBytes} bytes, one at least, ` +
+        `and at most ${maxSegmentBytes} (what one PUT can write)`,
+    )
+  }
   const capacityBytes = given.capacityBytes ?? Number.POSITIVE_INFINITY
   if (capacityBytes !== Number.POSITIVE_INFINITY) assertByteCount(capacityBytes, 'capacityBytes')
   const settings: Settings = {
@@ -220,27 +215,27 @@ export function resolveOptions(options: S3BackupOptions): Settings {
       'one segment',
     ),
     restoresInFlight: atLeast('restoresInFlight', given.restoresInFlight ?? 16, 1, true),
-    lingerMs: milliseconds('lingerMs', given.lingerMs ?? 2, 0),
+    lingerMs: between('lingerMs', given.lingerMs ?? 2, 0, longestTimerMs),
     mergeGapBytes: bytes('mergeGapBytes', given.mergeGapBytes ?? 32 * 1024, 0, 'nothing'),
-    deleteDelayMs: milliseconds('deleteDelayMs', given.deleteDelayMs ?? 200, 0),
+    deleteDelayMs: between('deleteDelayMs', given.deleteDelayMs ?? 200, 0, longestTimerMs),
     compaction: resolveCompaction(given.compaction),
-    connectTimeoutMs: milliseconds('connectTimeoutMs', given.connectTimeoutMs ?? 3_000, 1),
-    firstByteTimeoutMs: milliseconds('firstByteTimeoutMs', given.firstByteTimeoutMs ?? 10_000, 1),
-    bodyTimeoutMs: milliseconds('bodyTimeoutMs', given.bodyTimeoutMs ?? 5_000, 1),
+    connectTimeoutMs: atLeast('connectTimeoutMs', given.connectTimeoutMs ?? 3_000, 1),
+    firstByteTimeoutMs: atLeast('firstByteTimeoutMs', given.firstByteTimeoutMs ?? 10_000, 1),
+    bodyTimeoutMs: atLeast('bodyTimeoutMs', given.bodyTimeoutMs ?? 5_000, 1),
     minUploadBytesPerSecond: atLeast('minUploadBytesPerSecond', given.minUploadBytesPerSecond ?? mebibyte, 1),
     minDownloadBytesPerSecond: positive(
       'minDownloadBytesPerSecond',
       given.minDownloadBytesPerSecond ?? 128 * 1024,
     ),
-    retryForMs: milliseconds('retryForMs', given.retryForMs ?? 60_000, 0),
-    retryBaseMs: milliseconds('retryBaseMs', given.retryBaseMs ?? 10, 0),
-    retryMaxMs: milliseconds('retryMaxMs', given.retryMaxMs ?? 2_000, 0),
+    retryForMs: atLeast('retryForMs', given.retryForMs ?? 60_000, 0),
+    retryBaseMs: atLeast('retryBaseMs', given.retryBaseMs ?? 10, 0),
+    retryMaxMs: atLeast('retryMaxMs', given.retryMaxMs ?? 2_000, 0),
     retriesPerSecond: atLeast('retriesPerSecond', given.retriesPerSecond ?? 20, 0),
     hedgeShare: between('hedgeShare', given.hedgeShare ?? 0.015, 0, 1),
     // Written into the lease, where others read it.
-    leaseMs: between('leaseMs', given.leaseMs ?? 120_000, 100, longestLeaseMs),
+    leaseMs: between('leaseMs', given.leaseMs ?? 120_000, 100, longestTimerMs),
     persistent: flag('persistent', given.persistent ?? false),
-    ownerWaitMs: milliseconds('ownerWaitMs', given.ownerWaitMs ?? 0, 0),
+    ownerWaitMs: atLeast('ownerWaitMs', given.ownerWaitMs ?? 0, 0),
     conditionalWrites: flag('conditionalWrites', given.conditionalWrites ?? true),
     maxRequestsPerSecond: positive(
       'maxRequestsPerSecond',
@@ -264,19 +259,6 @@ export function resolveOptions(options: S3BackupOptions): Settings {
     )
   }
   return settings
-}
-
-function resolveSegmentBytes(given: number | undefined, pageSizeBytes: number): number {
-  const segmentBytes = given ?? Math.max(8 * mebibyte, pageSizeBytes)
-  assertByteCount(segmentBytes, 'segmentBytes')
-  const objectBytes = segmentBytes + maxFooterBytes(segmentBytes / pageSizeBytes)
-  if (segmentBytes < pageSizeBytes || objectBytes > maxObjectBytes || segmentBytes % pageSizeBytes !== 0) {
-    throw new RangeError(
-      `segmentBytes is ${segmentBytes}; it must be whole pages of ${pageSizeBytes} bytes, one at least, ` +
-        `and at most ${maxObjectBytes} with a footer (what one PUT can write)`,
-    )
-  }
-  return segmentBytes
 }
 
 /** Checks a budget; throws `TypeError` or `RangeError`. */

@@ -2,8 +2,8 @@ import type { BackupStats } from '@spillway/core'
 import type { CostLedger, CostReport, VerbCosts } from './cost/ledger.ts'
 import type { Settings } from './options.ts'
 import type { Deletions } from './ownership/deletions.ts'
+import type { Lease } from './ownership/lease.ts'
 import type { ManifestKeeper } from './ownership/manifest-keeper.ts'
-import type { Owner } from './ownership/owner.ts'
 import type { Restores } from './restore/restores.ts'
 import type { Compactor } from './segments/compaction.ts'
 import type { SegmentSlots } from './segments/segment-slots.ts'
@@ -51,7 +51,7 @@ export interface StatsSources {
   readonly table: SegmentTable
   readonly deletions: Deletions
   readonly slots: SegmentSlots
-  readonly owner: Owner
+  readonly lease: Lease
   readonly writer: SegmentWriter
   readonly restores: Restores
   readonly compactor: Compactor
@@ -63,7 +63,7 @@ export interface StatsSources {
 
 /** Puts together what the parts of a backup have counted. */
 export function collectStats(sources: StatsSources): S3BackupStats {
-  const { settings, ledger, service, table, deletions, slots, owner, writer, restores } = sources
+  const { settings, ledger, service, table, deletions, slots, lease, writer, restores } = sources
   const { compactor, manifests, copiedPages, droppedPages, leakedPages } = sources
   const { pageSizeBytes, pagesPerSegment, segmentBytes } = settings
   const { livePages, storedBytes } = table
@@ -78,7 +78,7 @@ export function collectStats(sources: StatsSources): S3BackupStats {
     mediumBytes,
     writebackErrors: 0,
     leakedPages,
-    epoch: owner.epoch,
+    epoch: lease.epoch,
     objects: table.objects.size,
     spaceAmplification: ratio(mediumBytes, livePages * pageSizeBytes),
     requestAmplification: ratio(
@@ -94,7 +94,7 @@ export function collectStats(sources: StatsSources): S3BackupStats {
     compactedPages: compactor.movedPages,
     deletionsPending: deletions.pending,
     deletionFailures: deletions.failures,
-    leaseRenewals: owner.renewals,
+    leaseRenewals: lease.renewals,
     keepsVersions: service.keepsVersions,
     backgroundError: deletions.lastError ?? compactor.lastError ?? manifests?.lastError,
     bufferBytes: slots.inUse * segmentBytes,

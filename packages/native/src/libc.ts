@@ -88,6 +88,13 @@ const architectures: readonly string[] = ['x64', 'arm64']
 let libc: Libc | undefined
 let reasonMissing: string | undefined
 
+declare const __filename: string
+
+/** Where this code lies: bundlers that make CommonJS leave no `import.meta.url`, but there `__filename` is. */
+function ownAddress(): string {
+  return import.meta.url ?? __filename
+}
+
 /**
  * Why the C library cannot be called here, or undefined when it can. What may pass, such as a lack of descriptors, is thrown
  * as `EMFILE` and not remembered.
@@ -100,7 +107,7 @@ export function whyUnavailable(): string | undefined {
     reasonMissing = `needs Linux on ${architectures.join(' or ')}; this is ${process.platform} on ${process.arch}`
   } else {
     try {
-      libc = bind(createRequire(import.meta.url)('koffi') as Koffi)
+      libc = bind(createRequire(ownAddress())('koffi') as Koffi)
     } catch (error) {
       if (isTransient(error)) throw outOfDescriptors(error)
       reasonMissing = `koffi or the C library did not load: ${error instanceof Error ? error.message : String(error)}`

@@ -31,30 +31,33 @@ const structBytes = 32
  * file system has no locks), `ENOSYS`.
  */
 export function lockFile(fd: number, range: LockRange = {}): boolean {
-  return (
-    callLock('lockFile', fd, setLock, range, range.exclusive === false ? shared : exclusive) !== undefined
-  )
+  return callLock({ caller: 'lockFile', command: setLock, type: typeOf(range) }, fd, range) !== undefined
 }
 
 /** Ends what `lockFile` took on this range. Errors as `lockFile`. */
 export function unlockFile(fd: number, range: LockRange = {}): void {
-  callLock('unlockFile', fd, setLock, range, none)
+  callLock({ caller: 'unlockFile', command: setLock, type: none }, fd, range)
 }
 
 /** Whether another open file description has a lock that stands against this one. Takes none. Errors as `lockFile`. */
 export function isFileLocked(fd: number, range: LockRange = {}): boolean {
-  const found = callLock('isFileLocked', fd, getLock, range, range.exclusive === false ? shared : exclusive)
+  const found = callLock({ caller: 'isFileLocked', command: getLock, type: typeOf(range) }, fd, range)
   return found !== none
 }
 
+function typeOf(range: LockRange): number {
+  return range.exclusive === false ? shared : exclusive
+}
+
+interface LockCall {
+  /** Names the function in errors of misuse. */
+  readonly caller: string
+  readonly command: number
+  readonly type: number
+}
+
 /** The type that the kernel left in the struct; undefined when somebody stands against the lock. */
-function callLock(
-  caller: string,
-  fd: number,
-  command: number,
-  range: LockRange,
-  type: number,
-): number | undefined {
+function callLock({ caller, command, type }: LockCall, fd: number, range: LockRange): number | undefined {
   assertKnownOptions(range, ['exclusive', 'offsetBytes', 'lengthBytes'], caller)
   const { offsetBytes = 0, lengthBytes = 1 } = range
   assertFd(fd)

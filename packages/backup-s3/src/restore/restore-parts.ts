@@ -13,20 +13,8 @@ export interface RestorePart extends RangePart {
   /** Number of its first page in the call. */
   readonly firstPage: number
   readonly firstHandle: number
-  /** Whether it is in the queue (restore-queue.ts). */
-  isWaiting: boolean
   group: RestoreGroup | undefined
   error: Error | undefined
-}
-
-/** The parts that wait to be read from an object (restore-queue.ts). */
-export interface WaitingParts {
-  parts: RestorePart[]
-  /** Index of the first that may still wait. */
-  first: number
-  /** How many of them do not wait any more. */
-  gone: number
-  isSorted: boolean
 }
 
 export interface RestoreCall {
@@ -69,7 +57,7 @@ export function cutIntoParts(
       if (last?.error !== undefined) return
       const bad = firstWithin(object.quarantined, slot, pages)
       const good = bad === undefined ? pages : bad - slot
-      const base = { call, object, isWaiting: false, group: undefined, arrived: 0, badPages: [] as number[] }
+      const base = { call, object, group: undefined, arrived: 0, badPages: [] as number[] }
       if (good > 0) {
         const firstHandle = run.first + page - pageOfRun
         const part = { ...base, slot, pages: good, firstPage: page, firstHandle, error: undefined }

@@ -98,8 +98,7 @@ export class Restores {
       const settle = (aborted?: Error) => {
         if (settled) return
         settled = true
-        // When it was called the listener is gone already, and looking for it would take a walk past all the others'.
-        if (!signal?.aborted) signal?.removeEventListener('abort', onAbort)
+        signal?.removeEventListener('abort', onAbort)
         resolve(resultOf(call, aborted))
       }
       const call: RestoreCall = { isAborted: false, parts: [], options, left: 0, settle }
@@ -121,8 +120,8 @@ export class Restores {
   #cancel(call: RestoreCall): void {
     for (const part of call.parts) {
       if (part.group === undefined) {
-        if (part.error !== undefined || !part.isWaiting) continue
-        this.#waiting.remove(part)
+        if (part.error !== undefined || !this.#waiting.has(part)) continue
+        this.#waiting.remove(part.object, [part])
         this.#table.release(part.object)
         continue
       }
@@ -156,11 +155,13 @@ export class Restores {
         return
       }
       this.#begun++
-      const parts = this.#nextGroup(this.#waiting.partsOf(object))
+      const waiting = object.waiting!
+      waiting.sort((left, right) => left.slot - right.slot)
+      const parts = this.#nextGroup(waiting)
       const last = parts[parts.length - 1]
       const bytes = (last.slot + last.pages - parts[0].slot) * this.#settings.pageSizeBytes
       if (this.#bytes > 0 && this.#bytes + bytes > restoreBytesInFlight) return
-      for (const part of parts) this.#waiting.remove(part)
+      this.#waiting.remove(object, parts)
       this.#requests++
       this.#bytes += bytes
       const group: RestoreGroup = { parts, controller: new AbortController(), target: undefined }
@@ -175,18 +176,15 @@ export class Restores {
   }
 
   /** The first parts that one GET can serve. */
-  #nextGroup(waiting: Iterable<RestorePart>): RestorePart[] {
+  #nextGroup(waiting: readonly RestorePart[]): RestorePart[] {
     const { mergeGapBytes, pageSizeBytes, restoreBytesInFlight } = this.#settings
-    const group: RestorePart[] = []
-    let end = 0
-    for (const part of waiting) {
-      const first = group[0] ?? part
-      if (part !== first) {
-        const isOther = mayFail(part) !== mayFail(first)
-        if (isOther || part.slot < end) continue
-        if ((part.slot - end) * pageSizeBytes > mergeGapBytes) break
-        if ((part.slot + part.pages - first.slot) * pageSizeBytes > restoreBytesInFlight) break
-      }
+    const group = [waiting[0]]
+    const retryMayFail = waiting[0].call.options.retryMayFail ?? false
+    let end = waiting[0].slot + waiting[0].pages
+    for (const part of waiting.slice(1)) {
+      if ((part.call.options.retryMayFail ?? false) !== retryMayFail || part.slot < end) continue
+      if ((part.slot - end) * pageSizeBytes > mergeGapBytes) break
+      if ((part.slot + part.pages - waiting[0].slot) * pageSizeBytes > restoreBytesInFlight) break
       group.push(part)
       end = part.slot + part.pages
     }
@@ -260,15 +258,11 @@ export class Restores {
         if (later.firstPage <= part.firstPage || later.group !== undefined || later.error !== undefined)
           continue
         later.error = part.error
-        this.#waiting.remove(later)
+        this.#waiting.remove(later.object, [later])
         this.#table.release(later.object)
         call.left--
       }
     }
     if (--call.left === 0) call.settle()
   }
-}
-
-function mayFail({ call }: RestorePart): boolean {
-  return call.options.retryMayFail ?? false
 }

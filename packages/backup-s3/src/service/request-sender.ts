@@ -4,7 +4,6 @@ import { type Deadline, notWatched, unwatch, watch } from '../http/deadlines.ts'
 import { type PageRequestOptions, type ResponseSink, responseSink } from '../http/response-sink.ts'
 import type { Settings } from '../options.ts'
 import { discardBody } from './response-body.ts'
-import type { ServiceClock } from './service-clock.ts'
 import { serviceError, serviceName, statusOf } from './service-errors.ts'
 import { delay, TokenBucket } from './waiting.ts'
 
@@ -25,8 +24,6 @@ export interface Attempt {
   readonly timeoutMs?: number
   /** Held back neither by the budget nor by the rate: what keeps order costs less than disorder. */
   readonly free?: boolean
-  /** Told what the answer's `Date` says, in milliseconds. */
-  readonly onDate?: ((serviceMs: number) => void) | undefined
   readonly sink?: ResponseSink
   /** Of the body, in hex, so that the SDK need not compute it. */
   readonly sha256?: string | undefined
@@ -65,19 +62,12 @@ interface AnyCommand {
 }
 type Next = (args: { request: SignedRequest }) => Promise<unknown>
 
-/** What has come of a request, or the failure that it ended with. */
-interface Answered {
-  readonly response?: { readonly headers?: Record<string, string> }
-  readonly $response?: { readonly headers?: Record<string, string> }
-}
-
 /** A service that finds the clock wrong again, this long after the client took over the service's, will go on so. */
 const clockSettlesMs = 10_000
 
 export class RequestSender {
   readonly #settings: Settings
   readonly #ledger: CostLedger
-  readonly #clock: ServiceClock
   readonly #pace: TokenBucket | undefined
   /** When the client last took over the service's clock; of `performance.now()`. */
   #clockCorrectedAt = Number.NEGATIVE_INFINITY
@@ -86,8 +76,7 @@ export class RequestSender {
   /** Whether the service refused `Expect: 100-continue`. */
   #isWithoutExpect = false
 
-  constructor(settings: Settings, ledger: CostLedger, clock: ServiceClock) {
-    this.#clock = clock
+  constructor(settings: Settings, ledger: CostLedger) {
     this.#settings = settings
     this.#ledger = ledger
     const rate = settings.maxRequestsPerSecond
@@ -181,11 +170,8 @@ export class RequestSender {
       counted.sent()
       if (this.#isWithoutExpect) delete args.request.headers['Expect']
       try {
-        const answered = (await next(args)) as Answered | undefined
-        this.#readDate(answered?.response?.headers, attempt)
-        return answered
+        return await next(args)
       } catch (failure) {
-        this.#readDate((failure as Answered | undefined)?.$response?.headers, attempt)
         // The SDK follows it to another region, if it was told to, and sends once more.
         if (await this.#isRedirect(failure)) throw failure
         throw new AttemptFailure(failure)
@@ -210,11 +196,6 @@ export class RequestSender {
       }
       middlewareStack.add(look, { step: 'deserialize', name: 'spillwaySignedRequest' })
     }
-  }
-
-  #readDate(headers: Record<string, string> | undefined, { onDate }: Attempt): void {
-    const date = this.#clock.observe(headers?.['date'])
-    if (date !== undefined) onDate?.(date)
   }
 
   async #isRedirect(failure: unknown): Promise<boolean> {

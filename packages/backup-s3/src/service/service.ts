@@ -7,11 +7,9 @@ import type { UploadBody } from '../http/upload-body.ts'
 import type { Settings } from '../options.ts'
 import { ObjectDeleter } from './object-deleter.ts'
 import { identityKey, ObjectWriter, type UploadOptions } from './object-writer.ts'
-import type { RequestScope } from './request-scope.ts'
 import { type Attempt, RequestSender } from './request-sender.ts'
 import { discardBody, readBody } from './response-body.ts'
-import { RetryPolicy } from './retry.ts'
-import { ServiceClock } from './service-clock.ts'
+import { RetryPolicy, type RetryScope } from './retry.ts'
 import { isChecksumMismatch, unlessMissing } from './service-errors.ts'
 import type { ObjectInfo, StoredObject } from './stored-object.ts'
 
@@ -28,7 +26,6 @@ export interface RangeRequest {
 }
 
 export class S3Service {
-  readonly clock = new ServiceClock()
   readonly retry: RetryPolicy
   readonly #settings: Settings
   readonly #ledger: CostLedger
@@ -45,7 +42,7 @@ export class S3Service {
     this.#settings = settings
     this.#ledger = ledger
     this.retry = new RetryPolicy(settings)
-    this.#requests = new RequestSender(settings, ledger, this.clock)
+    this.#requests = new RequestSender(settings, ledger)
     this.#deleter = new ObjectDeleter(settings, this.#requests)
     this.#writer = new ObjectWriter(settings, this.#requests, this.retry, {
       find: (key, scope) => this.head(key, scope),
@@ -76,7 +73,7 @@ export class S3Service {
   }
 
   /** Overwrites a small object: the lease. */
-  overwrite(key: string, body: Uint8Array, scope: RequestScope): Promise<void> {
+  overwrite(key: string, body: Uint8Array, scope: RetryScope): Promise<void> {
     return this.#writer.overwrite(key, body, scope)
   }
 
@@ -88,7 +85,7 @@ export class S3Service {
   /** A small object; undefined when it is not there. */
   async read(
     key: string,
-    scope: RequestScope & { offset?: number; bytes?: number } = {},
+    scope: RetryScope & { free?: boolean | undefined; offset?: number; bytes?: number } = {},
   ): Promise<{ body: Buffer; lastModified: number | undefined } | undefined> {
     const { offset = 0, bytes } = scope
     let misanswers = 0
@@ -102,7 +99,7 @@ export class S3Service {
             Key: key,
             ...(bytes === undefined ? {} : { Range: `bytes=${offset}-${offset + bytes - 1}` }),
           }),
-          attemptOf(`reading ${key}`, scope),
+          { what: `reading ${key}`, signal: scope.signal, free: scope.free ?? false },
         )
         const chunks: Uint8Array[] = []
         await readBody(answer.Body, {
@@ -128,13 +125,16 @@ export class S3Service {
   }
 
   /** What is known of an object; undefined when it is not there. */
-  head(key: string, scope: RequestScope = {}): Promise<ObjectInfo | undefined> {
+  head(
+    key: string,
+    scope: RetryScope & { free?: boolean | undefined } = {},
+  ): Promise<ObjectInfo | undefined> {
     return unlessMissing(
       this.retry.run(scope, async () => {
         const answer = await this.#requests.send(
           'head',
           new HeadObjectCommand({ ...this.#readSettings, Bucket: this.#settings.bucket, Key: key }),
-          attemptOf(`looking for ${key}`, scope),
+          { what: `looking for ${key}`, signal: scope.signal, free: scope.free ?? false },
         )
         return {
           bytes: answer.ContentLength ?? 0,
@@ -183,7 +183,7 @@ export class S3Service {
    * Objects under a prefix. Throws `EIO` when the listing is cut and the service does not say how it goes on: what
    * is missing there is not gone.
    */
-  async *list(prefix: string, scope: RequestScope = {}): AsyncGenerator<StoredObject> {
+  async *list(prefix: string, scope: RetryScope = {}): AsyncGenerator<StoredObject> {
     // Directory buckets list whole folders only.
     const folder = isDirectoryBucket(this.#settings.bucket)
       ? prefix.slice(0, prefix.lastIndexOf('/') + 1)
@@ -196,7 +196,7 @@ export class S3Service {
         Prefix: folder,
         ContinuationToken: token,
       }
-      const attempt = attemptOf(`listing ${prefix}`, { ...scope, free: true })
+      const attempt = { what: `listing ${prefix}`, signal: scope.signal, free: true }
       const answer = await this.retry.run(scope, () =>
         this.#requests.send('list', new ListObjectsV2Command(input), attempt),
       )
@@ -227,28 +227,24 @@ export class S3Service {
   }
 
   /** Deletes up to 1,000 objects; returns what the service would not delete, by key. */
-  deleteMany(keys: readonly string[], scope: RequestScope = {}): Promise<Map<string, Error>> {
-    return this.#deleter.deleteMany(keys, scope)
+  deleteMany(keys: readonly string[], signal?: AbortSignal): Promise<Map<string, Error>> {
+    return this.#deleter.deleteMany(keys, signal)
   }
 
   /** Finds out how objects can be deleted, many and one, and whether they may; nothing is there under this key. */
   async probeDeleting(key: string, signal?: AbortSignal): Promise<void> {
-    const failed = await this.#deleter.deleteMany([key], { signal })
+    const failed = await this.#deleter.deleteMany([key], signal)
     for (const error of failed.values()) throw error
-    await this.#deleter.deleteOne(key, { signal })
+    await this.#deleter.deleteOne(key, signal)
   }
 
   /** One DeleteObject; no error when the object is not there. */
-  deleteOne(key: string, scope: RequestScope = {}): Promise<void> {
-    return this.#deleter.deleteOne(key, scope)
+  deleteOne(key: string, signal?: AbortSignal): Promise<void> {
+    return this.#deleter.deleteOne(key, signal)
   }
 }
 
 /** Directory buckets of S3 Express are told by their names. */
 function isDirectoryBucket(bucket: string): boolean {
   return bucket.endsWith('--x-s3')
-}
-
-function attemptOf(what: string, { signal, free, urgent, onDate }: RequestScope): Attempt {
-  return { what, signal, free: free || urgent || false, onDate }
 }
