@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { memoryHeadroomBytes, nowMs, SpillwayError, SystemMemoryReader, systemError } from '@spillway/core'
 import type { FileSystemStatus, Files } from './file-system.ts'
-import { isInMemory, tellsSpaceAtOnce } from './file-system-types.ts'
+import { isInMemory, isLayered, tellsSpaceAtOnce } from './file-system-types.ts'
 
 const sampleLifetimeMs = 50
 const freshSampleMs = 5
@@ -18,6 +18,8 @@ export interface DiskSpaceOptions {
   readonly path: string | undefined
   /** What the options say. */
   readonly keepFreeBytes: number | undefined
+  /** Whether the file lies on a device; asked where the file system only layers others (a container's root). @default it does */
+  readonly isOnDevice?: (() => boolean) | undefined
   /** Tells about memory, for a file system that lies in it. @default the machine and the control groups */
   readonly memory?: Pick<SystemMemoryReader, 'read'> | undefined
 }
@@ -60,7 +62,8 @@ export class DiskSpace {
     this.sizeBytes = tells ? status.blocks * status.bsize : Number.POSITIVE_INFINITY
     this.keepFreeBytes = options.keepFreeBytes ?? (tells ? Math.floor(this.sizeBytes * 0.05) : 0)
     this.type = status?.type
-    this.isInMemory = isInMemory(status?.type)
+    this.isInMemory =
+      isInMemory(status?.type) || (isLayered(status?.type) && options.isOnDevice?.() === false)
     this.#files = files
     this.#path = options.path
     this.#isLate = !tellsSpaceAtOnce(status?.type)
@@ -82,6 +85,14 @@ export class DiskSpace {
     } catch (failure) {
       throw systemError(failure, 'keepFreeBytes cannot be kept: the file system does not tell its free space')
     }
+  }
+
+  /** What stood against more, in words. */
+  get whyFull(): string {
+    const isMemoryShort = this.#memoryBytes < this.#freeBytes - this.keepFreeBytes
+    return isMemoryShort
+      ? 'the file system lies in memory, and what is left of that is kept for the process and others'
+      : 'the file system has no space left beyond keepFreeBytes'
   }
 
   /** Bytes that may still be taken, 0 or more. */

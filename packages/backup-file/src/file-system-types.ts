@@ -6,6 +6,7 @@ const xfs = 0x58465342
 const btrfs = 0x9123683e
 const zfs = 0x2fc12fc1
 const bcachefs = 0xca451a4e
+const overlay = 0x794c7630
 
 /** Served by another machine or another program. */
 const served: Readonly<Record<number, string>> = {
@@ -26,6 +27,11 @@ type FileSystemType = number | undefined
 /** Whether pages in it take memory: those of a container count against its limit. */
 export function isInMemory(type: FileSystemType): boolean {
   return type === tmpfs || type === ramfs
+}
+
+/** Whether it writes to another file system, and says nothing of which. */
+export function isLayered(type: FileSystemType): boolean {
+  return type === overlay
 }
 
 /** Whether what was taken is missing from its free space at once; others show it when they write their next transaction. */

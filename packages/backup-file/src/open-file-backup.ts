@@ -93,6 +93,7 @@ async function assemble(opening: Opening): Promise<FileBackup> {
   const disk = await DiskSpace.open(files, {
     path: file.device === undefined ? spacePath : undefined,
     keepFreeBytes: file.device === undefined ? options.keepFreeBytes : 0,
+    isOnDevice: () => loaded.native?.tellsExtents(fileDescriptor) !== false,
   })
   const data = await DataDescriptor.open(files, file, {
     wanted: direct,

@@ -47,6 +47,8 @@ export async function openUnnamed(files: Files, directory: string, native: Nativ
     const place = `an unnamed file in ${directory}`
     const space = spacePathOf(files, opened, directory)
     const server = servedBy((await files.statfs(space).catch(() => undefined))?.type)
+    const vanishes = vanishing(withoutName !== undefined, server)
+    if (!vanishes.always) warnThatItMayStay(directory, vanishes.reason)
     return {
       fileDescriptor: opened,
       place,
@@ -56,7 +58,7 @@ export async function openUnnamed(files: Files, directory: string, native: Nativ
       isCallers: false,
       device: undefined,
       overwritesInPlace: keepsItsPlace(opened, files, native),
-      vanishes: vanishing(withoutName !== undefined, server),
+      vanishes,
       release: () => files.close(opened),
     }
   } catch (failure) {
@@ -71,6 +73,18 @@ function vanishing(neverHadName: boolean, server: string | undefined): OpenedFil
     `the name was removed at once, but ${server} is served by another program or machine, which may keep the file under a ` +
     'name of its own until it is closed, and longer when this machine stops'
   return { always: false, reason }
+}
+
+const warnedDirectories = new Set<string>()
+
+/** Once for each directory: scratch files hold what the application keeps in memory. */
+function warnThatItMayStay(directory: string, reason: string): void {
+  if (warnedDirectories.has(directory)) return
+  warnedDirectories.add(directory)
+  process.emitWarning(`a scratch file in ${directory} may outlive this process: ${reason}`, {
+    type: 'SpillwayWarning',
+    code: 'SPILLWAY_SCRATCH_MAY_STAY',
+  })
 }
 
 /** Has the file overwritten in place where that has to be asked for (btrfs). Whoever cannot is asked for nothing. */

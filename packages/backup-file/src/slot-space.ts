@@ -448,8 +448,8 @@ export class SlotSpace {
 
   /** Why there is no space: the file system is full, or does not answer. */
   #noSpace(failure: unknown): Error {
-    const { name } = this.#parts
-    if (failure === undefined) return this.#full('the file system has no space left beyond keepFreeBytes')
+    const { name, disk } = this.#parts
+    if (failure === undefined) return this.#full(disk.whyFull)
     return systemError(failure, `backup ${name} cannot ask its file system for space`, { backup: name })
   }
 

@@ -1,8 +1,10 @@
 import { mkdirSync, mkdtempSync, rmdirSync, rmSync, statfsSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { expect, it } from 'vitest'
 import { openFileBackup } from '../src/index.ts'
 import { runChild } from './children.ts'
 import { failure, faulty } from './faulty-file-system.ts'
+import { run } from './loop-devices.ts'
 import { count, expectHeld, pageBytes, pattern, singles, store } from './pages.ts'
 import { memoryFileSystem, scratchDirectory } from './places.ts'
 
@@ -255,6 +257,49 @@ it('gives slots that wait to be punched to all that ask for them', async () => {
   await backup.drop(handles)
   const calls = Array.from({ length: 4 }, (_, seed) => backup.backupPages([pattern(1, seed, pageSizeBytes)]))
   for (const { error } of await Promise.all(calls)) expect(error).toBeUndefined()
+})
+
+it('knows that an overlay over a tmpfs is memory, too', async ({ skip }) => {
+  const base = join(directory, 'layers')
+  const [lower, memory, merged] = ['lower', 'memory', 'merged'].map((name) => join(base, name))
+  for (const folder of [lower, memory, merged]) mkdirSync(folder, { recursive: true })
+  try {
+    run('mount', '-t', 'tmpfs', '-o', 'size=16m', 'tmpfs', memory)
+    for (const name of ['upper', 'work']) mkdirSync(join(memory, name))
+    const layers = `lowerdir=${lower},upperdir=${memory}/upper,workdir=${memory}/work`
+    run('mount', '-t', 'overlay', '-o', layers, 'overlay', merged)
+  } catch (thrown) {
+    process.stdout.write(`left out: an overlay over a tmpfs: needs root: ${(thrown as Error).message}\n`)
+    return skip('needs root and overlays')
+  }
+  try {
+    await using backup = await openFileBackup({ directory: merged, keepFreeBytes: 0 })
+    expect(backup.stats().direct).toMatchObject({ used: false, reason: expect.stringContaining('memory') })
+    await expectHeld(backup, await store(backup, pattern(9, 1)), pattern(9, 1))
+  } finally {
+    run('umount', '-l', merged)
+    run('umount', '-l', memory)
+  }
+})
+
+it('warns, and says in its statistics, where a scratch file may outlive the process', async () => {
+  const inner = memoryFileSystem()
+  const warnings: string[] = []
+  const listen = (warning: Error) => void warnings.push(warning.message)
+  process.on('warning', listen)
+  const fileSystem = faulty(inner, {
+    // FUSE, and without files that never had a name.
+    statfs: (_path, done) => done(null, { type: 0x65735546, bsize: pageBytes, blocks: 1000, bavail: 900 }),
+  })
+  for (let turn = 0; turn < 2; turn++) {
+    await using backup = await openFileBackup({ directory: '/spill', fs: fileSystem })
+    expect(backup.stats().vanishes).toMatchObject({ always: false, reason: expect.stringContaining('FUSE') })
+  }
+  await new Promise((resolve) => setImmediate(resolve))
+  process.off('warning', listen)
+  expect(warnings).toEqual([expect.stringContaining('/spill may outlive this process')])
+  await using local = await openFileBackup({ directory, keepFreeBytes: 0 })
+  expect(local.stats().vanishes).toMatchObject({ always: true })
 })
 
 it('stops before the memory of a control group is used up by a file in a tmpfs', async ({ skip }) => {

@@ -1,5 +1,5 @@
 import { assertBytes, assertFd } from './checks.ts'
-import { systemError } from './errors.ts'
+import { type NativeError, systemError } from './errors.ts'
 import { type Libc, libcFor } from './libc.ts'
 
 const interrupted = 4
@@ -56,6 +56,29 @@ export function cachedBytes(fd: number, offsetBytes: number, lengthBytes: number
   const bytesOf = (words: BigUint64Array) => new Uint8Array(words.buffer)
   call('cachestat', (libc) => libc.cachestat(fd, bytesOf(range), bytesOf(counters)))
   return Number(counters[0]) * libcFor('getpagesize').getpagesize()
+}
+
+const mapExtents = 0xc020660b
+const mapHeaderBytes = 32
+const mapEntryBytes = 56
+
+/**
+ * Whether the file system can tell where on a device the pages of `fd` lie (FIEMAP): those on disks can, a tmpfs cannot, and an overlay
+ * answers as the file system does that it writes to. Errors: `EBADF`, `ENOSYS`.
+ */
+export function tellsExtents(fd: number): boolean {
+  assertFd(fd)
+  const map = new Uint8Array(mapHeaderBytes + mapEntryBytes)
+  const fields = new DataView(map.buffer)
+  fields.setBigUint64(8, 4096n, true)
+  fields.setUint32(24, 1, true)
+  try {
+    call('ioctl', (libc) => libc.ioctl(fd, mapExtents, map))
+    return true
+  } catch (failure) {
+    if ((failure as NativeError).code === 'EBADF') throw failure
+    return false
+  }
 }
 
 const getFileFlags = 0x80086601

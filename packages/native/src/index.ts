@@ -8,6 +8,7 @@ export {
   duplicate,
   overwriteInPlace,
   setDirect,
+  tellsExtents,
 } from './descriptors.ts'
 export type { NativeError } from './errors.ts'
 export { allocate, allocateInThread, createMemfd, punchHole, punchHoleInThread } from './files.ts'

@@ -1,6 +1,7 @@
 import { execFileSync } from 'node:child_process'
 import {
   closeSync,
+  constants as fsConstants,
   fstatSync,
   mkdtempSync,
   openSync,
@@ -22,6 +23,7 @@ import {
   duplicate,
   overwriteInPlace,
   setDirect,
+  tellsExtents,
 } from '../src/index.ts'
 
 const directory = mkdtempSync(join(tmpdir(), 'spillway-descriptors-'))
@@ -67,6 +69,13 @@ it('counts what is in the page cache', ({ skip }) => {
   } finally {
     closeSync(fd)
   }
+})
+
+it('tells a file in memory, which lies on no device, from others', () => {
+  const inMemory = openSync('/dev/shm', 0o20000000 | fsConstants.O_DIRECTORY | fsConstants.O_RDWR, 0o600)
+  expect(tellsExtents(inMemory)).toBe(false)
+  closeSync(inMemory)
+  expect(() => tellsExtents(inMemory)).toThrow(expect.objectContaining({ code: 'EBADF' }))
 })
 
 it('says where a file cannot be overwritten in place, or is no device', () => {
