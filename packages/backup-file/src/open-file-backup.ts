@@ -90,11 +90,14 @@ async function assemble(opening: Opening): Promise<FileBackup> {
   const { fileDescriptor } = file
   if (checksums) await openPageSums()
   const { spacePath } = file
+  const deviceId = `device ${(await files.fstat(fileDescriptor)).dev} of ${files.isSystem}`
   const disk = await DiskSpace.open(files, {
     path: file.device === undefined ? spacePath : undefined,
     keepFreeBytes: file.device === undefined ? options.keepFreeBytes : 0,
+    deviceId: files.isSystem && file.device === undefined ? deviceId : undefined,
     isOnDevice: () => loaded.native?.tellsExtents(fileDescriptor) !== false,
   })
+  release.push(async () => disk.close())
   const data = await DataDescriptor.open(files, file, {
     wanted: direct,
     dataOffsetBytes,
@@ -115,7 +118,7 @@ async function assemble(opening: Opening): Promise<FileBackup> {
     warmBytes: options.warmBytes ?? 64 * mebibyte,
     disk,
     storage,
-    deviceId: `${(await files.fstat(fileDescriptor)).dev} of ${files.isSystem}`,
+    deviceId,
   })
   const staging = stagingFor(engine, pageSizeBytes, loaded.native)
   release.push(async () => staging.close())

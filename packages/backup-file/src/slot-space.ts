@@ -36,7 +36,7 @@ interface Taking {
 /** Space is reserved in pieces of this size: btrfs gives a piece back only when no page of it is used. */
 const reservedPieceBytes = 1024 * 1024
 /** Pieces between two looks at what others leave. */
-const piecesPerLook = 32
+const piecesPerLook = 8
 
 /**
  * Which slots hold what:

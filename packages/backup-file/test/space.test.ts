@@ -206,6 +206,19 @@ it('says at once that keepFreeBytes cannot be kept where nothing tells the free 
   await expectHeld(backup, first, pattern(10, 1))
 })
 
+it('grants free space once to all backups of a file system', async () => {
+  const { bavail, bsize } = statfsSync('/dev/shm')
+  const options = { directory: '/dev/shm', keepFreeBytes: bavail * bsize - 8 * 2 ** 20 }
+  await using one = await openFileBackup(options)
+  await using other = await openFileBackup(options)
+  const results = await Promise.all(
+    [one, other].flatMap((backup) => [1, 2, 3, 4].map((seed) => backup.backupPages([pattern(512, seed)]))),
+  )
+  const stored = results.reduce((pages, { handles }) => pages + count(handles), 0)
+  expect(stored * pageBytes).toBeLessThanOrEqual(9 * 2 ** 20)
+  expect(stored * pageBytes).toBeGreaterThan(6 * 2 ** 20)
+})
+
 it('stores on a file system that reports no block counts', async () => {
   const fileSystem = faulty(memoryFileSystem(), {
     statfs: (_path, done) => setImmediate(() => done(null, { bsize: pageBytes, blocks: 0, bavail: 0 })),
