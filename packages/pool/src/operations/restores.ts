@@ -62,12 +62,16 @@ export class Restores {
   ): Promise<Error | undefined> {
     const { table } = buffer
     let failed: Error | undefined
+    /** Pages that the backup cannot give, by what it said first: the others come all the same. */
+    const damaged = new Set<number>()
+    let damage: Error | undefined
     const tight = await this.#mustBeTight(buffer)
     for (let page = 0; page < table.pageCount && failed === undefined && run.error === undefined; ) {
       if (buffer.closing) throw closedBuffer(buffer)
-      const first = await this.#firstMissing(buffer, page)
+      const first = await this.#firstMissing(buffer, page, damaged)
       if (first >= table.pageCount) break
-      const end = this.#missingEnd(buffer, first, windowEnd(buffer, first, this.#residents.limit.limitPages))
+      const most = windowEnd(buffer, first, this.#residents.limit.limitPages)
+      const end = this.#missingEnd(buffer, first, most, damaged)
       // A chunk may reach past the window, over pages that were never written to others that are stored.
       const reach = table.blockEnd(end - 1)
       const before = this.#missingPages(buffer, first, reach)
@@ -77,11 +81,20 @@ export class Restores {
       } catch (failure) {
         failed = asError(failure)
       }
+      const damagedPage = damagedPageOf(failed)
+      if (damagedPage !== undefined && damagedPage >= first && damagedPage < end) {
+        damage ??= failed
+        damaged.add(damagedPage)
+        failed = await this.#setAside(buffer, damagedPage, options)
+        run.add(before - this.#missingPages(buffer, first, reach))
+        continue
+      }
       const came = before - this.#missingPages(buffer, first, reach)
       if (held !== undefined) this.#holder.letGo(buffer, held)
       run.add(came)
       page = end
     }
+    failed ??= damage
     if (run.error === undefined) failed ??= await this.#bringBack(buffer, run, options, tight)
     return failed ?? run.error
   }
@@ -110,19 +123,38 @@ export class Restores {
     return failed
   }
 
+  /** Has the others of its chunk come without it; resolves to why they cannot: the call is aborted. */
+  async #setAside(buffer: BufferState, page: number, { signal }: RestoreOptions): Promise<Error | undefined> {
+    try {
+      await this.#holder.damage.setAside(buffer, page, signal)
+      return undefined
+    } catch (failure) {
+      return asError(failure)
+    }
+  }
+
   /** Whether the chunks that would be made cover so many empty pages that they do not fit, though what is stored does. */
   async #mustBeTight(buffer: BufferState): Promise<boolean> {
     const { limitPages } = this.#residents.limit
     return buffer.table.pageCount > limitPages && (await naturalPages(buffer, limitPages)) > limitPages
   }
 
-  /** The first page from `page` on that is stored, or whose chunk was only filled in part. */
-  async #firstMissing(buffer: BufferState, page: number): Promise<number> {
+  /** The first page from `page` on that is stored, or whose chunk was only filled in part, and is none of those `damaged`. */
+  async #firstMissing(
+    buffer: BufferState,
+    page: number,
+    damaged: ReadonlySet<number> = new Set(),
+  ): Promise<number> {
     const { table } = buffer
     let next = page
     while (next < table.pageCount) {
       table.look(next, table.pageCount)
-      if (this.#isMissing(buffer)) return next
+      const isMissing = this.#isMissing(buffer)
+      if (isMissing && !damaged.has(next)) return next
+      if (isMissing) {
+        next++
+        continue
+      }
       next += emptyPages(table, next, table.pageCount) || table.foundPages
       const turn = pace()
       if (turn !== undefined) await turn
@@ -130,7 +162,7 @@ export class Restores {
     return next
   }
 
-  #missingEnd(buffer: BufferState, first: number, end: number): number {
+  #missingEnd(buffer: BufferState, first: number, end: number, damaged: ReadonlySet<number>): number {
     const { table } = buffer
     let next = first
     while (next < end) {
@@ -138,6 +170,8 @@ export class Restores {
       if (!this.#isMissing(buffer)) break
       next += table.foundPages
     }
+    next = Math.min(next, end)
+    for (const page of damaged) if (page > first && page < next) next = page
     return next
   }
 
@@ -165,4 +199,10 @@ function purgedError({ label }: BufferState): SpillwayError {
   return new SpillwayError('ENOENT', `content of buffer ${label} was purged; what is gone reads as zeros`, {
     buffer: label,
   })
+}
+
+/** The page that stopped a page-in because what is stored of it is damaged. */
+function damagedPageOf(failure: Error | undefined): number | undefined {
+  const { code, page } = (failure ?? {}) as { code?: unknown; page?: number }
+  return code === 'EBADMSG' ? page : undefined
 }

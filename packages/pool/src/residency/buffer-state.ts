@@ -38,6 +38,8 @@ export class BufferState {
   streamTick = 0
   /** A readahead is under way. */
   readahead = false
+  /** Pages that the backup could not give, while others of their chunks were wanted: they have chunks of their own. */
+  damagedPages: Set<number> | undefined
   /** Who made it, in debug mode. */
   madeAt: string | undefined
   /** Resolved when `operations` falls to 0. */

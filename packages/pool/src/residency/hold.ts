@@ -3,6 +3,7 @@ import { trace } from '../ground/trace.ts'
 import { busy, dirty, notReady, pageIn, pageOut, partial } from '../table/chunks.ts'
 import type { BufferState } from './buffer-state.ts'
 import { closedBuffer } from './closed.ts'
+import { DamagedPages, type FailedPageIn } from './damaged-pages.ts'
 import { installMissing } from './installation.ts'
 import type { PageIn } from './page-in.ts'
 import { alignedStart, chunkOrder, emptyPages } from './placement.ts'
@@ -37,6 +38,7 @@ export interface HoldOptions extends TransferOptions {
 export class Holder {
   readonly #residents: ResidentSet
   readonly #fill: PageIn
+  readonly damage: DamagedPages
   /** Operations that hold chunks, or are about to, and let go by themselves: waiting for them makes sense. */
   running = 0
   readonly #onIdle: () => void
@@ -45,6 +47,7 @@ export class Holder {
   constructor(residents: ResidentSet, fill: PageIn, onIdle: () => void) {
     this.#residents = residents
     this.#fill = fill
+    this.damage = new DamagedPages(residents)
     this.#onIdle = onIdle
   }
 
@@ -85,7 +88,10 @@ export class Holder {
         if (this.#collect(buffer, first, end, held, options) > 0)
           await this.#bringIn(buffer, first, end, held, options)
         const error = await this.#fillHeld(buffer, held, options)
-        if (error !== undefined) throw error
+        if (error !== undefined) {
+          await this.#avoidDamage(buffer, held, { ...options, failure: error, first, end })
+          continue
+        }
         const other = this.#firstBlocked(held, options)
         if (other === 0) break
         if (other < 0) continue
@@ -98,6 +104,13 @@ export class Holder {
       this.letGo(buffer, held)
       throw failure
     }
+  }
+
+  /** Sets the page aside that stopped a page-in, when the call does not need it; throws the failure otherwise. */
+  async #avoidDamage(buffer: BufferState, held: number[], failed: FailedPageIn): Promise<void> {
+    if (!(await this.damage.isAvoidable(buffer, failed))) throw failed.failure
+    this.release(buffer, held)
+    await this.damage.setAside(buffer, (failed.failure as { page?: number }).page!, failed.signal)
   }
 
   /**

@@ -4,7 +4,7 @@ import type { BufferState } from './buffer-state.ts'
 
 /**
  * The order of the chunk to make for a page that is not resident: the highest whose aligned range lies in its block and
- * has no resident page (T20). With `advise('random')` no larger than what the access covers.
+ * has no resident page (T20), and none that its backup cannot give. With `advise('random')` no larger than what the access covers.
  */
 export function naturalOrder(buffer: BufferState, page: number, first: number, end: number): number {
   const { table } = buffer
@@ -15,7 +15,7 @@ export function naturalOrder(buffer: BufferState, page: number, first: number, e
   for (; order > 0; order--) {
     const from = alignedStart(buffer, page, order)
     const to = from + (1 << order)
-    if (to <= blockEnd && !hasResident(buffer, from, to)) break
+    if (to <= blockEnd && !hasResident(buffer, from, to) && !hasDamaged(buffer, from, to)) break
   }
   return order
 }
@@ -79,6 +79,12 @@ function hasResident(buffer: BufferState, from: number, to: number): boolean {
     table.look(page, to)
     if (table.found === 'chunk') return true
   }
+  return false
+}
+
+function hasDamaged({ damagedPages }: BufferState, from: number, to: number): boolean {
+  if (damagedPages === undefined) return false
+  for (const page of damagedPages) if (page >= from && page < to) return true
   return false
 }
 

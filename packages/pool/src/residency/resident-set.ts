@@ -165,6 +165,7 @@ export class ResidentSet {
 
   #becomeDirty(buffer: BufferState, chunk: number): void {
     this.#releaseStored(buffer, chunk)
+    heal(buffer, this.#chunks.firstPageOf(chunk), this.#chunks.pageCount(chunk))
     this.#chunks.clearFlags(chunk, zeroed)
     this.#chunks.setFlags(chunk, dirty)
     this.#countDirty(buffer, this.#chunks.pageCount(chunk))
@@ -258,6 +259,7 @@ export class ResidentSet {
     if (areAll) {
       chunks.clearFlags(chunk, notReady)
       chunks.setRestored(chunk, 0)
+      heal(this.bufferOf(chunk), chunks.firstPageOf(chunk), chunks.pageCount(chunk))
     } else {
       chunks.setRestored(chunk, chunks.pageAfter(chunk, stored))
     }
@@ -376,6 +378,49 @@ export class ResidentSet {
     this.#giveUp(chunk, destination)
   }
 
+  /**
+   * Takes the pages of a missing chunk that did not arrive out of memory again; those that did become smaller chunks, clean, in
+   * its place in its list. Nobody pins it.
+   */
+  keepArrived(chunk: number): void {
+    const chunks = this.#chunks
+    const { pages, limit } = this
+    const arrived = chunks.restoredOf(chunk)
+    if (arrived === 0) {
+      this.evict(chunk, 'idle')
+      return
+    }
+    if (this.#checks) {
+      const isMissing = (chunks.flagsOf(chunk) & (notReady | pageOut | dirty)) === partial
+      this.#assert(isMissing && !chunks.isPinned(chunk), chunk, 'a part of a chunk stays that is in use')
+    }
+    const buffer = this.bufferOf(chunk)
+    const table = tableOf(buffer)
+    const count = chunks.pageCount(chunk)
+    const first = chunks.firstPageOf(chunk)
+    const frame = chunks.frameOf(chunk)
+    const flags = chunks.flagsOf(chunk) & unevictable
+    this.mappings.unmap(chunk)
+    chunks.eachRun(chunk, 0, (index, handle, length) => {
+      if (handle === 0) table.setEmpty(first + index, length)
+      else table.setHandles(first + index, length, handle)
+    })
+    for (let index = 0; index < arrived; ) {
+      const order = 31 - Math.clz32(arrived - index)
+      const piece = chunks.add(buffer.id, first + index, { order, frame: frame + index, flags })
+      chunks.removePin(piece)
+      chunks.storeAsIn(table, piece)
+      chunks.moveBefore(piece, chunk)
+      table.setChunk(first + index, 1 << order, piece)
+      index += 1 << order
+    }
+    for (let index = arrived; index < count; index++) pages.release(frame + index, 0, buffer.caching)
+    chunks.remove(chunk)
+    if (flags !== 0) this.unevictablePages -= count - arrived
+    this.counters.splitChunks++
+    limit.uncharge(count - arrived)
+  }
+
   // Content that is given up.
 
   /** Gives up the content of a chunk that nobody pins, what is stored of it, and its memory (T36, T49). */
@@ -390,6 +435,7 @@ export class ResidentSet {
     }
     const buffer = this.bufferOf(chunk)
     this.#releaseStored(buffer, chunk)
+    heal(buffer, chunks.firstPageOf(chunk), chunks.pageCount(chunk))
     tableOf(buffer).setEmpty(chunks.firstPageOf(chunk), chunks.pageCount(chunk))
     this.#giveUp(chunk, destination)
   }
@@ -399,6 +445,7 @@ export class ResidentSet {
     const table = tableOf(buffer)
     table.look(page, page + count)
     buffer.store!.drop(table.foundHandle, count)
+    heal(buffer, page, count)
     table.setEmpty(page, count)
   }
 
@@ -504,4 +551,10 @@ function listWhenFree(flags: number, buffer: BufferState): number {
   if (buffer.purgeable) return purgeableList
   if ((flags & dirty) === 0) return cleanList
   return buffer.store !== undefined && (flags & unevictable) === 0 ? dirtyList : unevictableList
+}
+
+/** Pages that the backup could not give are written over, given up, or came after all. */
+function heal({ damagedPages }: BufferState, first: number, count: number): void {
+  if (damagedPages === undefined) return
+  for (const page of damagedPages) if (page >= first && page < first + count) damagedPages.delete(page)
 }

@@ -200,6 +200,8 @@ export class Chunks extends ChunkRecords {
     if (this.storedAt(chunk) !== scattered) return page + stored
     const handles = this.scatteredHandles.get(chunk)!
     for (let left = stored; left > 0; page++) if (handles[page] !== 0) left--
+    // Pages that were never stored are zeros already.
+    while (page < handles.length && handles[page] === 0) page++
     return page
   }
 
