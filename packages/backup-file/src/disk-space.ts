@@ -62,6 +62,8 @@ export class DiskSpace {
     try {
       return new DiskSpace(files, options, await files.statfs(options.path))
     } catch (failure) {
+      // Nothing is to be kept: a file system that is full says so itself.
+      if (options.keepFreeBytes === 0) return new DiskSpace(files, { ...options, path: undefined }, undefined)
       throw systemError(failure, 'keepFreeBytes cannot be kept: the file system does not tell its free space')
     }
   }

@@ -28,10 +28,11 @@ const piecesAhead = 2
 const largestDefaultCapacityBytes = 2 ** 40
 
 /**
- * Opens a backup in a file: exactly one of `path`, `directory` and `fd` says which. Throws `TypeError` or `RangeError`
- * for options that cannot be meant. Rejects with `EEXIST` (the name is taken by something that is not ours), `EBUSY` (its owner
- * lives), `EPERM` or `EACCES`, `ENOENT`, `EROFS`, `EINVAL` (`fd` is not a regular file open for reading and writing, or
- * `direct: true` does not work), `ENOSYS` (`io: 'uring'` does not work, or checksums
+ * Opens a backup in a file or on a block device: exactly one of `path`, `directory` and `fd` says which. Throws `TypeError` or `RangeError`
+ * for options that cannot be meant, a `capacityBytes` that a device does not have included. Rejects with `EEXIST` (the name is taken by
+ * something that is not ours, or by a file with a damaged header), `EBUSY` (its owner lives or may live, another backup is in it, a device is
+ * in use), `EPERM` or `EACCES`, `ENOENT`, `EROFS`, `EINVAL` (`fd` is neither a regular file nor a block device open for reading and writing,
+ * `direct: true` does not work, or nothing tells the free space that is to be kept), `ENOSYS` (`io: 'uring'` does not work, or checksums
  * where WebAssembly is switched off), `EMFILE`, `ENOSPC`.
  */
 export async function openFileBackup(options: FileBackupOptions): Promise<FileBackup> {

@@ -1,8 +1,12 @@
-import fs, { openSync, readFileSync } from 'node:fs'
+import fs, { openSync, readdirSync, readFileSync } from 'node:fs'
 import { syncBuiltinESMExports } from 'node:module'
 import { join } from 'node:path'
+import * as native from '@spillway/native'
 import { afterEach, expect, it } from 'vitest'
+import { DataDescriptor } from '../src/direct-io.ts'
+import { Files } from '../src/file-system.ts'
 import { type FileBackupOptions, openFileBackup } from '../src/index.ts'
+import type { OpenedFile } from '../src/opened-file.ts'
 import { expectHeld, pattern, store } from './pages.ts'
 import { scratchDirectory } from './places.ts'
 
@@ -64,4 +68,22 @@ it('says that a file system in memory is no device to go to directly', async () 
   await expect(openFileBackup({ directory: '/dev/shm', direct: true })).rejects.toMatchObject({
     code: 'EINVAL',
   })
+})
+
+it('opens no second time, and says why, where that would bring a removed file back', async () => {
+  const fileDescriptor = openSync(join(directory, 'removed'), 'w+')
+  const file = { fileDescriptor, isOwnOpening: true, mayReopen: false, device: undefined } as OpenedFile
+  const options = { wanted: 'auto', dataOffsetBytes: 0, pageSizeBytes: 4096, isInMemory: false } as const
+  const openings = () => readdirSync('/proc/self/fd').length
+  const before = openings()
+  const without = await DataDescriptor.open(new Files(fs, true), file, { ...options, native: undefined })
+  expect(without).toMatchObject({
+    direct: false,
+    reason: expect.stringContaining('would come back'),
+    fileDescriptor,
+  })
+  // With native code the opening that there is gets switched.
+  const switched = await DataDescriptor.open(new Files(fs, true), file, { ...options, native })
+  expect(switched).toMatchObject({ direct: true, fileDescriptor })
+  expect(openings()).toBe(before)
 })

@@ -194,6 +194,7 @@ it('says at once that keepFreeBytes cannot be kept where nothing tells the free 
   })
   const options = { directory: '/spill', fs: fileSystem, keepFreeBytes: 10 * pageBytes }
   await expect(openFileBackup(options)).rejects.toMatchObject({ code: 'EIO' })
+  await (await openFileBackup({ ...options, keepFreeBytes: 0 })).close()
   isTold = true
   await using backup = await openFileBackup(options)
   const first = await store(backup, pattern(10, 1))
