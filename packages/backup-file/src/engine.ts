@@ -12,6 +12,11 @@ export interface Engine {
   /** Resolves to the bytes moved, which may be fewer; rejects with an error whose `code` is the errno's name. */
   read(into: Uint8Array, offsetBytes: number): Promise<number>
   write(from: Uint8Array, offsetBytes: number): Promise<number>
+  /**
+   * As `read`, without a promise: `done` gets the bytes moved, which may be fewer, or the error. False: not for a request of this
+   * size, or not any more; nothing was begun.
+   */
+  readThen(into: Uint8Array, offsetBytes: number, done: (outcome: number | Error) => void): boolean
   /** Waits for nothing: its owner sees to it that no request is under way. */
   close(): Promise<void>
 }

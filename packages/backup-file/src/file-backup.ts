@@ -8,22 +8,26 @@ import {
   type BackupResult,
   type BackupStats,
   CallGate,
+  type CopyDone,
   type CopyResult,
   countCopy,
   countHandles,
   countPages,
+  countStartedCopy,
   type HandleRun,
   isFullError,
   type Reservation,
   SpillwayError,
   systemError,
   type TransferOptions,
+  tellCopied,
 } from '@spillway/core'
 import type { EngineName } from './engine.ts'
 import type { PageMover } from './page-mover.ts'
 import { type Piece, PiecePlan, type PlanLimits } from './piece-plan.ts'
 import { carryPieces, type FlightLimits } from './pieces-in-flight.ts'
 import type { SlotSpace, TakenSlots } from './slot-space.ts'
+import type { StartedReads } from './started-reads.ts'
 
 /** The counters of every backup, and what a file adds. */
 export interface FileBackupStats extends BackupStats {
@@ -61,6 +65,7 @@ export interface FileBackupParts {
   readonly flight: FlightLimits
   readonly space: SlotSpace
   readonly mover: PageMover
+  readonly reads: StartedReads
   /** The figures that are not the backup's own. */
   readonly details: () => Pick<
     FileBackupStats,
@@ -110,6 +115,21 @@ export class SlottedFileBackup implements FileBackup {
     this.#assertLive(handles)
     // Awaited here: a promise that is returned settles two steps later, and single pages are made of such steps.
     return await this.#gate.run(() => this.#copy(handles, spans, options))
+  }
+
+  startCopy(first: number, span: Uint8Array, done: CopyDone): boolean {
+    const pageCount = countStartedCopy(first, span, done, this.capabilities.pageSizeBytes)
+    const { space, reads, plan } = this.#parts
+    const isOne = span.byteLength <= plan.requestBytes && space.isLive(first, pageCount)
+    if (!isOne || !this.#gate.enter()) return false
+    const ended = (copied: number, error?: Error): void => {
+      this.#copiedPages += copied
+      tellCopied(done, copied, error)
+      this.#gate.leave()
+    }
+    const began = reads.start({ handle: first, pageCount, memory: span, done: ended })
+    if (!began) this.#gate.leave()
+    return began
   }
 
   async drop(handles: readonly HandleRun[]): Promise<void> {

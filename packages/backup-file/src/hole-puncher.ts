@@ -1,6 +1,5 @@
-import { afterInput, type HostTimer, isFullError, startTimer, stopTimer } from '@spillway/core'
+import { afterInput, BitSet, type HostTimer, isFullError, startTimer, stopTimer } from '@spillway/core'
 import type { HoleUnits, StorageCall } from './file-storage.ts'
-import { SlotBits } from './slot-bits.ts'
 
 /** Shorter runs are not worth a hole: they stay warm. */
 const shortestHoleBytes = 64 * 1024
@@ -39,7 +38,7 @@ export class HolePuncher {
   /** Bytes that came back. */
   punchedBytes = 0
   readonly #parts: HolePuncherParts
-  readonly #queued = new SlotBits()
+  readonly #queued = new BitSet()
   /** Slots that are holes, by the number of a piece of which other slots are not. */
   readonly #holesInPieces = new Map<number, number>()
   #cursor = 0

@@ -9,6 +9,7 @@ import { type FileBackup, type FileBackupParts, SlottedFileBackup } from './file
 import { probeStorage } from './file-storage.ts'
 import { type FileSystem, Files } from './file-system.ts'
 import { dataOffsetBytes as standardDataOffsetBytes } from './layout.ts'
+import type { MoverParts } from './mover-parts.ts'
 import { openNamed } from './named-file.ts'
 import { loadNative, type NativeModule } from './native.ts'
 import { type OpenedFile, openDescriptor, openUnnamed } from './opened-file.ts'
@@ -17,6 +18,7 @@ import { PageMover } from './page-mover.ts'
 import { openPageSums } from './page-sum.ts'
 import { SlotSpace } from './slot-space.ts'
 import { StagingPool } from './staging.ts'
+import { StartedReads } from './started-reads.ts'
 
 const mebibyte = 1024 * 1024
 /** A chunk of the pool's default size travels as one request from its own memory; what is gathered, in smaller ones. */
@@ -123,7 +125,7 @@ async function assemble(opening: Opening): Promise<FileBackup> {
   })
   const staging = stagingFor(engine, pageSizeBytes, loaded.native)
   release.push(async () => staging.close())
-  const mover = new PageMover({
+  const moverParts: MoverParts = {
     name,
     pageSizeBytes,
     dataOffsetBytes,
@@ -133,9 +135,10 @@ async function assemble(opening: Opening): Promise<FileBackup> {
     data,
     checksums: checksums ? new ChecksumTable() : undefined,
     slotOf: (handle) => space.slots.slotOf(handle),
-    isLive: (first, count) => space.slots.firstNotLive([{ first, count }]) === undefined,
+    isLive: (first, count) => space.slots.isLive(first, count),
     onCorrupt: (handle) => space.quarantine(handle),
-  })
+  }
+  const mover = new PageMover(moverParts)
   return new SlottedFileBackup({
     name,
     capabilities: capabilitiesOf(
@@ -147,6 +150,7 @@ async function assemble(opening: Opening): Promise<FileBackup> {
     ...limitsFor(engine, pageSizeBytes),
     space,
     mover,
+    reads: new StartedReads(moverParts, mover),
     sync: () => files.fdatasync(fileDescriptor),
     release: releaseAll,
     details: () => ({

@@ -1,28 +1,8 @@
-import { delay, SpillwayError, systemError } from '@spillway/core'
-import type { ChecksumTable } from './checksum-table.ts'
-import type { DataDescriptor } from './direct-io.ts'
-import type { Engine } from './engine.ts'
+import { delay, nextTurn, pace, SpillwayError, systemError } from '@spillway/core'
 import { codeOf } from './file-system.ts'
+import type { MoverParts } from './mover-parts.ts'
 import type { Piece } from './piece-plan.ts'
 import type { Progress } from './pieces-in-flight.ts'
-import type { StagingPool } from './staging.ts'
-import { workSlices } from './work-slices.ts'
-
-export interface MoverParts {
-  readonly name: string
-  readonly pageSizeBytes: number
-  readonly dataOffsetBytes: number
-  readonly engine: Engine
-  readonly largeStaging: StagingPool
-  readonly smallStaging: StagingPool
-  readonly checksums: ChecksumTable | undefined
-  readonly slotOf: (handle: number) => number
-  readonly isLive: (handle: number, count: number) => boolean
-  /** What the engine moves pages through. */
-  readonly data: Pick<DataDescriptor, 'direct' | 'fallBack'>
-  /** Told of each page that does not match twice. */
-  readonly onCorrupt: (handle: number) => void
-}
 
 const transientCodes: ReadonlySet<string | undefined> = new Set(['EAGAIN', 'EINTR'])
 const transientRetries = 5
@@ -59,10 +39,17 @@ export class PageMover {
     return this.#receive(piece, piece.parts[0], retryMayFail)
   }
 
+  /** Goes on with a read whose first request is over, as if `read` had made it. */
+  goOn(piece: Piece, outcome: number | Error): Promise<Progress> {
+    // What was refused as it was is asked anew: another request may have turned direct I/O off since.
+    const begun = codeOf(outcome) === 'EINVAL' ? undefined : outcome
+    return this.#receive(piece, piece.parts[0], false, typeof begun === 'object' ? asProblem(begun) : begun)
+  }
+
   #writeStaged(piece: Piece, retryMayFail: boolean): Promise<Progress> {
     const bytes = piece.pageCount * this.#parts.pageSizeBytes
     return this.#staged(bytes, async (memory) => {
-      const turn = workSlices.enter(bytes)
+      const turn = pace(bytes)
       if (turn !== undefined) await turn
       gather(memory, piece.parts)
       return this.#send(piece, memory, retryMayFail)
@@ -73,7 +60,7 @@ export class PageMover {
     const bytes = piece.pageCount * this.#parts.pageSizeBytes
     return this.#staged(bytes, async (memory) => {
       const progress = await this.#receive(piece, memory, retryMayFail)
-      const turn = workSlices.enter(bytes)
+      const turn = pace(bytes)
       if (turn !== undefined) await turn
       scatter(memory, piece.parts, progress.pages * this.#parts.pageSizeBytes)
       return progress
@@ -99,7 +86,7 @@ export class PageMover {
     // Left alone while the sums are made.
     const written = this.#request('write', memory, offset)
     if (checksums !== undefined) {
-      await workSlices.enterLater(memory.byteLength)
+      await nextTurn(memory.byteLength)
       checksums.record(piece.handle, slotOf(piece.handle), memory, pageSizeBytes, piece.pageCount)
     }
     const first = await written
@@ -112,11 +99,16 @@ export class PageMover {
     return { pages, error: this.#ioError(failure, 'written', piece, pages) }
   }
 
-  async #receive(piece: Piece, memory: Uint8Array, retryMayFail: boolean): Promise<Progress> {
+  async #receive(
+    piece: Piece,
+    memory: Uint8Array,
+    retryMayFail: boolean,
+    begun?: number | Problem,
+  ): Promise<Progress> {
     const { checksums, pageSizeBytes, isLive, data } = this.#parts
     const offset = this.#offsetOf(piece)
     const wasDirect = data.direct
-    const first = await this.#request('read', memory, offset)
+    const first = begun ?? (await this.#request('read', memory, offset))
     let bytes = memory.byteLength
     let failure: unknown
     if (first !== bytes) ({ bytes, failure } = await this.#goOn('read', memory, offset, retryMayFail, first))
@@ -125,7 +117,7 @@ export class PageMover {
     const arrived = Math.floor(bytes / pageSizeBytes)
     let good = arrived
     if (checksums !== undefined && arrived > 0) {
-      const turn = workSlices.enter(arrived * pageSizeBytes)
+      const turn = pace(arrived * pageSizeBytes)
       if (turn !== undefined) await turn
       good = this.#firstMismatch(piece, memory, arrived, 0)
       if (good < arrived) good = await this.#firstBad(piece, memory, arrived, good, retryMayFail)

@@ -1,9 +1,15 @@
-import { type HandleRun, isFullError, SlotAllocator, SpillwayError, systemError } from '@spillway/core'
+import {
+  BitSet,
+  type HandleRun,
+  isFullError,
+  SlotAllocator,
+  SpillwayError,
+  systemError,
+} from '@spillway/core'
 import type { DiskSpace } from './disk-space.ts'
 import type { FileStorage } from './file-storage.ts'
 import { HolePuncher } from './hole-puncher.ts'
 import { inTurn } from './in-turn.ts'
-import { SlotBits } from './slot-bits.ts'
 
 export interface SlotSpaceParts {
   readonly name: string
@@ -52,9 +58,9 @@ export class SlotSpace {
   readonly #parts: SlotSpaceParts
   readonly #warmSlots: number
   /** Slots that have space in the file. */
-  readonly #backed = new SlotBits()
+  readonly #backed = new BitSet()
   /** Those of them that are free. */
-  readonly #warm = new SlotBits()
+  readonly #warm = new BitSet()
   readonly #puncher: HolePuncher | undefined
   /** Slots at the puncher that are not known to have space. */
   #bareQueuedSlots = 0
@@ -240,6 +246,12 @@ export class SlotSpace {
       }
     }
     return undefined
+  }
+
+  /** Whether `count` adjacent handles from this one on name stored pages. */
+  isLive(first: number, count: number): boolean {
+    if (!this.slots.isLive(first, count)) return false
+    return this.#underWay.size === 0 || this.firstNotLive([{ first, count }]) === undefined
   }
 
   /** Drops these pages, all or none: returns the first handle that is not live. */

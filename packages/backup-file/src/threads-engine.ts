@@ -32,31 +32,48 @@ export class ThreadsEngine implements Engine {
     return this.#request(this.#fileSystem.write, from, offsetBytes)
   }
 
+  readThen(into: Uint8Array, offsetBytes: number, done: (outcome: number | Error) => void): boolean {
+    this.#start(this.#fileSystem.read, into, offsetBytes, done)
+    return true
+  }
+
   async close(): Promise<void> {}
 
-  #request(
-    operation: FileSystem['read'] | FileSystem['write'],
-    memory: Uint8Array,
-    offsetBytes: number,
-  ): Promise<number> {
+  #request(operation: Operation, memory: Uint8Array, offsetBytes: number): Promise<number> {
     return new Promise((resolve, reject) => {
-      whenThreadIsFree(() => {
-        operation.call(
-          this.#fileSystem,
-          this.#data.fileDescriptor,
-          memory,
-          0,
-          memory.byteLength,
-          offsetBytes,
-          (error: unknown, bytes: number) => {
-            threadIsFree()
-            if (error) reject(error)
-            else resolve(bytes)
-          },
-        )
+      this.#start(operation, memory, offsetBytes, (outcome) => {
+        if (typeof outcome === 'number') resolve(outcome)
+        else reject(outcome)
       })
     })
   }
+
+  #start(
+    operation: Operation,
+    memory: Uint8Array,
+    offsetBytes: number,
+    settle: (outcome: number | Error) => void,
+  ): void {
+    const ended = (error: unknown, bytes: number): void => {
+      threadIsFree()
+      settle(error ? asError(error) : bytes)
+    }
+    whenThreadIsFree(() => {
+      const { byteLength } = memory
+      try {
+        operation.call(this.#fileSystem, this.#data.fileDescriptor, memory, 0, byteLength, offsetBytes, ended)
+      } catch (failure) {
+        // It is refused here when the memory was detached while it waited.
+        ended(failure, 0)
+      }
+    })
+  }
+}
+
+type Operation = FileSystem['read'] | FileSystem['write']
+
+function asError(failure: unknown): Error {
+  return failure instanceof Error ? failure : new Error(String(failure))
 }
 
 /**

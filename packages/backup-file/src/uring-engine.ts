@@ -37,7 +37,7 @@ export class UringEngine implements Engine {
 
   takes(memory: Uint8Array): boolean {
     // Direct I/O needs whole pages; mapped memory that starts elsewhere is as good as any other.
-    return memory.byteOffset % 4096 === 0 && this.#native.mappedAddress(memory) !== undefined
+    return memory.byteOffset % 4096 === 0 && this.#native.isMapped(memory)
   }
 
   read(into: Uint8Array, offsetBytes: number): Promise<number> {
@@ -50,6 +50,11 @@ export class UringEngine implements Engine {
     if (from.byteLength < largeBytes) return this.#ring.write(this.#data.fileDescriptor, from, offsetBytes)
     if (this.#largeUnderWay === mostLarge) return this.#inTurn(() => this.write(from, offsetBytes))
     return this.#counted(this.#ring.write(this.#data.fileDescriptor, from, offsetBytes))
+  }
+
+  readThen(into: Uint8Array, offsetBytes: number, done: (outcome: number | Error) => void): boolean {
+    if (into.byteLength >= largeBytes) return false
+    return this.#ring.readThen(this.#data.fileDescriptor, into, offsetBytes, done)
   }
 
   /** Few large requests keep a disk busy; handing over dozens at once would hold up the event loop. */

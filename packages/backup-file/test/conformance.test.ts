@@ -6,6 +6,7 @@ import {
 } from '@spillway/core/conformance'
 import { describe, it } from 'vitest'
 import { kinds } from './kinds.ts'
+import { mappedMemory } from './mapped-memory.ts'
 import { scratchDirectory } from './places.ts'
 
 // What lies around a backup does not care how its pages travel: each wrapper goes around one kind.
@@ -19,6 +20,8 @@ for (const [index, kind] of kinds(scratchDirectory()).entries()) {
       capacity = capacityPages
       return kind.open({ capacityBytes: capacityPages * 4096 })
     },
+    startsCopies: true,
+    memory: mappedMemory,
     corrupt: (_backup, handle) => kind.corrupt(handle, capacity),
   }
   backupSuite(options)

@@ -2,8 +2,6 @@ import type { HandleRun } from '@spillway/core'
 import fc from 'fast-check'
 import { expect, it } from 'vitest'
 import { PiecePlan } from '../src/piece-plan.ts'
-import { SlotBits } from '../src/slot-bits.ts'
-import { WorkSlices } from '../src/work-slices.ts'
 import { pageBytes } from './pages.ts'
 
 const limits = {
@@ -86,59 +84,4 @@ it('sends large memory as it is and gathers what is scattered', () => {
     [3, true],
     [9, false],
   ])
-})
-
-it('keeps slot bits as a set of numbers does', () => {
-  const step = fc.tuple(
-    fc.constantFrom('set', 'clear'),
-    fc.integer({ min: 0, max: 2 ** 18 + 300 }),
-    fc.nat(200),
-  )
-  fc.assert(
-    fc.property(fc.array(step, { maxLength: 30 }), (steps) => {
-      const bits = new SlotBits()
-      const model = new Set<number>()
-      for (const [verb, first, count] of steps) {
-        bits[verb as 'set' | 'clear'](first, count)
-        for (let slot = first; slot < first + count; slot++)
-          verb === 'set' ? model.add(slot) : model.delete(slot)
-        expect(bits.count).toBe(model.size)
-        const inside = [...model].filter((slot) => slot >= first - 40 && slot < first + 400)
-        const from = Math.max(0, first - 40)
-        expect(bits.countIn(from, first + 400 - from)).toBe(inside.length)
-        for (const slot of inside.slice(0, 5)) expect(bits.has(slot)).toBe(true)
-        const next = [...model].filter((slot) => slot >= first).sort((one, other) => one - other)
-        const run = next.findIndex((slot, index) => slot !== next[0] + index)
-        const length = Math.min(150, run < 0 ? next.length : run)
-        expect(bits.runFrom(first, 150)).toEqual(
-          next.length === 0 ? undefined : { first: next[0], count: length },
-        )
-      }
-    }),
-  )
-})
-
-it('lets no turn of the event loop do more work than its budget, and starts work in order', async () => {
-  const slices = new WorkSlices(100)
-  const started: number[] = []
-  let turn = 0
-  let counting = true
-  const tick = () => {
-    turn++
-    if (counting) setImmediate(tick)
-  }
-  setImmediate(tick)
-  const spent = new Map<number, number>()
-  const work = async (index: number, bytes: number) => {
-    const wait = index % 2 === 0 ? slices.enter(bytes) : slices.enterLater(bytes)
-    if (wait !== undefined) await wait
-    started.push(index)
-    spent.set(turn, (spent.get(turn) ?? 0) + bytes)
-  }
-  await Promise.all(Array.from({ length: 40 }, (_, index) => work(index, 30)))
-  counting = false
-  expect(started).toEqual(Array.from({ length: 40 }, (_, index) => index))
-  for (const bytes of spent.values()) expect(bytes).toBeLessThanOrEqual(90)
-  // What is larger than a budget gets a turn of its own.
-  await slices.enterLater(500)
 })

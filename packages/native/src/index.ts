@@ -13,5 +13,5 @@ export {
 export type { NativeError } from './errors.ts'
 export { allocate, allocateInThread, createMemfd, punchHole, punchHoleInThread } from './files.ts'
 export { isFileLocked, type LockRange, lockFile, unlockFile } from './locks.ts'
-export { Mapping, mappedAddress, systemPageBytes } from './mapping.ts'
+export { isMapped, Mapping, mappedAddress, systemPageBytes } from './mapping.ts'
 export { Ring } from './ring.ts'

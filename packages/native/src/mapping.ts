@@ -181,6 +181,12 @@ export function mappedAddress(span: Uint8Array): bigint | undefined {
   return BigInt(placement.address + span.byteOffset)
 }
 
+/** Whether `span` is memory of an open mapping: `mappedAddress` without the address, for paths that are taken often. */
+export function isMapped(span: Uint8Array): boolean {
+  const placement = placementOf(span)
+  return placement !== undefined && placement.region.state === 'open' && span.byteLength > 0
+}
+
 function wholePages(bytes: number): number {
   const page = systemPageBytes()
   return Math.ceil(bytes / page) * page

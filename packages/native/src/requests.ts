@@ -1,6 +1,10 @@
 import { systemError } from './errors.ts'
+import { afterThisCode } from './host.ts'
 import { placementOf, type Region } from './region.ts'
 import { operationRead, operationSync, operationWrite } from './ring-queues.ts'
+
+/** Told what became of a request: the bytes that it moved, or its error. */
+export type Settle = (outcome: number | Error) => void
 
 /** One request of a ring, from the call to its settling. */
 export interface Request {
@@ -12,8 +16,7 @@ export interface Request {
   readonly region: Region | undefined
   readonly offset: number
   readonly flags: number
-  readonly resolve: (result: number) => void
-  readonly reject: (error: Error) => void
+  readonly settle: Settle
   retries: number
 }
 
@@ -42,6 +45,17 @@ export function memoryOf(span: Uint8Array): Pick<Request, 'address' | 'lengthByt
     throw new RangeError(`span has ${span.byteLength} bytes; it must have at least one, inside the mapping`)
   }
   return { region, address, lengthBytes }
+}
+
+/** Settles a request. An error that its owner throws is uncaught, and stops no other request. */
+export function settleRequest(request: Request, outcome: number | Error): void {
+  try {
+    request.settle(outcome)
+  } catch (thrown) {
+    afterThisCode(() => {
+      throw thrown
+    })
+  }
 }
 
 /** The error for a request that came back with `errno`. */

@@ -1,8 +1,16 @@
 import { assertBytes, assertFd, assertKnownOptions } from './checks.ts'
 import { systemError } from './errors.ts'
 import { afterInput, afterThisCode, nowMs } from './host.ts'
-import { busyChecks, type Region, requestDone } from './region.ts'
-import { memoryOf, type Request, RequestQueue, requestError, uses } from './requests.ts'
+import { busyChecks, requestDone } from './region.ts'
+import {
+  memoryOf,
+  type Request,
+  RequestQueue,
+  requestError,
+  type Settle,
+  settleRequest,
+  uses,
+} from './requests.ts'
 import {
   openQueues,
   operationNoop,
@@ -36,6 +44,9 @@ const leastPerStep = 2
 /** After this long the event loop gets a turn, whatever is left. */
 const maxTurnMs = 1
 
+/** What a request asks of the kernel. */
+type Asked = Omit<Request, 'settle' | 'retries'>
+
 /** Reads and writes files through an io_uring of the kernel. */
 export class Ring implements AsyncDisposable {
   readonly #queues: Queues
@@ -46,6 +57,7 @@ export class Ring implements AsyncDisposable {
   readonly #shortWaits = new ShortWaits()
   #inFlight = 0
   #scheduled = false
+  #isStepping = false
   #turnEnds = 0
   #lost = false
   #failure: Error | undefined
@@ -101,6 +113,28 @@ export class Ring implements AsyncDisposable {
     return this.#move(operationRead, fd, span, offsetBytes)
   }
 
+  /**
+   * As `read`, without a promise: `done` is called later, with the bytes read or the error that `read` would reject with. False:
+   * the ring is closed or has failed, and nothing was begun. What `done` throws is uncaught, and stops nothing else.
+   */
+  readThen(
+    fd: number,
+    span: Uint8Array,
+    offsetBytes: number,
+    done: (outcome: number | Error) => void,
+  ): boolean {
+    if (typeof done !== 'function') throw new TypeError('done is not a function')
+    assertFd(fd)
+    assertBytes(offsetBytes, 'offsetBytes')
+    const { region, address, lengthBytes } = memoryOf(span)
+    if (this.#refusal() !== undefined) return false
+    this.#push(
+      { operation: operationRead, fd, address, lengthBytes, offset: offsetBytes, flags: 0, region },
+      done,
+    )
+    return true
+  }
+
   /** Writes `span` to `offsetBytes` of the file. Resolves to the bytes written, which may be fewer; else as `read`. */
   write(fd: number, span: Uint8Array, offsetBytes: number): Promise<number> {
     return this.#move(operationWrite, fd, span, offsetBytes)
@@ -113,7 +147,16 @@ export class Ring implements AsyncDisposable {
   async sync(fd: number, options: { readonly dataOnly?: boolean } = {}): Promise<void> {
     assertKnownOptions(options, ['dataOnly'], 'Ring.sync')
     assertFd(fd)
-    await this.#request(operationSync, fd, 0, 0, 0, options.dataOnly === true ? syncDataOnly : 0, undefined)
+    const flags = options.dataOnly === true ? syncDataOnly : 0
+    await this.#request({
+      operation: operationSync,
+      fd,
+      address: 0,
+      lengthBytes: 0,
+      offset: 0,
+      flags,
+      region: undefined,
+    })
   }
 
   /** Waits for what is in flight, then gives everything back. New requests are refused at once. Idempotent. */
@@ -127,7 +170,8 @@ export class Ring implements AsyncDisposable {
           resolve()
         })
       }
-      if (this.#inFlight === 0) this.#finishClose()
+      // Called by `done` of a request, it waits for the end of the step that settles it.
+      if (this.#inFlight === 0 && !this.#isStepping) this.#finishClose()
     })
     return this.#closed
   }
@@ -140,43 +184,45 @@ export class Ring implements AsyncDisposable {
     assertFd(fd)
     assertBytes(offsetBytes, 'offsetBytes')
     const { region, address, lengthBytes } = memoryOf(span)
-    return this.#request(operation, fd, address, lengthBytes, offsetBytes, 0, region)
+    return this.#request({ operation, fd, address, lengthBytes, offset: offsetBytes, flags: 0, region })
   }
 
-  #request(
-    operation: number,
-    fd: number,
-    address: number,
-    lengthBytes: number,
-    offset: number,
-    flags: number,
-    region: Region | undefined,
-  ): Promise<number> {
+  #request(asked: Asked): Promise<number> {
     return new Promise((resolve, reject) => {
-      if (this.#closed !== undefined) {
-        reject(systemError(badDescriptor, 'io_uring_enter', 'the ring is closed'))
+      const refusal = this.#refusal()
+      if (refusal !== undefined) {
+        reject(refusal)
         return
       }
-      if (this.#failure !== undefined) {
-        reject(this.#failure)
-        return
-      }
-      this.#inFlight++
-      if (region !== undefined) region.inFlight++
-      this.#waiting.push({
-        operation,
-        fd,
-        address,
-        lengthBytes,
-        offset,
-        flags,
-        region,
-        resolve,
-        reject,
-        retries: 0,
+      this.#push(asked, (outcome) => {
+        if (typeof outcome === 'number') resolve(outcome)
+        else reject(outcome)
       })
-      this.#schedule()
     })
+  }
+
+  /** Why nothing is taken any more. */
+  #refusal(): Error | undefined {
+    if (this.#closed !== undefined) return systemError(badDescriptor, 'io_uring_enter', 'the ring is closed')
+    return this.#failure
+  }
+
+  #push(asked: Asked, settle: Settle): void {
+    const { operation, fd, address, lengthBytes, offset, flags, region } = asked
+    this.#inFlight++
+    if (region !== undefined) region.inFlight++
+    this.#waiting.push({
+      operation,
+      fd,
+      address,
+      lengthBytes,
+      offset,
+      flags,
+      region,
+      settle,
+      retries: 0,
+    })
+    this.#schedule()
   }
 
   /** Has `#step` run when the promises of this tick have run, or later when this turn has taken long enough. */
@@ -207,9 +253,11 @@ export class Ring implements AsyncDisposable {
 
   /** Submits what was asked for, settles a handful of results, and sees to it that this goes on. */
   #step(): void {
+    this.#isStepping = true
     this.#submit()
     const most = Math.max(leastPerStep, this.#inFlight >> 3)
     this.#queues.drain(most, this.#settle)
+    this.#isStepping = false
     if (this.#inFlight === 0) {
       this.#waiter.rest()
       this.#finishClose?.()
@@ -283,8 +331,7 @@ export class Ring implements AsyncDisposable {
   #finish(request: Request, outcome: number | Error): void {
     this.#inFlight--
     if (request.region !== undefined) requestDone(request.region)
-    if (typeof outcome === 'number') request.resolve(outcome)
-    else request.reject(outcome)
+    settleRequest(request, outcome)
   }
 
   /** The kernel takes nothing more: refuses what it has not got. What it has still comes back, if it can. */
@@ -309,7 +356,7 @@ export class Ring implements AsyncDisposable {
       this.#slots[slot] = undefined
       this.#freeSlots.push(slot)
       this.#inFlight--
-      request.reject(this.#failure)
+      settleRequest(request, this.#failure)
     }
   }
 

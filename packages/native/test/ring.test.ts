@@ -51,6 +51,67 @@ function memory(pages: number): { mapping: Mapping; bytes: Uint8Array } {
   return { mapping, bytes: mapping.view(0, pages * page) }
 }
 
+describe('a read that calls back', () => {
+  it('is told what it read, or its error, later and once, and what it throws is uncaught and stops no other', async () => {
+    await using ring = Ring.open({ entries: 4 })
+    const fd = file()
+    writeSync(fd, new Uint8Array(2 * page).fill(7))
+    const { bytes } = memory(8)
+    const told: (number | Error)[] = []
+    const failure = new Error('thrown by done')
+    const uncaught: unknown[] = []
+    process.setUncaughtExceptionCaptureCallback((error) => uncaught.push(error))
+    try {
+      for (let index = 0; index < 8; index++) {
+        const span = bytes.subarray(index * page, (index + 1) * page)
+        const began = ring.readThen(fd, span, (index % 4) * page, (outcome) => {
+          told.push(outcome)
+          if (index === 1) throw failure
+        })
+        expect(began).toBe(true)
+      }
+      expect(ring.readThen(1e6, bytes.subarray(0, page), 0, (outcome) => told.push(outcome))).toBe(true)
+      expect(told).toEqual([])
+      while (told.length < 9) await new Promise(setImmediate)
+      await new Promise(setImmediate)
+    } finally {
+      process.setUncaughtExceptionCaptureCallback(null)
+    }
+    expect(uncaught).toEqual([failure])
+    expect(told.filter((outcome) => outcome === page)).toHaveLength(4)
+    expect(told.filter((outcome) => outcome === 0)).toHaveLength(4)
+    expect(told.find((outcome) => outcome instanceof Error)).toMatchObject({ code: 'EBADF' })
+    expect(bytes[page + 5]).toBe(7)
+    expect(ring.inFlight).toBe(0)
+  })
+
+  it('may read on, close the ring, and is refused once that is closed', async () => {
+    const ring = Ring.open({ entries: 2 })
+    const fd = file()
+    writeSync(fd, new Uint8Array(page).fill(7))
+    const { bytes } = memory(1)
+    let reads = 0
+    let closed: Promise<void> | undefined
+    await new Promise<void>((resolve) => {
+      const next = (): void => {
+        if (++reads < 50) ring.readThen(fd, bytes, 0, next)
+        else {
+          closed = ring.close()
+          resolve()
+        }
+      }
+      ring.readThen(fd, bytes, 0, next)
+    })
+    await closed
+    expect(reads).toBe(50)
+    expect(ring.readThen(fd, bytes, 0, () => reads++)).toBe(false)
+    await new Promise(setImmediate)
+    expect(reads).toBe(50)
+    expect(() => ring.readThen(fd, bytes, 0, undefined as never)).toThrow(TypeError)
+    expect(() => ring.readThen(fd, new Uint8Array(page), 0, () => {})).toThrow(TypeError)
+  })
+})
+
 describe('available', () => {
   it('says that io_uring works on this machine', () => {
     expect(available()).toMatchObject({ ioUring: true })
@@ -245,6 +306,8 @@ describe.each([
     const ring = openRing({ entries: 2 })
     const { mapping, bytes } = memory(1)
     const stuck = ring.read(read, bytes, 0)
+    // The loop must have begun to watch the descriptor: libuv ends a process that is to watch a closed one.
+    for (let turn = 0; turn < 3; turn++) await new Promise(setImmediate)
     await new Promise((resolve) => setTimeout(resolve, 5))
     const descriptor = ringDescriptors().find((fd) => !before.has(fd))!
     closeSync(descriptor)

@@ -35,7 +35,7 @@ export function corruption({ options, test }: Suite): void {
     if (run.count < 3) return
     await corrupt(subject.backup, run.first + 1)
     for (let time = 0; time < 2; time++) {
-      const copy = new StartedCopy(subject, run.first, subject.dirty(3))
+      const copy = new StartedCopy(subject, run.first, subject.landing(3))
       if (!copy.began) return
       const { copied, error } = await copy.result(3)
       assert.equal(copied, 1, 'the page before the damaged one was copied')

@@ -25,6 +25,11 @@ export interface BackupSuiteOptions {
    * answer, as a pool does, and only looks at what was begun.
    */
   readonly startsCopies?: boolean | undefined
+  /**
+   * Memory of so many bytes that the backup copies into without a detour, where ordinary memory is not such: started copies are
+   * given it. Default: a new Uint8Array.
+   */
+  readonly memory?: ((bytes: number) => Uint8Array) | undefined
   /** Replays the random histories of `faultyBackupSuite`; a failure tells its seed. Default: random. */
   readonly seed?: number | undefined
 }

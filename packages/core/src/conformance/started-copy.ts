@@ -63,7 +63,7 @@ export class CopyStarter {
   }
 
   start(first: number, pages: number, onDone?: (result: CopyResult) => void): StartedCopy {
-    const copy = new StartedCopy(this.#subject, first, this.#subject.dirty(pages), onDone)
+    const copy = new StartedCopy(this.#subject, first, this.#subject.landing(pages), onDone)
     if (this.#mustBegin) assert.ok(copy.began, `a copy of ${pages} live pages is begun`)
     return copy
   }

@@ -89,7 +89,7 @@ function results(test: Register): void {
     const slicePages = sliceBytes / subject.pageSizeBytes
     for (const wanted of [1, slicePages, slicePages + 1, count]) {
       if (wanted < 1 || wanted > count) continue
-      const copy = new StartedCopy(subject, first, subject.dirty(wanted))
+      const copy = new StartedCopy(subject, first, subject.landing(wanted))
       const isLong = wanted * subject.pageSizeBytes > sliceBytes
       assert.ok(!(isLong && copy.wasAtOnce), `${wanted} pages were copied at once`)
       if (copy.began) await copy.result(wanted)
@@ -130,7 +130,7 @@ function refusals(test: Register): void {
     await subject.backup.drop(singles([last]))
     const before = subject.backup.stats()
     for (const first of handles) {
-      const into = subject.dirty(last - first + 1)
+      const into = subject.landing(last - first + 1)
       const copy = new StartedCopy(subject, first, into)
       assert.equal(copy.began, false, 'a run with a handle that is not live')
       subject.assertBytes(into, subject.dirty(last - first + 1))
@@ -143,9 +143,9 @@ function refusals(test: Register): void {
   test('startCopy does not begin when the backup is closing or closed', async (subject) => {
     const [{ first }] = await subject.store(subject.pattern(1, 312))
     const closing = subject.backup.close()
-    const copies = [new StartedCopy(subject, first, subject.dirty(1))]
+    const copies = [new StartedCopy(subject, first, subject.landing(1))]
     await closing
-    copies.push(new StartedCopy(subject, first, subject.dirty(1)))
+    copies.push(new StartedCopy(subject, first, subject.landing(1)))
     assert.deepEqual([copies[0].began, copies[1].began], [false, false])
     for (const { into } of copies) subject.assertBytes(into, subject.dirty(1))
     await rejectsWith('EBADF', () => subject.backup.copyPages(singles([first]), [subject.dirty(1)]))
@@ -247,7 +247,7 @@ function competition(test: Register): void {
     for (let round = 0; round < 3; round++) {
       const bytes = subject.pattern(pages, 330 + round)
       const handles = await subject.store(bytes)
-      const copies = handlesOf(handles).map((handle) => new StartedCopy(subject, handle, subject.dirty(1)))
+      const copies = handlesOf(handles).map((handle) => new StartedCopy(subject, handle, subject.landing(1)))
       await subject.backup.drop(handles)
       const reused = await subject.backup.backupPages([subject.pattern(pages, 340)])
       for (const [page, copy] of copies.entries()) {
@@ -264,7 +264,7 @@ function competition(test: Register): void {
   test('T84: a started copy of many pages that loses the last gives the ones before it, or all', async (subject) => {
     const bytes = subject.pattern(32, 350)
     const [run] = await withPlaces(subject, bytes)
-    const copy = new StartedCopy(subject, run.first, subject.dirty(run.count))
+    const copy = new StartedCopy(subject, run.first, subject.landing(run.count))
     await subject.backup.drop(singles([run.first + run.count - 1]))
     await subject.store(subject.pattern(1, 351))
     if (!copy.began) return

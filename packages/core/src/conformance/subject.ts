@@ -9,11 +9,17 @@ export class Subject {
   readonly pageSizeBytes: number
   /** Pages that the backup was opened for. */
   readonly capacityPages: number
+  readonly #memory: (bytes: number) => Uint8Array
 
-  constructor(backup: Backup, capacityPages: number) {
+  constructor(
+    backup: Backup,
+    capacityPages: number,
+    memory: (bytes: number) => Uint8Array = (bytes) => new Uint8Array(bytes),
+  ) {
     this.backup = backup
     this.pageSizeBytes = backup.capabilities.pageSizeBytes
     this.capacityPages = capacityPages
+    this.#memory = memory
   }
 
   /** Pages whose every byte depends on seed, page and position. */
@@ -26,6 +32,11 @@ export class Subject {
   /** Memory that holds something else, so that a copy that does nothing is seen. */
   dirty(pageCount: number): Uint8Array {
     return new Uint8Array(pageCount * this.pageSizeBytes).fill(0xa5)
+  }
+
+  /** The same for started copies: memory that the backup takes as it is. */
+  landing(pageCount: number): Uint8Array {
+    return this.#memory(pageCount * this.pageSizeBytes).fill(0xa5)
   }
 
   /** Backs up all of the spans, empty ones left out, and expects it to work. */

@@ -14,7 +14,7 @@ const defaultCapacityPages = 64
 
 export function createSuite(options: BackupSuiteOptions): Suite {
   const open = async (capacityPages = defaultCapacityPages): Promise<Subject> =>
-    new Subject(await options.open({ capacityPages }), capacityPages)
+    new Subject(await options.open({ capacityPages }), capacityPages, options.memory)
   return {
     options,
     open,
