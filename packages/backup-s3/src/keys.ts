@@ -1,21 +1,23 @@
 /**
  * Names of objects. Everything lies under one prefix:
  *
- *   leases/<epoch>                lease of an owner (lease.ts)
+ *   heads/<version>               head of a persistent store: who owns it, what is in it (head-register.ts)
+ *   leases/<epoch>                lease of the owner of a scratch store (scratch-owner.ts); of a persistent store: what
+ *                                 an opening process writes and removes, to see whether it may (opening.ts)
  *   leases/<epoch>.fence-<id>     someone is about to sweep that owner's pages
  *   <epoch>/s-<number>            segment (segment-format.ts)
  *   <epoch>/m-<sequence>          manifest of a persistent store (manifest.ts)
- *   <epoch>/m-0000000000          of a scratch store: there until a sweep begins to delete it (lease.ts)
+ *   <epoch>/m-0000000000          of a scratch store: there until a sweep begins to delete it (scratch-owner.ts)
  *
- * An epoch is written by one owner only and no name is used twice: scratch epochs are random (`scratch-…`), those of a
- * persistent store are counted (`store-…`), so that exactly one process can create the next one.
+ * An epoch is written by one owner only and no name of a segment or manifest is used twice: scratch epochs are random
+ * (`scratch-…`), those of a persistent store (`store-…`) are counted by its head.
  */
 
 /** Segments are told apart by numbers of 52 − 21 = 31 bits, see handles.ts. */
 const numberDigits = 10
 const epochDigits = 8
 /** Begins the names of all epochs of a persistent store. */
-export const storePrefix = 'store-'
+const storePrefix = 'store-'
 
 /** `''`, or the prefix with one slash at its end. */
 export function normalizePrefix(prefix: string): string {
@@ -27,6 +29,31 @@ export class KeySpace {
 
   constructor(prefix: string) {
     this.prefix = normalizePrefix(prefix)
+  }
+
+  /** Of the versions of a persistent store's head. */
+  get headsPrefix(): string {
+    return `${this.prefix}heads/`
+  }
+
+  head(version: number): string {
+    return `${this.headsPrefix}${String(version).padStart(numberDigits, '0')}`
+  }
+
+  /** The version of a head by its key; undefined for other keys. */
+  headVersion(key: string): number | undefined {
+    const name = key.startsWith(this.headsPrefix) ? key.slice(this.headsPrefix.length) : ''
+    return /^\d+$/.test(name) ? Number(name) : undefined
+  }
+
+  /** Of everything in the epochs of a persistent store. */
+  get storesPrefix(): string {
+    return `${this.prefix}${storePrefix}`
+  }
+
+  /** Of what processes that open a persistent store try their permissions with. */
+  get storeLeasesPrefix(): string {
+    return `${this.leasesPrefix}${storePrefix}`
   }
 
   get leasesPrefix(): string {
@@ -50,7 +77,12 @@ export class KeySpace {
   }
 
   manifest(epoch: string, sequence: number): string {
-    return `${this.epochPrefix(epoch)}m-${String(sequence).padStart(numberDigits, '0')}`
+    return `${this.prefix}${this.manifestName(epoch, sequence)}`
+  }
+
+  /** The key of a manifest, without the prefix. */
+  manifestName(epoch: string, sequence: number): string {
+    return `${epoch}/m-${String(sequence).padStart(numberDigits, '0')}`
   }
 
   witness(epoch: string): string {

@@ -1,4 +1,5 @@
 import { assertByteCount } from '@spillway/core'
+import { longestTimerMs } from './http/deadlines.ts'
 
 /** Checks of single options: each returns the value, or throws an error that names it and says what would be right. */
 
@@ -30,6 +31,17 @@ export function keyPrefix(value: unknown): string {
   return prefix
 }
 
+export function oneOf<const Value extends string>(
+  name: string,
+  value: string,
+  values: readonly Value[],
+): Value {
+  if (!(values as readonly string[]).includes(value)) {
+    throw new TypeError(`${name} is ${JSON.stringify(value)}; it must be one of ${values.join(', ')}`)
+  }
+  return value as Value
+}
+
 export function flag(name: string, value: unknown): boolean {
   if (typeof value !== 'boolean') throw new TypeError(`${name} is ${String(value)}; it must be true or false`)
   return value
@@ -42,6 +54,11 @@ export function atLeast(name: string, value: number, least: number, whole = fals
     )
   }
   return value
+}
+
+/** A time; `Infinity`, and what is longer than a timer can count, is the longest that it can: 24 days. */
+export function milliseconds(name: string, value: number, least: number): number {
+  return Math.min(atLeast(name, value, least), longestTimerMs)
 }
 
 export function positive(name: string, value: number): number {

@@ -2,7 +2,19 @@ import type { PutObjectCommandInput, S3Client } from '@aws-sdk/client-s3'
 import { assertByteCount, assertKnownOptions, assertPageSize, minPageSizeBytes } from '@spillway/core'
 import { longestTimerMs } from './http/deadlines.ts'
 import { normalizePrefix } from './keys.ts'
-import { assertName, atLeast, between, bytes, flag, keyPrefix, positive, text } from './option-checks.ts'
+import {
+  assertName,
+  atLeast,
+  between,
+  bytes,
+  flag,
+  keyPrefix,
+  milliseconds,
+  oneOf,
+  positive,
+  text,
+} from './option-checks.ts'
+import { maxFooterBytes } from './segments/segment-format.ts'
 
 /** Settings of `PutObject` that are passed through as they are, for every object that is written. */
 export const objectSettingNames = [
@@ -22,6 +34,9 @@ export const objectSettingNames = [
 ] as const
 
 export type ObjectSettings = Pick<PutObjectCommandInput, (typeof objectSettingNames)[number]>
+
+export const pageRequestWays = ['auto', 'direct', 'sdk'] as const
+export type PageRequestWay = (typeof pageRequestWays)[number]
 
 /** What the service charges, in dollars. */
 export interface RequestPrices {
@@ -116,6 +131,12 @@ export interface S3BackupOptions {
   readonly prices?: RequestPrices
   /** `'unsigned'` saves the SHA-256 of every upload; the service then checks CRC-32 only. @default 'sha256' */
   readonly payloadSigning?: 'sha256' | 'unsigned'
+  /**
+   * `'direct'`: GETs of pages are signed by the backup and go past the SDK's middleware, at a sixth of the processor time;
+   * `'sdk'`: through the client's `send`; `'auto'`: direct, unless the client has something of its own that would not see
+   * them. `stats()` says which, and why. @default 'auto'
+   */
+  readonly pageRequests?: PageRequestWay
   /** Server-side encryption, storage class, tags, … */
   readonly objectSettings?: ObjectSettings
   /** Ends the opening, not what comes after it. */
@@ -131,7 +152,9 @@ export type Settings = Required<Omit<S3BackupOptions, 'compaction' | 'budget' | 
 
 const mebibyte = 2 ** 20
 /** The largest object that one PUT can write. */
-const maxSegmentBytes = 5 * 2 ** 30
+const maxObjectBytes = 5 * 2 ** 30
+/** A lease must end some time: a day. */
+const longestLeaseMs = 86_400_000
 
 const optionNames: readonly (keyof S3BackupOptions)[] = [
   'client',
@@ -166,6 +189,7 @@ const optionNames: readonly (keyof S3BackupOptions)[] = [
   'budget',
   'prices',
   'payloadSigning',
+  'pageRequests',
   'objectSettings',
   'signal',
 ]
@@ -184,14 +208,7 @@ export function resolveOptions(options: S3BackupOptions): Settings {
   }
   const pageSizeBytes = given.pageSizeBytes ?? minPageSizeBytes
   assertPageSize(pageSizeBytes)
-  const segmentBytes = given.segmentBytes ?? Math.max(8 * mebibyte, pageSizeBytes)
-  assertByteCount(segmentBytes, 'segmentBytes')
-  if (segmentBytes < pageSizeBytes || segmentBytes > maxSegmentBytes || segmentBytes % pageSizeBytes !== 0) {
-    throw new RangeError(
-      `segmentBytes is ${segmentBytes}; it must be whole pages of ${pageSizeBytes} bytes, one at least, ` +
-        `and at most ${maxSegmentBytes} (what one PUT can write)`,
-    )
-  }
+  const segmentBytes = resolveSegmentBytes(given.segmentBytes, pageSizeBytes)
   const capacityBytes = given.capacityBytes ?? Number.POSITIVE_INFINITY
   if (capacityBytes !== Number.POSITIVE_INFINITY) assertByteCount(capacityBytes, 'capacityBytes')
   const settings: Settings = {
@@ -219,23 +236,23 @@ export function resolveOptions(options: S3BackupOptions): Settings {
     mergeGapBytes: bytes('mergeGapBytes', given.mergeGapBytes ?? 32 * 1024, 0, 'nothing'),
     deleteDelayMs: between('deleteDelayMs', given.deleteDelayMs ?? 200, 0, longestTimerMs),
     compaction: resolveCompaction(given.compaction),
-    connectTimeoutMs: atLeast('connectTimeoutMs', given.connectTimeoutMs ?? 3_000, 1),
-    firstByteTimeoutMs: atLeast('firstByteTimeoutMs', given.firstByteTimeoutMs ?? 10_000, 1),
-    bodyTimeoutMs: atLeast('bodyTimeoutMs', given.bodyTimeoutMs ?? 5_000, 1),
+    connectTimeoutMs: milliseconds('connectTimeoutMs', given.connectTimeoutMs ?? 3_000, 1),
+    firstByteTimeoutMs: milliseconds('firstByteTimeoutMs', given.firstByteTimeoutMs ?? 10_000, 1),
+    bodyTimeoutMs: milliseconds('bodyTimeoutMs', given.bodyTimeoutMs ?? 5_000, 1),
     minUploadBytesPerSecond: atLeast('minUploadBytesPerSecond', given.minUploadBytesPerSecond ?? mebibyte, 1),
     minDownloadBytesPerSecond: positive(
       'minDownloadBytesPerSecond',
       given.minDownloadBytesPerSecond ?? 128 * 1024,
     ),
-    retryForMs: atLeast('retryForMs', given.retryForMs ?? 60_000, 0),
-    retryBaseMs: atLeast('retryBaseMs', given.retryBaseMs ?? 10, 0),
-    retryMaxMs: atLeast('retryMaxMs', given.retryMaxMs ?? 2_000, 0),
+    retryForMs: milliseconds('retryForMs', given.retryForMs ?? 60_000, 0),
+    retryBaseMs: milliseconds('retryBaseMs', given.retryBaseMs ?? 10, 0),
+    retryMaxMs: milliseconds('retryMaxMs', given.retryMaxMs ?? 2_000, 0),
     retriesPerSecond: atLeast('retriesPerSecond', given.retriesPerSecond ?? 20, 0),
     hedgeShare: between('hedgeShare', given.hedgeShare ?? 0.015, 0, 1),
     // Written into the lease, where others read it.
-    leaseMs: between('leaseMs', given.leaseMs ?? 120_000, 100, longestTimerMs),
+    leaseMs: between('leaseMs', given.leaseMs ?? 120_000, 100, longestLeaseMs),
     persistent: flag('persistent', given.persistent ?? false),
-    ownerWaitMs: atLeast('ownerWaitMs', given.ownerWaitMs ?? 0, 0),
+    ownerWaitMs: milliseconds('ownerWaitMs', given.ownerWaitMs ?? 0, 0),
     conditionalWrites: flag('conditionalWrites', given.conditionalWrites ?? true),
     maxRequestsPerSecond: positive(
       'maxRequestsPerSecond',
@@ -244,6 +261,7 @@ export function resolveOptions(options: S3BackupOptions): Settings {
     budget: resolveBudget(given.budget ?? {}),
     prices: resolvePrices(given.prices ?? {}),
     payloadSigning: given.payloadSigning ?? 'sha256',
+    pageRequests: oneOf('pageRequests', given.pageRequests ?? 'auto', pageRequestWays),
     objectSettings: given.objectSettings ?? {},
     pagesPerSegment: segmentBytes / pageSizeBytes,
   }
@@ -259,6 +277,19 @@ export function resolveOptions(options: S3BackupOptions): Settings {
     )
   }
   return settings
+}
+
+function resolveSegmentBytes(given: number | undefined, pageSizeBytes: number): number {
+  const segmentBytes = given ?? Math.max(8 * mebibyte, pageSizeBytes)
+  assertByteCount(segmentBytes, 'segmentBytes')
+  const objectBytes = segmentBytes + maxFooterBytes(segmentBytes / pageSizeBytes)
+  if (segmentBytes < pageSizeBytes || objectBytes > maxObjectBytes || segmentBytes % pageSizeBytes !== 0) {
+    throw new RangeError(
+      `segmentBytes is ${segmentBytes}; it must be whole pages of ${pageSizeBytes} bytes, one at least, ` +
+        `and at most ${maxObjectBytes} with a footer (what one PUT can write)`,
+    )
+  }
+  return segmentBytes
 }
 
 /** Checks a budget; throws `TypeError` or `RangeError`. */

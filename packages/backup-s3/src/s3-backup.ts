@@ -26,11 +26,11 @@ import {
   type S3BackupOptions,
   type Settings,
 } from './options.ts'
-import { Deletions } from './ownership/deletions.ts'
-import type { Lease } from './ownership/lease.ts'
+import { Deletions, deleteAll } from './ownership/deletions.ts'
 import { ManifestKeeper } from './ownership/manifest-keeper.ts'
-import { openEpoch, openingError } from './ownership/opening.ts'
-import { deleteAll, type SweepOptions, type SweepReport, sweep } from './ownership/sweep.ts'
+import { type Opened, openEpoch, openingError } from './ownership/opening.ts'
+import type { Owner } from './ownership/owner.ts'
+import { type SweepOptions, type SweepReport, sweep } from './ownership/sweep.ts'
 import { FooterLoads } from './restore/footer-loads.ts'
 import { Restores } from './restore/restores.ts'
 import { ZeroAdvance } from './segments/checksum.ts'
@@ -49,7 +49,7 @@ const fullForMs = 5_000
  * Pages in an S3-compatible object store.
  *
  *   backupPages ─▶ SegmentWriter ─▶ one object per segment          copyPages ─▶ Restores ─▶ ranged GETs
- *   drop ─▶ SegmentTable ─▶ Deletions, Compactor                    Lease: who owns what was written
+ *   drop ─▶ SegmentTable ─▶ Deletions, Compactor                    Owner: who owns what was written
  */
 export class S3Backup implements Backup {
   readonly name: string
@@ -61,7 +61,7 @@ export class S3Backup implements Backup {
   readonly #table: SegmentTable
   readonly #deletions: Deletions
   readonly #slots: SegmentSlots
-  readonly #lease: Lease
+  readonly #owner: Owner
   readonly #writer: SegmentWriter
   readonly #restores: Restores
   readonly #compactor: Compactor
@@ -84,22 +84,20 @@ export class S3Backup implements Backup {
     const ledger = new CostLedger(settings.prices, settings.budget, settings.name)
     const service = new S3Service(settings, ledger)
     const deletions = new Deletions(settings, service)
-    const remove = (key: string) => deletions.add(key)
+    const remove = (key: string, bytes: number) => deletions.add(key, bytes)
     const table = new SegmentTable(({ epoch, number, bytes }) => {
       deletions.add(keys.segment(epoch, number), bytes)
     })
     const { signal } = options
     try {
       signal?.throwIfAborted()
-      const { lease, obsolete } = await openEpoch(settings, service, keys, table, remove, signal)
-      const backup = new S3Backup({ settings, keys, ledger, service, deletions, table, lease })
-      // Not before the new epoch describes the store can the old ones' descriptions go.
+      const opened = await openEpoch({ settings, service, keys, table, remove, signal })
+      const backup = new S3Backup({ settings, keys, ledger, service, deletions, table, opened })
+      // Pages are acknowledged once the head names a manifest of this epoch: who comes next reads on from that one.
       await backup.#manifests?.write(signal).catch(async (error) => {
-        await lease.withdraw(signal?.aborted).catch(() => {})
+        await backup.#manifests?.giveUp(signal?.aborted ?? false).catch(() => {})
         throw error
       })
-      for (const key of obsolete) remove(key)
-      lease.start()
       return backup
     } catch (error) {
       throw await openingError(error, settings, service, signal)
@@ -127,7 +125,7 @@ export class S3Backup implements Backup {
     service: S3Service
     deletions: Deletions
     table: SegmentTable
-    lease: Lease
+    opened: Opened
   }) {
     const { settings, keys, ledger, service, table } = parts
     const { pageSizeBytes, pagesPerSegment, segmentBytes, bufferBytes } = settings
@@ -138,7 +136,9 @@ export class S3Backup implements Backup {
     this.#service = service
     this.#table = table
     this.#deletions = parts.deletions
-    this.#lease = parts.lease
+    const { owner, store } = parts.opened
+    this.#owner = owner
+    parts.deletions.guard = () => owner.assertOwned()
     this.#gate = new CallGate(settings.name)
     const slots = new SegmentSlots(
       Math.max(2, Math.floor(bufferBytes / segmentBytes)),
@@ -147,10 +147,10 @@ export class S3Backup implements Backup {
     this.#slots = slots
     const footers = new FooterLoads(service, keys)
     this.#restores = new Restores(settings, service, table, keys, ledger, (object) => footers.load(object))
-    const shared = { ...parts, slots, zeros: new ZeroAdvance(pageSizeBytes), owner: parts.lease }
+    const shared = { ...parts, slots, zeros: new ZeroAdvance(pageSizeBytes), owner }
     this.#writer = new SegmentWriter({ ...shared, onSegment: () => this.#manifests?.segmentWritten() })
     this.#compactor = new Compactor({ ...shared, restores: this.#restores })
-    this.#manifests = settings.persistent ? new ManifestKeeper(parts) : undefined
+    this.#manifests = store && new ManifestKeeper({ ...parts, ...store })
     this.capabilities = Object.freeze({
       pageSizeBytes,
       medium: 's3',
@@ -200,12 +200,15 @@ export class S3Backup implements Backup {
     this.#compactor.poke()
   }
 
-  /** Drops every page but these: what an attaching process does with the handles it knows. Returns how many went. */
+  /**
+   * Drops every page but these and those of calls that are under way: what an attaching process does with the handles it
+   * knows. Returns how many went.
+   */
   async retainOnly(handles: readonly HandleRun[]): Promise<number> {
     countHandles(handles)
     this.#gate.assertOpen()
     this.#assertLive(this.#table.firstNotLive(handles))
-    const unwanted = this.#table.allBut(handles)
+    const unwanted = this.#table.allBut([...handles, ...this.#writer.unsettledRuns()])
     this.#table.drop(unwanted)
     const count = unwanted.reduce((sum, run) => sum + run.count, 0)
     this.#droppedPages += count
@@ -221,7 +224,7 @@ export class S3Backup implements Backup {
   async bytesAvailable(): Promise<number> {
     this.#gate.assertOpen()
     const { pageSizeBytes, segmentBytes } = this.#settings
-    if (this.#lease.isLost || nowMs() - this.#writer.fullAt < fullForMs) return 0
+    if (this.#owner.isLost || nowMs() - this.#writer.fullAt < fullForMs) return 0
     const byBudget = this.#ledger.putsLeft(segmentBytes) * segmentBytes
     return Math.min(this.#writer.freePages * pageSizeBytes, byBudget, Number.MAX_SAFE_INTEGER)
   }
@@ -240,9 +243,8 @@ export class S3Backup implements Backup {
 
   /** Removes what dead owners left under the prefix, and never what a live one owns. */
   async sweepOrphans(options: SweepOptions = {}): Promise<SweepReport> {
-    return this.#gate.run(() =>
-      sweep(this.#service, this.#keys, this.#lease, this.#settings.leaseMs, options),
-    )
+    const parts = { settings: this.#settings, service: this.#service, keys: this.#keys }
+    return this.#gate.run(() => sweep(this.#owner.epoch, parts, options))
   }
 
   stats(): S3BackupStats {
@@ -253,7 +255,7 @@ export class S3Backup implements Backup {
       table: this.#table,
       deletions: this.#deletions,
       slots: this.#slots,
-      lease: this.#lease,
+      owner: this.#owner,
       writer: this.#writer,
       restores: this.#restores,
       compactor: this.#compactor,
@@ -283,26 +285,28 @@ export class S3Backup implements Backup {
     this.#slots.trim()
     try {
       if (this.#manifests !== undefined) {
-        if (!this.#lease.isLost) await this.#manifests.close()
+        if (!this.#owner.isLost) await this.#manifests.close()
       } else {
         this.#leakedPages = this.#table.livePages
         for (const { epoch, number } of this.#table.objects)
           this.#deletions.add(this.#keys.segment(epoch, number))
       }
       await this.#deletions.drain()
-      await this.#removeLatecomers()
-      await this.#lease.release()
+      if (!this.#owner.isLost) await this.#removeLatecomers()
     } catch (error) {
-      this.#lease.abandon()
+      // A scratch store that is not empty is left to a sweep; what a persistent store holds too much, to its next owner.
+      if (this.#manifests === undefined) this.#owner.abandon()
+      else await this.#owner.release().catch(() => {})
       throw error
     }
+    await this.#owner.release()
   }
 
   /** An upload that was given up may have arrived after its object was deleted. */
   async #removeLatecomers(): Promise<void> {
     if (this.#deletions.uncertainKeys.size === 0) return
     const found: string[] = []
-    for await (const { key } of this.#service.list(this.#keys.epochPrefix(this.#lease.epoch))) {
+    for await (const { key } of this.#service.list(this.#keys.epochPrefix(this.#owner.epoch))) {
       if (this.#deletions.uncertainKeys.has(key)) found.push(key)
     }
     if (found.length > 0) await deleteAll(this.#service, found)

@@ -2,8 +2,8 @@ import type { BackupStats } from '@spillway/core'
 import type { CostLedger, CostReport, VerbCosts } from './cost/ledger.ts'
 import type { Settings } from './options.ts'
 import type { Deletions } from './ownership/deletions.ts'
-import type { Lease } from './ownership/lease.ts'
 import type { ManifestKeeper } from './ownership/manifest-keeper.ts'
+import type { Owner } from './ownership/owner.ts'
 import type { Restores } from './restore/restores.ts'
 import type { Compactor } from './segments/compaction.ts'
 import type { SegmentSlots } from './segments/segment-slots.ts'
@@ -36,6 +36,14 @@ export interface S3BackupStats extends BackupStats {
   readonly deletionsPending: number
   readonly deletionFailures: number
   readonly leaseRenewals: number
+  /** How GETs of pages go: `'direct'` past the SDK's middleware, or through it, and then why. */
+  readonly pageRequests: {
+    readonly way: 'direct' | 'sdk'
+    readonly reason: string | undefined
+    /** How many went each way. */
+    readonly direct: number
+    readonly throughSdk: number
+  }
   /** The bucket keeps versions of what is deleted, which are paid for. */
   readonly keepsVersions: boolean
   /** What last went wrong with a deletion, a compaction or a manifest; they are tried again. */
@@ -51,7 +59,7 @@ export interface StatsSources {
   readonly table: SegmentTable
   readonly deletions: Deletions
   readonly slots: SegmentSlots
-  readonly lease: Lease
+  readonly owner: Owner
   readonly writer: SegmentWriter
   readonly restores: Restores
   readonly compactor: Compactor
@@ -63,7 +71,7 @@ export interface StatsSources {
 
 /** Puts together what the parts of a backup have counted. */
 export function collectStats(sources: StatsSources): S3BackupStats {
-  const { settings, ledger, service, table, deletions, slots, lease, writer, restores } = sources
+  const { settings, ledger, service, table, deletions, slots, owner, writer, restores } = sources
   const { compactor, manifests, copiedPages, droppedPages, leakedPages } = sources
   const { pageSizeBytes, pagesPerSegment, segmentBytes } = settings
   const { livePages, storedBytes } = table
@@ -78,7 +86,7 @@ export function collectStats(sources: StatsSources): S3BackupStats {
     mediumBytes,
     writebackErrors: 0,
     leakedPages,
-    epoch: lease.epoch,
+    epoch: owner.epoch,
     objects: table.objects.size,
     spaceAmplification: ratio(mediumBytes, livePages * pageSizeBytes),
     requestAmplification: ratio(
@@ -94,7 +102,8 @@ export function collectStats(sources: StatsSources): S3BackupStats {
     compactedPages: compactor.movedPages,
     deletionsPending: deletions.pending,
     deletionFailures: deletions.failures,
-    leaseRenewals: lease.renewals,
+    leaseRenewals: owner.renewals,
+    pageRequests: service.ranges.report(),
     keepsVersions: service.keepsVersions,
     backgroundError: deletions.lastError ?? compactor.lastError ?? manifests?.lastError,
     bufferBytes: slots.inUse * segmentBytes,

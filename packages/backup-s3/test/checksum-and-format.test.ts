@@ -4,6 +4,7 @@ import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { KeySpace } from '../src/keys.ts'
 import { attach } from '../src/ownership/attach.ts'
+import type { Head } from '../src/ownership/head.ts'
 import { encodeManifest } from '../src/ownership/manifest.ts'
 import { decodeManifest } from '../src/ownership/manifest-decoding.ts'
 import { appendPage, pageChecksum, pageSeed, segmentSeed, ZeroAdvance } from '../src/segments/checksum.ts'
@@ -215,11 +216,16 @@ describe('manifests', () => {
       bytes: 40 * 4100,
       lastModified: 0,
     }))
-    const manifests = [{ key: keys.manifest(epoch, 1), bytes: body.length, lastModified: 0 }]
-    const found = { epoch, lease: undefined, fences: [], segments, manifests }
-    const service = { read: async () => ({ body, lastModified: 0 }) } as unknown as S3Service
+    const service = {
+      read: async () => ({ body, lastModified: 0 }),
+      list: async function* (prefix: string) {
+        if (prefix === keys.storesPrefix) yield* segments
+      },
+    } as unknown as S3Service
     const table = new CountingTable(() => {})
-    const { highestNumber } = await attach([found], table, service, keys, about.pageSizeBytes, () => {})
+    const head = { manifest: keys.manifestName(epoch, 1), parent: null, emptiedBelow: 0 } as Head
+    const settings = { pageSizeBytes: about.pageSizeBytes, name: 's3' }
+    const { highestNumber } = await attach(head, { settings, table, service, keys, remove: () => {} })
     isOver = true
     expect(highestNumber).toBe(count)
     expect([table.roots.size, table.livePages]).toEqual([count, many.livePages])

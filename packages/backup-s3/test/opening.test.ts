@@ -158,7 +158,11 @@ describe('open', () => {
           await backup.close()
           break
         }
-        expect(await target.list(prefix), `request ${at}, persistent: ${persistent}`).toEqual([])
+        // The head of a persistent store stays: it knows which epochs and numbers were given, and that nobody has it.
+        // It may name a manifest already.
+        const left = (await target.list(prefix)).filter(({ key }) => !/\/heads\/|\/m-0000000001$/.test(key))
+        expect(left, `request ${at}, persistent: ${persistent}`).toEqual([])
+        if (persistent) await (await openOn(target, { prefix, persistent })).close()
       }
       expect(requests).toBeGreaterThan(4)
     }

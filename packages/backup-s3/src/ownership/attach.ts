@@ -1,96 +1,211 @@
-import { type HandleRun, isSpillwayError, SpillwayError } from '@spillway/core'
-import { type KeySpace, persistentCount } from '../keys.ts'
+import { type HandleRun, isSpillwayError, SpillwayError, yieldToEventLoop } from '@spillway/core'
+import type { KeySpace } from '../keys.ts'
+import type { Settings } from '../options.ts'
 import { handleOf } from '../segments/handles.ts'
 import { PageBits } from '../segments/page-bits.ts'
-import { footerLength, readFooter, type SegmentFooter, trailerBytes } from '../segments/segment-format.ts'
+import type { SegmentFooter } from '../segments/segment-format.ts'
 import { type Root, type SegmentObject, type SegmentTable, segmentObject } from '../segments/segment-table.ts'
 import type { S3Service, StoredObject } from '../service/service.ts'
 import { inTurns, Semaphore } from '../service/waiting.ts'
+import { loadFooter, onceMoreIfDamaged } from './footers.ts'
+import type { Head } from './head.ts'
+import { hasRunOut } from './lease-term.ts'
 import type { Manifest } from './manifest.ts'
 import { decodeManifest } from './manifest-decoding.ts'
-import type { EpochSurvey } from './sweep.ts'
 
 /** Requests for footers that are under way at the same time. */
 const footersAtOnce = 16
 /** Footers that are taken in before the event loop gets a turn; each may name two thousand pages. */
 const footersPerTurn = 16
+/** Objects that a listing may lack: each is asked for by its key. With more the listing is not believed. */
+const missingAtMost = 64
+
+/** How long a process tries its permissions at most. */
+const probeMs = 300_000
+
+export interface AttachParts {
+  readonly settings: Pick<Settings, 'pageSizeBytes' | 'name'>
+  readonly table: SegmentTable
+  readonly service: S3Service
+  readonly keys: KeySpace
+  /** Deletes an object, once a manifest without it counts. */
+  readonly remove: (key: string, bytes: number) => void
+  readonly signal?: AbortSignal | undefined
+}
+
+export interface Attached {
+  /** The greatest segment number that was found; 0: none. */
+  readonly highestNumber: number
+  /** The manifest that was read, without the prefix; null: there was none that could be. */
+  readonly manifest: string | null
+  /** Segments that could not be read; they are left where they are. */
+  readonly damaged: readonly number[]
+  /** Why the first of them could not be, or the newest manifest. */
+  readonly error: Error | undefined
+}
+
+/** A segment in the bucket. */
+interface Listed {
+  readonly object: StoredObject
+  readonly epoch: string
+  readonly number: number
+}
 
 /**
- * Brings the table of a persistent store back.
+ * Brings the table of a persistent store back, for the one who owns it.
  *
- *   newest manifest ─▶ table ─▶ segments it does not know, in the order they were written ─▶ table
+ *   head ─▶ newest manifest ─▶ table ─▶ segments it does not know, in the order they were written ─▶ table
+ *             └─ damaged ─▶ its parent ─▶ …
  *
  * - known to the manifest: as it says, less what is no longer there
- * - of an epoch before the manifest's, or numbered before it and not then under way: was being deleted, is deleted
+ * - numbered before the manifest's next, and not then under way: is garbage, whoever wrote it and whenever it came
  * - later: its footer says whose pages it holds; those of a compaction take over the handles of the segments they are
  *   from, whether these are still there or not
+ * - cannot be read: costs its own pages, and is left where it is
  */
-export async function attach(
-  epochs: readonly EpochSurvey[],
-  table: SegmentTable,
-  service: S3Service,
-  keys: KeySpace,
-  pageSizeBytes: number,
-  remove: (key: string) => void,
-  signal?: AbortSignal,
-): Promise<{ highestNumber: number; manifests: readonly string[] }> {
-  const manifests = epochs.flatMap(({ manifests: listed }) => listed.map(({ key }) => key)).sort()
-  const stored = new Map<string, StoredObject>()
-  for (const { segments } of epochs) {
-    for await (const some of inTurns(segments)) for (const segment of some) stored.set(segment.key, segment)
+export async function attach(head: Head, parts: AttachParts): Promise<Attached> {
+  const { table, keys, remove } = parts
+  const found = await readNewest(head, parts)
+  const { manifest } = found
+  const stored = new Map<string, Listed>()
+  for await (const object of parts.service.list(keys.storesPrefix, { signal: parts.signal })) {
+    const parsed = keys.parse(object.key)
+    if (parsed?.kind === 'segment') stored.set(object.key, { object, ...parsed })
+    else if (parsed?.kind === 'manifest' && object.key !== `${keys.prefix}${found.key}`)
+      remove(object.key, object.bytes)
   }
-  const manifest = await readNewest(manifests, service, signal)
-  if (manifest !== undefined && manifest.pageSizeBytes !== pageSizeBytes) {
-    throw wrongPageSize(manifest.pageSizeBytes, pageSizeBytes)
+  await removeOldProbes(parts)
+  const { known, lost } = await addKnown(manifest, stored, parts)
+  const later: Listed[] = []
+  let highestNumber = 0
+  for await (const some of inTurns(stored.values())) {
+    for (const listed of some) {
+      const { object, number } = listed
+      highestNumber = Math.max(highestNumber, number)
+      if (known.has(object.key)) continue
+      if (number < head.emptiedBelow || isGarbage(manifest, number)) remove(object.key, object.bytes)
+      else later.push(listed)
+    }
   }
-  let highestNumber = manifest === undefined ? 0 : manifest.nextNumber - 1
+  const { damaged, error } = await addLater(later, lost, manifest, parts)
+  for await (const objects of inTurns(table.objects)) for (const object of objects) table.collect(object)
+  return { highestNumber, manifest: found.key, damaged, error: found.error ?? error }
+}
+
+/** Removes what processes left that died while they tried their permissions. */
+async function removeOldProbes({ service, keys, remove, signal }: AttachParts): Promise<void> {
+  let serviceNowMs: number | undefined
+  const onDate = (time: number) => {
+    serviceNowMs ??= time
+  }
+  for await (const { key, bytes, lastModified } of service.list(keys.storeLeasesPrefix, { signal, onDate })) {
+    if (hasRunOut(lastModified, probeMs, serviceNowMs)) remove(key, bytes)
+  }
+}
+
+/** The newest manifest that can be read, of the two that a head names. */
+async function readNewest(
+  head: Head,
+  { service, keys, settings, signal }: AttachParts,
+): Promise<{ manifest: Manifest | undefined; key: string | null; error: Error | undefined }> {
+  let first: Error | undefined
+  for (const name of [head.manifest, head.parent]) {
+    if (name === null) continue
+    const key = `${keys.prefix}${name}`
+    try {
+      const manifest = await onceMoreIfDamaged(async () => {
+        const object = await service.read(key, { signal })
+        if (object === undefined) throw new SpillwayError('EBADMSG', `the manifest ${key} is gone`)
+        return decodeManifest(object.body, key)
+      })
+      if (manifest.pageSizeBytes !== settings.pageSizeBytes)
+        throw wrongPageSize(manifest.pageSizeBytes, settings.pageSizeBytes)
+      return { manifest, key: name, error: first }
+    } catch (error) {
+      if (!isDamage(error)) throw error
+      first ??= error
+    }
+  }
+  return { manifest: undefined, key: null, error: first }
+}
+
+/** Takes in what the manifest says; returns the keys of its objects, and the roots whose object is gone. */
+async function addKnown(
+  manifest: Manifest | undefined,
+  stored: ReadonlyMap<string, Listed>,
+  { table, service, keys, settings, signal }: AttachParts,
+): Promise<{ known: ReadonlySet<string>; lost: readonly Root[] }> {
   const known = new Set<string>()
-  const missing = new Set<SegmentObject>()
+  const unlisted: SegmentObject[] = []
   for await (const objects of inTurns(manifest?.objects ?? [])) {
     for (const object of objects) {
       const key = keys.segment(object.epoch, object.number)
       known.add(key)
       if (stored.has(key)) table.addObject(object)
-      else missing.add(object)
+      else unlisted.push(object)
     }
   }
-  const later: { object: StoredObject; epoch: string; number: number }[] = []
-  for await (const objects of inTurns(stored.values())) {
-    for (const object of objects) {
-      const { epoch, number } = keys.parse(object.key)!
-      highestNumber = Math.max(highestNumber, number)
-      if (known.has(object.key)) continue
-      if (manifest !== undefined && isGarbage(manifest, epoch, number)) remove(object.key)
-      else later.push({ object, epoch, number })
-    }
+  if (unlisted.length > missingAtMost) {
+    const text = `the list of the store lacks ${unlisted.length} objects that its manifest names; it is not believed`
+    throw new SpillwayError('EIO', text, { backup: settings.name })
+  }
+  const missing = new Set<SegmentObject>()
+  for (const object of unlisted) {
+    const there = await service.head(keys.segment(object.epoch, object.number), { free: true, signal })
+    if (there === undefined) missing.add(object)
+    else table.addObject(object)
   }
   const lost: Root[] = []
+  await yieldToEventLoop()
   for await (const roots of inTurns(manifest?.roots ?? [])) {
     for (const root of roots) {
       if (missing.has(root.object)) lost.push(root)
       else table.addRoot(root)
     }
   }
+  return { known, lost }
+}
+
+/** Takes in segments that no manifest knows. */
+async function addLater(
+  later: Listed[],
+  lost: readonly Root[],
+  manifest: Manifest | undefined,
+  { table, service, settings, signal }: AttachParts,
+): Promise<{ damaged: readonly number[]; error: Error | undefined }> {
   // Ascending numbers are the order of writing: a compaction comes after what it compacted.
   later.sort((left, right) => left.number - right.number)
   const slots = new Semaphore(footersAtOnce)
-  const load = ({ object, epoch, number }: (typeof later)[number]) =>
-    slots.run(() => loadFooter(service, object.key, object.bytes, epoch, number, undefined, signal))
+  const damaged: number[] = []
+  let error: Error | undefined
+  const load = ({ object, epoch, number }: Listed) =>
+    slots
+      .run(() => loadFooter(service, { key: object.key, objectBytes: object.bytes, epoch, number, signal }))
+      .catch((failure: unknown) => {
+        if (!isDamage(failure)) throw failure
+        error ??= failure
+        return undefined
+      })
   const footers = await Promise.all(later.map(load))
   for await (const some of inTurns(footers.entries(), footersPerTurn)) {
     for (const [index, footer] of some) {
       const { object, epoch, number } = later[index]
+      const isOther = footer !== undefined && footer.pageSizeBytes !== settings.pageSizeBytes
+      if (isOther && manifest === undefined) throw wrongPageSize(footer.pageSizeBytes, settings.pageSizeBytes)
+      if (footer === undefined || isOther || table.roots.has(number)) {
+        damaged.push(number)
+        continue
+      }
       const { generation, checksums } = footer
-      if (footer.pageSizeBytes !== pageSizeBytes) throw wrongPageSize(footer.pageSizeBytes, pageSizeBytes)
       const pages = checksums.length
-      addLater(table, segmentObject(epoch, number, generation, pages, object.bytes, checksums), footer, lost)
+      const added = segmentObject(epoch, number, generation, pages, object.bytes, checksums)
+      takeOver(table, added, footer, lost)
     }
   }
-  for await (const objects of inTurns(table.objects)) for (const object of objects) table.collect(object)
-  return { highestNumber, manifests }
+  return { damaged, error }
 }
 
-function addLater(
+function takeOver(
   table: SegmentTable,
   object: SegmentObject,
   footer: SegmentFooter,
@@ -123,58 +238,14 @@ function addLater(
   table.release(object)
 }
 
-function isGarbage(manifest: Manifest, epoch: string, number: number): boolean {
-  const order = persistentCount(epoch)! - persistentCount(manifest.epoch)!
-  if (order !== 0) return order < 0
-  return number < manifest.nextNumber && !manifest.underway.has(number)
+function isGarbage(manifest: Manifest | undefined, number: number): boolean {
+  if (manifest === undefined || number >= manifest.nextNumber) return false
+  return !manifest.underway.has(number) && !manifest.damaged.has(number)
 }
 
-async function readNewest(
-  manifests: readonly string[],
-  service: S3Service,
-  signal: AbortSignal | undefined,
-): Promise<Manifest | undefined> {
-  const key = manifests.at(-1)
-  if (key === undefined) return undefined
-  return onceMoreIfDamaged(async () => {
-    const object = await service.read(key, { signal })
-    if (object === undefined) throw new SpillwayError('ENOENT', `the manifest ${key} vanished`)
-    return decodeManifest(object.body, key)
-  })
-}
-
-/** Reads the footer of a segment: one request, two when it was compacted from many. */
-export async function loadFooter(
-  service: S3Service,
-  key: string,
-  objectBytes: number,
-  epoch: string,
-  number: number,
-  expectedBytes = Math.ceil(objectBytes / 1024) + trailerBytes + 16,
-  signal?: AbortSignal,
-): Promise<SegmentFooter> {
-  const read = async (bytes: number) => {
-    const wanted = Math.min(bytes, objectBytes)
-    const object = await service.read(key, { offset: objectBytes - wanted, bytes: wanted, signal })
-    if (object === undefined) throw new SpillwayError('ENOENT', `the segment ${key} is gone`)
-    return object.body
-  }
-  return onceMoreIfDamaged(async () => {
-    let tail = await read(expectedBytes)
-    const length = footerLength(tail)
-    if (length !== undefined && length > tail.length) tail = await read(length)
-    return readFooter(tail, epoch, number)
-  })
-}
-
-/** What came damaged is asked for once more: the wire may have done it. */
-async function onceMoreIfDamaged<T>(read: () => Promise<T>): Promise<T> {
-  try {
-    return await read()
-  } catch (error) {
-    if (!isSpillwayError(error) || error.code !== 'EBADMSG') throw error
-    return read()
-  }
+/** Whether an object cannot be read though the service answered: it is damaged, or not there any more. */
+function isDamage(error: unknown): error is SpillwayError {
+  return isSpillwayError(error) && (error.code === 'EBADMSG' || error.code === 'ENOENT')
 }
 
 function wrongPageSize(stored: number, asked: number): SpillwayError {

@@ -5,29 +5,41 @@ import { delay } from '../service/waiting.ts'
 
 /** Keys that one DeleteObjects takes. */
 const keysPerRequest = 1000
+
 /**
  * Deletes objects in the background, in batches, outside the way of those who dropped the pages.
  *
- *   add ─▶ gathered ──(delay, or a thousand)──▶ DeleteObjects ─▶ per-key errors ─▶ again, later and later
+ *   add ─▶ held ─(a manifest without it counts)─▶ gathered ──(delay, or a thousand)──▶ DeleteObjects ─▶ per-key errors
+ *              persistent stores only                 ▲                                                    │
+ *                                                     └──────────────── again, later and later ◀───────────┘
+ *
+ * Of a persistent store nothing is deleted that the next owner could need: an object waits until the head names a manifest
+ * that was begun after it became garbage. From then on no owner will ever look for it, however late the request arrives.
+ * An owner that lost its store deletes nothing any more.
  *
  * It also remembers keys whose upload failed: the object may be there, and a request that hung may still bring it
- * into being. They are deleted at once and looked after again at close.
+ * into being. They are deleted as others are and looked after again at close.
  */
 export class Deletions {
   deleted = 0
   /** Per-key and per-request failures. */
   failures = 0
   lastError: Error | undefined
+  /** Called when something waits for a manifest. */
+  onHeld: () => void = () => {}
+  /** Rejects when the objects may be another's by now. */
+  guard: () => Promise<void> = async () => {}
   readonly #settings: Settings
   readonly #service: S3Service
   /** Keys and their bytes. */
   readonly #waiting = new Map<string, number>()
+  #held = new Map<string, number>()
   readonly #expected = new Set<string>()
   readonly #uncertain = new Set<string>()
   #timer: HostTimer | undefined
   #running: Promise<void> | undefined
   #failuresInARow = 0
-  #closing = false
+  #isClosing = false
 
   constructor(settings: Settings, service: S3Service) {
     this.#settings = settings
@@ -35,21 +47,43 @@ export class Deletions {
   }
 
   get pending(): number {
-    return this.#waiting.size
+    return this.#waiting.size + this.#held.size
+  }
+
+  /** Objects that wait for a manifest. */
+  get heldObjects(): number {
+    return this.#held.size
   }
 
   /** Bytes of objects that are dropped and not yet gone. */
   get pendingBytes(): number {
     let bytes = 0
     for (const objectBytes of this.#waiting.values()) bytes += objectBytes
+    for (const objectBytes of this.#held.values()) bytes += objectBytes
     return bytes
   }
 
   /** Deletes an object some time soon. */
   add(key: string, bytes = 0): void {
-    this.#waiting.set(key, bytes)
-    if (this.#waiting.size >= keysPerRequest) this.#start()
-    else this.#schedule(this.#settings.deleteDelayMs)
+    if (this.#settings.persistent) {
+      this.#held.set(key, bytes)
+      this.onHeld()
+    } else this.#gather(key, bytes)
+  }
+
+  /** What waits for a manifest, for one that is begun now: `release` it when that counts, else `hold` it again. */
+  takeHeld(): ReadonlyMap<string, number> {
+    const held = this.#held
+    this.#held = new Map()
+    return held
+  }
+
+  hold(objects: ReadonlyMap<string, number>): void {
+    for (const [key, bytes] of objects) this.#held.set(key, bytes)
+  }
+
+  release(objects: Iterable<readonly [string, number]>): void {
+    for (const [key, bytes] of objects) this.#gather(key, bytes)
   }
 
   /** An upload is under way. */
@@ -75,13 +109,13 @@ export class Deletions {
   }
 
   /**
-   * Deletes all that waits, trying for as long as the retry policy allows.
+   * Deletes all that waits and is not held, trying for as long as the retry policy allows since something last went.
    * @throws the service's error when something is left
    */
   async drain(): Promise<void> {
-    this.#closing = true
-    const deadline = this.#service.retry.deadline()
-    for (;;) {
+    this.#isClosing = true
+    let deadline = this.#service.retry.deadline()
+    for (let least = Number.POSITIVE_INFINITY; ; ) {
       stopTimer(this.#timer)
       this.#timer = undefined
       await this.#running
@@ -91,6 +125,8 @@ export class Deletions {
       if (this.#waiting.size === 0) return
       const error = this.lastError
       const isFinal = isSpillwayError(error) && !error.retryable
+      if (this.#waiting.size < least) deadline = this.#service.retry.deadline()
+      least = Math.min(least, this.#waiting.size)
       if (isFinal || nowMs() > deadline) {
         throw new SpillwayError(
           isSpillwayError(error) ? error.code : 'EIO',
@@ -102,6 +138,18 @@ export class Deletions {
     }
   }
 
+  #gather(key: string, bytes: number): void {
+    this.#waiting.set(key, bytes)
+    const isFull = this.#waiting.size >= keysPerRequest
+    // Also when many wait: a service that refuses is not asked once for each of them.
+    if (isFull && this.#failuresInARow === 0) this.#start()
+    else this.#schedule(this.#pauseMs)
+  }
+
+  get #pauseMs(): number {
+    return this.#failuresInARow === 0 ? this.#settings.deleteDelayMs : this.#backoffMs
+  }
+
   /** Later and later, up to a minute with the defaults. */
   get #backoffMs(): number {
     const { retryBaseMs, retryMaxMs } = this.#settings
@@ -109,7 +157,7 @@ export class Deletions {
   }
 
   #schedule(milliseconds: number): void {
-    if (this.#timer !== undefined || this.#running !== undefined || this.#closing) return
+    if (this.#timer !== undefined || this.#running !== undefined || this.#isClosing) return
     this.#timer = startTimer(() => {
       this.#timer = undefined
       this.#start()
@@ -121,8 +169,7 @@ export class Deletions {
     if (this.#running !== undefined) return
     this.#running = this.#run().finally(() => {
       this.#running = undefined
-      if (this.#waiting.size === 0) return
-      this.#schedule(this.#failuresInARow === 0 ? this.#settings.deleteDelayMs : this.#backoffMs)
+      if (this.#waiting.size > 0) this.#schedule(this.#pauseMs)
     })
   }
 
@@ -132,6 +179,7 @@ export class Deletions {
     for (let start = 0; start < keys.length; start += keysPerRequest) {
       const batch = keys.slice(start, start + keysPerRequest)
       try {
+        await this.guard()
         const failed = await this.#service.deleteMany(batch)
         for (const key of batch) if (!failed.has(key)) this.#waiting.delete(key)
         this.deleted += batch.length - failed.size
@@ -139,11 +187,36 @@ export class Deletions {
         for (const error of failed.values()) this.lastError = error
         this.#failuresInARow = failed.size === 0 ? 0 : this.#failuresInARow + 1
       } catch (error) {
+        if (isSpillwayError(error) && error.code === 'EBADF') this.#forget()
         this.failures++
         this.#failuresInARow++
         this.lastError = error as Error
         return
       }
     }
+  }
+
+  /** The objects are another's: whoever has them deletes what is not needed. */
+  #forget(): void {
+    this.#waiting.clear()
+    this.#held.clear()
+  }
+}
+
+/** Deletes keys and looks at every answer; each batch is tried for as long as the retry policy allows. */
+export async function deleteAll(
+  service: S3Service,
+  keys: readonly string[],
+  { signal, guard }: { signal?: AbortSignal | undefined; guard?: () => Promise<void> } = {},
+): Promise<void> {
+  for (let start = 0; start < keys.length; start += keysPerRequest) {
+    await guard?.()
+    let left = keys.slice(start, start + keysPerRequest)
+    await service.retry.run({ signal }, async () => {
+      const failed = await service.deleteMany(left, { signal })
+      left = [...failed.keys()]
+      const [error] = failed.values()
+      if (error !== undefined) throw error
+    })
   }
 }

@@ -1,48 +1,138 @@
+import { randomBytes } from 'node:crypto'
+import { type HostTimer, startTimer, stopTimer } from '@spillway/core'
+import { longestTimerMs } from '../http/deadlines.ts'
 import type { KeySpace } from '../keys.ts'
 import type { Settings } from '../options.ts'
 import type { SegmentTable } from '../segments/segment-table.ts'
 import type { S3Service } from '../service/service.ts'
+import { orAbort } from '../service/waiting.ts'
+import type { Attached } from './attach.ts'
 import type { Deletions } from './deletions.ts'
-import type { Lease } from './lease.ts'
 import { encodeManifest } from './manifest.ts'
+import { hurryMs } from './owner.ts'
+import type { StoreOwner } from './store-owner.ts'
 
-/** So many new segments are worth a manifest; also a quarter of what there is, so that large tables are written rarely. */
+/** So many new or dropped segments are worth a manifest; also a quarter of what there is, so that large tables are written rarely. */
 const segmentsPerManifest = 64
+/** How long dropped segments wait for a manifest, for each that the store has: the larger it is, the rarer. */
+const waitMsPerSegment = 1
 
-/** Writes manifests under names that count up, and removes each when the next one is there. */
+export interface ManifestParts {
+  readonly settings: Settings
+  readonly service: S3Service
+  readonly keys: KeySpace
+  readonly table: SegmentTable
+  readonly owner: StoreOwner
+  readonly deletions: Deletions
+  readonly attached: Attached
+}
+
+/**
+ * Writes manifests of a persistent store, each under a name of its own, and has the head name them.
+ *
+ *   64 segments written or dropped, or dropped ones waited ─▶ manifest written ─▶ head names it ─▶ dropped ones deleted
+ *
+ * The last two are kept.
+ */
 export class ManifestKeeper {
   lastError: Error | undefined
-  readonly #settings: Settings
-  readonly #service: S3Service
-  readonly #keys: KeySpace
-  readonly #table: SegmentTable
-  readonly #lease: Lease
-  readonly #deletions: Deletions
+  readonly #parts: ManifestParts
   #sequence = 0
   #segmentsSince = 0
-  #previous: string | undefined
+  #timer: HostTimer | undefined
+  /** The last that the head named, as far as is known, without the prefix. */
+  #current: string | null
+  #parent: string | null = null
+  /** Of which it is not known whether the head ever named them. */
+  #unnamed: string[] = []
   #writing: Promise<void> | undefined
+  #isClosing = false
 
-  constructor(parts: {
-    settings: Settings
-    service: S3Service
-    keys: KeySpace
-    table: SegmentTable
-    lease: Lease
-    deletions: Deletions
-  }) {
-    this.#settings = parts.settings
-    this.#service = parts.service
-    this.#keys = parts.keys
-    this.#table = parts.table
-    this.#lease = parts.lease
-    this.#deletions = parts.deletions
+  constructor(parts: ManifestParts) {
+    this.#parts = parts
+    this.#current = parts.attached.manifest
+    this.lastError = parts.attached.error
+    parts.deletions.onHeld = () => this.#garbageAdded()
   }
 
   segmentWritten(): void {
     this.#segmentsSince++
-    const due = Math.max(segmentsPerManifest, this.#table.objects.size / 4)
-    if (this.#segmentsSince < due || this.#writing !== undefined) return
+    if (this.#segmentsSince >= this.#due) this.#begin()
+  }
+
+  /** Writes the table as it is now. */
+  async write(signal?: AbortSignal): Promise<void> {
+    const { owner, table, settings, service, keys, deletions, attached } = this.#parts
+    this.#segmentsSince = 0
+    await owner.assertOwned(signal)
+    const held = deletions.takeHeld()
+    const name = keys.manifestName(owner.epoch, ++this.#sequence)
+    this.#unnamed.push(name)
+    try {
+      const { epoch, underway, nextSegmentNumber: nextNumber } = owner
+      const { pageSizeBytes } = settings
+      const { damaged } = attached
+      const about = { epoch, pageSizeBytes, nextNumber, underway: [...underway], damaged }
+      const { body, ...sums } = await encodeManifest(table, about)
+      const identity = randomBytes(12).toString('hex')
+      await service.upload(`${keys.prefix}${name}`, body, { ...sums, identity, free: true, signal })
+      await orAbort(owner.publish(name, this.#current), signal)
+    } catch (error) {
+      deletions.hold(held)
+      throw error
+    }
+    deletions.release(held)
+    const old = [this.#parent, ...this.#unnamed].filter((key) => key !== null && key !== name)
+    this.#parent = this.#current
+    this.#current = name
+    this.#unnamed = []
+    deletions.release(old.map((key) => [`${keys.prefix}${key}`, 0]))
+  }
+
+  async close(): Promise<void> {
+    this.#isClosing = true
+    stopTimer(this.#timer)
+    await this.#writing
+    await this.write()
+  }
+
+  /** Ends what was never opened: gives the store back, and removes manifests that the head does not name. */
+  async giveUp(inHurry: boolean): Promise<void> {
+    const { owner, service, keys } = this.#parts
+    this.#isClosing = true
+    stopTimer(this.#timer)
+    await owner.release(inHurry)
+    if (owner.isLost) return
+    const { manifest, parent } = owner.head
+    const unnamed = this.#unnamed.filter((name) => name !== manifest && name !== parent)
+    const signal = inHurry ? AbortSignal.timeout(hurryMs) : undefined
+    if (unnamed.length > 0) {
+      const names = unnamed.map((name) => `${keys.prefix}${name}`)
+      await service.deleteMany(names, { signal, urgent: true })
+    }
+  }
+
+  get #due(): number {
+    return Math.max(segmentsPerManifest, this.#parts.table.objects.size / 4)
+  }
+
+  #garbageAdded(): void {
+    if (this.#parts.deletions.heldObjects >= this.#due) this.#begin()
+    else this.#beginLater()
+  }
+
+  #beginLater(): void {
+    if (this.#timer !== undefined || this.#isClosing) return
+    const { settings, table } = this.#parts
+    const waitMs = settings.deleteDelayMs + table.objects.size * waitMsPerSegment
+    this.#timer = startTimer(() => this.#begin(), Math.min(waitMs, longestTimerMs))
+    this.#timer.unref?.()
+  }
+
+  #begin(): void {
+    stopTimer(this.#timer)
+    this.#timer = undefined
+    if (this.#writing !== undefined || this.#isClosing || this.#parts.owner.isLost) return
     // A failure costs nothing: what is not in a manifest is found by listing.
     this.#writing = this.write()
       .catch((error: Error) => {
@@ -50,32 +140,7 @@ export class ManifestKeeper {
       })
       .finally(() => {
         this.#writing = undefined
+        if (this.#parts.deletions.heldObjects > 0) this.#beginLater()
       })
-  }
-
-  /** Writes the table as it is now. */
-  async write(signal?: AbortSignal): Promise<void> {
-    this.#segmentsSince = 0
-    await this.#lease.assertOwned(signal)
-    const { epoch, underway, nextSegmentNumber: nextNumber } = this.#lease
-    const { pageSizeBytes } = this.#settings
-    const about = { epoch, pageSizeBytes, nextNumber, underway: [...underway] }
-    const { body, ...sums } = await encodeManifest(this.#table, about)
-    const sequence = ++this.#sequence
-    const key = this.#keys.manifest(epoch, sequence)
-    await this.#service.upload(key, body, {
-      ...sums,
-      identity: `manifest-${sequence}-${body.length}`,
-      free: true,
-      signal,
-    })
-    await this.#lease.assertOwned(signal)
-    if (this.#previous !== undefined) this.#deletions.add(this.#previous)
-    this.#previous = key
-  }
-
-  async close(): Promise<void> {
-    await this.#writing
-    await this.write()
   }
 }

@@ -6,9 +6,9 @@ import { sliceBytes } from '../segments/segment-builder.ts'
 import type { Root, SegmentObject, SegmentTable } from '../segments/segment-table.ts'
 
 /**
- * The table of a persistent store, written at opening, at closing and now and then between. Checksums are not in it:
- * they are read from a segment's footer when it is first used. What was written after the last manifest is found by
- * listing, since segments describe themselves; only drops since then are forgotten.
+ * The table of a persistent store, written at opening, at closing and now and then between, and named by the head. Never
+ * changed. Checksums are not in it: they are read from a segment's footer when it is first used. What was written after
+ * the last manifest is found by listing, since segments describe themselves; only drops since then are forgotten.
  *
  *   JSON length u32 │ JSON │ live bits of every root, survivors of every moved root │ CRC-32 u32
  */
@@ -21,6 +21,8 @@ export interface ManifestHead {
   readonly nextNumber: number
   /** … and the smaller ones that were still being written. */
   readonly underway: readonly number[]
+  /** Numbers of segments that could not be read: left where they are, and tried again at the next opening. */
+  readonly damaged?: readonly number[]
 }
 
 /** An object: epoch, number, generation, pages, bytes. */
@@ -38,6 +40,7 @@ export interface Manifest {
   readonly pageSizeBytes: number
   readonly nextNumber: number
   readonly underway: ReadonlySet<number>
+  readonly damaged: ReadonlySet<number>
   readonly objects: readonly SegmentObject[]
   readonly roots: readonly Root[]
 }
@@ -60,7 +63,7 @@ const rootsPerSlice = 512
  */
 export async function encodeManifest(
   table: SegmentTable,
-  about: { epoch: string; pageSizeBytes: number; nextNumber: number; underway: readonly number[] },
+  about: Omit<ManifestHead, 'format'>,
 ): Promise<EncodedManifest> {
   const underway = new Set(about.underway)
   const objects: SegmentObject[] = []

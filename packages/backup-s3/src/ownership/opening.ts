@@ -1,155 +1,139 @@
-import { abortError, isSpillwayError, nowMs, SpillwayError } from '@spillway/core'
-import { type KeySpace, persistentCount } from '../keys.ts'
+import { abortError, nowMs, SpillwayError } from '@spillway/core'
+import { type KeySpace, persistentEpoch } from '../keys.ts'
 import type { Settings } from '../options.ts'
 import type { SegmentTable } from '../segments/segment-table.ts'
 import type { S3Service } from '../service/service.ts'
 import { isUnreachable, serviceName } from '../service/service-errors.ts'
 import { delay } from '../service/waiting.ts'
-import { attach } from './attach.ts'
-import { hasRunOut, isTaken, Lease, readLease } from './lease.ts'
-import { type EpochSurvey, survey } from './sweep.ts'
+import { type Attached, attach } from './attach.ts'
+import { HeadRegister, type HeadVersion, type Sighting } from './head-register.ts'
+import { clockResolutionMs, hasRunOut } from './lease-term.ts'
+import type { Owner } from './owner.ts'
+import { probeBeside, probeWithLease } from './probe.ts'
+import { readLease, ScratchOwner } from './scratch-owner.ts'
+import { StoreOwner } from './store-owner.ts'
 
-/**
- * Opening: begins an epoch and finds out whether everything that will be needed is allowed and works, so that it fails
- * here and not in the middle of a memory shortage.
- *
- *   lease written (may write) ─▶ read back (may read, is S3) ─▶ written again (must be refused) ─▶ delete (may delete)
- */
-export async function openEpoch(
-  settings: Settings,
-  service: S3Service,
-  keys: KeySpace,
-  table: SegmentTable,
-  remove: (key: string) => void,
-  signal?: AbortSignal,
-): Promise<{ lease: Lease; obsolete: readonly string[] }> {
-  const { lease, epochs } = settings.persistent
-    ? await claim(settings, service, keys, signal)
-    : { lease: await Lease.createScratch(settings, service, keys, signal), epochs: [] }
+export interface OpeningParts {
+  readonly settings: Settings
+  readonly service: S3Service
+  readonly keys: KeySpace
+  readonly table: SegmentTable
+  /** Deletes an object, once that is safe. */
+  readonly remove: (key: string, bytes: number) => void
+  readonly signal: AbortSignal | undefined
+}
+
+export interface Opened {
+  readonly owner: Owner
+  /** Of a persistent store. */
+  readonly store: { readonly owner: StoreOwner; readonly attached: Attached } | undefined
+}
+
+/** Begins the epoch of a scratch store, or takes a persistent store over, with what is in it. */
+export async function openEpoch(parts: OpeningParts): Promise<Opened> {
+  const { settings, service, keys, signal } = parts
+  if (settings.persistent) return openStore(parts)
+  const owner = await ScratchOwner.create(settings, service, keys, signal)
   try {
-    await probe(settings, service, keys, lease, signal)
-    if (!settings.persistent) return { lease, obsolete: [] }
-    const { highestNumber, manifests } = await attach(
-      epochs,
-      table,
-      service,
-      keys,
-      settings.pageSizeBytes,
-      remove,
-      signal,
-    )
-    if (highestNumber > 0) lease.continueAfter(highestNumber)
-    const leases = epochs.flatMap(({ lease: old, fences }) => [...(old ? [old] : []), ...fences])
-    return { lease, obsolete: [...manifests, ...leases.map(({ key }) => key)] }
+    const key = keys.lease(owner.epoch)
+    const isBack = async () => {
+      const found = await readLease(service, key, signal)
+      return typeof found === 'object' && found.content.epoch === owner.epoch
+    }
+    await probeWithLease({ epoch: owner.epoch, content: owner.content, isBack }, parts)
+    owner.start()
+    return { owner, store: undefined }
   } catch (error) {
     // Without permission to delete the lease stays behind; it runs out.
-    await lease.withdraw(signal?.aborted).catch(() => {})
+    await owner.release(signal?.aborted).catch(() => {})
     throw error
   }
 }
 
-async function probe(
-  settings: Settings,
-  service: S3Service,
-  keys: KeySpace,
-  lease: Lease,
-  signal: AbortSignal | undefined,
-): Promise<void> {
-  const { name, conditionalWrites } = settings
-  const key = keys.lease(lease.epoch)
-  const comesBack = async () => (await readLease(service, key, signal))?.content.epoch === lease.epoch
-  if (!(await comesBack()) && !(await comesBack())) {
-    const text = 'the endpoint does not answer like S3: what was written is not what is read'
-    throw new SpillwayError('EINVAL', text, { backup: name })
+async function openStore(parts: OpeningParts): Promise<Opened> {
+  const { settings, service, keys, signal } = parts
+  const register = new HeadRegister(service, keys, settings.name)
+  const owner = await claimStore(register, parts)
+  // From now on, since attaching to a large store may take longer than a lease.
+  owner.start()
+  try {
+    const attached = await attach(owner.head, parts)
+    owner.continueAfter(attached.highestNumber)
+    return { owner, store: { owner, attached } }
+  } catch (error) {
+    await owner.release(signal?.aborted).catch(() => {})
+    throw error
   }
-  if (conditionalWrites) await probeConditionalWrite(settings, service, key, signal)
-  // Nothing is there under this key: only the permission shows.
-  await service.retry.run({ signal }, () => service.probeDeleting(keys.fence(lease.epoch, 'probe'), signal))
 }
 
-async function probeConditionalWrite(
-  settings: Settings,
-  service: S3Service,
-  key: string,
-  signal: AbortSignal | undefined,
-): Promise<void> {
-  const error = await service.retry
-    .run({ signal }, () => service.put(key, Buffer.from('{}'), { identity: 'probe', free: true, signal }))
-    .catch((reason: unknown) => reason)
-  if (isTaken(error)) return
-  if (error !== undefined && !(isSpillwayError(error) && error.code === 'ENOSYS')) throw error
-  throw new SpillwayError(
-    'ENOSYS',
-    'the service does not honour If-None-Match: *; conditionalWrites: false does without, for scratch stores',
-    { backup: settings.name, cause: error },
-  )
-}
-
-/** Begins the next epoch of a persistent store, when nobody is in it. */
-async function claim(
-  settings: Settings,
-  service: S3Service,
-  keys: KeySpace,
-  signal: AbortSignal | undefined,
-): Promise<{ lease: Lease; epochs: EpochSurvey[] }> {
+/** Claims the store as soon as nobody has it, asking once a second. Rejects with `EBUSY` when `ownerWaitMs` are over. */
+async function claimStore(register: HeadRegister, parts: OpeningParts): Promise<StoreOwner> {
+  const { settings, service, keys, signal } = parts
   const deadline = nowMs() + settings.ownerWaitMs
-  for (;;) {
-    const chain = await persistentEpochs(service, keys, signal)
-    const newest = Math.max(0, ...chain.map(({ epoch }) => persistentCount(epoch)!))
-    let busy: string | undefined
-    let lease: Lease | undefined
-    try {
-      lease = await Lease.claimPersistent(newest + 1, settings, service, keys, signal)
-    } catch (error) {
-      if (!isTaken(error)) throw error
-      busy = 'another process is opening it at this moment'
-    }
-    if (lease !== undefined) {
-      try {
-        // Written first, read afterwards: a predecessor that comes back late sees the claim, or is seen here.
-        busy = await liveOwner(service, chain, await lease.serviceNow(signal), signal)
-        if (busy === undefined) {
-          const current = await persistentEpochs(service, keys, signal)
-          return { lease, epochs: current.filter(({ epoch }) => epoch !== lease!.epoch) }
-        }
-      } catch (error) {
-        await lease.withdraw(signal?.aborted).catch(() => {})
-        throw error
-      }
-      await lease.withdraw()
-    }
+  const watch = new SilenceWatch()
+  for (let isTried = false; ; ) {
+    register.requests = 0
+    const sighting = await register.read({ signal })
+    const { newest } = sighting
+    if (newest === undefined) await assertNotOlder(register, parts)
+    if (!isTried) await probeBeside(persistentEpoch((newest?.head.epoch ?? 0) + 1), parts)
+    isTried = true
+    const isFree = newest === undefined || newest.head.state === 'closed' || watch.isDead(newest, sighting)
+    const owner = isFree ? await StoreOwner.claim(newest, { register, service, settings, signal }) : undefined
+    if (owner !== undefined) return owner
     if (nowMs() >= deadline) {
-      const text = `the store under ${keys.prefix} is in use: ${busy}`
+      const text = `the store under ${keys.prefix} is in use: ${whoHasIt(newest)}`
       throw new SpillwayError('EBUSY', text, { backup: settings.name })
     }
-    await delay(Math.min(500, settings.leaseMs / 3), signal)
+    await delay(pauseMs(register.requests, sighting), signal)
   }
 }
 
-async function persistentEpochs(
-  service: S3Service,
-  keys: KeySpace,
-  signal: AbortSignal | undefined,
-): Promise<EpochSurvey[]> {
-  const found = await survey(service, keys, keys.prefix, signal)
-  return [...found.values()].filter(({ epoch }) => persistentCount(epoch) !== undefined)
+/** A second for each request, less when the owner's lease runs out before that. */
+function pauseMs(requests: number, { newest, serviceNowMs }: Sighting): number {
+  const usual = Math.max(1, requests) * 1000
+  if (newest?.writtenMs === undefined || serviceNowMs === undefined) return usual
+  const left = newest.writtenMs + newest.head.leaseMs + clockResolutionMs - serviceNowMs
+  return Math.min(usual, Math.max(500, left))
 }
 
-async function liveOwner(
-  service: S3Service,
-  epochs: readonly EpochSurvey[],
-  now: number | undefined,
-  signal: AbortSignal | undefined,
-): Promise<string | undefined> {
-  for (const { lease } of epochs) {
-    const found = lease && (await readLease(service, lease.key, signal))
-    if (found === undefined || found.content.closed) continue
-    const { leaseMs, owner } = found.content
-    if (!hasRunOut(found.lastModified, leaseMs, now)) {
-      return `${owner} owns it, and is taken for dead ${leaseMs} ms after its last sign of life at the earliest`
+function whoHasIt(newest: HeadVersion | undefined): string {
+  if (newest === undefined || newest.head.state === 'closed')
+    return 'another process is opening it at this moment'
+  const { owner, leaseMs } = newest.head
+  return `${owner} owns it, and is taken for dead ${leaseMs} ms after its last sign of life at the earliest`
+}
+
+/** Tells dead owners: by the service's clock, or where that is not told, by a silence of more than a lease. */
+class SilenceWatch {
+  #version = 0
+  #seenAt = 0
+
+  isDead({ version, writtenMs, head }: HeadVersion, { serviceNowMs }: Sighting): boolean {
+    const now = nowMs()
+    if (this.#version !== version) {
+      this.#version = version
+      this.#seenAt = now
     }
+    if (hasRunOut(writtenMs, head.leaseMs, serviceNowMs)) return true
+    if (writtenMs !== undefined && serviceNowMs !== undefined) return false
+    return now > this.#seenAt + head.leaseMs * 1.1 + clockResolutionMs
   }
-  return undefined
+}
+
+/**
+ * A store without a head was written by an earlier version, or somebody removed its head: nobody knows what counts there,
+ * so it is left alone.
+ */
+async function assertNotOlder(
+  register: HeadRegister,
+  { settings, service, keys, signal }: OpeningParts,
+): Promise<void> {
+  for await (const { key } of service.list(keys.storesPrefix, { signal })) {
+    if ((await register.read({ signal })).newest !== undefined) return
+    const text = `${key} is of a store without a head, which this version cannot open; remove it, or use another prefix`
+    throw new SpillwayError('ENOSYS', text, { backup: settings.name })
+  }
 }
 
 /** What `open` fails with: the caller's abort, an endpoint that was never there, or the error as it is. */

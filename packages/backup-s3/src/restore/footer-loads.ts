@@ -1,5 +1,5 @@
 import type { KeySpace } from '../keys.ts'
-import { loadFooter } from '../ownership/attach.ts'
+import { loadFooter } from '../ownership/footers.ts'
 import { footerBytes } from '../segments/segment-format.ts'
 import type { SegmentObject } from '../segments/segment-table.ts'
 import type { S3Service } from '../service/service.ts'
@@ -27,9 +27,10 @@ export class FooterLoads {
 
   async #load(object: SegmentObject): Promise<void> {
     const { epoch, number, bytes, pages } = object
-    const plain = footerBytes(pages, [{ number, pages }])
+    const expectedBytes = footerBytes(pages, [{ number, pages }])
     const key = this.#keys.segment(epoch, number)
-    const footer = await loadFooter(this.#service, key, bytes, epoch, number, plain)
+    const place = { key, objectBytes: bytes, epoch, number, expectedBytes }
+    const footer = await loadFooter(this.#service, place)
     object.checksums = footer.checksums
   }
 }

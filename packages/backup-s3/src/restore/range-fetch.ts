@@ -1,17 +1,15 @@
-import { type HostTimer, isSpillwayError, nowMs, SpillwayError, startTimer, stopTimer } from '@spillway/core'
+import { isSpillwayError, nowMs, SpillwayError } from '@spillway/core'
+import { type Deadline, notWatched, unwatch, watch } from '../http/deadlines.ts'
+import type { RangeAttempt } from '../service/range-requests.ts'
 import type { S3Service } from '../service/service.ts'
 import type { HedgePolicy } from './hedging.ts'
-import { RangeSink, type RangeTarget } from './range-target.ts'
+import { type AttemptAtRange, RangeSink, type RangeTarget } from './range-target.ts'
 
-export interface RangeFetch {
-  readonly key: string
-  readonly target: RangeTarget
-  readonly signal: AbortSignal
-  readonly retryMayFail: boolean
-}
-
-export interface FetchCounters {
-  resumes: number
+/** What a fetch needs of the backup. */
+export interface FetchMeans {
+  readonly service: S3Service
+  readonly hedging: HedgePolicy
+  readonly counters: { resumes: number }
 }
 
 /** What an attempt is stopped with when the memory it writes into is wanted back; the others' bytes are fetched on. */
@@ -24,108 +22,177 @@ export class Interrupted extends Error {}
  *   broke off, fell silent, 5xx ─▶ pause ─▶ next round, from the byte that was reached
  *
  * The pages' own checksums tell whether the bytes are of the object that was written: ETags change with some services.
- * Rejects when the retry policy gives up; the target then holds what has come.
+ * It ends with an error when the retry policy gives up or it is aborted; the target then holds what has come.
  */
-export async function fetchRange(
-  fetch: RangeFetch,
-  service: S3Service,
-  hedging: HedgePolicy,
-  counters: FetchCounters,
-): Promise<void> {
-  const { target, signal, retryMayFail } = fetch
-  let failures = 0
-  const startedAt = nowMs()
-  const { minDownloadBytesPerSecond } = service.limits
-  while (!target.isComplete) {
-    const before = target.position
-    try {
-      await fetchOnce(fetch, service, hedging)
-      service.retry.succeeded()
-    } catch (error) {
-      if (signal.aborted) throw signal.reason
-      if (target.position > before) failures = 0
-      if (!(error instanceof Interrupted)) {
-        // What has come buys the time that it may have taken, and no more: a body that trickles must end.
-        const deadline =
-          service.retry.deadline(startedAt) + (target.position / minDownloadBytesPerSecond) * 1000
-        await service.retry.pause(error, ++failures, deadline, { signal, retryMayFail })
-      }
-      if (target.position > 0) counters.resumes++
+export class RangeFetch implements Deadline {
+  /** When to ask for a second time. */
+  dueAt = Number.POSITIVE_INFINITY
+  place = notWatched
+  readonly key: string
+  readonly target: RangeTarget
+  readonly means: FetchMeans
+  /** When bytes last came, as far as the least rate goes: a body that trickles is slow, too. */
+  progressAt = 0
+  readonly #retryMayFail: boolean
+  readonly #end: (error: unknown) => void
+  readonly #startedAt = nowMs()
+  #first: FetchAttempt | undefined
+  #second: FetchAttempt | undefined
+  #positionBefore = 0
+  #failures = 0
+  #roundError: unknown
+  /** Ends the pause between two rounds. */
+  #pausing: AbortController | undefined
+  #isOver = false
+
+  /** @param end is told once, when the target is complete or what stopped it */
+  constructor(
+    request: { readonly key: string; readonly target: RangeTarget; readonly retryMayFail: boolean },
+    means: FetchMeans,
+    end: (error: unknown) => void,
+  ) {
+    this.key = request.key
+    this.target = request.target
+    this.#retryMayFail = request.retryMayFail
+    this.means = means
+    this.#end = end
+    this.target.fetch = this
+  }
+
+  /** Begins a round. */
+  start(): void {
+    const { hedging } = this.means
+    const { bytes, position } = this.target
+    this.#positionBefore = position
+    this.#roundError = undefined
+    this.progressAt = nowMs()
+    hedging.requested(bytes)
+    const thresholdMs = this.#retryMayFail ? Number.POSITIVE_INFINITY : hedging.thresholdMs(bytes)
+    this.#first = new FetchAttempt(this)
+    this.#first.start()
+    if (thresholdMs === Number.POSITIVE_INFINITY || this.#first === undefined || this.#isOver) return
+    this.dueAt = this.progressAt + thresholdMs
+    watch(this)
+  }
+
+  /** Ends it at once: nothing touches the memory afterwards. */
+  abort(reason: Error): void {
+    if (this.#isOver) return
+    this.#isOver = true
+    this.#stopAttempts(reason)
+    this.#pausing?.abort(reason)
+    this.#end(reason)
+  }
+
+  /** It is silent for longer than usual, or slow. */
+  onDue(): void {
+    const { hedging } = this.means
+    const { bytes } = this.target
+    this.dueAt = this.progressAt + hedging.thresholdMs(bytes)
+    if (this.dueAt > nowMs()) {
+      watch(this)
+      return
     }
+    if (this.#second !== undefined || this.#first === undefined || !hedging.tryHedge(bytes)) return
+    this.#second = new FetchAttempt(this)
+    this.#second.start()
+  }
+
+  /** Bytes came. */
+  received(bytes: number): void {
+    const worthMs = (bytes / this.means.service.limits.minDownloadBytesPerSecond) * 1000
+    this.progressAt = Math.min(nowMs(), this.progressAt + worthMs)
+  }
+
+  /** An attempt of this round has ended. */
+  attemptEnded(attempt: FetchAttempt, error: unknown): void {
+    if (attempt === this.#first) this.#first = this.#second
+    this.#second = undefined
+    if (this.#isOver) return
+    if (error === undefined) {
+      this.#isOver = true
+      this.#stopAttempts(new SpillwayError('EINTR', 'another request for the same bytes was faster'))
+      this.means.service.retry.succeeded()
+      this.#end(undefined)
+      return
+    }
+    const isLoser = isSpillwayError(error) && error.code === 'EINTR'
+    if (this.#roundError === undefined || !isLoser) this.#roundError = error
+    if (this.#first !== undefined) return
+    unwatch(this)
+    void this.#nextRound(this.#roundError)
+  }
+
+  #stopAttempts(reason: Error): void {
+    unwatch(this)
+    const [first, second] = [this.#first, this.#second]
+    first?.stop(reason)
+    second?.stop(reason)
+  }
+
+  async #nextRound(error: unknown): Promise<void> {
+    const { target, means } = this
+    const { retry, limits } = means.service
+    const { position } = target
+    if (position > this.#positionBefore) this.#failures = 0
+    if (!(error instanceof Interrupted)) {
+      this.#pausing = new AbortController()
+      const { signal } = this.#pausing
+      const scope = { signal, retryMayFail: this.#retryMayFail }
+      try {
+        // What has come buys the time that it may have taken, and no more: a body that trickles must end.
+        const boughtMs = (position / limits.minDownloadBytesPerSecond) * 1000
+        const deadline = retry.deadline(this.#startedAt) + boughtMs
+        await retry.pause(error, ++this.#failures, deadline, scope)
+      } catch (final) {
+        if (this.#isOver) return
+        this.#isOver = true
+        this.#end(final)
+        return
+      }
+    }
+    if (this.#isOver) return
+    if (position > 0) means.counters.resumes++
+    this.start()
   }
 }
 
-function fetchOnce(
-  { key, target, signal, retryMayFail }: RangeFetch,
-  service: S3Service,
-  hedging: HedgePolicy,
-): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const controllers = new Set<AbortController>()
-    let hedgeTimer: HostTimer | undefined
-    let firstError: unknown
-    let progressAt = nowMs()
-    const received = target.onProgress
-    const settle = (finish: () => void) => {
-      stopTimer(hedgeTimer)
-      signal.removeEventListener('abort', onAbort)
-      target.onProgress = received
-      const reason = () =>
-        signal.aborted
-          ? signal.reason
-          : new SpillwayError('EINTR', 'another request for the same bytes was faster')
-      for (const controller of controllers) controller.abort(reason())
-      finish()
-    }
-    const onAbort = () => settle(() => reject(signal.reason))
-    const attempt = () => {
-      const controller = new AbortController()
-      controllers.add(controller)
-      const startedAt = nowMs()
-      const sink = new RangeSink(
-        target,
-        (reason) => controller.abort(reason),
-        () => {
-          progressAt = nowMs()
-          hedging.answered(target.bytes, progressAt - startedAt)
-        },
-      )
-      const request = {
-        key,
-        offset: target.offset + sink.from,
-        bytes: target.bytes - sink.from,
-        sink,
-        signal: controller.signal,
-      }
-      service.readRange(request).then(
-        () => {
-          controllers.delete(controller)
-          settle(resolve)
-        },
-        (error) => {
-          controllers.delete(controller)
-          sink.detach()
-          const isLoser = isSpillwayError(error) && error.code === 'EINTR'
-          if (firstError === undefined || !isLoser) firstError = error
-          if (controllers.size === 0) settle(() => reject(firstError))
-        },
-      )
-    }
-    const watch = () => {
-      const left = progressAt + hedging.thresholdMs(target.bytes) - nowMs()
-      if (left > 0) hedgeTimer = startTimer(watch, Math.min(left, 2 ** 31 - 1))
-      else if (hedging.tryHedge(target.bytes)) attempt()
-    }
-    if (signal.aborted) return reject(signal.reason)
-    signal.addEventListener('abort', onAbort, { once: true })
-    target.onProgress = (bytes) => {
-      // As far as the rate goes: a body that trickles is slow, too.
-      const worthMs = (bytes / service.limits.minDownloadBytesPerSecond) * 1000
-      progressAt = Math.min(nowMs(), progressAt + worthMs)
-      received(bytes)
-    }
-    hedging.requested(target.bytes)
-    attempt()
-    if (!retryMayFail && hedging.thresholdMs(target.bytes) !== Number.POSITIVE_INFINITY) watch()
-  })
+/** One request of a round. */
+class FetchAttempt implements AttemptAtRange {
+  readonly #fetch: RangeFetch
+  readonly #sink: RangeSink
+  readonly #startedAt = nowMs()
+  #running: RangeAttempt | undefined
+  #hasEnded = false
+
+  constructor(fetch: RangeFetch) {
+    this.#fetch = fetch
+    this.#sink = new RangeSink(fetch.target, this)
+  }
+
+  start(): void {
+    const { key, target, means } = this.#fetch
+    const { from } = this.#sink
+    const request = { key, offset: target.offset + from, bytes: target.bytes - from, sink: this.#sink }
+    const running = means.service.startRange(request, this.#ended)
+    if (!this.#hasEnded) this.#running = running
+  }
+
+  stop(reason: Error): void {
+    this.#running?.abort(reason)
+  }
+
+  began(): void {
+    const { hedging } = this.#fetch.means
+    const now = nowMs()
+    this.#fetch.progressAt = now
+    hedging.answered(this.#fetch.target.bytes, now - this.#startedAt)
+  }
+
+  readonly #ended = (error: unknown): void => {
+    this.#hasEnded = true
+    this.#running = undefined
+    this.#sink.detach()
+    this.#fetch.attemptEnded(this, error)
+  }
 }

@@ -53,16 +53,26 @@ export class RangeTarget {
   writer: RangeSink | undefined
   /** Whose memory the socket may be writing into; it is stopped before that memory is given back. */
   lentTo: RangePart['call'] | undefined
-  /** Called whenever bytes have come. */
-  onProgress: (bytes: number) => void = () => {}
+  /** Who fills it; told whenever bytes have come. */
+  fetch: { received(bytes: number): void } | undefined
+  readonly #onProgress: (bytes: number) => void
   readonly #pageSizeBytes: number
   readonly #pieces: Piece[] = []
   #piece = 0
   #pieceOffset = 0
 
-  /** @param parts ascending by slot, without overlap */
-  constructor(object: SegmentObject, parts: readonly RangePart[], pageSizeBytes: number) {
+  /**
+   * @param parts ascending by slot, without overlap
+   * @param onProgress called whenever bytes have come
+   */
+  constructor(
+    object: SegmentObject,
+    parts: readonly RangePart[],
+    pageSizeBytes: number,
+    onProgress: (bytes: number) => void,
+  ) {
     this.object = object
+    this.#onProgress = onProgress
     this.#pageSizeBytes = pageSizeBytes
     let slot = parts[0].slot
     this.offset = slot * pageSizeBytes
@@ -118,7 +128,8 @@ export class RangeTarget {
       this.#piece++
       this.#pieceOffset = 0
     }
-    this.onProgress(bytes)
+    this.#onProgress(bytes)
+    this.fetch?.received(bytes)
   }
 
   /** Checks the pages that became whole. */
@@ -137,20 +148,26 @@ export class RangeTarget {
   }
 }
 
+/** One request for a target, as its sink sees it. */
+export interface AttemptAtRange {
+  /** Ends it. */
+  stop(reason: Error): void
+  /** Its answer has begun, and it is the one that writes. */
+  began(): void
+}
+
 /** One attempt's way into a target. */
 export class RangeSink implements ResponseSink {
   readonly #target: RangeTarget
   /** First byte that this attempt asked for, counted from the target's. */
   readonly from: number
-  readonly #stop: (reason: Error) => void
-  readonly #onBegin: () => void
+  readonly #attempt: AttemptAtRange
   #skip = 0
 
-  constructor(target: RangeTarget, stop: (reason: Error) => void, onBegin: () => void) {
+  constructor(target: RangeTarget, attempt: AttemptAtRange) {
     this.#target = target
     this.from = target.position
-    this.#stop = stop
-    this.#onBegin = onBegin
+    this.#attempt = attempt
   }
 
   get isComplete(): boolean {
@@ -179,7 +196,7 @@ export class RangeSink implements ResponseSink {
     target.writer?.interrupt(new SpillwayError('EINTR', 'another request for the same bytes was faster'))
     target.writer = this
     this.#skip = target.position - this.from
-    this.#onBegin()
+    this.#attempt.began()
     return true
   }
 
@@ -200,7 +217,7 @@ export class RangeSink implements ResponseSink {
 
   /** Stops this attempt. */
   interrupt(reason: Error): void {
-    this.#stop(reason)
+    this.#attempt.stop(reason)
   }
 
   /** Ends this attempt's part in it, if it still has one. */

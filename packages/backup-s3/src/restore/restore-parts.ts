@@ -2,7 +2,8 @@ import { type CopyResult, type HandleRun, SpillwayError, type TransferOptions } 
 import type { KeySpace } from '../keys.ts'
 import type { SegmentObject, SegmentTable } from '../segments/segment-table.ts'
 import { SpanCursor } from '../segments/span-cursor.ts'
-import type { RangePart, RangeTarget } from './range-target.ts'
+import type { RangeFetch } from './range-fetch.ts'
+import type { RangePart } from './range-target.ts'
 
 /** What a call of `copyPages` is made of while it is under way, and what it amounts to in the end. */
 
@@ -15,6 +16,8 @@ export interface RestorePart extends RangePart {
   readonly firstHandle: number
   group: RestoreGroup | undefined
   error: Error | undefined
+  /** Whether it is in the queue (restore-queue.ts). */
+  isWaiting: boolean
 }
 
 export interface RestoreCall {
@@ -27,9 +30,13 @@ export interface RestoreCall {
 
 /** Parts that one GET serves. */
 export interface RestoreGroup {
+  readonly object: SegmentObject
   readonly parts: readonly RestorePart[]
-  readonly controller: AbortController
-  target: RangeTarget | undefined
+  readonly bytes: number
+  /** The GET, when it is under way. */
+  fetch: RangeFetch | undefined
+  /** Why nobody wants it any more. */
+  abortReason: Error | undefined
 }
 
 /** Where pages lie, and what errors about them say. */
@@ -57,20 +64,33 @@ export function cutIntoParts(
       if (last?.error !== undefined) return
       const bad = firstWithin(object.quarantined, slot, pages)
       const good = bad === undefined ? pages : bad - slot
-      const base = { call, object, group: undefined, arrived: 0, badPages: [] as number[] }
       if (good > 0) {
         const firstHandle = run.first + page - pageOfRun
-        const part = { ...base, slot, pages: good, firstPage: page, firstHandle, error: undefined }
-        call.parts.push({ ...part, badPages: [], memory: memory.take(good * size) })
+        const place = { slot, pages: good, firstPage: page, firstHandle }
+        call.parts.push(newPart(call, object, place, memory.take(good * size), undefined))
       }
       page += good
       if (bad !== undefined) {
         const firstHandle = run.first + page - pageOfRun
         const error = damagedPage(places, object, bad, page, firstHandle)
-        call.parts.push({ ...base, slot: bad, pages: 1, firstPage: page, firstHandle, memory: [], error })
+        call.parts.push(
+          newPart(call, object, { slot: bad, pages: 1, firstPage: page, firstHandle }, [], error),
+        )
       }
     })
   }
+}
+
+function newPart(
+  call: RestoreCall,
+  object: SegmentObject,
+  place: { slot: number; pages: number; firstPage: number; firstHandle: number },
+  memory: readonly Uint8Array[],
+  error: Error | undefined,
+): RestorePart {
+  const { slot, pages, firstPage, firstHandle } = place
+  const progress = { arrived: 0, badPages: [], group: undefined, isWaiting: false }
+  return { call, object, slot, pages, firstPage, firstHandle, memory, error, ...progress }
 }
 
 /** The prefix of the call that holds its content, and what ended it there. */

@@ -1,38 +1,81 @@
 import type { SegmentObject } from '../segments/segment-table.ts'
 import type { RestorePart } from './restore-parts.ts'
 
+/** The parts that wait to be read from an object. */
+interface WaitingParts {
+  parts: RestorePart[]
+  /** Index of the first that may still wait. */
+  first: number
+  /** How many of them do not wait any more. */
+  gone: number
+  isSorted: boolean
+}
+
 /**
  * Parts that wait for a GET, by object; the object that has waited longest comes first. They hang on their object and
  * not in a map: one that is filled and emptied all the time is copied just as often, and what is left of the copies
  * keeps calls alive that are long over, until the next full collection.
+ *
+ * A part that is taken back is only marked, and left out when its object's turn comes or when half of the list is marked:
+ * so taking back costs the same however many wait.
  */
 export class RestoreQueue {
   readonly #objects: SegmentObject[] = []
 
   add(part: RestorePart): void {
     const { object } = part
-    if (object.waiting === undefined) {
-      object.waiting = [part]
+    part.isWaiting = true
+    const waiting = waitingOf(object)
+    if (waiting === undefined) {
+      const alone: WaitingParts = { parts: [part], first: 0, gone: 0, isSorted: true }
+      object.waiting = alone
       this.#objects.push(object)
-    } else object.waiting.push(part)
+      return
+    }
+    const { parts } = waiting
+    if (parts.length > 0 && parts[parts.length - 1].slot > part.slot) waiting.isSorted = false
+    parts.push(part)
   }
 
   /** The object whose turn it is. */
   get first(): SegmentObject | undefined {
+    while (this.#objects.length > 0 && this.#objects[0].waiting === undefined) this.#objects.shift()
     return this.#objects[0]
   }
 
-  has(part: RestorePart): boolean {
-    return part.object.waiting?.includes(part) ?? false
+  /** The parts that wait for an object, by slot. */
+  *partsOf(object: SegmentObject): Generator<RestorePart> {
+    const waiting = waitingOf(object)
+    if (waiting === undefined) return
+    if (!waiting.isSorted) {
+      this.#compact(object)
+      waiting.parts.sort((left, right) => left.slot - right.slot)
+      waiting.isSorted = true
+    }
+    while (waiting.first < waiting.parts.length && !waiting.parts[waiting.first].isWaiting) waiting.first++
+    for (let index = waiting.first; index < waiting.parts.length; index++) {
+      if (waiting.parts[index].isWaiting) yield waiting.parts[index]
+    }
   }
 
-  remove(object: SegmentObject, parts: readonly RestorePart[]): void {
-    const gone = new Set(parts)
-    const rest = object.waiting?.filter((part) => !gone.has(part))
-    if (rest === undefined) return
-    object.waiting = rest.length === 0 ? undefined : rest
-    if (rest.length > 0) return
-    if (this.#objects[0] === object) this.#objects.shift()
-    else this.#objects.splice(this.#objects.indexOf(object), 1)
+  remove(part: RestorePart): void {
+    const waiting = waitingOf(part.object)
+    if (!part.isWaiting || waiting === undefined) return
+    part.isWaiting = false
+    waiting.gone++
+    if (waiting.gone * 2 >= waiting.parts.length) this.#compact(part.object)
   }
+
+  #compact(object: SegmentObject): void {
+    const waiting = waitingOf(object)!
+    waiting.parts = waiting.parts.filter(({ isWaiting }) => isWaiting)
+    waiting.gone = 0
+    waiting.first = 0
+    if (waiting.parts.length === 0) object.waiting = undefined
+  }
+}
+
+/** Only this file knows what hangs on an object. */
+function waitingOf(object: SegmentObject): WaitingParts | undefined {
+  return object.waiting as WaitingParts | undefined
 }

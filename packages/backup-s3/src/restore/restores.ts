@@ -3,6 +3,7 @@ import {
   afterInput,
   type CopyResult,
   type HandleRun,
+  nowMs,
   SpillwayError,
   type TransferOptions,
 } from '@spillway/core'
@@ -14,7 +15,7 @@ import { SpanCursor } from '../segments/span-cursor.ts'
 import type { S3Service } from '../service/service.ts'
 import { serviceError } from '../service/service-errors.ts'
 import { HedgePolicy } from './hedging.ts'
-import { fetchRange, Interrupted } from './range-fetch.ts'
+import { type FetchMeans, Interrupted, RangeFetch } from './range-fetch.ts'
 import { type RangePart, RangeTarget } from './range-target.ts'
 import {
   copiedPages,
@@ -37,8 +38,8 @@ import { RestoreQueue } from './restore-queue.ts'
  * request. GETs under way are bounded by number and by bytes. A call settles when its last part did.
  */
 
-/** Requests that begin before the event loop turns. */
-const requestsPerTurn = 4
+/** How long requests are begun before the event loop turns. */
+const beginningMs = 1
 
 export interface RestoreCounters {
   resumes: number
@@ -50,18 +51,18 @@ export class Restores {
   readonly counters: RestoreCounters = { resumes: 0, checksumErrors: 0, overReadBytes: 0 }
   readonly hedging: HedgePolicy
   readonly #settings: Settings
-  readonly #service: S3Service
+  readonly #means: FetchMeans
   readonly #table: SegmentTable
   readonly #keys: KeySpace
-  readonly #ledger: CostLedger
+  readonly #received: (bytes: number) => void
   readonly #places: PagePlaces
   readonly #loadChecksums: (object: SegmentObject) => Promise<void>
   readonly #waiting = new RestoreQueue()
   #requests = 0
   #bytes = 0
   #pumpSet = false
-  /** Requests that were begun since the event loop turned. */
-  #begun = 0
+  /** When the first request was begun since the event loop turned. */
+  #beganAt = 0
 
   constructor(
     settings: Settings,
@@ -72,13 +73,13 @@ export class Restores {
     loadChecksums: (object: SegmentObject) => Promise<void>,
   ) {
     this.#settings = settings
-    this.#service = service
     this.#table = table
     this.#keys = keys
-    this.#ledger = ledger
+    this.#received = (bytes) => ledger.received('get', bytes)
     this.#places = { table, keys, backup: settings.name, pageSizeBytes: settings.pageSizeBytes }
     this.#loadChecksums = loadChecksums
     this.hedging = new HedgePolicy(settings.hedgeShare)
+    this.#means = { service, hedging: this.hedging, counters: this.counters }
   }
 
   /** The handles are live and as many as the spans' pages. */
@@ -98,7 +99,8 @@ export class Restores {
       const settle = (aborted?: Error) => {
         if (settled) return
         settled = true
-        signal?.removeEventListener('abort', onAbort)
+        // One that was called has been removed; to look for it costs as much as others listen.
+        if (aborted === undefined) signal?.removeEventListener('abort', onAbort)
         resolve(resultOf(call, aborted))
       }
       const call: RestoreCall = { isAborted: false, parts: [], options, left: 0, settle }
@@ -120,16 +122,18 @@ export class Restores {
   #cancel(call: RestoreCall): void {
     for (const part of call.parts) {
       if (part.group === undefined) {
-        if (part.error !== undefined || !this.#waiting.has(part)) continue
-        this.#waiting.remove(part.object, [part])
+        if (!part.isWaiting) continue
+        this.#waiting.remove(part)
         this.#table.release(part.object)
         continue
       }
       const { group } = part
+      const { fetch } = group
       if (group.parts.every((other) => other.call.isAborted)) {
-        group.controller.abort(new SpillwayError('EINTR', 'aborted by the caller'))
-      } else if (group.target?.lentTo === call) {
-        group.target.writer?.interrupt(new Interrupted('the memory is wanted back'))
+        group.abortReason ??= new SpillwayError('EINTR', 'aborted by the caller')
+        fetch?.abort(group.abortReason)
+      } else if (fetch?.target.lentTo === call) {
+        fetch.target.writer?.interrupt(new Interrupted('the memory is wanted back'))
       }
     }
   }
@@ -140,113 +144,148 @@ export class Restores {
     this.#pumpSet = true
     afterInput(() => {
       this.#pumpSet = false
-      this.#begun = 0
+      this.#beganAt = nowMs()
       this.#pump()
     })
   }
 
   #pump(): void {
-    const { restoresInFlight, restoreBytesInFlight } = this.#settings
+    const { restoresInFlight, restoreBytesInFlight, pageSizeBytes } = this.#settings
     for (let object = this.#waiting.first; object !== undefined; object = this.#waiting.first) {
       if (this.#requests >= restoresInFlight) return
-      // The SDK needs a quarter of a millisecond for a request: the others begin when the event loop has turned.
-      if (this.#begun >= requestsPerTurn) {
+      const parts = this.#nextGroup(this.#waiting.partsOf(object))
+      const first = parts[0]
+      const last = parts[parts.length - 1]
+      const bytes = (last.slot + last.pages - first.slot) * pageSizeBytes
+      if (this.#bytes > 0 && this.#bytes + bytes > restoreBytesInFlight) return
+      // Through the SDK each takes a quarter of a millisecond: the others begin when the event loop has turned.
+      if (nowMs() - this.#beganAt > beginningMs) {
         this.#schedule()
         return
       }
-      this.#begun++
-      const waiting = object.waiting!
-      waiting.sort((left, right) => left.slot - right.slot)
-      const parts = this.#nextGroup(waiting)
-      const last = parts[parts.length - 1]
-      const bytes = (last.slot + last.pages - parts[0].slot) * this.#settings.pageSizeBytes
-      if (this.#bytes > 0 && this.#bytes + bytes > restoreBytesInFlight) return
-      this.#waiting.remove(object, parts)
       this.#requests++
       this.#bytes += bytes
-      const group: RestoreGroup = { parts, controller: new AbortController(), target: undefined }
-      for (const part of parts) part.group = group
-      this.#read(object, group).finally(() => {
-        this.#requests--
-        this.#bytes -= bytes
-        for (const part of parts) this.#finish(part)
-        this.#pump()
-      })
+      const group: RestoreGroup = { object, parts, bytes, fetch: undefined, abortReason: undefined }
+      for (const part of parts) {
+        this.#waiting.remove(part)
+        part.group = group
+      }
+      this.#begin(group)
     }
   }
 
   /** The first parts that one GET can serve. */
-  #nextGroup(waiting: readonly RestorePart[]): RestorePart[] {
+  #nextGroup(waiting: Iterable<RestorePart>): RestorePart[] {
     const { mergeGapBytes, pageSizeBytes, restoreBytesInFlight } = this.#settings
-    const group = [waiting[0]]
-    const retryMayFail = waiting[0].call.options.retryMayFail ?? false
-    let end = waiting[0].slot + waiting[0].pages
-    for (const part of waiting.slice(1)) {
-      if ((part.call.options.retryMayFail ?? false) !== retryMayFail || part.slot < end) continue
-      if ((part.slot - end) * pageSizeBytes > mergeGapBytes) break
-      if ((part.slot + part.pages - waiting[0].slot) * pageSizeBytes > restoreBytesInFlight) break
+    const group: RestorePart[] = []
+    let end = 0
+    for (const part of waiting) {
+      const first = group[0] ?? part
+      if (part !== first) {
+        const isOther = mayFail(part) !== mayFail(first)
+        if (isOther || part.slot < end) continue
+        if ((part.slot - end) * pageSizeBytes > mergeGapBytes) break
+        if ((part.slot + part.pages - first.slot) * pageSizeBytes > restoreBytesInFlight) break
+      }
       group.push(part)
       end = part.slot + part.pages
     }
     return group
   }
 
-  async #read(object: SegmentObject, group: RestoreGroup): Promise<void> {
-    const key = this.#keys.segment(object.epoch, object.number)
-    const retryMayFail = group.parts[0].call.options.retryMayFail ?? false
-    const { signal } = group.controller
-    try {
-      if (object.checksums === undefined) await this.#loadChecksums(object)
-      const fetch = async (parts: readonly RangePart[]) => {
-        const target = new RangeTarget(object, parts, this.#settings.pageSizeBytes)
-        target.onProgress = (bytes) => this.#ledger.received('get', bytes)
-        group.target = target
-        try {
-          await fetchRange({ key, target, signal, retryMayFail }, this.#service, this.hedging, this.counters)
-        } finally {
-          this.counters.overReadBytes += target.overReadBytes
-        }
+  #begin(group: RestoreGroup): void {
+    const { object } = group
+    if (object.checksums !== undefined) {
+      this.#read(group)
+      return
+    }
+    this.#loadChecksums(object).then(
+      () => this.#read(group),
+      (error: unknown) => this.#end(group, error),
+    )
+  }
+
+  #read(group: RestoreGroup): void {
+    this.#fetch(group, group.parts, (error) => {
+      if (error !== undefined || group.parts.every(({ badPages }) => badPages.length === 0)) {
+        this.#end(group, error)
+        return
       }
-      await fetch(group.parts)
-      for (const part of group.parts) await this.#readAgain(part, fetch)
-    } catch (failure) {
-      const error = serviceError(failure, `reading ${key}`, this.#settings.name)
-      for (const part of group.parts) if (copiedPages(part) < part.pages) part.error ??= error
+      this.#readAgain(group).then(
+        () => this.#end(group, undefined),
+        (again: unknown) => this.#end(group, again),
+      )
+    })
+  }
+
+  /** Fetches parts of the group; `end` may be told at once. */
+  #fetch(group: RestoreGroup, parts: readonly RangePart[], end: (error: unknown) => void): void {
+    if (group.abortReason !== undefined) {
+      end(group.abortReason)
+      return
+    }
+    const { object } = group
+    const target = new RangeTarget(object, parts, this.#settings.pageSizeBytes, this.#received)
+    const retryMayFail = group.parts[0].call.options.retryMayFail ?? false
+    const key = this.#keys.segment(object.epoch, object.number)
+    group.fetch = new RangeFetch({ key, target, retryMayFail }, this.#means, (error) => {
+      group.fetch = undefined
+      this.counters.overReadBytes += target.overReadBytes
+      end(error)
+    })
+    group.fetch.start()
+  }
+
+  /** Pages that came damaged are asked for once more: the wire may have done it. */
+  async #readAgain(group: RestoreGroup): Promise<void> {
+    const size = this.#settings.pageSizeBytes
+    for (const part of group.parts) {
+      while (part.badPages.length > 0 && !part.call.isAborted) {
+        const page = part.badPages[0]
+        const slot = part.slot + page
+        const memory = new SpanCursor(part.memory)
+        memory.take(page * size)
+        const again: RangePart = {
+          slot,
+          pages: 1,
+          memory: memory.take(size),
+          call: part.call,
+          arrived: 0,
+          badPages: [],
+        }
+        this.counters.checksumErrors++
+        await new Promise<void>((resolve, reject) => {
+          this.#fetch(group, [again], (error) => (error === undefined ? resolve() : reject(error)))
+        })
+        if (again.badPages.length > 0) {
+          part.object.quarantined ??= new Set()
+          part.object.quarantined.add(slot)
+          part.error = damagedPage(
+            this.#places,
+            part.object,
+            slot,
+            part.firstPage + page,
+            part.firstHandle + page,
+          )
+          break
+        }
+        part.badPages.shift()
+      }
     }
   }
 
-  /** A page that came damaged is asked for once more: the wire may have done it. */
-  async #readAgain(part: RestorePart, fetch: (parts: readonly RangePart[]) => Promise<void>): Promise<void> {
-    const size = this.#settings.pageSizeBytes
-    while (part.badPages.length > 0 && !part.call.isAborted) {
-      const page = part.badPages[0]
-      const slot = part.slot + page
-      const memory = new SpanCursor(part.memory)
-      memory.take(page * size)
-      const again: RangePart = {
-        slot,
-        pages: 1,
-        memory: memory.take(size),
-        call: part.call,
-        arrived: 0,
-        badPages: [],
-      }
-      this.counters.checksumErrors++
-      await fetch([again])
-      if (again.badPages.length > 0) {
-        part.object.quarantined ??= new Set()
-        part.object.quarantined.add(slot)
-        part.error = damagedPage(
-          this.#places,
-          part.object,
-          slot,
-          part.firstPage + page,
-          part.firstHandle + page,
-        )
-        return
-      }
-      part.badPages.shift()
+  /** A group's GETs are over. */
+  #end(group: RestoreGroup, failure: unknown): void {
+    if (failure !== undefined) {
+      const { object, parts } = group
+      const key = this.#keys.segment(object.epoch, object.number)
+      const error = serviceError(failure, `reading ${key}`, this.#settings.name)
+      for (const part of parts) if (copiedPages(part) < part.pages) part.error ??= error
     }
+    this.#requests--
+    this.#bytes -= group.bytes
+    for (const part of group.parts) this.#finish(part)
+    this.#pump()
   }
 
   #finish(part: RestorePart): void {
@@ -255,14 +294,17 @@ export class Restores {
     if (part.error !== undefined) {
       // What comes after it cannot become part of the prefix.
       for (const later of call.parts) {
-        if (later.firstPage <= part.firstPage || later.group !== undefined || later.error !== undefined)
-          continue
+        if (later.firstPage <= part.firstPage || !later.isWaiting) continue
         later.error = part.error
-        this.#waiting.remove(later.object, [later])
+        this.#waiting.remove(later)
         this.#table.release(later.object)
         call.left--
       }
     }
     if (--call.left === 0) call.settle()
   }
+}
+
+function mayFail(part: RestorePart): boolean {
+  return part.call.options.retryMayFail ?? false
 }

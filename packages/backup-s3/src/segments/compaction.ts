@@ -113,7 +113,7 @@ export class Compactor {
     const { signal } = this.#stop
     const size = settings.pageSizeBytes
     const estimate = victims.reduce((sum, { livePages }) => sum + livePages, 0)
-    await delay(this.#budget!.take(estimate * size), signal)
+    await delay(this.#budget!.take(estimate * size), signal, { background: true })
     // What was dropped during the wait needs no copy.
     const moves: Move[] = []
     let pages = 0
@@ -124,8 +124,8 @@ export class Compactor {
       }
     }
     if (pages === 0 || !(await this.#read(moves, buffer, pages))) return
-    await owner.assertOwned(signal)
-    const place = { epoch: owner.epoch, number: owner.takeSegmentNumber(), generation: owner.generation }
+    const number = await owner.takeSegmentNumber(signal)
+    const place = { epoch: owner.epoch, number, generation: owner.generation }
     const builder = new SegmentBuilder(place, settings, zeros, buffer)
     const slicePages = Math.max(1, Math.floor(sliceBytes / size))
     while (builder.pages < pages) {
@@ -163,7 +163,7 @@ export class Compactor {
     this.movedPages += pages
   }
 
-  /** Reads the survivors. A segment with a damaged page stays where it is from then on. */
+  /** Reads the survivors. A segment with a damaged page, or one that is gone, stays where it is from then on. */
   async #read(moves: readonly Move[], buffer: Buffer, pages: number): Promise<boolean> {
     const { restores, settings } = this.#parts
     const handles: HandleRun[] = []
@@ -173,8 +173,8 @@ export class Compactor {
     const memory = buffer.subarray(0, pages * settings.pageSizeBytes)
     const { copied, error } = await restores.copy(handles, [memory], { signal: this.#stop.signal })
     if (error === undefined) return true
-    // An outage passes: the next drop looks again.
-    if (!isSpillwayError(error) || error.code !== 'EBADMSG') throw error
+    // An outage passes: the next drop looks again. What is damaged or gone stays so.
+    if (!isSpillwayError(error) || (error.code !== 'EBADMSG' && error.code !== 'ENOENT')) throw error
     this.lastError = error
     const damaged = moves.findLast(({ base }) => base <= copied)!
     damaged.victim.unmovable = true

@@ -1,5 +1,4 @@
 import type { HandleRun } from '@spillway/core'
-import type { RestorePart } from '../restore/restore-parts.ts'
 import { segmentSeed } from './checksum.ts'
 import { handleOf, handleStride, pageOf, segmentOf } from './handles.ts'
 import { PageBits } from './page-bits.ts'
@@ -29,7 +28,7 @@ export interface SegmentObject {
   /** Whose pages it holds, in the order of their slots. */
   readonly roots: Set<Root>
   /** What waits to be read from it (restore-queue.ts). */
-  waiting: RestorePart[] | undefined
+  waiting: unknown
   /** Reads and compactions under way: the object is not deleted before they end. */
   readers: number
   /** Being read by compaction, or with live pages that cannot be moved. */

@@ -2,6 +2,7 @@ import {
   abortError,
   type BackupPagesOptions,
   type BackupResult,
+  type HandleRun,
   type HostTimer,
   isSpillwayError,
   nowMs,
@@ -36,11 +37,12 @@ import { SpanCursor } from './span-cursor.ts'
  * With a request handler that sends pieces a segment has no memory of its own: it is sent from the callers' (upload-body.ts).
  */
 
-/** Whose segments are written: the lease (lease.ts). */
+/** Whose segments are written (ownership/owner.ts). */
 export interface SegmentOwner {
   readonly epoch: string
   readonly generation: number
-  takeSegmentNumber(): number
+  /** A number that was never given before, to an owner that has its pages; rejects with `EBADF` else. */
+  takeSegmentNumber(signal?: AbortSignal): Promise<number>
   /** The segment of that number is in the table now, or will never be. */
   settled(segmentNumber: number): void
   /** Rejects with `EBADF` when someone else may have taken this owner's pages. */
@@ -61,6 +63,7 @@ export class SegmentWriter {
   readonly #owner: SegmentOwner
   readonly #onSegment: () => void
   readonly #queue: BackupCall[] = []
+  readonly #unsettled = new Set<BackupCall>()
   readonly #sending = new Set<Promise<void>>()
   #open: OpenSegment | undefined
   #filler: Promise<void> | undefined
@@ -96,7 +99,9 @@ export class SegmentWriter {
       const onAbort = () => this.#abort(call, abortError(signal!, { backup: this.#settings.name }))
       const settle = (result: BackupResult) => {
         call.isSettled = true
-        signal?.removeEventListener('abort', onAbort)
+        this.#unsettled.delete(call)
+        // When it was called the listener is gone already, and looking for it would take a walk past all the others'.
+        if (!signal?.aborted) signal?.removeEventListener('abort', onAbort)
         for (const run of result.handles) this.backedUpPages += run.count
         resolve(result)
       }
@@ -113,8 +118,14 @@ export class SegmentWriter {
       if (signal?.aborted) return onAbort()
       signal?.addEventListener('abort', onAbort, { once: true })
       this.#queue.push(call)
+      this.#unsettled.add(call)
       this.#filler ??= this.#fill()
     })
+  }
+
+  /** Pages that are stored, of calls that have not settled: nobody was told their handles yet. */
+  unsettledRuns(): HandleRun[] {
+    return [...this.#unsettled].flatMap(({ parts }) => parts.flatMap(({ run }) => run ?? []))
   }
 
   /** Pages that could be stored until the capacity is reached. */
@@ -178,12 +189,11 @@ export class SegmentWriter {
   }
 
   async #newSegment(signal: AbortSignal | undefined): Promise<OpenSegment> {
-    await this.#owner.assertOwned(signal)
     const slot = await this.#slots.take(signal)
     try {
       const memory = this.#service.sendsPieces ? undefined : this.#slots.memoryOf(slot)
       const { epoch, generation } = this.#owner
-      const place = { epoch, generation, number: this.#owner.takeSegmentNumber() }
+      const place = { epoch, generation, number: await this.#owner.takeSegmentNumber(signal) }
       const builder = new SegmentBuilder(place, this.#settings, this.#zeros, memory)
       return { slot, builder, parts: [], controller: new AbortController() }
     } catch (error) {

@@ -1,6 +1,7 @@
 import { DeleteObjectCommand, DeleteObjectsCommand } from '@aws-sdk/client-s3'
 import { isSpillwayError } from '@spillway/core'
 import type { Settings } from '../options.ts'
+import type { RequestScope } from './request-scope.ts'
 import type { RequestSender } from './request-sender.ts'
 import { serviceError, serviceName, statusOf, unlessMissing } from './service-errors.ts'
 import { Semaphore } from './waiting.ts'
@@ -30,12 +31,12 @@ export class ObjectDeleter {
   }
 
   /** Deletes up to 1,000 objects; returns what the service would not delete, by key. */
-  async deleteMany(keys: readonly string[], signal?: AbortSignal): Promise<Map<string, Error>> {
-    if (this.#deletesOneByOne) return this.#deleteOneByOne(keys, signal)
+  async deleteMany(keys: readonly string[], scope: RequestScope): Promise<Map<string, Error>> {
+    if (this.#deletesOneByOne) return this.#deleteOneByOne(keys, scope)
     let failed: Map<string, Error>
     let refusal: Error | undefined
     try {
-      failed = await this.#deleteBatch(keys, signal)
+      failed = await this.#deleteBatch(keys, scope)
       this.#failuresInARow = 0
     } catch (error) {
       if (!this.#isRefused(error)) throw error
@@ -46,17 +47,17 @@ export class ObjectDeleter {
     if (keys.length === 0 || (refusal === undefined && refused.length < keys.length)) return failed
     // The request as a whole, or each of its keys: perhaps the service has no such request. One key tells.
     const [first, ...others] = keys
-    const single = await this.#deleteOneByOne([first], signal)
+    const single = await this.#deleteOneByOne([first], scope)
     if (single.size > 0) {
       if (refusal !== undefined) throw refusal
       return failed
     }
     this.#deletesOneByOne = true
-    return this.#deleteOneByOne(others, signal)
+    return this.#deleteOneByOne(others, scope)
   }
 
   /** One DeleteObject; no error when the object is not there. */
-  async deleteOne(key: string, signal?: AbortSignal): Promise<void> {
+  async deleteOne(key: string, { signal }: RequestScope): Promise<void> {
     const command = new DeleteObjectCommand({
       ...this.#bucketSettings,
       Bucket: this.#settings.bucket,
@@ -67,7 +68,7 @@ export class ObjectDeleter {
     )
   }
 
-  async #deleteBatch(keys: readonly string[], signal: AbortSignal | undefined): Promise<Map<string, Error>> {
+  async #deleteBatch(keys: readonly string[], { signal }: RequestScope): Promise<Map<string, Error>> {
     const command = new DeleteObjectsCommand({
       ...this.#bucketSettings,
       Bucket: this.#settings.bucket,
@@ -94,11 +95,11 @@ export class ObjectDeleter {
     return status >= 500 && status !== 503 && ++this.#failuresInARow >= mostFailuresInARow
   }
 
-  async #deleteOneByOne(keys: readonly string[], signal?: AbortSignal): Promise<Map<string, Error>> {
+  async #deleteOneByOne(keys: readonly string[], scope: RequestScope): Promise<Map<string, Error>> {
     const failed = new Map<string, Error>()
     const slots = new Semaphore(8)
     const deleteKey = (key: string) =>
-      slots.run(() => this.deleteOne(key, signal)).catch((error: Error) => void failed.set(key, error))
+      slots.run(() => this.deleteOne(key, scope)).catch((error: Error) => void failed.set(key, error))
     await Promise.all(keys.map(deleteKey))
     return failed
   }

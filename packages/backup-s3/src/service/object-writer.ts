@@ -3,20 +3,19 @@ import { isSpillwayError, SpillwayError } from '@spillway/core'
 import { pieceCarrier, takesPieces, UploadBody } from '../http/upload-body.ts'
 import type { Settings } from '../options.ts'
 import { checksumHeader } from '../segments/checksum.ts'
+import type { RequestScope } from './request-scope.ts'
 import type { Attempt, RequestSender } from './request-sender.ts'
-import type { RetryPolicy, RetryScope } from './retry.ts'
+import type { RetryPolicy } from './retry.ts'
 import { isOverBudget, mayHaveHappened } from './service-errors.ts'
 import type { ObjectInfo } from './stored-object.ts'
 
-export interface UploadOptions extends RetryScope {
+export interface UploadOptions extends RequestScope {
   /** Tells this upload from every other; kept with the object. */
   readonly identity: string
   /** CRC-32 of the body. */
   readonly checksum?: number | undefined
   /** SHA-256 of the body in hex. */
   readonly sha256?: string | undefined
-  /** Not held back by the budget. */
-  readonly free?: boolean
 }
 
 /** What is said of services that do not honour `If-None-Match: *`. */
@@ -28,7 +27,7 @@ export const identityKey = 'spillway'
 
 /** What else a writer needs of the service. */
 export interface WriterNeeds {
-  find(key: string, scope: RetryScope & { free?: boolean | undefined }): Promise<ObjectInfo | undefined>
+  find(key: string, scope: RequestScope): Promise<ObjectInfo | undefined>
   remove(key: string): Promise<void>
   /** An answer named a version: the bucket keeps what is deleted. */
   onVersion(): void
@@ -93,7 +92,8 @@ export class ObjectWriter {
         // The object may be there: this request or an earlier one got through, and only the answer did not.
         if (options.signal?.aborted) throw error
         // Free, or nobody would know what is there.
-        const once = { signal: options.signal, free: true, retryMayFail: true }
+        const { signal, urgent } = options
+        const once = { signal, urgent, free: true, retryMayFail: true }
         const found = await this.#needs.find(key, once).catch(() => undefined)
         if (found?.identity === options.identity && found.bytes === body.byteLength) return
         throw exists && found !== undefined ? this.#foreign(key) : exists ? this.#vanished(error) : error
@@ -123,7 +123,8 @@ export class ObjectWriter {
       signal: options.signal,
       bytesSent: byteLength,
       timeoutMs: firstByteTimeoutMs + (byteLength / minUploadBytesPerSecond) * 1000,
-      free: options.free ?? false,
+      free: options.free || options.urgent || false,
+      onDate: options.onDate,
       sha256,
     }
     const answer = await this.#requests.send('put', command, attempt).catch((error: unknown) => {
@@ -139,7 +140,7 @@ export class ObjectWriter {
   }
 
   /** Overwrites a small object: the lease. */
-  async overwrite(key: string, body: Uint8Array, scope: RetryScope): Promise<void> {
+  async overwrite(key: string, body: Uint8Array, scope: RequestScope): Promise<void> {
     await this.#retry.run(scope, () =>
       this.#requests.send(
         'put',
@@ -150,7 +151,13 @@ export class ObjectWriter {
           Body: body,
           ContentLength: body.byteLength,
         }),
-        { what: `writing ${key}`, signal: scope.signal, free: true, bytesSent: body.byteLength },
+        {
+          what: `writing ${key}`,
+          signal: scope.signal,
+          onDate: scope.onDate,
+          free: true,
+          bytesSent: body.byteLength,
+        },
       ),
     )
   }

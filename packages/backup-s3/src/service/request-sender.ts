@@ -4,6 +4,7 @@ import { type Deadline, notWatched, unwatch, watch } from '../http/deadlines.ts'
 import { type PageRequestOptions, type ResponseSink, responseSink } from '../http/response-sink.ts'
 import type { Settings } from '../options.ts'
 import { discardBody } from './response-body.ts'
+import type { ServiceClock } from './service-clock.ts'
 import { serviceError, serviceName, statusOf } from './service-errors.ts'
 import { delay, TokenBucket } from './waiting.ts'
 
@@ -24,6 +25,8 @@ export interface Attempt {
   readonly timeoutMs?: number
   /** Held back neither by the budget nor by the rate: what keeps order costs less than disorder. */
   readonly free?: boolean
+  /** Told what the answer's `Date` says, in milliseconds. */
+  readonly onDate?: ((serviceMs: number) => void) | undefined
   readonly sink?: ResponseSink
   /** Of the body, in hex, so that the SDK need not compute it. */
   readonly sha256?: string | undefined
@@ -62,21 +65,27 @@ interface AnyCommand {
 }
 type Next = (args: { request: SignedRequest }) => Promise<unknown>
 
-/** A service that finds the clock wrong again, this long after the client took over the service's, will go on so. */
-const clockSettlesMs = 10_000
+/** What has come of a request, or the failure that it ended with. */
+interface Answered {
+  readonly response?: { readonly headers?: Record<string, string> }
+  readonly $response?: { readonly headers?: Record<string, string> }
+}
+
+/** A correction of the clock by less changes nothing: services allow for a quarter of an hour. */
+const leastCorrectionMs = 60_000
 
 export class RequestSender {
   readonly #settings: Settings
   readonly #ledger: CostLedger
+  readonly #clock: ServiceClock
   readonly #pace: TokenBucket | undefined
-  /** When the client last took over the service's clock; of `performance.now()`. */
-  #clockCorrectedAt = Number.NEGATIVE_INFINITY
   /** Whether any request was answered well: then the client is set up as it should be. */
   #wasAnswered = false
   /** Whether the service refused `Expect: 100-continue`. */
   #isWithoutExpect = false
 
-  constructor(settings: Settings, ledger: CostLedger) {
+  constructor(settings: Settings, ledger: CostLedger, clock: ServiceClock) {
+    this.#clock = clock
     this.#settings = settings
     this.#ledger = ledger
     const rate = settings.maxRequestsPerSecond
@@ -126,7 +135,7 @@ export class RequestSender {
       place: notWatched,
       onDue: () => {
         if (sink?.isComplete) return
-        const text = `${what}: no answer within ${timeoutMs} ms`
+        const text = `${what}: no answer within ${Math.ceil(timeoutMs)} ms`
         controller.abort(new SpillwayError('ETIMEDOUT', text, { backup: name }))
       },
     }
@@ -143,7 +152,7 @@ export class RequestSender {
       controller.signal.addEventListener('abort', () => reject(controller.signal.reason), { once: true })
     })
     aborted.catch(() => {})
-    const startedAt = nowMs()
+    const clockOffset = this.#clockOffset
     try {
       // Raced, because a client that waits for its credentials or a socket does not look at the signal.
       const sending = client.send(command as never, options as never) as unknown as Promise<
@@ -157,7 +166,7 @@ export class RequestSender {
       const failure = error instanceof AttemptFailure ? error.failure : error
       if (!signal?.aborted) counted.failed()
       if (controller.signal.aborted) throw controller.signal.reason
-      throw this.#errorOf(failure, what, { startedAt, wasSent: counted.requests > 0 })
+      throw this.#errorOf(failure, what, { clockOffset, wasSent: counted.requests > 0 })
     } finally {
       unwatch(firstByte)
       signal?.removeEventListener('abort', onAbort)
@@ -170,8 +179,11 @@ export class RequestSender {
       counted.sent()
       if (this.#isWithoutExpect) delete args.request.headers['Expect']
       try {
-        return await next(args)
+        const answered = (await next(args)) as Answered | undefined
+        this.#readDate(answered?.response?.headers, attempt)
+        return answered
       } catch (failure) {
+        this.#readDate((failure as Answered | undefined)?.$response?.headers, attempt)
         // The SDK follows it to another region, if it was told to, and sends once more.
         if (await this.#isRedirect(failure)) throw failure
         throw new AttemptFailure(failure)
@@ -198,6 +210,11 @@ export class RequestSender {
     }
   }
 
+  #readDate(headers: Record<string, string> | undefined, { onDate }: Attempt): void {
+    const date = this.#clock.observe(headers?.['date'])
+    if (date !== undefined) onDate?.(date)
+  }
+
   async #isRedirect(failure: unknown): Promise<boolean> {
     const { $response } = (failure ?? {}) as { $response?: { headers?: Record<string, string> } }
     const status = statusOf(failure ?? {})
@@ -207,10 +224,12 @@ export class RequestSender {
     return (typeof follows === 'function' ? await follows() : follows) === true
   }
 
-  #errorOf(failure: unknown, what: string, sent: { startedAt: number; wasSent: boolean }): Error {
+  #errorOf(failure: unknown, what: string, sent: { clockOffset: number; wasSent: boolean }): Error {
     const { name } = this.#settings
     if (statusOf(failure ?? {}) === 417) this.#isWithoutExpect = true
-    if (serviceName(failure) === 'RequestTimeTooSkewed' && this.#isCorrected(sent.startedAt)) {
+    // The client takes over the service's clock from such an answer: what is signed after that fits.
+    const correctedMs = Math.abs(this.#clockOffset - sent.clockOffset)
+    if (serviceName(failure) === 'RequestTimeTooSkewed' && correctedMs >= leastCorrectionMs) {
       return new SpillwayError('EAGAIN', `${what}: the clocks differ`, { backup: name, cause: failure })
     }
     const error = serviceError(failure, what, name)
@@ -221,12 +240,10 @@ export class RequestSender {
     return new SpillwayError('EACCES', text, { backup: name, cause: failure, retryable: true })
   }
 
-  /** The client takes over the service's clock from such an answer: what is signed after that fits. */
-  #isCorrected(startedAt: number): boolean {
-    if (startedAt <= this.#clockCorrectedAt) return true
-    if (startedAt < this.#clockCorrectedAt + clockSettlesMs) return false
-    this.#clockCorrectedAt = nowMs()
-    return true
+  /** By how much the client corrects its clock. */
+  get #clockOffset(): number {
+    const config = this.#settings.client.config as { systemClockOffset?: number } | undefined
+    return config?.systemClockOffset ?? 0
   }
 }
 

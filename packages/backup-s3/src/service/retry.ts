@@ -7,6 +7,8 @@ export interface RetryScope {
   readonly signal?: AbortSignal | undefined
   /** Fail at the first error (T22, T45). */
   readonly retryMayFail?: boolean | undefined
+  /** Of a lease, a head or a fence: held up neither by the rate, nor by the budget of requests or retries. */
+  readonly urgent?: boolean | undefined
 }
 
 /** How long an endpoint that has never been reached is tried, and credentials that were never there: long enough for a service that is just being started. */
@@ -50,10 +52,11 @@ export class RetryPolicy {
     if (scope.retryMayFail || !(isRetryable(error) || lacksCredentials(error))) throw error
     const { retryBaseMs, retryMaxMs } = this.#settings
     const ceiling = Math.min(retryMaxMs, retryBaseMs * 2 ** (failures - 1))
-    const wait = Math.max(Math.random() * ceiling, this.#budget.waitFor(), askedForMs(error))
+    const turn = scope.urgent ? 0 : this.#budget.waitFor()
+    const wait = Math.max(Math.random() * ceiling, turn, askedForMs(error))
     // One that would come too late takes nothing from the budget of the others.
     if (nowMs() + wait > Math.min(deadline, this.#reachDeadline(error))) throw error
-    this.#budget.take()
+    if (!scope.urgent) this.#budget.take()
     this.retries++
     await delay(wait, scope.signal)
   }

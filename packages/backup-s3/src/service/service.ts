@@ -1,15 +1,16 @@
 import { GetObjectCommand, HeadObjectCommand, ListObjectsV2Command } from '@aws-sdk/client-s3'
-import { SpillwayError } from '@spillway/core'
+import { isSpillwayError, SpillwayError } from '@spillway/core'
 import type { CostLedger } from '../cost/ledger.ts'
-import type { BodyPaceLimits } from '../http/deadlines.ts'
-import type { ResponseSink } from '../http/response-sink.ts'
 import type { UploadBody } from '../http/upload-body.ts'
 import type { Settings } from '../options.ts'
 import { ObjectDeleter } from './object-deleter.ts'
 import { identityKey, ObjectWriter, type UploadOptions } from './object-writer.ts'
+import { type RangeAttempt, type RangeEnd, type RangeRequest, RangeRequests } from './range-requests.ts'
+import type { RequestScope } from './request-scope.ts'
 import { type Attempt, RequestSender } from './request-sender.ts'
-import { discardBody, readBody } from './response-body.ts'
-import { RetryPolicy, type RetryScope } from './retry.ts'
+import { readBody } from './response-body.ts'
+import { RetryPolicy } from './retry.ts'
+import { ServiceClock } from './service-clock.ts'
 import { isChecksumMismatch, unlessMissing } from './service-errors.ts'
 import type { ObjectInfo, StoredObject } from './stored-object.ts'
 
@@ -17,15 +18,8 @@ import type { ObjectInfo, StoredObject } from './stored-object.ts'
 
 export type { ObjectInfo, StoredObject } from './stored-object.ts'
 
-export interface RangeRequest {
-  readonly key: string
-  readonly offset: number
-  readonly bytes: number
-  readonly sink: ResponseSink
-  readonly signal: AbortSignal
-}
-
 export class S3Service {
+  readonly clock = new ServiceClock()
   readonly retry: RetryPolicy
   readonly #settings: Settings
   readonly #ledger: CostLedger
@@ -34,7 +28,7 @@ export class S3Service {
   readonly #writer: ObjectWriter
   readonly #bucketSettings: Record<string, unknown>
   readonly #readSettings: Record<string, unknown>
-  readonly #bodyLimits: BodyPaceLimits
+  readonly ranges: RangeRequests
   /** Whether the bucket keeps versions of what is deleted, which are paid for. */
   keepsVersions = false
 
@@ -42,7 +36,7 @@ export class S3Service {
     this.#settings = settings
     this.#ledger = ledger
     this.retry = new RetryPolicy(settings)
-    this.#requests = new RequestSender(settings, ledger)
+    this.#requests = new RequestSender(settings, ledger, this.clock)
     this.#deleter = new ObjectDeleter(settings, this.#requests)
     this.#writer = new ObjectWriter(settings, this.#requests, this.retry, {
       find: (key, scope) => this.head(key, scope),
@@ -53,8 +47,13 @@ export class S3Service {
       settings.objectSettings
     this.#bucketSettings = { Bucket: settings.bucket, ExpectedBucketOwner, RequestPayer }
     this.#readSettings = { ...this.#bucketSettings, SSECustomerAlgorithm, SSECustomerKey, SSECustomerKeyMD5 }
-    const { bodyTimeoutMs, minDownloadBytesPerSecond } = settings
-    this.#bodyLimits = { silenceMs: bodyTimeoutMs, minBytesPerSecond: minDownloadBytesPerSecond }
+    this.ranges = new RangeRequests({
+      settings,
+      ledger,
+      sender: this.#requests,
+      clock: this.clock,
+      readSettings: this.#readSettings,
+    })
   }
 
   /** The least rate at which bodies have to come. */
@@ -73,7 +72,7 @@ export class S3Service {
   }
 
   /** Overwrites a small object: the lease. */
-  overwrite(key: string, body: Uint8Array, scope: RetryScope): Promise<void> {
+  overwrite(key: string, body: Uint8Array, scope: RequestScope): Promise<void> {
     return this.#writer.overwrite(key, body, scope)
   }
 
@@ -85,7 +84,7 @@ export class S3Service {
   /** A small object; undefined when it is not there. */
   async read(
     key: string,
-    scope: RetryScope & { free?: boolean | undefined; offset?: number; bytes?: number } = {},
+    scope: RequestScope & { offset?: number; bytes?: number } = {},
   ): Promise<{ body: Buffer; lastModified: number | undefined } | undefined> {
     const { offset = 0, bytes } = scope
     let misanswers = 0
@@ -99,11 +98,11 @@ export class S3Service {
             Key: key,
             ...(bytes === undefined ? {} : { Range: `bytes=${offset}-${offset + bytes - 1}` }),
           }),
-          { what: `reading ${key}`, signal: scope.signal, free: scope.free ?? false },
+          attemptOf(`reading ${key}`, scope),
         )
         const chunks: Uint8Array[] = []
         await readBody(answer.Body, {
-          ...this.#bodyLimits,
+          ...this.ranges.bodyLimits,
           signal: scope.signal ?? new AbortController().signal,
           onChunk: (chunk) => chunks.push(chunk),
         }).catch((error: Error) => {
@@ -125,16 +124,13 @@ export class S3Service {
   }
 
   /** What is known of an object; undefined when it is not there. */
-  head(
-    key: string,
-    scope: RetryScope & { free?: boolean | undefined } = {},
-  ): Promise<ObjectInfo | undefined> {
+  head(key: string, scope: RequestScope = {}): Promise<ObjectInfo | undefined> {
     return unlessMissing(
       this.retry.run(scope, async () => {
         const answer = await this.#requests.send(
           'head',
           new HeadObjectCommand({ ...this.#readSettings, Bucket: this.#settings.bucket, Key: key }),
-          { what: `looking for ${key}`, signal: scope.signal, free: scope.free ?? false },
+          attemptOf(`looking for ${key}`, scope),
         )
         return {
           bytes: answer.ContentLength ?? 0,
@@ -146,44 +142,16 @@ export class S3Service {
     )
   }
 
-  /** One ranged GET into a sink, without a second try. */
-  async readRange(request: RangeRequest): Promise<void> {
-    const { key, offset, bytes, sink, signal } = request
-    const command = new GetObjectCommand({
-      ...this.#readSettings,
-      Bucket: this.#settings.bucket,
-      Key: key,
-      Range: `bytes=${offset}-${offset + bytes - 1}`,
-    })
-    const attempt: Attempt = { what: `reading ${key}`, signal, sink, bytesExpected: bytes }
-    const answer = await this.#requests.send('get', command, attempt)
-    if (sink.isComplete) return discardBody(answer.Body)
-    let wanted = false
-    try {
-      wanted = sink.begin({
-        status: answer.$metadata.httpStatusCode ?? 0,
-        contentRange: answer.ContentRange,
-        contentLength: answer.ContentLength,
-      })
-    } finally {
-      if (!wanted) discardBody(answer.Body)
-    }
-    if (!wanted) throw new SpillwayError('EINTR', 'another request for the same bytes was faster')
-    await readBody(answer.Body, {
-      ...this.#bodyLimits,
-      signal,
-      onChunk: (chunk) => sink.write(chunk),
-    })
-    if (!sink.isComplete) {
-      throw new SpillwayError('EIO', `reading ${key}: the answer was short`, { retryable: true })
-    }
+  /** Starts a ranged GET into a sink, without a second try; `end` is told once, perhaps at once. */
+  startRange(request: RangeRequest, end: RangeEnd): RangeAttempt {
+    return this.ranges.start(request, end)
   }
 
   /**
    * Objects under a prefix. Throws `EIO` when the listing is cut and the service does not say how it goes on: what
    * is missing there is not gone.
    */
-  async *list(prefix: string, scope: RetryScope = {}): AsyncGenerator<StoredObject> {
+  async *list(prefix: string, scope: RequestScope = {}): AsyncGenerator<StoredObject> {
     // Directory buckets list whole folders only.
     const folder = isDirectoryBucket(this.#settings.bucket)
       ? prefix.slice(0, prefix.lastIndexOf('/') + 1)
@@ -196,7 +164,7 @@ export class S3Service {
         Prefix: folder,
         ContinuationToken: token,
       }
-      const attempt = { what: `listing ${prefix}`, signal: scope.signal, free: true }
+      const attempt = attemptOf(`listing ${prefix}`, { ...scope, free: true })
       const answer = await this.retry.run(scope, () =>
         this.#requests.send('list', new ListObjectsV2Command(input), attempt),
       )
@@ -227,24 +195,38 @@ export class S3Service {
   }
 
   /** Deletes up to 1,000 objects; returns what the service would not delete, by key. */
-  deleteMany(keys: readonly string[], signal?: AbortSignal): Promise<Map<string, Error>> {
-    return this.#deleter.deleteMany(keys, signal)
+  deleteMany(keys: readonly string[], scope: RequestScope = {}): Promise<Map<string, Error>> {
+    return this.#deleter.deleteMany(keys, scope)
   }
 
-  /** Finds out how objects can be deleted, many and one, and whether they may; nothing is there under this key. */
+  /**
+   * Finds out how objects can be deleted, many and one, and whether they may. A service that only asks to slow down
+   * has not refused: what is deleted then is deleted later.
+   */
   async probeDeleting(key: string, signal?: AbortSignal): Promise<void> {
-    const failed = await this.#deleter.deleteMany([key], signal)
-    for (const error of failed.values()) throw error
-    await this.#deleter.deleteOne(key, signal)
+    const attempt = async () => {
+      const failed = await this.#deleter.deleteMany([key], { signal })
+      for (const error of failed.values()) throw error
+      await this.#deleter.deleteOne(key, { signal })
+    }
+    try {
+      await this.retry.run({ signal }, attempt)
+    } catch (error) {
+      if (!isSpillwayError(error) || error.code !== 'EAGAIN') throw error
+    }
   }
 
   /** One DeleteObject; no error when the object is not there. */
-  deleteOne(key: string, signal?: AbortSignal): Promise<void> {
-    return this.#deleter.deleteOne(key, signal)
+  deleteOne(key: string, scope: RequestScope = {}): Promise<void> {
+    return this.#deleter.deleteOne(key, scope)
   }
 }
 
 /** Directory buckets of S3 Express are told by their names. */
 function isDirectoryBucket(bucket: string): boolean {
   return bucket.endsWith('--x-s3')
+}
+
+function attemptOf(what: string, { signal, free, urgent, onDate }: RequestScope): Attempt {
+  return { what, signal, free: free || urgent || false, onDate }
 }

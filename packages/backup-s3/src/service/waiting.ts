@@ -1,10 +1,17 @@
 import { abortError, nowMs, startTimer, stopTimer, yieldToEventLoop } from '@spillway/core'
 import { longestTimerMs } from '../http/deadlines.ts'
 
-/** Waiting that a signal ends, and that never keeps the process alive by itself. */
+/** Waiting that a signal ends. */
 
-/** Resolves after `milliseconds`, or 24 days at the latest; rejects with `EINTR` when the signal is aborted. */
-export function delay(milliseconds: number, signal?: AbortSignal): Promise<void> {
+/**
+ * Resolves after `milliseconds`, or 24 days at the latest; rejects with `EINTR` when the signal is aborted. `background`:
+ * the wait does not keep the process alive.
+ */
+export function delay(
+  milliseconds: number,
+  signal?: AbortSignal,
+  { background = false }: { background?: boolean } = {},
+): Promise<void> {
   return new Promise((resolve, reject) => {
     if (signal?.aborted) return reject(abortError(signal))
     const onAbort = () => {
@@ -18,8 +25,25 @@ export function delay(milliseconds: number, signal?: AbortSignal): Promise<void>
       },
       Math.min(milliseconds, longestTimerMs),
     )
+    if (background) timer.unref?.()
     signal?.addEventListener('abort', onAbort, { once: true })
   })
+}
+
+/** Waits for what others may wait for, too: an abort ends this wait with `EINTR` and nothing else. */
+export async function orAbort<T>(shared: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (signal === undefined) return shared
+  if (signal.aborted) throw abortError(signal)
+  let onAbort: (() => void) | undefined
+  const aborted = new Promise<never>((_, reject) => {
+    onAbort = () => reject(abortError(signal))
+    signal.addEventListener('abort', onAbort, { once: true })
+  })
+  try {
+    return await Promise.race([shared, aborted])
+  } finally {
+    signal.removeEventListener('abort', onAbort!)
+  }
 }
 
 /** Tokens that trickle in at a rate, up to a depth. */
