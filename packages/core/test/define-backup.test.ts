@@ -1,19 +1,31 @@
 import { describe, expect, it } from 'vitest'
-import { backupSuites } from '../src/conformance/index.ts'
+import { backupSuite, backupSuites } from '../src/conformance/index.ts'
 import {
   type Backup,
   type BackupDefinition,
+  type CopyDone,
   defineBackup,
   type NumberedPages,
   SpillwayError,
   splitIntoPages,
+  yieldToEventLoop,
 } from '../src/index.ts'
 
 const pageSizeBytes = 4096
 
 /** Pages in a `Map`: the least that a backend has to write. */
-function mapBackup(capacityBytes: number): Backup {
+function mapBackup(capacityBytes: number, later?: (body: () => void) => void): Backup {
   const pages = new Map<number, Uint8Array>()
+  const startCopy = (first: number, span: Uint8Array, done: CopyDone): boolean => {
+    const copy = () => {
+      const targets = splitIntoPages([span], pageSizeBytes)
+      for (const [index, page] of targets.entries()) page.set(pages.get(first + index) ?? new Uint8Array(1))
+      done(targets.length)
+    }
+    if (later === undefined) copy()
+    else later(copy)
+    return true
+  }
   return defineBackup({
     name: 'map',
     medium: 'map',
@@ -30,6 +42,7 @@ function mapBackup(capacityBytes: number): Backup {
         for (const { first, count } of handles) for (let at = 0; at < count; at++) pages.delete(first + at)
       },
     },
+    startCopy,
     release: () => pages.clear(),
   })
 }
@@ -38,7 +51,17 @@ backupSuites({
   describe,
   it,
   name: 'a backup over a Map',
+  startsCopies: true,
   open: async ({ capacityPages }) => mapBackup(capacityPages * pageSizeBytes),
+})
+
+backupSuite({
+  describe,
+  it,
+  name: 'a backup over a Map that ends started copies later',
+  startsCopies: true,
+  open: async ({ capacityPages }) =>
+    mapBackup(capacityPages * pageSizeBytes, (body) => void yieldToEventLoop().then(body)),
 })
 
 const nothing: NumberedPages = { capacityBytes: 2 ** 20, store() {}, copy() {}, drop() {} }
@@ -65,6 +88,37 @@ describe('defineBackup', () => {
   ])('refuses a definition %s', (_, change, kind) => {
     const definition = { name: 'tried', medium: 'test', pageSizeBytes, numbered: nothing, ...change }
     expect(() => defineBackup(definition)).toThrow(kind)
+  })
+
+  it('has startCopy where the definition has it, and guards it', async () => {
+    expect(numbered({}).startCopy).toBeUndefined()
+    const ends: CopyDone[] = []
+    const answers: (boolean | Error)[] = []
+    const backup = defineBackup({
+      name: 'tried',
+      medium: 'test',
+      pageSizeBytes,
+      numbered: nothing,
+      startCopy: (_first, _span, done) => {
+        ends.push(done)
+        const answer = answers.shift() ?? true
+        if (answer instanceof Error) throw answer
+        return answer
+      },
+    })
+    const [{ first }] = (await backup.backupPages(pages(4))).handles
+    const told: unknown[] = []
+    const start = () => backup.startCopy?.(first, pages(4)[0], (...result) => told.push(result))
+    answers.push(false, new Error('out of order'), true)
+    expect([start(), start(), start()]).toEqual([false, false, true])
+    for (const end of ends.slice(0, 2)) end(4)
+    expect(told).toEqual([])
+    await backup.drop([{ first: first + 2, count: 1 }])
+    ends[2](4)
+    ends[2](4)
+    expect(told).toEqual([[2, expect.objectContaining({ code: 'ESTALE', handle: first + 2 })]])
+    expect(backup.stats().copiedPages).toBe(2)
+    await backup.close()
   })
 
   it('gives handles for the prefix that the medium stored, and says what stopped it', async () => {

@@ -5,12 +5,15 @@ import type {
   BackupPagesOptions,
   BackupResult,
   BackupStats,
+  CopyDone,
   CopyResult,
   HandleRun,
   Reservation,
   TransferOptions,
 } from '../contract.ts'
+import { tellCopied } from '../copy-done.ts'
 import { SpillwayError, staleHandleError, systemError } from '../errors.ts'
+import { sliceBytes } from '../pace.ts'
 import {
   assertBackupPagesOptions,
   assertByteCount,
@@ -19,9 +22,11 @@ import {
   countCopy,
   countHandles,
   countPages,
+  countStartedCopy,
 } from '../validation.ts'
 import type { BackupDefinition, PlacedPages } from './definition.ts'
 import { NumberedHandles } from './numbered-handles.ts'
+import { type Start, StartedCopy } from './started-copy.ts'
 
 /**
  * Makes a whole `Backup` of the few functions that move a backend's pages. It checks arguments, refuses calls once closed and
@@ -48,6 +53,8 @@ export function defineBackup<Figures extends object = object>(
 class DefinedBackup<Figures extends object> implements Backup {
   readonly name: string
   readonly capabilities: BackupCapabilities
+  /** There where the definition has it. */
+  readonly startCopy?: Start
   readonly #definition: BackupDefinition<Figures>
   readonly #pages: PlacedPages
   readonly #gate: CallGate
@@ -74,6 +81,9 @@ class DefinedBackup<Figures extends object> implements Backup {
       detectsCorruption: definition.detectsCorruption ?? false,
       stores: definition.stores ?? true,
     })
+    const { startCopy } = definition
+    if (startCopy === undefined) return
+    this.startCopy = (first, span, done) => this.#startCopy(startCopy, first, span, done)
   }
 
   async backupPages(spans: readonly Uint8Array[], options: BackupPagesOptions = {}): Promise<BackupResult> {
@@ -105,6 +115,22 @@ class DefinedBackup<Figures extends object> implements Backup {
       this.#copiedPages += result.copied
       return result
     })
+  }
+
+  #startCopy(start: Start, first: number, span: Uint8Array, done: CopyDone): boolean {
+    const { pageSizeBytes } = this.capabilities
+    const count = countStartedCopy(first, span, done, pageSizeBytes)
+    const isLive = this.#pages.firstNotLive([{ first, count }]) === undefined
+    if (span.byteLength > sliceBytes || !isLive || !this.#gate.enter()) return false
+    const parts = { backup: this.name, pageSizeBytes, pages: this.#pages, first, span }
+    const copy = new StartedCopy(parts, (copied, error) => {
+      this.#copiedPages += copied
+      tellCopied(done, copied, error)
+      this.#gate.leave()
+    })
+    const began = copy.begin(start)
+    if (!began) this.#gate.leave()
+    return began
   }
 
   async drop(handles: readonly HandleRun[]): Promise<void> {

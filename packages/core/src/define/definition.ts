@@ -1,6 +1,7 @@
 import type {
   BackupPagesOptions,
   BackupResult,
+  CopyDone,
   CopyResult,
   HandleRun,
   Reservation,
@@ -39,12 +40,11 @@ export interface BackupDefinition<Figures extends object = object> {
   readonly numbered?: NumberedPages | undefined
   readonly placed?: PlacedPages | undefined
   /**
-   * Starts copying as the contract's `startCopy` says. Checks, liveness before and after, counting, `close` that waits, and a
-   * `done` that throws are taken care of: this only moves bytes, and calls `done` once.
+   * Starts copying as the contract's `startCopy` says; without it the backup has none. Checks, liveness before and after,
+   * counting, `close` that waits, and a `done` that throws are taken care of: this only moves the bytes of live pages, at most
+   * `sliceBytes` of them, and calls `done` once. It is not asked where `firstNotLive` answers with a promise.
    */
-  readonly startCopy?:
-    | ((first: number, span: Uint8Array, done: (copied: number, error?: Error) => void) => boolean)
-    | undefined
+  readonly startCopy?: ((first: number, span: Uint8Array, done: CopyDone) => boolean) | undefined
   /** Bytes that the medium holds, in its own units. @default the live pages */
   readonly mediumBytes?: (() => number) | undefined
   /** Counters of its own, added to `stats()`. They may replace the common ones where the backend counts better. */
