@@ -33,6 +33,12 @@ export function verify(machine: Machine): string[] {
   let aheadPages = 0
   for (const chunk of seen) if (chunks.has(chunk, ahead)) aheadPages += chunks.pageCount(chunk)
   expect('pages read ahead', chunks.aheadPages, aheadPages)
+  let storeDirty = 0
+  for (const store of machine.backingStores.values()) storeDirty += store.dirtyPages
+  let ofBuffers = 0
+  for (const buffer of machine.residents.buffers.values())
+    if (buffer.store !== undefined) ofBuffers += buffer.dirtyPages
+  expect('dirty pages of all backups', storeDirty, ofBuffers)
   verifyLists(machine, seen, problems, expect)
   return problems
 }

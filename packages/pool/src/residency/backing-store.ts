@@ -19,8 +19,9 @@ export class BackingStore {
   /** Pages a call handles best, and calls worth having in flight. */
   readonly batchPages: number
   readonly callsInFlight: number
-  /** Buffers that use it. */
+  /** Buffers that use it, and their dirty pages. */
   users = 0
+  dirtyPages = 0
   /** Reclaim's calls that are under way, and the last failure of one. */
   reclaimCalls = 0
   failure: Error | undefined

@@ -80,7 +80,7 @@ export class BackingStores {
     const former = state.store
     // Looked up again: a store without users may have been forgotten during a wait (B9).
     const next = backup === undefined ? undefined : this.of(backup)
-    state.store = next
+    this.#residents.changeStore(state, next)
     if (next !== undefined) next.users++
     isOurs((chunk) => {
       this.#residents.relist(chunk)

@@ -40,11 +40,13 @@ export class FailingBackups {
   inTheWay(): BackingStore[] {
     const found = new Set<BackingStore>()
     for (const store of this.#stores) if (store.failure === undefined) this.#stores.delete(store)
-    if (this.#stores.size === 0) return []
+    let sought = 0
+    for (const store of this.#stores) if (store.dirtyPages > 0) sought++
+    if (sought === 0) return []
     this.#residents.order.eachDirtyAtAll((chunk) => {
       const store = this.#residents.bufferOf(chunk).store!
       if (this.#stores.has(store)) found.add(store)
-      return found.size < this.#stores.size
+      return found.size < sought
     })
     return [...found]
   }

@@ -193,7 +193,9 @@ export class Reclaim {
 
   /** The coldest dirty chunks of one backup that is not backing off, up to a batch; marks nothing. */
   pickBatch(wantedPages: number): { store: BackingStore; chunks: number[]; pages: number } | undefined {
-    const { chunks, order } = this.#residents
+    const { chunks, order, dirtyStores } = this.#residents
+    // Thousands of claims come here while every backup has all the calls that it takes.
+    if (![...dirtyStores].some((candidate) => this.#mayCall(candidate))) return undefined
     let store: BackingStore | undefined
     let pages = 0
     const picked: number[] = []

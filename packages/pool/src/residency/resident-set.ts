@@ -18,6 +18,7 @@ import {
 } from '../table/chunks.ts'
 import type { HandleCursor } from '../table/handle-cursor.ts'
 import type { PageTable } from '../table/page-table.ts'
+import type { BackingStore } from './backing-store.ts'
 import type { BufferState } from './buffer-state.ts'
 import { areChecksForced, chunkProblems } from './chunk-rules.ts'
 import { Counters } from './counters.ts'
@@ -68,6 +69,8 @@ export class ResidentSet {
   applicationPins = 0
   /** Pages in chunks that were written to since they were stored. */
   dirtyPages = 0
+  /** Places for pages whose buffers have dirty pages. */
+  readonly dirtyStores = new Set<BackingStore>()
   /** Pages in chunks whose provider does not let their content leave. */
   unevictablePages = 0
   /** Walks under way that give memory up, or make it evictable, as they go: they end by themselves. */
@@ -169,6 +172,19 @@ export class ResidentSet {
     this.#chunks.clearFlags(chunk, zeroed)
     this.#chunks.setFlags(chunk, dirty)
     this.#countDirty(buffer, this.#chunks.pageCount(chunk))
+  }
+
+  /** Gives a buffer another place for its pages; nothing of it is stored, and none of its chunks is busy. */
+  changeStore(buffer: BufferState, store: BackingStore | undefined): void {
+    if (buffer.store !== undefined) this.#countDirtyOf(buffer.store, -buffer.dirtyPages)
+    buffer.store = store
+    if (store !== undefined) this.#countDirtyOf(store, buffer.dirtyPages)
+  }
+
+  #countDirtyOf(store: BackingStore, pages: number): void {
+    store.dirtyPages += pages
+    if (store.dirtyPages === 0) this.dirtyStores.delete(store)
+    else if (store.dirtyPages === pages) this.dirtyStores.add(store)
   }
 
   // The way in.
@@ -522,6 +538,7 @@ export class ResidentSet {
   }
 
   #countDirty(buffer: BufferState, pages: number): void {
+    if (buffer.store !== undefined) this.#countDirtyOf(buffer.store, pages)
     this.dirtyPages += pages
     buffer.dirtyPages += pages
   }
