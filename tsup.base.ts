@@ -16,13 +16,18 @@ const namedClasses: NonNullable<Options['plugins']>[number] = {
   },
 }
 
+/** How declarations are made: types with `AsyncDisposable` compile in projects that name no libraries of their own. */
+export const declarations = { banner: '/// <reference lib="esnext.disposable" />' }
+
+/** The same where types of Node are named: TypeScript 6 and 7 load none that nobody asks for. */
+export const declarationsWithNode = { banner: `${declarations.banner}\n/// <reference types="node" />` }
+
 /** What every package is built with; a package adds only the entries of its public subpaths. */
 export const base: Options = {
   entry: ['src/index.ts'],
   format: ['esm'],
   target: 'node22',
-  // So that types with `AsyncDisposable` compile in projects that name no libraries of their own.
-  dts: { banner: '/// <reference lib="esnext.disposable" />' },
+  dts: declarations,
   sourcemap: true,
   clean: true,
   tsconfig: '../../tsconfig.build.json',

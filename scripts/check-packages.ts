@@ -87,6 +87,9 @@ function contentProblems(folder: string, { size, files }: Packed): string[] {
   if (!types.startsWith('/// <reference lib="esnext.disposable" />')) {
     problems.push('dist/index.d.ts does not refer to the library esnext.disposable')
   }
+  if (/from 'node:/.test(types) && !types.includes('/// <reference types="node" />')) {
+    problems.push('dist/index.d.ts names types of Node and does not refer to them')
+  }
   const stated = statedSize.exec(readFileSync(join(folder, 'README.md'), 'utf8'))
   if (stated === null) {
     return [...problems, 'README.md lacks the line "Packed: at most … kB. Dependencies: …."']
