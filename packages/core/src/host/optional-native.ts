@@ -25,7 +25,7 @@ export function explainNativeImport(failure: unknown): NativeImportFailure {
   // Whoever cannot find the package quotes its name; a failure within it names files.
   const isInstalled = !/['"]@spillway\/native['"]/.test(message)
   const reason = isInstalled
-    ? `@spillway/native is installed and does not load: ${message}`
+    ? `@spillway/native cannot be loaded, though it is installed: ${message}`
     : '@spillway/native is not installed'
   if (isInstalled && !isTransient) warnOnce(reason)
   return { reason, isTransient }
