@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { isSpillwayError, SpillwayError } from '@spillway/core'
 import type { KeySpace } from '../keys.ts'
 import type { Settings } from '../options.ts'
+import { adviceWithoutConditionalWrites } from '../service/object-writer.ts'
 import type { S3Service } from '../service/service.ts'
 import { hurryMs, isTaken } from './owner.ts'
 
@@ -105,7 +106,5 @@ function notS3(backup: string): SpillwayError {
 }
 
 function ignoresPreconditions(cause: unknown, backup: string): SpillwayError {
-  const text =
-    'the service does not honour If-None-Match: *; conditionalWrites: false does without, for scratch stores'
-  return new SpillwayError('ENOSYS', text, { backup, cause })
+  return new SpillwayError('ENOSYS', adviceWithoutConditionalWrites, { backup, cause })
 }
