@@ -5,7 +5,7 @@ import { DatabaseSync } from 'node:sqlite'
 import type { Backup } from '@spillway/core'
 import { backupSuites } from '@spillway/core/conformance'
 import { afterAll, beforeAll, describe, it } from 'vitest'
-import { SqliteBackup } from '../src/sqlite-backup.ts'
+import { sqliteBackup } from '../src/sqlite-backup.ts'
 
 let directory: string
 let opened = 0
@@ -19,10 +19,10 @@ afterAll(() => rm(directory, { recursive: true }))
 backupSuites({
   describe,
   it,
-  name: 'SqliteBackup',
+  name: 'sqliteBackup',
   async open({ capacityPages }) {
     const path = join(directory, `${opened++}.sqlite`)
-    const backup = new SqliteBackup({ path, capacityBytes: capacityPages * 4096 })
+    const backup = sqliteBackup({ path, capacityBytes: capacityPages * 4096 })
     paths.set(backup, path)
     return backup
   },

@@ -1,32 +1,20 @@
-import { CallGate } from '../call-gate.ts'
 import type {
   Backup,
-  BackupCapabilities,
   BackupPagesOptions,
   BackupResult,
-  BackupStats,
   CopyDone,
   CopyResult,
   HandleRun,
   Reservation,
   TransferOptions,
 } from '../contract.ts'
-import { tellCopied } from '../copy-done.ts'
-import { abortError, SpillwayError } from '../errors.ts'
+import { defineBackup } from '../define/define-backup.ts'
+import type { PlacedPages } from '../define/definition.ts'
+import { abortError, SpillwayError, staleHandleError } from '../errors.ts'
 import { pace, sliceBytes } from '../pace.ts'
 import { SlotAllocator } from '../slots/slot-allocator.ts'
 import { SpanCursor } from '../spans.ts'
-import {
-  assertBackupPagesOptions,
-  assertByteCount,
-  assertKnownOptions,
-  assertPageSize,
-  assertTransferOptions,
-  countCopy,
-  countHandles,
-  countPages,
-  countStartedCopy,
-} from '../validation.ts'
+import { assertByteCount, assertKnownOptions, assertPageSize } from '../validation.ts'
 import { Reservations } from './reservations.ts'
 import { SlabStore } from './slab-store.ts'
 
@@ -51,167 +39,132 @@ export function memoryBackup(options: MemoryBackupOptions = {}): Backup {
   if (capacityBytes < pageSizeBytes) {
     throw new RangeError(`capacityBytes is ${capacityBytes}; it must hold a page of ${pageSizeBytes}`)
   }
-  return new MemoryBackup(name, pageSizeBytes, Math.floor(capacityBytes / pageSizeBytes))
+  const pages = new PagesInSlabs(name, pageSizeBytes, Math.floor(capacityBytes / pageSizeBytes))
+  return defineBackup({
+    name,
+    medium: 'memory',
+    pageSizeBytes,
+    placed: pages,
+    startCopy: pages.startCopy.bind(pages),
+    mediumBytes: () => pages.mediumBytes,
+    release: () => pages.clear(),
+  })
 }
 
-class MemoryBackup implements Backup {
-  readonly name: string
-  readonly capabilities: BackupCapabilities
+class PagesInSlabs implements PlacedPages {
+  readonly #backup: string
   readonly #slots: SlotAllocator
   readonly #slabs: SlabStore
   readonly #reservations: Reservations
-  readonly #gate: CallGate
   readonly #pageSizeBytes: number
   readonly #slicePages: number
-  #backedUpPages = 0
-  #copiedPages = 0
-  #droppedPages = 0
-  #leakedPages = 0
 
-  constructor(name: string, pageSizeBytes: number, capacityPages: number) {
-    this.name = name
+  constructor(backup: string, pageSizeBytes: number, capacityPages: number) {
+    this.#backup = backup
     this.#pageSizeBytes = pageSizeBytes
     this.#slicePages = Math.max(1, sliceBytes / pageSizeBytes)
     this.#slots = new SlotAllocator({ capacitySlots: capacityPages })
     this.#slabs = new SlabStore(pageSizeBytes)
-    this.#reservations = new Reservations(name, pageSizeBytes, () => this.#slots.freeSlots)
-    this.#gate = new CallGate(name)
-    this.capabilities = Object.freeze({
-      pageSizeBytes,
-      medium: 'memory',
-      preferredBatchPages: Math.max(1, (2 * 2 ** 20) / pageSizeBytes),
-      preferredCallsInFlight: 1,
-      persistent: false,
-      shareable: false,
-      reserves: true,
-      detectsCorruption: false,
-      stores: true,
-    })
+    this.#reservations = new Reservations(backup, pageSizeBytes, () => this.#slots.freeSlots)
   }
 
-  async backupPages(spans: readonly Uint8Array[], options: BackupPagesOptions = {}): Promise<BackupResult> {
-    assertBackupPagesOptions(options)
-    const pageCount = countPages(spans, this.#pageSizeBytes)
+  get mediumBytes(): number {
+    return this.#slabs.bytes
+  }
+
+  clear(): void {
+    this.#slabs.clear()
+  }
+
+  async store(
+    spans: readonly Uint8Array[],
+    pageCount: number,
+    options: BackupPagesOptions,
+  ): Promise<BackupResult> {
     const reservation = this.#reservations.own(options.reservation)
-    return this.#gate.run(async () => {
-      const source = new SpanCursor(spans)
-      const handles: HandleRun[] = []
-      let done = 0
-      while (done < pageCount) {
-        if (options.signal?.aborted) return { handles, error: abortError(options.signal, this.#at(done)) }
-        const wanted = Math.min(pageCount - done, this.#reservations.allowance(reservation))
-        const run = wanted > 0 ? this.#slots.allocateRun(wanted) : undefined
-        if (run === undefined) {
-          return {
-            handles,
-            error: new SpillwayError('ENOSPC', `backup ${this.name} is full`, this.#at(done)),
-          }
+    const source = new SpanCursor(spans)
+    const handles: HandleRun[] = []
+    let done = 0
+    while (done < pageCount) {
+      if (options.signal?.aborted) return { handles, error: abortError(options.signal, this.#at(done)) }
+      const wanted = Math.min(pageCount - done, this.#reservations.allowance(reservation))
+      const run = wanted > 0 ? this.#slots.allocateRun(wanted) : undefined
+      if (run === undefined) {
+        return {
+          handles,
+          error: new SpillwayError('ENOSPC', `backup ${this.#backup} is full`, this.#at(done)),
         }
-        const reserved = this.#reservations.consume(reservation, run.count)
-        const { stored, error } = await this.#store(run, source, options.signal)
-        this.#backedUpPages += stored
-        done += stored
-        if (stored > 0) handles.push({ first: run.first, count: stored })
-        if (stored < run.count) {
-          // What was taken and not filled goes back; nobody has seen these handles.
-          this.#slots.freeRun({ first: run.first + stored, count: run.count - stored })
-          this.#reservations.restore(reservation, Math.max(0, reserved - stored))
-        }
-        if (error !== undefined) return { handles, error: this.#gone(error, done) }
       }
-      return { handles }
-    })
+      const reserved = this.#reservations.consume(reservation, run.count)
+      const { stored, error } = await this.#fill(run, source, options.signal)
+      done += stored
+      if (stored > 0) handles.push({ first: run.first, count: stored })
+      if (stored < run.count) {
+        // What was taken and not filled goes back; nobody has seen these handles.
+        this.#slots.freeRun({ first: run.first + stored, count: run.count - stored })
+        this.#reservations.restore(reservation, Math.max(0, reserved - stored))
+      }
+      if (error !== undefined) return { handles, error: this.#gone(error, done) }
+    }
+    return { handles }
   }
 
-  async copyPages(
+  firstNotLive(handles: readonly HandleRun[]): number | undefined {
+    return this.#slots.firstNotLive(handles)
+  }
+
+  async copy(
     handles: readonly HandleRun[],
     spans: readonly Uint8Array[],
-    options: TransferOptions = {},
+    options: TransferOptions,
   ): Promise<CopyResult> {
-    assertTransferOptions(options)
-    countCopy(handles, spans, this.#pageSizeBytes)
-    this.#gate.assertOpen()
-    const stale = this.#slots.firstNotLive(handles)
-    if (stale !== undefined) throw this.#staleError(stale)
-    return this.#gate.run(async () => {
-      const target = new SpanCursor(spans)
-      let copied = 0
-      for (const { first, count } of handles) {
-        for (let offset = 0; offset < count; offset += this.#slicePages) {
-          const part = { first: first + offset, count: Math.min(this.#slicePages, count - offset) }
-          const turn = pace(part.count * this.#pageSizeBytes)
-          if (turn !== undefined) await turn
-          if (options.signal?.aborted) return { copied, error: abortError(options.signal, this.#at(copied)) }
-          // The handles may have been dropped during the pause, and their slots given to somebody else.
-          const dropped = this.#slots.firstNotLive([part])
-          if (dropped !== undefined) return { copied, error: this.#staleError(dropped) }
-          try {
-            this.#slabs.read(this.#slots.slotOf(part.first), part.count, target)
-          } catch (failure) {
-            return { copied, error: this.#gone(failure, copied) }
-          }
-          copied += part.count
-          this.#copiedPages += part.count
+    const target = new SpanCursor(spans)
+    let copied = 0
+    for (const { first, count } of handles) {
+      for (let offset = 0; offset < count; offset += this.#slicePages) {
+        const part = { first: first + offset, count: Math.min(this.#slicePages, count - offset) }
+        const turn = pace(part.count * this.#pageSizeBytes)
+        if (turn !== undefined) await turn
+        if (options.signal?.aborted) return { copied, error: abortError(options.signal, this.#at(copied)) }
+        // The handles may have been dropped during the pause, and their slots given to somebody else.
+        const dropped = this.#slots.firstNotLive([part])
+        if (dropped !== undefined) return { copied, error: staleHandleError(this.#backup, dropped) }
+        try {
+          this.#slabs.read(this.#slots.slotOf(part.first), part.count, target)
+        } catch (failure) {
+          return { copied, error: this.#gone(failure, copied) }
         }
+        copied += part.count
       }
-      return { copied }
-    })
+    }
+    return { copied }
   }
 
+  /** Copies at once what is live. */
   startCopy(first: number, span: Uint8Array, done: CopyDone): boolean {
-    const count = countStartedCopy(first, span, done, this.#pageSizeBytes)
-    const isAtHand = span.byteLength <= sliceBytes && this.#slots.isLive(first, count)
-    if (!isAtHand || !this.#gate.isOpen) return false
     this.#slabs.readInto(span, this.#slots.slotOf(first))
-    this.#copiedPages += count
-    tellCopied(done, count)
+    done(span.byteLength / this.#pageSizeBytes)
     return true
   }
 
-  async drop(handles: readonly HandleRun[]): Promise<void> {
-    const count = countHandles(handles)
-    this.#gate.assertOpen()
-    const stale = this.#slots.free(handles, (firstSlot, slotCount) => this.#slabs.free(firstSlot, slotCount))
-    if (stale !== undefined) throw this.#staleError(stale)
-    this.#droppedPages += count
+  drop(handles: readonly HandleRun[]): number | undefined {
+    return this.#slots.free(handles, (firstSlot, slotCount) => this.#slabs.free(firstSlot, slotCount))
   }
 
-  async bytesAvailable(): Promise<number> {
-    this.#gate.assertOpen()
+  bytesAvailable(): number {
     return this.#reservations.commonPages * this.#pageSizeBytes
   }
 
-  async reserve(bytes: number): Promise<Reservation> {
-    assertByteCount(bytes, 'bytes')
-    this.#gate.assertOpen()
+  reserve(bytes: number): Reservation {
     return this.#reservations.reserve(bytes)
   }
 
-  stats(): BackupStats {
-    return {
-      livePages: this.#backedUpPages - this.#droppedPages,
-      backedUpPages: this.#backedUpPages,
-      copiedPages: this.#copiedPages,
-      droppedPages: this.#droppedPages,
-      mediumBytes: this.#slabs.bytes,
-      writebackErrors: 0,
-      leakedPages: this.#leakedPages,
-    }
-  }
-
-  close(): Promise<void> {
-    return this.#gate.close(() => {
-      this.#leakedPages = this.#slots.liveSlots
-      this.#slabs.clear()
-    })
-  }
-
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.close()
+  isOwnReservation(reservation: Reservation): boolean {
+    return this.#reservations.isOwn(reservation)
   }
 
   /** Fills the slots of a run in slices; says how many pages, and what failed; nothing when the signal stopped it. */
-  async #store(
+  async #fill(
     run: HandleRun,
     source: SpanCursor,
     signal: AbortSignal | undefined,
@@ -238,13 +191,6 @@ class MemoryBackup implements Backup {
   }
 
   #at(page: number): { backup: string; page: number } {
-    return { backup: this.name, page }
-  }
-
-  #staleError(handle: number): SpillwayError {
-    return new SpillwayError('ESTALE', `handle ${handle} is not live in backup ${this.name}`, {
-      backup: this.name,
-      handle,
-    })
+    return { backup: this.#backup, page }
   }
 }
