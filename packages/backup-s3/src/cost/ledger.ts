@@ -41,6 +41,7 @@ type Mutable<T> = { -readonly [K in keyof T]: T[K] }
 export class CostLedger {
   readonly #verbs: Record<RequestVerb, Mutable<VerbCosts>>
   readonly #prices: Required<RequestPrices>
+  readonly #per1000: Readonly<Record<RequestVerb, number>>
   readonly #backup: string
   #budget: RequestBudget
   /** Of requests that are on their way to being sent. */
@@ -51,6 +52,13 @@ export class CostLedger {
     const none = () => ({ requests: 0, housekeeping: 0, failures: 0, bytesSent: 0, bytesReceived: 0 })
     this.#verbs = { put: none(), get: none(), head: none(), list: none(), delete: none() }
     this.#prices = prices
+    this.#per1000 = {
+      put: prices.per1000Puts,
+      get: prices.per1000Gets,
+      head: prices.per1000Gets,
+      list: prices.per1000Lists,
+      delete: prices.per1000Deletes,
+    }
     this.#budget = budget
     this.#backup = backup
   }
@@ -162,13 +170,7 @@ export class CostLedger {
 
   #price(verb: RequestVerb, requests: number, sent: number, received: number): number {
     const prices = this.#prices
-    const per1000 = {
-      put: prices.per1000Puts,
-      get: prices.per1000Gets,
-      head: prices.per1000Gets,
-      list: prices.per1000Lists,
-      delete: prices.per1000Deletes,
-    }[verb]
+    const per1000 = this.#per1000[verb]
     return (
       (requests * per1000) / 1000 + (sent * prices.perGiBSent + received * prices.perGiBReceived) / 2 ** 30
     )

@@ -27,6 +27,9 @@ export class ConnectionPool {
   readonly #route: Route
   readonly #maxIdle: number
   readonly #idle = new Map<string, Connection[]>()
+  /** The one that was asked for last, and its idle connections: pages come from one service. */
+  #lastOrigin: Origin | undefined
+  #lastIdle: Connection[] = []
   /** All of them, idle and busy. It changes seldom. */
   readonly #open = new Set<Connection>()
 
@@ -88,15 +91,19 @@ export class ConnectionPool {
   destroy(): void {
     for (const connection of [...this.#open]) connection.destroy()
     this.#idle.clear()
+    this.#lastOrigin = undefined
   }
 
   #idleOf(origin: Origin): Connection[] {
+    if (origin === this.#lastOrigin) return this.#lastIdle
     const name = originName(origin)
     let idle = this.#idle.get(name)
     if (idle === undefined) {
       idle = []
       this.#idle.set(name, idle)
     }
+    this.#lastOrigin = origin
+    this.#lastIdle = idle
     return idle
   }
 }

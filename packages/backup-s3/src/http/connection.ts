@@ -13,7 +13,7 @@ import { takeFromTurn } from './turn-budget.ts'
  */
 const staging = Buffer.allocUnsafeSlow(256 * 1024)
 /** What is read before the head is known: little, so that most of the body goes straight to its place. */
-const headBytes = 8 * 1024
+const headStaging = staging.subarray(0, 8 * 1024)
 /** Bodies of refusals are short. */
 const maxRefusalBytes = 1024 * 1024
 const nothing = Buffer.alloc(0)
@@ -222,7 +222,7 @@ export class Connection implements ResponseEvents, Deadline {
 
   #nextBuffer(): Uint8Array {
     this.#lent = undefined
-    if (this.#request === undefined || this.#head === undefined) return staging.subarray(0, headBytes)
+    if (this.#request === undefined || this.#head === undefined) return headStaging
     const ahead = this.#streamsIntoSink ? this.#parser.bodyBytesAhead : 0
     const memory = ahead > 0 ? this.#request.sink!.memory() : undefined
     if (memory === undefined) return staging

@@ -66,7 +66,20 @@ function tellWhoIsDue(): void {
   armedFor = Number.POSITIVE_INFINITY
   timer = undefined
   const now = nowMs()
-  const due = watched.filter(({ dueAt }) => dueAt <= now)
+  let due: Deadline[] | undefined
+  for (const deadline of watched) {
+    if (deadline.dueAt > now) continue
+    due ??= []
+    due.push(deadline)
+  }
+  if (due !== undefined) tell(due)
+  let earliest = Number.POSITIVE_INFINITY
+  for (const { dueAt } of watched) if (dueAt < earliest) earliest = dueAt
+  if (earliest < armedFor) arm(earliest)
+}
+
+/** One that is told may put off, or end, another that is due. */
+function tell(due: readonly Deadline[]): void {
   for (const deadline of due) {
     unwatch(deadline)
     deadline.place = aboutToBeTold
@@ -76,9 +89,6 @@ function tellWhoIsDue(): void {
     deadline.place = notWatched
     deadline.onDue()
   }
-  let earliest = Number.POSITIVE_INFINITY
-  for (const { dueAt } of watched) if (dueAt < earliest) earliest = dueAt
-  if (earliest < armedFor) arm(earliest)
 }
 
 /** How slow a body may be. */

@@ -26,6 +26,8 @@ export interface ResponseEvents {
 /** Heads longer than this are refused. */
 const maxHeadBytes = 64 * 1024
 
+const nothing = Buffer.alloc(0)
+
 type State = 'head' | 'fixed' | 'size' | 'chunk' | 'chunkEnd' | 'trailers' | 'untilClose' | 'done'
 
 export class ResponseParser {
@@ -33,7 +35,7 @@ export class ResponseParser {
   keepAlive = true
   #state: State = 'head'
   #left = 0
-  #line = Buffer.alloc(0)
+  #line: Buffer = nothing
   readonly #events: ResponseEvents
 
   constructor(events: ResponseEvents) {
@@ -89,12 +91,12 @@ export class ResponseParser {
       case 'chunk': {
         const count = Math.min(this.#left, bytes.byteLength)
         this.#left -= count
-        const chunk = bytes.subarray(0, count)
+        const chunk = count === bytes.byteLength ? bytes : bytes.subarray(0, count)
         const isEnd = this.#left === 0
         if (isEnd && this.#state === 'chunk') this.#state = 'chunkEnd'
         this.#events.onBody(chunk)
         if (isEnd && this.#state === 'fixed') this.#done()
-        return bytes.subarray(count)
+        return count === bytes.byteLength ? nothing : bytes.subarray(count)
       }
       case 'untilClose':
         this.#events.onBody(bytes)
@@ -118,25 +120,17 @@ export class ResponseParser {
       this.#line = Buffer.from(all)
       return { text: undefined, rest: bytes.subarray(bytes.byteLength) }
     }
-    this.#line = Buffer.alloc(0)
+    this.#line = nothing
     return { text: all.toString('latin1', 0, end), rest: all.subarray(end + mark.length) }
   }
 
   #head(text: string): void {
-    const [first, ...lines] = text.split('\r\n')
-    const match = /^HTTP\/1\.([01]) (\d{3})/.exec(first)
-    if (match === null) throw new Error(`not an HTTP/1.1 response: ${JSON.stringify(first.slice(0, 40))}`)
+    const match = /^HTTP\/1\.([01]) (\d{3})/.exec(text)
+    if (match === null) throw new Error(`not an HTTP/1.1 response: ${JSON.stringify(text.slice(0, 40))}`)
     const status = Number(match[2])
     if (status === 100) this.#events.onContinue?.()
     if (status < 200) return
-    const headers: Record<string, string> = {}
-    for (const line of lines) {
-      const colon = line.indexOf(':')
-      if (colon <= 0) throw new Error('a header line without a colon')
-      const name = line.slice(0, colon).toLowerCase()
-      const value = line.slice(colon + 1).trim()
-      headers[name] = name in headers ? `${headers[name]}, ${value}` : value
-    }
+    const headers = headersOf(text)
     const connection = headers['connection']?.toLowerCase() ?? ''
     this.keepAlive = match[1] === '1' ? !connection.includes('close') : connection.includes('keep-alive')
     const encoding = headers['transfer-encoding']?.toLowerCase()
@@ -179,6 +173,31 @@ export class ResponseParser {
   }
 }
 
+/** Names as services write them, and in lower case: they are the same in every answer. */
+const lowerCaseNames = new Map<string, string>()
+const mostNames = 256
+
+function headersOf(text: string): Record<string, string> {
+  const headers: Record<string, string> = {}
+  for (let end = text.indexOf('\r\n'); end >= 0; ) {
+    const start = end + 2
+    end = text.indexOf('\r\n', start)
+    const stop = end < 0 ? text.length : end
+    const colon = text.indexOf(':', start)
+    if (colon <= start || colon >= stop) throw new Error('a header line without a colon')
+    const written = text.slice(start, colon)
+    let name = lowerCaseNames.get(written)
+    if (name === undefined) {
+      name = written.toLowerCase()
+      if (lowerCaseNames.size < mostNames) lowerCaseNames.set(written, name)
+    }
+    const value = text.slice(colon + 1, stop).trim()
+    headers[name] = !Object.hasOwn(headers, name) ? value : `${headers[name]}, ${value}`
+  }
+  return headers
+}
+
 function asBuffer(bytes: Uint8Array): Buffer {
+  if (Buffer.isBuffer(bytes)) return bytes
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
 }

@@ -111,7 +111,8 @@ export class RangeFetch implements Deadline {
     if (this.#isOver) return
     if (error === undefined) {
       this.#isOver = true
-      this.#stopAttempts(new SpillwayError('EINTR', 'another request for the same bytes was faster'))
+      if (this.#first === undefined) unwatch(this)
+      else this.#stopAttempts(new SpillwayError('EINTR', 'another request for the same bytes was faster'))
       this.means.service.retry.succeeded()
       this.#end(undefined)
       return

@@ -4,8 +4,6 @@ import type { RestorePart } from './restore-parts.ts'
 /** The parts that wait to be read from an object. */
 interface WaitingParts {
   parts: RestorePart[]
-  /** Index of the first that may still wait. */
-  first: number
   /** How many of them do not wait any more. */
   gone: number
   isSorted: boolean
@@ -27,7 +25,7 @@ export class RestoreQueue {
     part.isWaiting = true
     const waiting = waitingOf(object)
     if (waiting === undefined) {
-      const alone: WaitingParts = { parts: [part], first: 0, gone: 0, isSorted: true }
+      const alone: WaitingParts = { parts: [part], gone: 0, isSorted: true }
       object.waiting = alone
       this.#objects.push(object)
       return
@@ -43,19 +41,16 @@ export class RestoreQueue {
     return this.#objects[0]
   }
 
-  /** The parts that wait for an object, by slot. */
-  *partsOf(object: SegmentObject): Generator<RestorePart> {
+  /** The parts of an object by slot; those that do not wait any more are among them. */
+  partsOf(object: SegmentObject): readonly RestorePart[] {
     const waiting = waitingOf(object)
-    if (waiting === undefined) return
+    if (waiting === undefined) return []
     if (!waiting.isSorted) {
       this.#compact(object)
       waiting.parts.sort((left, right) => left.slot - right.slot)
       waiting.isSorted = true
     }
-    while (waiting.first < waiting.parts.length && !waiting.parts[waiting.first].isWaiting) waiting.first++
-    for (let index = waiting.first; index < waiting.parts.length; index++) {
-      if (waiting.parts[index].isWaiting) yield waiting.parts[index]
-    }
+    return waiting.parts
   }
 
   remove(part: RestorePart): void {
@@ -63,6 +58,10 @@ export class RestoreQueue {
     if (!part.isWaiting || waiting === undefined) return
     part.isWaiting = false
     waiting.gone++
+    if (waiting.gone === waiting.parts.length) {
+      part.object.waiting = undefined
+      return
+    }
     if (waiting.gone * 2 >= waiting.parts.length) this.#compact(part.object)
   }
 
@@ -70,8 +69,6 @@ export class RestoreQueue {
     const waiting = waitingOf(object)!
     waiting.parts = waiting.parts.filter(({ isWaiting }) => isWaiting)
     waiting.gone = 0
-    waiting.first = 0
-    if (waiting.parts.length === 0) object.waiting = undefined
   }
 }
 

@@ -175,15 +175,17 @@ export class Restores {
   }
 
   /** The first parts that one GET can serve. */
-  #nextGroup(waiting: Iterable<RestorePart>): RestorePart[] {
+  #nextGroup(waiting: readonly RestorePart[]): RestorePart[] {
     const { mergeGapBytes, pageSizeBytes, restoreBytesInFlight } = this.#settings
     const group: RestorePart[] = []
     let end = 0
-    for (const part of waiting) {
-      const first = group[0] ?? part
-      if (part !== first) {
-        const isOther = mayFail(part) !== mayFail(first)
-        if (isOther || part.slot < end) continue
+    let first: RestorePart | undefined
+    for (let index = 0; index < waiting.length; index++) {
+      const part = waiting[index]
+      if (!part.isWaiting) continue
+      if (first === undefined) first = part
+      else {
+        if (mayFail(part) !== mayFail(first) || part.slot < end) continue
         if ((part.slot - end) * pageSizeBytes > mergeGapBytes) break
         if ((part.slot + part.pages - first.slot) * pageSizeBytes > restoreBytesInFlight) break
       }
@@ -207,7 +209,7 @@ export class Restores {
 
   #read(group: RestoreGroup): void {
     this.#fetch(group, group.parts, (error) => {
-      if (error !== undefined || group.parts.every(({ badPages }) => badPages.length === 0)) {
+      if (error !== undefined || !group.parts.some(hasBadPages)) {
         this.#end(group, error)
         return
       }
@@ -307,4 +309,8 @@ export class Restores {
 
 function mayFail(part: RestorePart): boolean {
   return part.call.options.retryMayFail ?? false
+}
+
+function hasBadPages({ badPages }: RangePart): boolean {
+  return badPages.length > 0
 }
