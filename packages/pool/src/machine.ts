@@ -93,7 +93,7 @@ export class Machine {
     this.discards = new Discards(this.residents)
     this.background = new Background(this.residents, this.limit, this.reclaim, options.background)
     this.limitChanges = new LimitChanges(this.residents, this.reclaim)
-    this.backingStores = new BackingStores(this.residents, pageSizeBytes)
+    this.backingStores = new BackingStores(this.residents, pageSizeBytes, options.debug)
   }
 
   /** A new buffer; all is checked by the pool. */

@@ -1,5 +1,11 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel'
-import { faultyBackup, memoryBackup } from '@spillway/core'
+import {
+  type Backup,
+  type BackupPagesOptions,
+  faultyBackup,
+  type HandleRun,
+  memoryBackup,
+} from '@spillway/core'
 import { describe, expect, it } from 'vitest'
 import { Pool, type TraceEvent } from '../src/index.ts'
 import { page, pattern } from './support/bytes.ts'
@@ -210,5 +216,38 @@ describe('debug mode', () => {
       await buffer.pin({ length: 10 })
       await pool.allocate(page, { label: 'lost' })
     }
+  })
+})
+
+describe('debug mode', () => {
+  it('finds a backup that returns a handle again while it is live, and loses no page to it', async () => {
+    const inner = memoryBackup()
+    let repeated: HandleRun | undefined
+    const backup: Backup = Object.assign(Object.create(inner) as Backup, {
+      capabilities: inner.capabilities,
+      name: 'repeats',
+      backupPages: async (spans: readonly Uint8Array[], options?: BackupPagesOptions) => {
+        const result = await inner.backupPages(spans, options)
+        const [run] = result.handles
+        if (repeated === undefined) repeated = run
+        else if (run !== undefined) return { handles: [{ first: repeated.first, count: run.count }] }
+        return result
+      },
+      copyPages: inner.copyPages.bind(inner),
+      drop: inner.drop.bind(inner),
+      bytesAvailable: inner.bytesAvailable.bind(inner),
+    })
+    const pool = new Pool({ limitBytes: 64 * page, maxOrder: 0, backup, debug: true, background: false })
+    const [first, second] = [await pool.allocate(page), await pool.allocate(page)]
+    await first.write(0, pattern(page, 1))
+    await second.write(0, pattern(page, 2))
+    expect(await first.backup()).toEqual({ pages: 1 })
+    expect((await second.backup()).error).toMatchObject({ code: 'EIO', message: /live/ })
+    const found = new Uint8Array(page)
+    await second.read(0, found)
+    expect(found).toEqual(pattern(page, 2))
+    await first.read(0, found)
+    expect(found).toEqual(pattern(page, 1))
+    await pool.close()
   })
 })

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import type { BytesProgress } from '../src/index.ts'
+import { type BytesProgress, Pool } from '../src/index.ts'
 import { firstDifference, page } from './support/bytes.ts'
 import { setup } from './support/setup.ts'
 
@@ -163,5 +163,42 @@ describe('copies, iteration and streams', () => {
     await reader.read()
     await reader.cancel()
     expect(subject.pool.stats()).toMatchObject({ pins: 0, pinnedBytes: 0 })
+  })
+})
+
+describe('memory of copies and streams', () => {
+  it('copies through the same staging memory again and again', async () => {
+    const pool = new Pool({ limitBytes: 2 ** 23, provider: 'resizable' })
+    const buffer = await pool.allocate(2 ** 22)
+    await buffer.fill(7)
+    const stages = new Set<ArrayBufferLike>()
+    const read = buffer.read.bind(buffer)
+    buffer.read = (offset, into, options) => {
+      stages.add(into.buffer)
+      return read(offset, into, options)
+    }
+    for (let time = 0; time < 5; time++)
+      await buffer.copyTo(buffer, { length: 2 ** 21, targetOffset: 2 ** 21 })
+    expect(stages.size).toBe(1)
+    await pool.close()
+  })
+
+  it('fills the memory that a reader brings', async () => {
+    const pool = new Pool({ limitBytes: 2 ** 20, maxOrder: 0, provider: 'resizable' })
+    const bytes = new Uint8Array(10_000).map((_, index) => index % 251)
+    const buffer = await pool.allocate(bytes.byteLength)
+    await buffer.write(0, bytes)
+    const reader = (buffer.readable() as ReadableStream).getReader({ mode: 'byob' })
+    let view = new Uint8Array(3000)
+    const found: number[] = []
+    for (;;) {
+      const { value, done } = await reader.read(view)
+      if (done) break
+      found.push(...value)
+      view = new Uint8Array(value.buffer)
+      expect(view.byteLength).toBe(3000)
+    }
+    expect(Uint8Array.from(found)).toEqual(bytes)
+    await pool.close()
   })
 })

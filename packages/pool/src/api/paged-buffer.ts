@@ -142,21 +142,25 @@ export class PagedBuffer implements AsyncDisposable {
 
   /** The bytes of a range, one copy after the other: `for await (const bytes of buffer.pieces())`. */
   pieces(options: PiecesOptions = {}): AsyncGenerator<Uint8Array<ArrayBuffer>, void, undefined> {
-    const { pieceBytes = 1024 ** 2 } = options
-    const { offset, length } = rangeOf(this.#state, options, 'pieces', ['pieceBytes', 'retryMayFail'])
-    if (!Number.isSafeInteger(pieceBytes) || pieceBytes < 1) {
-      throw new RangeError(`pieceBytes is ${pieceBytes}; it must be a whole number of bytes, 1 or more`)
-    }
+    const { offset, length, pieceBytes } = this.#piecesOf(options, 'pieces')
     return readPieces({ buffer: this, offset }, length, pieceBytes, options)
+  }
+
+  #piecesOf(options: PiecesOptions, caller: string): { offset: number; length: number; pieceBytes: number } {
+    const { pieceBytes = 1024 ** 2 } = options
+    const { offset, length } = rangeOf(this.#state, options, caller, ['pieceBytes', 'retryMayFail'])
+    if (Number.isSafeInteger(pieceBytes) && pieceBytes >= 1) return { offset, length, pieceBytes }
+    throw new RangeError(`pieceBytes is ${pieceBytes}; it must be a whole number of bytes, 1 or more`)
   }
 
   [Symbol.asyncIterator](): AsyncGenerator<Uint8Array<ArrayBuffer>, void, undefined> {
     return this.pieces()
   }
 
-  /** A range as a stream of bytes. */
+  /** A range as a stream of bytes; readers may bring their own memory (`getReader({ mode: 'byob' })`). */
   readable(options: PiecesOptions = {}): ReadableStream<Uint8Array<ArrayBuffer>> {
-    return readableOf(this.pieces(options))
+    const { offset, length, pieceBytes } = this.#piecesOf(options, 'readable')
+    return readableOf({ buffer: this, offset }, length, pieceBytes, options)
   }
 
   /** A stream whose bytes are written from `offset` on, and which fails with `RangeError` when there are more than fit. */

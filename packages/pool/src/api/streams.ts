@@ -17,8 +17,20 @@ export interface BytePlace {
   readonly offset: number
 }
 
-/** Staging memory of a copy between buffers. */
+/** Staging memory of a copy between buffers; the one that was used last is used again. */
 const stageBytes = 1024 ** 2
+let idleStage: Uint8Array | undefined
+
+function takeStage(length: number): Uint8Array {
+  if (length <= stageBytes / 16) return new Uint8Array(length)
+  const stage = idleStage ?? new Uint8Array(stageBytes)
+  idleStage = undefined
+  return stage
+}
+
+function giveStageBack(stage: Uint8Array): void {
+  if (stage.byteLength === stageBytes) idleStage = stage
+}
 
 /** Copies through a stage of its own, so that no pin of one buffer is held while the other waits for memory. */
 export async function copyBetween(
@@ -31,17 +43,21 @@ export async function copyBetween(
   const { buffer: target, offset: targetOffset } = to
   if (target.freed) throw closedBuffer(target)
   assertRange(target, targetOffset, length, 'targetOffset')
-  const stage = new Uint8Array(Math.min(stageBytes, length))
+  const stage = takeStage(length)
   // When the target begins inside the source's range, going forward would overwrite what is still to be read.
   const backward = source === target && targetOffset > sourceOffset && targetOffset < sourceOffset + length
-  for (let done = 0; done < length; ) {
-    const step = Math.min(stage.byteLength, length - done)
-    const position = backward ? length - done - step : done
-    const piece = stage.subarray(0, step)
-    await source.read(sourceOffset + position, piece, { signal, retryMayFail })
-    await target.write(targetOffset + position, piece, { signal, retryMayFail })
-    done += step
-    onProgress?.({ bytes: done, totalBytes: length })
+  try {
+    for (let done = 0; done < length; ) {
+      const step = Math.min(stage.byteLength, length - done)
+      const position = backward ? length - done - step : done
+      const piece = stage.subarray(0, step)
+      await source.read(sourceOffset + position, piece, { signal, retryMayFail })
+      await target.write(targetOffset + position, piece, { signal, retryMayFail })
+      done += step
+      onProgress?.({ bytes: done, totalBytes: length })
+    }
+  } finally {
+    giveStageBack(stage)
   }
 }
 
@@ -60,18 +76,34 @@ export async function* readPieces(
   }
 }
 
+/** A range as a stream of bytes. A reader that brings its own memory (`mode: 'byob'`) has it filled, and nothing is allocated. */
 export function readableOf(
-  pieces: AsyncGenerator<Uint8Array<ArrayBuffer>, void, undefined>,
+  { buffer, offset }: BytePlace,
+  length: number,
+  pieceBytes: number,
+  { signal, retryMayFail }: ReadWriteOptions,
 ): ReadableStream<Uint8Array<ArrayBuffer>> {
+  let done = 0
   return new ReadableStream(
     {
+      type: 'bytes',
       async pull(controller) {
-        const { value, done } = await pieces.next()
-        if (done === true) controller.close()
-        else controller.enqueue(value)
-      },
-      async cancel() {
-        await pieces.return()
+        const request = controller.byobRequest
+        if (done === length) {
+          controller.close()
+          request?.respond(0)
+          return
+        }
+        const view = request?.view
+        const step = Math.min(view?.byteLength ?? pieceBytes, length - done)
+        const piece =
+          view == null
+            ? new Uint8Array(step)
+            : new Uint8Array(view.buffer as ArrayBuffer, view.byteOffset, step)
+        await buffer.read(offset + done, piece, { signal, retryMayFail })
+        done += step
+        if (request == null) controller.enqueue(piece)
+        else request.respond(step)
       },
     },
     // Nothing is read before somebody asks for it.

@@ -36,9 +36,13 @@ export class BackingStore {
   /** What the backup refused to release: tried again with the next that is released, and by whoever waits for it. */
   #refused: HandleRun[] = []
   #dropping: Promise<void> | undefined
+  /** In debug mode: handles of this pool that were not given up. */
+  readonly #live: Set<number> | undefined
 
-  constructor(backup: Backup) {
+  /** `checksHandles`: notices when the backup returns a handle again that is live. */
+  constructor(backup: Backup, checksHandles = false) {
     this.backup = backup
+    this.#live = checksHandles ? new Set() : undefined
     this.name = backup.name
     this.batchPages = Math.max(1, backup.capabilities.preferredBatchPages)
     this.callsInFlight = Math.max(1, backup.capabilities.preferredCallsInFlight)
@@ -79,11 +83,39 @@ export class BackingStore {
       if (stored < pageCount && result.error === undefined) {
         return { handles: result.handles, error: brokenError(this, 'a short result without an error') }
       }
+      const twice = this.#noteLive(result.handles)
+      if (twice !== undefined) return broken(this, `handle ${twice} was returned again while it is live`)
       // Whoever asked: reclaim need not leave it alone any longer.
       if (result.error === undefined && pageCount > 0) this.noteSuccess()
       return result
     } catch (failure) {
       return { handles: [], error: asError(failure) }
+    }
+  }
+
+  /** Remembers handles; returns the first that is live already, and then remembers none. */
+  #noteLive(handles: readonly HandleRun[]): number | undefined {
+    const live = this.#live
+    if (live === undefined) return undefined
+    const added: number[] = []
+    for (const { first, count } of handles) {
+      for (let handle = first; handle < first + count; handle++) {
+        if (live.has(handle)) {
+          for (const other of added) live.delete(other)
+          return handle
+        }
+        live.add(handle)
+        added.push(handle)
+      }
+    }
+    return undefined
+  }
+
+  /** The backup may use these handles again from the call on that drops them. */
+  #forgetLive(handles: readonly HandleRun[]): void {
+    if (this.#live === undefined) return
+    for (const { first, count } of handles) {
+      for (let handle = first; handle < first + count; handle++) this.#live.delete(handle)
     }
   }
 
@@ -144,6 +176,7 @@ export class BackingStore {
     while (this.#pending.length > 0) {
       const runs = this.#pending
       this.#pending = []
+      this.#forgetLive(runs)
       try {
         await this.backup.drop(runs)
       } catch (failure) {

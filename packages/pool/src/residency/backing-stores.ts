@@ -21,9 +21,11 @@ const methods = ['backupPages', 'copyPages', 'drop', 'bytesAvailable'] as const
 export class BackingStores {
   readonly #residents: ResidentSet
   readonly #pageSizeBytes: number
+  readonly #checksHandles: boolean
   readonly #stores = new Map<Backup, BackingStore>()
 
-  constructor(residents: ResidentSet, pageSizeBytes: number) {
+  constructor(residents: ResidentSet, pageSizeBytes: number, checksHandles = false) {
+    this.#checksHandles = checksHandles
     this.#residents = residents
     this.#pageSizeBytes = pageSizeBytes
   }
@@ -37,7 +39,7 @@ export class BackingStores {
     let store = this.#stores.get(backup)
     if (store === undefined) {
       assertBackup(backup, this.#pageSizeBytes)
-      store = new BackingStore(backup)
+      store = new BackingStore(backup, this.#checksHandles)
       this.#stores.set(backup, store)
     }
     return store

@@ -112,7 +112,10 @@ for (const state of states) {
       const buffer = await state.make(subject)
       subject.backup.inject({ method: 'backupPages', times: 1, stop: 1, code: 'EIO' })
       const before = buffer.residentBytes
+      const calls = subject.backup.callsOf('backupPages')
       const failed = await buffer.backup({ atomic: true })
+      // Whoever has something to store meets the failure, and is as it was.
+      expect(failed.error !== undefined).toBe(subject.backup.callsOf('backupPages') > calls)
       if (failed.error !== undefined) expect([failed.pages, buffer.residentBytes]).toEqual([0, before])
       subject.backup.heal()
       expect((await buffer.backup({ atomic: true })).error).toBeUndefined()
