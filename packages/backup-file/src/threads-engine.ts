@@ -2,13 +2,13 @@ import type { DataDescriptor } from './direct-io.ts'
 import type { Engine } from './engine.ts'
 import type { FileSystem } from './file-system.ts'
 import type { NativeModule } from './native.ts'
-import { threadIsFree, threadsToUse, whenThreadIsFree } from './thread-budget.ts'
+import { longWork, shortRequestBytes, shortRequests } from './thread-budget.ts'
 
 /** `node:fs`, which does every request on a thread of libuv's pool, within the budget of `thread-budget.ts`. */
 export class ThreadsEngine implements Engine {
   readonly name = 'threads'
-  readonly largeRequests = threadsToUse
-  readonly smallRequests = threadsToUse
+  readonly largeRequests = longWork.most
+  readonly smallRequests = shortRequests.most
   readonly #fileSystem: FileSystem
   readonly #data: DataDescriptor
   readonly #aligned: ((memory: Uint8Array) => boolean) | undefined
@@ -54,11 +54,12 @@ export class ThreadsEngine implements Engine {
     offsetBytes: number,
     settle: (outcome: number | Error) => void,
   ): void {
+    const budget = memory.byteLength <= shortRequestBytes ? shortRequests : longWork
     const ended = (error: unknown, bytes: number): void => {
-      threadIsFree()
+      budget.leave()
       settle(error ? asError(error) : bytes)
     }
-    whenThreadIsFree(() => {
+    budget.enter(() => {
       const { byteLength } = memory
       try {
         operation.call(this.#fileSystem, this.#data.fileDescriptor, memory, 0, byteLength, offsetBytes, ended)
