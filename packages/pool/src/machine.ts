@@ -1,10 +1,10 @@
 import { afterThisCode, type Backup, SpillwayError } from '@spillway/core'
 import { pace } from './ground/pace.ts'
 import { Pages } from './memory/pages.ts'
-import { Access } from './operations/access.ts'
 import { Backups } from './operations/backups.ts'
 import { Discards } from './operations/discards.ts'
 import { LimitChanges } from './operations/limit-changes.ts'
+import { ReadWrite } from './operations/read-write.ts'
 import { Readahead } from './operations/readahead.ts'
 import { Restores } from './operations/restores.ts'
 import { ProviderGuard } from './providers/guard.ts'
@@ -14,10 +14,9 @@ import { BackingStores } from './residency/backing-stores.ts'
 import { BufferState } from './residency/buffer-state.ts'
 import { walkChunks, whileFreeing } from './residency/chunk-walk.ts'
 import { closedBuffer } from './residency/closed.ts'
-import { Holder } from './residency/hold.ts'
 import { Limit } from './residency/limit.ts'
-import { PageIn } from './residency/page-in.ts'
 import { PageOut } from './residency/page-out.ts'
+import { Pins } from './residency/pins.ts'
 import { Reclaim, type WhenFull } from './residency/reclaim.ts'
 import { ResidentSet } from './residency/resident-set.ts'
 
@@ -50,10 +49,10 @@ export class Machine {
   readonly pages: Pages
   readonly limit: Limit
   readonly residents: ResidentSet
-  readonly holder: Holder
+  readonly pins: Pins
   readonly pageOut: PageOut
   readonly reclaim: Reclaim
-  readonly access: Access
+  readonly readWrite: ReadWrite
   readonly backups: Backups
   readonly restores: Restores
   readonly discards: Discards
@@ -73,23 +72,28 @@ export class Machine {
     this.maxOrder = maxOrder
     this.debug = options.debug
     this.pages = new Pages(pageSizeBytes, maxOrder, limitPages, idlePages)
-    this.limit = new Limit(limitPages, () => this.reclaim.pump())
+    this.limit = new Limit(limitPages, {
+      onShort: () => this.reclaim.pump(),
+      onDeadlock: () => this.reclaim.endDeadlock(),
+    })
     const pumpIfShort = () => this.#pumpIfShort()
     this.residents = new ResidentSet(options.name, this.pages, this.limit, {
       checks: options.debug,
       onUnpin: () => this.#unpinned(),
+      onIdle: pumpIfShort,
     })
-    this.holder = new Holder(this.residents, new PageIn(this.residents), pumpIfShort)
+    const { residents } = this
+    this.pins = new Pins(residents)
     this.pageOut = new PageOut(this.residents, pumpIfShort)
-    this.reclaim = new Reclaim(this.residents, this.pageOut, this.holder, {
+    this.reclaim = new Reclaim(residents, this.pageOut, {
       whenFull,
       splitAlways,
       onBatch: () => this.background.wake(),
     })
-    this.readahead = new Readahead(this.residents, this.holder, this.reclaim, pageSizeBytes)
-    this.access = new Access(this.residents, this.holder, this.readahead, pageSizeBytes)
+    this.readahead = new Readahead(residents, this.pins, this.reclaim, pageSizeBytes)
+    this.readWrite = new ReadWrite(residents, this.pins, this.readahead, pageSizeBytes)
     this.backups = new Backups(this.residents, this.pageOut, splitAlways)
-    this.restores = new Restores(this.residents, this.holder)
+    this.restores = new Restores(residents, this.pins)
     this.discards = new Discards(this.residents)
     this.background = new Background(this.residents, this.limit, this.reclaim, options.background)
     this.limitChanges = new LimitChanges(this.residents, this.reclaim)
@@ -126,7 +130,7 @@ export class Machine {
     // Nobody needs the content any more: claims may take the memory before it is given up, and nothing is stored (T76).
     state.purgeable = true
     await this.#relistAll(state)
-    await this.discards.giveUp(state, 'idle')
+    await this.discards.giveUp(state, { destination: 'idle' })
     this.residents.buffers.delete(state.id)
     await this.backingStores.endUse(state.store)
   }
@@ -135,7 +139,7 @@ export class Machine {
   #relistAll(state: BufferState): Promise<void> | undefined {
     const { residents } = this
     const relist = (chunk: number) => residents.relist(chunk)
-    const walk = walkChunks(residents, state, 0, state.table.pageCount, relist)
+    const walk = walkChunks(residents, state, { first: 0, end: state.table.pageCount }, relist)
     return walk && whileFreeing(residents, walk)
   }
 
@@ -187,7 +191,7 @@ export class Machine {
     const { chunks, order } = this.residents
     this.#inBackground(
       state,
-      walkChunks(this.residents, state, first, end, (chunk) => {
+      walkChunks(this.residents, state, { first, end }, (chunk) => {
         if (!chunks.isPinned(chunk)) order.unwanted(chunk)
       }),
     )

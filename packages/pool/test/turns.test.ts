@@ -224,15 +224,19 @@ describe('one turn of the event loop', () => {
     const buffer = await pool.allocate(2 ** 40)
     for (let index = 0; index < 8; index++) await buffer.write(index * 2 ** 37, new Uint8Array(1))
     await buffer.backup()
-    const { holder, residents } = machineOf(pool)
+    const { pins, residents } = machineOf(pool)
     const state = residents.buffers.values().next().value!
     const look = vi.spyOn(state.table, 'look')
     const chunkAt = vi.spyOn(state.table, 'chunkAt')
-    const held = await holder.hold(state, 0, state.table.pageCount, { write: false, storedOnly: true })
+    const held = await pins.pin(
+      state,
+      { first: 0, end: state.table.pageCount, storedOnly: true },
+      { write: false },
+    )
     expect(held).toHaveLength(8)
     // Several times, and before and after each page: of half a million blocks.
     expect(look.mock.calls.length + chunkAt.mock.calls.length).toBeLessThan(1000)
-    holder.letGo(state, held)
+    pins.letGo(state, held)
     await pool.close()
   })
 

@@ -1,8 +1,7 @@
-import { assertKnownOptions, type Backup, pace, sliceBytes, smallCallBytes } from '@spillway/core'
+import { assertKnownOptions, type Backup, mayWork, onTurn, sliceBytes, smallCallBytes } from '@spillway/core'
 import { madeHere, watchBuffer } from '../diagnostics/debug.ts'
 import { pacedCall } from '../ground/paced-call.ts'
 import type { Machine } from '../machine.ts'
-import { bytesOf } from '../operations/access.ts'
 import {
   type BackupOptions,
   type RestoreOptions,
@@ -10,6 +9,8 @@ import {
   type TransferResult,
 } from '../operations/call-progress.ts'
 import { assertMayLeave } from '../operations/discards.ts'
+import { bytesOf } from '../operations/read-write.ts'
+import { asError } from '../residency/backing-store.ts'
 import type { BufferState } from '../residency/buffer-state.ts'
 import { assertNotPinned, assertUsable, closedBuffer } from '../residency/closed.ts'
 import {
@@ -55,7 +56,7 @@ export class PagedBuffer implements AsyncDisposable {
       unpin: (pin) => {
         state.userPins--
         machine.residents.applicationPins--
-        machine.holder.release(state, pin.chunks)
+        machine.pins.release(state, pin.chunks)
       },
     }
   }
@@ -94,34 +95,40 @@ export class PagedBuffer implements AsyncDisposable {
 
   /** Fills `into` with the bytes from `offsetBytes` on. Rejects with `RangeError` when they are not all in the buffer. */
   read(offsetBytes: number, into: Uint8Array, options: ReadWriteOptions = {}): Promise<void> {
-    return this.#run(() => {
+    return this.#call((settle) => {
       assertKnownOptions(options, ['signal', 'retryMayFail'], 'read')
       assertBytes(into, 'into')
       assertRange(this.#state, offsetBytes, into.byteLength)
-      const { access, readahead } = this.#machine
+      const { readWrite, readahead } = this.#machine
       readahead.note(this.#state, offsetBytes, into.byteLength)
-      if (options.signal === undefined && access.tryRead(this.#state, offsetBytes, into)) return undefined
-      return access.read(this.#state, offsetBytes, into, options)
+      const mayGoOn = options.signal?.aborted !== true
+      if (mayGoOn && readWrite.tryRead(this.#state, offsetBytes, into)) settle()
+      else readWrite.readThen(this.#state, { offset: offsetBytes, into }, options, settle)
     }, into?.byteLength)
   }
 
   /** Writes `bytes` at `offsetBytes`. Chunks that are overwritten whole are not restored first. */
   write(offsetBytes: number, bytes: Uint8Array, options: ReadWriteOptions = {}): Promise<void> {
-    return this.#run(() => {
+    return this.#call((settle) => {
       assertKnownOptions(options, ['signal', 'retryMayFail'], 'write')
       assertBytes(bytes, 'bytes')
-      assertRange(this.#state, offsetBytes, bytes.byteLength)
-      return this.#machine.access.write(this.#state, offsetBytes, bytes.byteLength, bytesOf(bytes), options)
+      const range = { offset: offsetBytes, length: bytes.byteLength }
+      assertRange(this.#state, range.offset, range.length)
+      const { readWrite } = this.#machine
+      const { signal, retryMayFail } = options
+      if (signal?.aborted !== true && readWrite.tryWrite(this.#state, offsetBytes, bytes)) settle()
+      else readWrite.writeThen(this.#state, range, { signal, retryMayFail, source: bytesOf(bytes) }, settle)
     }, bytes?.byteLength)
   }
 
   /** Writes one byte value over a range. */
   fill(value: number, options: FillOptions = {}): Promise<void> {
-    return this.#run(() => {
+    return this.#call((settle) => {
       assertByte(value)
-      const { offset, length } = rangeOf(this.#state, options, 'fill', ['retryMayFail', 'onProgress'])
-      const source = reporting((target) => target.fill(value), length, options.onProgress)
-      return this.#machine.access.write(this.#state, offset, length, source, options)
+      const range = rangeOf(this.#state, options, 'fill', ['retryMayFail', 'onProgress'])
+      const { signal, retryMayFail, onProgress } = options
+      const source = reporting((target) => target.fill(value), range.length, onProgress)
+      this.#machine.readWrite.writeThen(this.#state, range, { signal, retryMayFail, source }, settle)
     })
   }
 
@@ -173,23 +180,29 @@ export class PagedBuffer implements AsyncDisposable {
    * Makes a range resident and keeps it so until the pin is released. Rejects with `RangeError` outside the buffer, `EINTR`
    * when aborted, `ENOMEM` when there is no room, or with what the backup said; what was restored so far stays restored.
    */
-  async pin(options: PinOptions = {}): Promise<Pin> {
-    return pacedCall(() => this.tryPin(options) ?? this.#pinSlowly(options))
+  pin(options: PinOptions = {}): Promise<Pin> {
+    return this.#call((settle) => {
+      const pin = this.tryPin(options)
+      if (pin === undefined) this.#pinThen(options, settle)
+      else settle(undefined, pin)
+    })
   }
 
-  #pinSlowly(options: PinOptions): Promise<Pin> {
+  #pinThen(options: PinOptions, settle: Settle<Pin>): void {
     const state = this.#state
     const { offset = 0, length = state.sizeBytes - offset, write = false, signal, retryMayFail } = options
-    const { access, holder, pageSizeBytes } = this.#machine
+    const { readWrite, pins, pageSizeBytes } = this.#machine
     const first = Math.floor(offset / pageSizeBytes)
     const end = Math.ceil((offset + length) / pageSizeBytes)
-    return this.#run(async () => {
-      const held = await access.hold(state, first, end, { write, signal, retryMayFail })
-      if (state.closing) {
-        holder.letGo(state, held)
-        throw closedBuffer(state)
+    readWrite.pinThen(state, { first, end }, { write, signal, retryMayFail }, (pinned, error) => {
+      if (pinned === undefined) {
+        settle(error)
+      } else if (state.closing) {
+        pins.letGo(state, pinned)
+        settle(closedBuffer(state))
+      } else {
+        settle(undefined, this.#pinned(pinned, offset, length, write))
       }
-      return this.#pinned(held, offset, length, write)
     })
   }
 
@@ -202,12 +215,12 @@ export class PagedBuffer implements AsyncDisposable {
       if (!pinOptions.has(key) || key === 'signal') assertKnownOptions(options, [...pinOptions], 'pin')
     assertRange(this.#state, offset, length)
     if (signal?.aborted) return undefined
-    const { holder, pageSizeBytes, readahead } = this.#machine
+    const { pins, pageSizeBytes, readahead } = this.#machine
     readahead.note(state, offset, length)
     const first = Math.floor(offset / pageSizeBytes)
     const end = Math.ceil((offset + length) / pageSizeBytes)
-    const held = holder.tryHold(state, first, end, write)
-    return held === undefined ? undefined : this.#pinned(held, offset, length, write)
+    const pinned = pins.tryPin(state, first, end, write)
+    return pinned === undefined ? undefined : this.#pinned(pinned, offset, length, write)
   }
 
   /**
@@ -314,29 +327,55 @@ export class PagedBuffer implements AsyncDisposable {
     if (!this.#state.closing) await this.free()
   }
 
-  #pinned(held: number[], offset: number, length: number, write: boolean): Pin {
+  #pinned(chunks: number[], offset: number, length: number, write: boolean): Pin {
     this.#state.userPins++
     this.#machine.residents.applicationPins++
-    this.#machine.holder.handOver(held)
-    return new Pin(this.#owner, held, { offset, length, write })
+    this.#machine.pins.handOver(chunks)
+    return new Pin(this.#owner, chunks, { offset, length, write })
   }
 
-  /** Counts an operation, so that `free` waits for it. Turns every throw into a rejection. */
-  async #run<Result>(work: () => Promise<Result> | Result, copiedBytes = 0): Promise<Result> {
-    const state = this.#state
-    try {
-      assertUsable(state, this.#machine.providerGuard)
-      state.operations++
-      try {
-        const result = work()
-        return result instanceof Promise ? await result : result
-      } finally {
-        if (--state.operations === 0) state.idle?.resolve()
+  /** A call that ends with a promise of its own: counts as an operation, so that `free` waits for it. */
+  #run<Result>(work: () => Promise<Result> | Result): Promise<Result> {
+    return this.#call((settle) => {
+      const result = work()
+      if (result instanceof Promise)
+        result.then(
+          (value) => settle(undefined, value),
+          (failure) => settle(asError(failure)),
+        )
+      else settle(undefined, result)
+    })
+  }
+
+  /**
+   * A call that makes one promise, and settles it with an error or a result. Turns every throw into a rejection. It may be
+   * one of a loop that waits for nothing else: the event loop gets its turn before the call settles, well or not, when such
+   * calls have held it long enough. What was copied in slices has been waited for in between.
+   */
+  #call<Result>(begin: (settle: Settle<Result>) => void, copiedBytes = 0): Promise<Result> {
+    return new Promise((resolve, reject) => {
+      const state = this.#state
+      let isUnderWay = false
+      const settle = (error?: Error, result?: Result) => {
+        if (isUnderWay && --state.operations === 0) state.idle?.resolve()
+        const end = () => {
+          if (error === undefined) resolve(result as Result)
+          else reject(error)
+        }
+        const workBytes = smallCallBytes + (copiedBytes > sliceBytes ? 0 : copiedBytes)
+        if (mayWork(workBytes)) end()
+        else onTurn(workBytes, end)
       }
-    } finally {
-      // What was copied in slices has been waited for in between.
-      const turn = pace(smallCallBytes + (copiedBytes > sliceBytes ? 0 : copiedBytes))
-      if (turn !== undefined) await turn
-    }
+      try {
+        assertUsable(state, this.#machine.providerGuard)
+        state.operations++
+        isUnderWay = true
+        begin(settle)
+      } catch (failure) {
+        settle(failure as Error)
+      }
+    })
   }
 }
+
+type Settle<Result> = (error?: Error, result?: Result) => void

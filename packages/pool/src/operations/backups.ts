@@ -11,19 +11,32 @@ import { busy, dirty, unevictable } from '../table/chunks.ts'
 import { type BackupOptions, CallProgress, pinnedError, type TransferResult } from './call-progress.ts'
 import { assertMayLeave, unevictableError } from './discards.ts'
 
+/** What to hand on of the next pages. */
+interface WantedBatch {
+  readonly batchPages: number
+  /** Wait for a chunk that is busy instead of ending before it. */
+  readonly mayWait: boolean
+  /** Clean chunks on the way leave memory at once. */
+  readonly evictClean: boolean
+  /** Called with the chunks before anybody else can run. */
+  readonly begin: (chunks: readonly number[]) => void
+  /** Chunks that the caller stores already. */
+  readonly own?: ReadonlySet<number>
+}
+
 /**
  * Backups of whole buffers. A call goes through the page table with a cursor and looks afresh after every wait, so that
  * reclaim, accesses and other such calls may run beside it.
  */
 export class Backups {
   readonly #residents: ResidentSet
-  readonly #writeback: PageOut
+  readonly #pageOut: PageOut
   readonly #splitAlways: boolean
   readonly #atomicBackups = new WeakMap<BufferState, Promise<void>>()
 
-  constructor(residents: ResidentSet, writeback: PageOut, splitAlways: boolean) {
+  constructor(residents: ResidentSet, pageOut: PageOut, splitAlways: boolean) {
     this.#residents = residents
-    this.#writeback = writeback
+    this.#pageOut = pageOut
     this.#splitAlways = splitAlways
   }
 
@@ -42,7 +55,7 @@ export class Backups {
         // The buffer may have been given another backup since the last batch: no page of it was stored then.
         if (buffer.store === undefined) return run.stop(noBackup(buffer))
         store = buffer.store
-        const call = this.#writeback
+        const call = this.#pageOut
           .run(store, chunks, { ...options, destination: 'system', splitAlways: this.#splitAlways })
           .then(({ evictedPages, error }) => {
             calls.delete(call)
@@ -51,7 +64,12 @@ export class Backups {
           })
         calls.add(call)
       }
-      const batch = await this.#nextBatch(buffer, page, store.batchPages, run, calls.size === 0, true, begin)
+      const batch = await this.#nextBatch(buffer, page, run, {
+        batchPages: store.batchPages,
+        mayWait: calls.size === 0,
+        evictClean: true,
+        begin,
+      })
       page = batch.nextPage
       if (calls.size >= store.callsInFlight || (batch.mustWait && calls.size > 0)) await Promise.race(calls)
       const turn = pace()
@@ -103,7 +121,7 @@ export class Backups {
     } catch (thrown) {
       const failure = asError(thrown)
       // Copies of what is in memory anyway may be given up on the way; any other failure will show itself again there.
-      if (!isFull(failure) || this.#writeback.hasRedundant(store)) {
+      if (!isFull(failure) || this.#pageOut.hasRedundant(store)) {
         return this.#storeAllOrNothing(buffer, store, options)
       }
       const fields = { buffer: buffer.label, backup: store.name }
@@ -131,32 +149,27 @@ export class Backups {
     if (pinned !== undefined) run.stop(pinned)
     const own = new Set<number>()
     let isReplaced = false
+    const how = { ...options, destination: 'system', splitAlways: this.#splitAlways, reservation } as const
     const begin = (chunks: readonly number[]) => {
       isReplaced = buffer.store !== store
       if (isReplaced) return run.stop(noBackup(buffer))
       for (const chunk of chunks) own.add(chunk)
-      const call = this.#writeback
-        .store(store, chunks, {
-          ...options,
-          destination: 'system',
-          splitAlways: this.#splitAlways,
-          reservation,
-        })
-        .then((stored) => {
-          calls.delete(call)
-          batches.push(stored)
-          if (stored.error !== undefined) run.stop(stored.error)
-          // What is thrown here still ends the call as if it had not been made; nothing has left yet.
-          run.add(stored.storedPages)
-        })
+      const call = this.#pageOut.store(store, chunks, how).then((stored) => {
+        calls.delete(call)
+        batches.push(stored)
+        if (stored.error !== undefined) run.stop(stored.error)
+        // What is thrown here still ends the call as if it had not been made; nothing has left yet.
+        run.add(stored.storedPages)
+      })
       calls.add(call)
     }
     const { pageCount } = buffer.table
     for (let page = 0; page < pageCount && run.error === undefined; ) {
       if (options.signal?.aborted) run.stop(abortError(options.signal, { buffer: buffer.label, page }))
       if (buffer.closing) run.stop(closedBuffer(buffer))
-      const mayWait = calls.size === 0
-      const batch = await this.#nextBatch(buffer, page, store.batchPages, run, mayWait, false, begin, own)
+      const { batchPages } = store
+      const wanted = { batchPages, mayWait: calls.size === 0, evictClean: false, begin, own }
+      const batch = await this.#nextBatch(buffer, page, run, wanted)
       page = batch.nextPage
       if (calls.size >= store.callsInFlight || (batch.mustWait && calls.size > 0)) await Promise.race(calls)
       const turn = pace()
@@ -168,43 +181,45 @@ export class Backups {
     }
     await Promise.all(calls)
     if (run.staying !== undefined) run.stop(run.staying)
-    if (run.error !== undefined) {
-      for (const batch of batches) {
-        this.#writeback.undo(batch)
-        const turn = pace()
-        if (turn !== undefined) await turn
-      }
-      await store.settled()
-      return isReplaced ? undefined : { pages: 0, error: run.error }
+    if (run.error === undefined) return this.#commitAll(buffer, run, batches)
+    for (const batch of batches) {
+      this.#pageOut.undo(batch)
+      const turn = pace()
+      if (turn !== undefined) await turn
     }
-    // From here on nothing can fail or be aborted: all of it leaves, batch by batch, and what waits stays marked.
+    await store.settled()
+    return isReplaced ? undefined : { pages: 0, error: run.error }
+  }
+
+  /** From here on nothing can fail or be aborted: all of it leaves, batch by batch, and what waits stays marked. */
+  async #commitAll(
+    buffer: BufferState,
+    run: CallProgress,
+    batches: readonly StoredBatch[],
+  ): Promise<TransferResult> {
     run.pages = 0
     for (const batch of batches) {
-      run.pages += this.#writeback.commit(batch, 'system').evictedPages
+      run.pages += this.#pageOut.commit(batch, 'system').evictedPages
       const turn = pace()
       if (turn !== undefined) await turn
     }
     // What needed no storing leaves last, so that nothing left when the rest could not.
     for (let page = 0; page < buffer.table.pageCount; ) {
-      page = (await this.#nextBatch(buffer, page, 0, run, true, true, () => {})).nextPage
+      const wanted = { batchPages: 0, mayWait: true, evictClean: true, begin: () => {} }
+      page = (await this.#nextBatch(buffer, page, run, wanted)).nextPage
     }
     return { pages: run.pages }
   }
 
   /**
-   * Hands the next dirty chunks from `page` on, up to a batch, to `begin`, which is called before anybody else can run.
-   * Clean chunks on the way leave memory at once if `evictClean`. `mustWait`: the next chunk is busy, possibly in one of
-   * the caller's own calls, unless it is one of `own`.
+   * Hands the next dirty chunks from `page` on, up to a batch, on. `mustWait`: the next chunk is busy, possibly in one of
+   * the caller's own calls.
    */
   async #nextBatch(
     buffer: BufferState,
     page: number,
-    batchPages: number,
     run: CallProgress,
-    mayWait: boolean,
-    evictClean: boolean,
-    begin: (chunks: readonly number[]) => void,
-    own?: ReadonlySet<number>,
+    { batchPages, mayWait, evictClean, begin, own }: WantedBatch,
   ): Promise<{ nextPage: number; mustWait: boolean }> {
     const { chunks, counters } = this.#residents
     const { table } = buffer
@@ -263,7 +278,7 @@ export class Backups {
       if (store === undefined) throw noBackup(buffer)
       assertMayLeave(this.#residents, buffer)
       await store.settled()
-      const mustStore = buffer.dirtyPages > 0 && !this.#writeback.hasRedundant(store)
+      const mustStore = buffer.dirtyPages > 0 && !this.#pageOut.hasRedundant(store)
       const isFull = mustStore && (await store.backup.bytesAvailable()) <= 0
       // Another call may have given the buffer another backup while this one was asked.
       if (buffer.store !== store) continue

@@ -3,7 +3,7 @@ import type { FillOptions } from '../api/options.ts'
 import { asError } from '../residency/backing-store.ts'
 import type { BufferState } from '../residency/buffer-state.ts'
 import { located } from '../residency/failures.ts'
-import type { ByteSource } from './access.ts'
+import type { ByteVisit } from './read-write.ts'
 
 /** How far a long call is. */
 export interface Progress {
@@ -85,10 +85,10 @@ export function pinnedError(buffer: BufferState, page: number): SpillwayError {
 
 /** A source of `totalBytes` that tells how far it is after each piece. */
 export function reporting(
-  source: ByteSource,
+  source: ByteVisit,
   totalBytes: number,
   onProgress: FillOptions['onProgress'],
-): ByteSource {
+): ByteVisit {
   if (onProgress === undefined) return source
   return (target, position) => {
     source(target, position)

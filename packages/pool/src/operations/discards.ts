@@ -3,7 +3,8 @@ import { pace, sliceBytes } from '../ground/pace.ts'
 import type { BufferState } from '../residency/buffer-state.ts'
 import { findPage, looksPerStep, whileFreeing } from '../residency/chunk-walk.ts'
 import { emptyPages } from '../residency/placement.ts'
-import type { Destination, ResidentSet } from '../residency/resident-set.ts'
+import type { ResidentSet } from '../residency/resident-set.ts'
+import type { Destination } from '../residency/resident-set-options.ts'
 import { busy, dirty, partial, unevictable } from '../table/chunks.ts'
 import { pinnedError } from './call-progress.ts'
 
@@ -30,7 +31,7 @@ export class Discards {
     const { counters } = this.#residents
     const purged = { pages: 0 }
     try {
-      await this.giveUp(buffer, 'system', purged, first, end)
+      await this.giveUp(buffer, { destination: 'system', progress: purged, first, end })
     } finally {
       if (purged.pages > 0) buffer.purged = true
       counters.purgedPages += purged.pages
@@ -38,24 +39,13 @@ export class Discards {
     return purged.pages
   }
 
-  /** Gives up the content of pages; memory goes to `destination`, the pages are counted in `progress`. */
-  giveUp(
-    buffer: BufferState,
-    destination: Destination,
-    progress = { pages: 0 },
-    first = 0,
-    end = buffer.table.pageCount,
-  ): Promise<void> {
-    return whileFreeing(this.#residents, this.#giveUpAll(buffer, destination, progress, first, end))
+  /** Gives up the content of pages, all of them by default; counts them in `progress`. */
+  giveUp(buffer: BufferState, options: GiveUpOptions): Promise<void> {
+    return whileFreeing(this.#residents, this.#giveUpAll(buffer, options))
   }
 
-  async #giveUpAll(
-    buffer: BufferState,
-    destination: Destination,
-    progress: { pages: number },
-    first: number,
-    end: number,
-  ): Promise<void> {
+  async #giveUpAll(buffer: BufferState, options: GiveUpOptions): Promise<void> {
+    const { destination, progress = { pages: 0 }, first = 0, end = buffer.table.pageCount } = options
     const { chunks, operations } = this.#residents
     const { table } = buffer
     let looks = 0
@@ -89,7 +79,7 @@ export class Discards {
           this.#residents.evict(chunk, destination)
           continue
         } else {
-          await this.#giveUpPart(buffer, chunk, page, count, destination)
+          await this.#giveUpPart(buffer, chunk, { page, count, destination })
         }
         progress.pages += count
       } else if (table.found === 'handle') {
@@ -106,9 +96,7 @@ export class Discards {
   async #giveUpPart(
     buffer: BufferState,
     chunk: number,
-    page: number,
-    count: number,
-    destination: Destination,
+    { page, count, destination }: PartToGiveUp,
   ): Promise<void> {
     const residents = this.#residents
     const { chunks } = residents
@@ -116,7 +104,7 @@ export class Discards {
     residents.giveUpStoredPart(chunk, index, count)
     // Held meanwhile: until its memory is zeros it must not leave, for its pages are not stored any more.
     const held = [chunk]
-    residents.operations.begin(held)
+    residents.operations.keeps(held)
     residents.pin(chunk)
     try {
       const bytes = residents.bytes(chunk)
@@ -129,12 +117,27 @@ export class Discards {
       }
     } finally {
       residents.unpin(chunk, buffer)
-      residents.operations.end(held)
+      residents.operations.keepsNoMore(held)
       residents.unpinned()
     }
     const isUsed = chunks.isPinned(chunk) || chunks.has(chunk, busy | dirty)
     if (!isUsed && chunks.storedAt(chunk) === 0) residents.discard(chunk, destination)
   }
+}
+
+interface GiveUpOptions {
+  /** Where the memory goes. */
+  readonly destination: Destination
+  readonly progress?: { pages: number }
+  readonly first?: number
+  readonly end?: number
+}
+
+/** Some pages of a chunk. */
+interface PartToGiveUp {
+  readonly page: number
+  readonly count: number
+  readonly destination: Destination
 }
 
 /** Throws `EBUSY` when a page is in memory that it may not leave (T34). */

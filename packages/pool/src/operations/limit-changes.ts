@@ -67,7 +67,7 @@ export class LimitChanges {
     const sinkBy = () => Math.max(0, limit.limitPages - limitPages)
     if (sinkBy() > 0) {
       // The pages between the limits are charged to nobody, so they are free when the limit sinks past them.
-      const charged = limit.tryCharge(sinkBy()) ? sinkBy() : await limit.claim(sinkBy(), sinkBy, signal)
+      const charged = limit.tryCharge(sinkBy()) ? sinkBy() : await limit.charge(sinkBy, signal)
       limit.uncharge(charged)
       if (signal.aborted) throw abortError(signal)
     }

@@ -1,6 +1,6 @@
 import { pace } from '../ground/pace.ts'
 import type { BufferState } from '../residency/buffer-state.ts'
-import type { Holder } from '../residency/hold.ts'
+import type { Pins } from '../residency/pins.ts'
 import { nonEmptyEnd, windowEnd } from '../residency/placement.ts'
 import type { Reclaim } from '../residency/reclaim.ts'
 import type { ResidentSet } from '../residency/resident-set.ts'
@@ -18,15 +18,15 @@ import { ReadStreams } from './read-streams.ts'
  */
 export class Readahead {
   readonly #residents: ResidentSet
-  readonly #holder: Holder
+  readonly #pins: Pins
   readonly #reclaim: Reclaim
   readonly #pageSizeBytes: number
   readonly #streams = new ReadStreams()
   readonly #running = new Set<Promise<void>>()
 
-  constructor(residents: ResidentSet, holder: Holder, reclaim: Reclaim, pageSizeBytes: number) {
+  constructor(residents: ResidentSet, pins: Pins, reclaim: Reclaim, pageSizeBytes: number) {
     this.#residents = residents
-    this.#holder = holder
+    this.#pins = pins
     this.#reclaim = reclaim
     this.#pageSizeBytes = pageSizeBytes
   }
@@ -99,9 +99,9 @@ export class Readahead {
       // Behind the empty page that ended it, if one did.
       page = end < most ? end + 1 : end
       if (first < end) {
-        const holding = this.#hold(buffer, first, end, false)
-        if (holding === undefined) return
-        this.#holder.letGo(buffer, await holding)
+        const pinning = this.#pin(buffer, first, end, false)
+        if (pinning === undefined) return
+        this.#pins.letGo(buffer, await pinning)
         left -= end - first
       }
       const turn = pace()
@@ -127,28 +127,28 @@ export class Readahead {
     const most = Math.min(limit.limitPages / 4, (limit.limitPages - readers * blockPages) / 2)
     const share = Math.max(1, Math.floor(most / readers / blockPages)) * blockPages
     const room = Math.floor((most - chunks.aheadPages) / blockPages) * blockPages
-    this.#start(buffer, from, to, Math.min(share, room), true)
+    this.#start(buffer, from, to, Math.min(share, room))
   }
 
   /** Restores a range in the background if memory can be had at once; at most one such call for each buffer. */
-  #start(buffer: BufferState, from: number, to: number, most: number, marked: boolean): void {
+  #start(buffer: BufferState, from: number, to: number, most: number): void {
     if (buffer.readahead || buffer.closing || most <= 0) return
     const first = this.#firstStored(buffer, from, to)
     const end = nonEmptyEnd(buffer, first, Math.min(to, first + most))
     if (first >= end) return
-    const holding = this.#hold(buffer, first, end, marked)
-    if (holding === undefined) return
+    const pinning = this.#pin(buffer, first, end, true)
+    if (pinning === undefined) return
     this.#run(
       buffer,
-      holding.then((held) => this.#holder.letGo(buffer, held)),
+      pinning.then((pinned) => this.#pins.letGo(buffer, pinned)),
     )
   }
 
-  /** Holds a range if memory can be had at once. */
-  #hold(buffer: BufferState, first: number, end: number, marked: boolean): Promise<number[]> | undefined {
+  /** Pins a range if memory can be had at once. */
+  #pin(buffer: BufferState, first: number, end: number, marked: boolean): Promise<number[]> | undefined {
     const room = (pages: number) =>
       this.#reclaim.freeWithoutStoring(pages - this.#residents.limit.availablePages, 'reuse') > 0
-    return this.#holder.holdAhead(buffer, first, end, room, marked)
+    return this.#pins.pinAhead(buffer, { first, end }, { room, marked })
   }
 
   /** The buffer's one readahead, which it waits for when it is freed. */

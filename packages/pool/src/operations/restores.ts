@@ -3,7 +3,7 @@ import { pace } from '../ground/pace.ts'
 import { asError } from '../residency/backing-store.ts'
 import type { BufferState } from '../residency/buffer-state.ts'
 import { closedBuffer } from '../residency/closed.ts'
-import type { Holder } from '../residency/hold.ts'
+import type { Pins } from '../residency/pins.ts'
 import { emptyPages, naturalPages, windowEnd } from '../residency/placement.ts'
 import type { ResidentSet } from '../residency/resident-set.ts'
 import { partial } from '../table/chunks.ts'
@@ -22,11 +22,11 @@ import { CallProgress, type RestoreOptions, type TransferResult } from './call-p
  */
 export class Restores {
   readonly #residents: ResidentSet
-  readonly #holder: Holder
+  readonly #pins: Pins
 
-  constructor(residents: ResidentSet, holder: Holder) {
+  constructor(residents: ResidentSet, pins: Pins) {
     this.#residents = residents
-    this.#holder = holder
+    this.#pins = pins
   }
 
   /** Brings all stored pages of a buffer into memory. */
@@ -75,9 +75,9 @@ export class Restores {
       // A chunk may reach past the window, over pages that were never written to others that are stored.
       const reach = table.blockEnd(end - 1)
       const before = this.#missingPages(buffer, first, reach)
-      let held: number[] | undefined
+      let pinned: number[] | undefined
       try {
-        held = await this.#holder.hold(buffer, first, end, { ...options, write: false, tight })
+        pinned = await this.#pins.pin(buffer, { first, end, tight }, { ...options, write: false })
       } catch (failure) {
         failed = asError(failure)
       }
@@ -90,7 +90,7 @@ export class Restores {
         continue
       }
       const came = before - this.#missingPages(buffer, first, reach)
-      if (held !== undefined) this.#holder.letGo(buffer, held)
+      if (pinned !== undefined) this.#pins.letGo(buffer, pinned)
       run.add(came)
       page = end
     }
@@ -114,8 +114,8 @@ export class Restores {
     const missing = this.#missingPages(buffer, first, pageCount)
     let failed: Error | undefined
     try {
-      const held = { ...options, write: false, storedOnly: true, tight }
-      this.#holder.letGo(buffer, await this.#holder.hold(buffer, 0, pageCount, held))
+      const wanted = { first: 0, end: pageCount, storedOnly: true, tight }
+      this.#pins.letGo(buffer, await this.#pins.pin(buffer, wanted, { ...options, write: false }))
     } catch (failure) {
       failed = asError(failure)
     }
@@ -126,7 +126,7 @@ export class Restores {
   /** Has the others of its chunk come without it; resolves to why they cannot: the call is aborted. */
   async #setAside(buffer: BufferState, page: number, { signal }: RestoreOptions): Promise<Error | undefined> {
     try {
-      await this.#holder.damage.setAside(buffer, page, signal)
+      await this.#pins.damage.setAside(buffer, page, signal)
       return undefined
     } catch (failure) {
       return asError(failure)

@@ -6,7 +6,7 @@ import type {
   HandleRun,
   TransferOptions,
 } from '@spillway/core'
-import { countHandles, isSpillwayError, nowMs, SpillwayError } from '@spillway/core'
+import { countHandles, isSpillwayError, nowMs, onTurn, SpillwayError, smallCallBytes } from '@spillway/core'
 import { warn } from '../ground/trace.ts'
 
 /**
@@ -36,6 +36,7 @@ export class BackingStore {
   /** What the backup refused to release: tried again with the next that is released, and by whoever waits for it. */
   #refused: HandleRun[] = []
   #dropping: Promise<void> | undefined
+  #willDrop = false
   /** In debug mode: handles of this pool that were not given up. */
   readonly #live: Set<number> | undefined
 
@@ -128,25 +129,67 @@ export class BackingStore {
   ): Promise<CopyResult> {
     try {
       const result = await this.backup.copyPages(handles, spans, options)
-      const { copied } = result
-      if (!Number.isInteger(copied) || copied < 0 || copied > pageCount) {
-        return { copied: 0, error: brokenError(this, `${copied} pages copied of ${pageCount}`) }
-      }
-      if (copied < pageCount && result.error === undefined) {
-        return { copied, error: brokenError(this, 'a short result without an error') }
-      }
-      return result
+      const [copied, error] = this.#believable(result.copied, pageCount, result.error)
+      return { copied, error }
     } catch (failure) {
       return { copied: 0, error: asError(failure) }
     }
   }
 
-  /** Whether pages that were given up are still to be released. */
-  get isDropping(): boolean {
-    return this.#dropping !== undefined
+  /** Whether the backup can start a copy without a promise. */
+  get startsCopies(): boolean {
+    return this.backup.startCopy !== undefined
   }
 
-  /** Releases stored pages, soon. */
+  /**
+   * Starts to fill memory with the pages of adjacent handles. False: not this way, nothing was done. Otherwise `done` is
+   * called once, possibly before this returns, with the prefix that arrived and what stopped it. What a backup does wrong
+   * is such an error.
+   */
+  startCopy(first: number, span: Uint8Array, pageCount: number, done: CopyEnd): boolean {
+    let isStarting = true
+    let isDone = false
+    let copied = 0
+    let error: Error | undefined
+    const settle = (copiedNow: number, errorNow?: Error) => {
+      if (isDone) {
+        error = brokenError(this, 'a copy that was done is done again')
+        if (!isStarting) warn('SPILLWAY_BACKUP_BROKEN', error.message)
+        return
+      }
+      isDone = true
+      copied = copiedNow
+      error = errorNow ?? undefined
+      if (!isStarting) done(...this.#believable(copied, pageCount, error))
+    }
+    let hasStarted = false
+    try {
+      hasStarted = this.backup.startCopy!(first, span, settle)
+    } catch (failure) {
+      if (!isDone) settle(0, asError(failure))
+    }
+    isStarting = false
+    if (isDone) done(...this.#believable(copied, pageCount, error))
+    return hasStarted || isDone
+  }
+
+  /** A result of a copy, or why it cannot be one. */
+  #believable(copied: number, pageCount: number, error: Error | undefined): [number, Error | undefined] {
+    if (!Number.isInteger(copied) || copied < 0 || copied > pageCount) {
+      return [0, brokenError(this, `${copied} pages copied of ${pageCount}`)]
+    }
+    if (copied < pageCount && error === undefined) {
+      return [copied, brokenError(this, 'a short result without an error')]
+    }
+    return [copied, error]
+  }
+
+  /** Whether pages that were given up are still to be released. */
+  get isDropping(): boolean {
+    return this.#willDrop || this.#dropping !== undefined
+  }
+
+  /** Releases stored pages, in the next turn of the event loop: what is given up until then is one call. */
   drop(first: number, count: number): void {
     const last = this.#pending.at(-1)
     if (last !== undefined && last.first + last.count === first) {
@@ -154,7 +197,9 @@ export class BackingStore {
       return
     }
     this.#pending.push({ first, count })
-    this.#dropping ??= this.#dropPending()
+    if (this.isDropping) return
+    this.#willDrop = true
+    onTurn(smallCallBytes, this.#startDropping)
   }
 
   dropRuns(runs: readonly HandleRun[]): void {
@@ -163,15 +208,22 @@ export class BackingStore {
 
   /** Resolves when every stored page that was given up is released, or was refused once more. */
   async settled(): Promise<void> {
-    while (this.#dropping !== undefined) await this.#dropping
+    while (this.isDropping) {
+      this.#startDropping()
+      await this.#dropping
+    }
     if (this.#refused.length === 0) return
     this.#dropping = this.#dropPending()
     await this.#dropping
   }
 
+  readonly #startDropping = (): void => {
+    if (!this.#willDrop) return
+    this.#willDrop = false
+    this.#dropping ??= this.#dropPending()
+  }
+
   async #dropPending(): Promise<void> {
-    // Let the caller finish: what it gives up in one go is one call.
-    await undefined
     await this.#dropRefused()
     while (this.#pending.length > 0) {
       const runs = this.#pending
@@ -226,6 +278,9 @@ function broken(store: BackingStore, what: string): BackupResult {
 function brokenError(store: BackingStore, what: string): SpillwayError {
   return new SpillwayError('EIO', `backup ${store.name} broke its contract: ${what}`, { backup: store.name })
 }
+
+/** Told how a copy that was started ended. */
+export type CopyEnd = (copied: number, error: Error | undefined) => void
 
 export function asError(failure: unknown): Error {
   return failure instanceof Error ? failure : new Error(String(failure), { cause: failure })

@@ -1,5 +1,6 @@
 import type { Caching } from '../providers/provider.ts'
 import { cachings } from '../providers/provider.ts'
+import { cleanList, dirty, dirtyList, purgeableList, unevictable, unevictableList } from '../table/chunks.ts'
 import { PageTable, type PageTableReader } from '../table/page-table.ts'
 import type { BackingStore } from './backing-store.ts'
 
@@ -54,6 +55,20 @@ export class BufferState {
     this.store = made.store
     this.caching = cachings.indexOf(made.caching)
     this.deviceMapped = made.deviceMapped
+  }
+
+  /** The list that a chunk with these flags is on while nobody pins it. */
+  listWhenFree(flags: number): number {
+    if (this.purgeable) return purgeableList
+    if ((flags & dirty) === 0) return cleanList
+    return this.store !== undefined && (flags & unevictable) === 0 ? dirtyList : unevictableList
+  }
+
+  /** Pages that the backup could not give are written over, given up, or came after all. */
+  heal(first: number, count: number): void {
+    if (this.damagedPages === undefined) return
+    for (const page of this.damagedPages)
+      if (page >= first && page < first + count) this.damagedPages.delete(page)
   }
 }
 

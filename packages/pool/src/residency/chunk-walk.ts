@@ -1,6 +1,7 @@
 import { pace } from '../ground/pace.ts'
 import { listCount } from '../table/chunk-records.ts'
 import type { BufferState } from './buffer-state.ts'
+import type { PageRange } from './placement.ts'
 import type { ResidentSet } from './resident-set.ts'
 
 /** Entries of tables to look at in one go: a small part of a millisecond. */
@@ -19,15 +20,15 @@ export const looksPerStep = 1024
 export function walkChunks(
   residents: ResidentSet,
   buffer: BufferState,
-  first: number,
-  end: number,
+  range: PageRange,
   visit: (chunk: number) => void,
 ): Promise<void> | undefined {
+  const { first, end } = range
   const blocks = Math.ceil((end - first) / buffer.table.blockPages)
   const step =
     blocks > residents.chunks.end
-      ? throughRecords(residents, buffer, first, end, visit)
-      : throughTable(buffer, first, end, visit)
+      ? throughRecords(residents, buffer, range, visit)
+      : throughTable(buffer, range, visit)
   return step() ? undefined : goOn(step)
 }
 
@@ -73,8 +74,7 @@ export function findPage(
 
 function throughTable(
   { table }: BufferState,
-  first: number,
-  end: number,
+  { first, end }: PageRange,
   visit: (chunk: number) => void,
 ): () => boolean {
   let page = first
@@ -92,8 +92,7 @@ function throughTable(
 function throughRecords(
   { chunks }: ResidentSet,
   buffer: BufferState,
-  first: number,
-  end: number,
+  { first, end }: PageRange,
   visit: (chunk: number) => void,
 ): () => boolean {
   let chunk = listCount

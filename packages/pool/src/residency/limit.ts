@@ -1,4 +1,12 @@
-import { abortError, afterThisCode, nowMs, type SpillwayError } from '@spillway/core'
+import {
+  abortError,
+  afterThisCode,
+  mayWork,
+  nowMs,
+  onTurn,
+  type SpillwayError,
+  smallCallBytes,
+} from '@spillway/core'
 import { noteWaiting } from './exit-check.ts'
 
 /**
@@ -14,44 +22,46 @@ import { noteWaiting } from './exit-check.ts'
 export class Limit {
   limitPages: number
   chargedPages = 0
-  /** Told that nothing is left in the process that could serve the first claim. */
-  onDeadlock: () => void = () => {}
   /** Claims that have left the queue: served, refused or aborted. */
   departures = 0
-  /** When a claim of the queue was last served. */
-  servedAtMs = 0
   /** Attempts of reclaim to store something that have begun so far: a claim remembers what it was when it came. */
   attempts = 0
-  readonly #queue = new Queue()
+  /** Claims that wait, in the order of arrival. */
+  #first: Claim | undefined
+  #last: Claim | undefined
+  waiters = 0
   /** What all of the queue want. */
   #wantedPages = 0
   #serving = false
-
+  /** When a claim of the queue was last served. */
+  servedAtMs = 0
   readonly #onShort: () => void
+  readonly #onDeadlock: () => void
 
-  /** `onShort` is told that the first claim could not be served. */
-  constructor(limitPages: number, onShort: () => void = () => {}) {
+  constructor(limitPages: number, { onShort = () => {}, onDeadlock = () => {} }: LimitListeners = {}) {
     this.limitPages = limitPages
     this.#onShort = onShort
+    this.#onDeadlock = onDeadlock
   }
 
-  get waiters(): number {
-    return this.#queue.length
+  /** The process is about to end while somebody waits. */
+  onDeadlock(): void {
+    this.#onDeadlock()
   }
 
   /** Who is the first of the queue, if a buffer is. */
   get firstClaimant(): Claimant | undefined {
-    return this.#queue.first?.claimant
+    return this.#first?.claimant
   }
 
   /** Whether the first of the queue would rather fail than have a backup try hard. */
   get firstRetryMayFail(): boolean {
-    return this.#queue.first?.retryMayFail === true
+    return this.#first?.retryMayFail === true
   }
 
   /** Attempts that had begun when the first of the queue came. */
   get firstArrivedAt(): number {
-    return this.#queue.first?.arrivedAt ?? this.attempts
+    return this.#first?.arrivedAt ?? this.attempts
   }
 
   get availablePages(): number {
@@ -60,75 +70,71 @@ export class Limit {
 
   /** Pages that all waiting claims want beyond what is available. */
   get shortPages(): number {
-    return this.#queue.length === 0 ? 0 : Math.max(0, this.#wantedPages - this.availablePages)
+    return this.#first === undefined ? 0 : Math.max(0, this.#wantedPages - this.availablePages)
   }
 
   /** Pages that the first claim wants beyond what is available. */
   get firstShortPages(): number {
-    const { first } = this.#queue
-    return first === undefined ? 0 : Math.max(0, first.pages - this.availablePages)
+    return this.#first === undefined ? 0 : Math.max(0, this.#first.pages - this.availablePages)
   }
 
   /** Charges at once, or says false: nobody overtakes a claim that waits. */
   tryCharge(pages: number): boolean {
-    if (this.#queue.length > 0 || pages > this.availablePages) return false
+    if (this.#first !== undefined || pages > this.availablePages) return false
     this.chargedPages += pages
     return true
   }
 
   /**
-   * Waits for its turn and for room, and resolves to the pages charged, which is what `need` said last; what
-   * `need` throws is the claim's end. `served` is called at the moment of the charge, before anybody else is served: until
-   * the promise's continuation runs, nothing else tells that somebody has this memory. Rejects with `EINTR` when aborted,
-   * with `ENOMEM` when the room cannot be had; then nothing is charged. With `retryMayFail` it does not wait for a backup that
-   * fails now and may not in a while.
+   * Puts a claim into the queue, for its `pages`. When its turn has come and there is room for what it needs then, that is
+   * charged and it is told `served`, before anybody else is served. Or it is told `refused`; then nothing is charged.
    */
-  claim(
-    pages: number,
-    need: () => number,
-    signal: AbortSignal | undefined,
-    claimant?: Claimant,
-    served: () => void = () => {},
-    retryMayFail = false,
-  ): Promise<number> {
-    const fields = { buffer: claimant?.label }
-    if (signal?.aborted) return Promise.reject(abortError(signal, fields))
-    const { promise, resolve, reject } = Promise.withResolvers<number>()
-    const waiting: Waiting = {
-      claimant,
-      pages,
-      need,
-      served,
-      resolve,
-      reject,
-      signal,
-      retryMayFail,
-      arrivedAt: this.attempts,
-      abort: undefined,
-      isQueued: false,
-      before: undefined,
-      after: undefined,
-    }
-    if (signal !== undefined) {
-      waiting.abort = () => this.#leave(waiting, abortError(signal, fields))
-      signal.addEventListener('abort', waiting.abort, { once: true })
-    }
-    if (this.#queue.length === 0) noteWaiting(this, true)
-    this.#queue.add(waiting)
-    this.#wantedPages += pages
+  claim(claim: Claim): void {
+    claim.arrivedAt = this.attempts
+    if (this.#first === undefined) noteWaiting(this, true)
+    claim.isQueued = true
+    claim.previousClaim = this.#last
+    if (this.#last === undefined) this.#first = claim
+    else this.#last.nextClaim = claim
+    this.#last = claim
+    this.waiters++
+    this.#wantedPages += claim.pages
     this.serveSoon()
-    return promise
+  }
+
+  /** The same as a promise, for a claim of nobody's buffer; resolves to what `need` said last, which is charged. */
+  charge(need: () => number, signal: AbortSignal): Promise<number> {
+    return new Promise<number>((resolve, reject) => {
+      const claim = new PlainClaim(need, resolve, reject)
+      const abort = () => {
+        this.withdraw(claim)
+        reject(abortError(signal))
+      }
+      claim.ended = () => signal.removeEventListener('abort', abort)
+      signal.addEventListener('abort', abort, { once: true })
+      this.claim(claim)
+    })
+  }
+
+  /** Takes a claim out of the queue: it is told nothing any more. */
+  withdraw(claim: Claim): void {
+    if (!claim.isQueued) return
+    this.#unlink(claim)
+    this.departures++
+    if (this.#first !== undefined) this.serveSoon()
   }
 
   uncharge(pages: number): void {
     this.chargedPages -= pages
-    if (this.#queue.length > 0) this.serveSoon()
+    if (this.#first !== undefined) this.serveSoon()
   }
 
   /** Refuses the first claim, whose room cannot be had; the error is made for the one that claims. */
   refuseFirst(makeError: (claimant: Claimant | undefined) => SpillwayError): void {
-    const { first } = this.#queue
-    if (first !== undefined) this.#leave(first, makeError(first.claimant))
+    const first = this.#first
+    if (first === undefined) return
+    this.withdraw(first)
+    first.refused(makeError(first.claimant))
   }
 
   /** Refuses every claim with `retryMayFail`, wherever it is in the queue. */
@@ -139,118 +145,134 @@ export class Limit {
   /** Refuses all claims of a buffer, or of all buffers: it closes. */
   refuse(error: SpillwayError, claimant?: Claimant): void {
     this.#refuseAll(
-      (waiting) => claimant === undefined || waiting.claimant === claimant,
+      (claim) => claimant === undefined || claim.claimant === claimant,
       () => error,
     )
   }
 
   /** Goes through the queue once, however many leave it. */
   #refuseAll(
-    leaves: (waiting: Waiting) => boolean,
+    leaves: (claim: Claim) => boolean,
     makeError: (claimant: Claimant | undefined) => SpillwayError,
   ): void {
-    const leaving: Waiting[] = []
-    for (let waiting = this.#queue.first; waiting !== undefined; waiting = waiting.after) {
-      if (leaves(waiting)) leaving.push(waiting)
+    const leaving: Claim[] = []
+    for (let claim = this.#first; claim !== undefined; claim = claim.nextClaim) {
+      if (leaves(claim)) leaving.push(claim)
     }
-    for (const waiting of leaving) this.#leave(waiting, makeError(waiting.claimant))
+    for (const claim of leaving) this.withdraw(claim)
+    for (const claim of leaving) claim.refused(makeError(claim.claimant))
   }
 
-  #leave(waiting: Waiting, error: SpillwayError): void {
-    if (!waiting.isQueued) return
-    this.#take(waiting)
-    waiting.reject(error)
-    if (this.#queue.length > 0) this.serveSoon()
-  }
-
-  /** Takes a claim out of the queue. */
-  #take(waiting: Waiting): void {
-    this.#queue.remove(waiting)
-    this.departures++
-    if (this.#queue.length === 0) noteWaiting(this, false)
-    this.#wantedPages -= waiting.pages
-    if (waiting.abort !== undefined) waiting.signal?.removeEventListener('abort', waiting.abort)
+  #unlink(claim: Claim): void {
+    const { previousClaim, nextClaim } = claim
+    if (previousClaim === undefined) this.#first = nextClaim
+    else previousClaim.nextClaim = nextClaim
+    if (nextClaim === undefined) this.#last = previousClaim
+    else nextClaim.previousClaim = previousClaim
+    claim.previousClaim = undefined
+    claim.nextClaim = undefined
+    claim.isQueued = false
+    this.waiters--
+    if (this.waiters === 0) noteWaiting(this, false)
+    this.#wantedPages -= claim.pages
   }
 
   /** Serves who can be served, in a microtask of its own, so that nobody's half-finished step is seen. */
   serveSoon(): void {
     if (this.#serving) return
     this.#serving = true
-    afterThisCode(() => {
-      this.#serving = false
-      this.#serve()
-    })
+    afterThisCode(this.#serve)
   }
 
-  #serve(): void {
-    while (this.#queue.length > 0) {
-      const first = this.#queue.first!
+  readonly #serve = (): void => {
+    this.#serving = false
+    while (this.#first !== undefined) {
+      // Thousands of claims that can be served at once are thousands of chunks to make: the event loop has its turns between.
+      if (!mayWork(smallCallBytes)) {
+        this.#serving = true
+        onTurn(smallCallBytes, this.#serve)
+        return
+      }
+      const first = this.#first
       try {
         const pages = first.need()
         this.#wantedPages += pages - first.pages
         first.pages = pages
       } catch (failure) {
-        this.#leave(first, failure as SpillwayError)
+        this.withdraw(first)
+        first.refused(failure as Error)
         continue
       }
       if (first.pages > this.availablePages) {
         this.#onShort()
         return
       }
-      this.#take(first)
+      this.#unlink(first)
+      this.departures++
       this.servedAtMs = nowMs()
       this.chargedPages += first.pages
-      first.served()
-      first.resolve(first.pages)
+      first.served(first.pages)
     }
+  }
+}
+
+interface LimitListeners {
+  /** Told that the first claim could not be served. */
+  readonly onShort?: () => void
+  /** Told that nothing is left in the process that could serve the first claim. */
+  readonly onDeadlock?: () => void
+}
+
+/** Somebody who waits for room; the queue keeps its own marks in it. */
+export interface Claim {
+  /** Who claims; undefined for the limit itself. */
+  readonly claimant: Claimant | undefined
+  /** What it wants; changed by nobody but the limit while it waits. */
+  pages: number
+  /** Does not wait for a backup that fails now and may not in a while. */
+  readonly retryMayFail: boolean
+  /** What it needs now; asked when it is the first. What is thrown is the claim's end. */
+  need(): number
+  served(pages: number): void
+  refused(error: Error): void
+  arrivedAt: number
+  nextClaim: Claim | undefined
+  previousClaim: Claim | undefined
+  isQueued: boolean
+}
+
+class PlainClaim implements Claim {
+  readonly claimant = undefined
+  readonly retryMayFail = false
+  pages: number
+  arrivedAt = 0
+  nextClaim: Claim | undefined
+  previousClaim: Claim | undefined
+  isQueued = false
+  ended: () => void = () => {}
+  readonly need: () => number
+  readonly #resolve: (pages: number) => void
+  readonly #reject: (error: Error) => void
+
+  constructor(need: () => number, resolve: (pages: number) => void, reject: (error: Error) => void) {
+    this.need = need
+    this.pages = need()
+    this.#resolve = resolve
+    this.#reject = reject
+  }
+
+  served(pages: number): void {
+    this.ended()
+    this.#resolve(pages)
+  }
+
+  refused(error: Error): void {
+    this.ended()
+    this.#reject(error)
   }
 }
 
 /** Who claims: a buffer. */
 export interface Claimant {
   readonly label: string
-}
-
-interface Waiting {
-  readonly claimant: Claimant | undefined
-  pages: number
-  readonly need: () => number
-  readonly served: () => void
-  readonly resolve: (pages: number) => void
-  readonly reject: (error: SpillwayError) => void
-  readonly signal: AbortSignal | undefined
-  readonly retryMayFail: boolean
-  readonly arrivedAt: number
-  abort: (() => void) | undefined
-  isQueued: boolean
-  before: Waiting | undefined
-  after: Waiting | undefined
-}
-
-/** In order of arrival; whoever leaves does so in one step, however many wait. */
-class Queue {
-  length = 0
-  first: Waiting | undefined
-  #last: Waiting | undefined
-
-  add(waiting: Waiting): void {
-    waiting.isQueued = true
-    waiting.before = this.#last
-    if (this.#last === undefined) this.first = waiting
-    else this.#last.after = waiting
-    this.#last = waiting
-    this.length++
-  }
-
-  remove(waiting: Waiting): void {
-    const { before, after } = waiting
-    if (before === undefined) this.first = after
-    else before.after = after
-    if (after === undefined) this.#last = before
-    else after.before = before
-    waiting.isQueued = false
-    waiting.before = undefined
-    waiting.after = undefined
-    this.length--
-  }
 }

@@ -1,20 +1,26 @@
-import { type HandleRun, SpillwayError, type TransferOptions } from '@spillway/core'
+import { type HandleRun, mayWork, onTurn, SpillwayError, type TransferOptions } from '@spillway/core'
 import { pace, sliceBytes } from '../ground/pace.ts'
 import { trace } from '../ground/trace.ts'
 import { zeroed } from '../table/chunks.ts'
-import type { BackingStore } from './backing-store.ts'
+import { asError, type BackingStore } from './backing-store.ts'
 import type { BufferState } from './buffer-state.ts'
 import { located } from './failures.ts'
 import type { ResidentSet } from './resident-set.ts'
 
+/** Told once that a page-in is over, and what stopped it; possibly before `start` returns. */
+export type PageInDone = (error: Error | undefined) => void
+
 /**
  * Brings the bytes of chunks into memory that they have already (T41): stored pages are copied in, all others are zeros.
  *
- *   chunks ─▶ calls of whole chunks, up to what the backup handles best ─▶ several calls in flight
+ *   nothing stored, little to clear ─▶ at once
+ *   one chunk, adjacent handles ─────▶ startCopy: no promise
+ *   anything else, or refused there ─▶ copyPages: calls of whole chunks, up to what the backup handles best, several in flight
  *
- * Each call's result is a prefix, so each chunk knows how many of its pages hold their bytes. A chunk that was stopped
- * half way stays `partial` and goes on from there: no page is copied in twice (T42, T43). The stored copies are kept until
- * the chunk is written to, so evicting it again costs nothing, and nothing is lost whatever happens here (T47).
+ * Chunks under way are pinned by the page-in itself, whoever waits for it, and their memory stays charged until the copy is
+ * done. Each result is a prefix, so each chunk knows how many of its pages hold their bytes. One that was stopped half way
+ * stays `partial` and goes on from there: no page is copied in twice (T42, T43). The stored copies are kept until the chunk
+ * is written to, so evicting it again costs nothing, and nothing is lost whatever happens here (T47).
  */
 export class PageIn {
   readonly #residents: ResidentSet
@@ -23,27 +29,120 @@ export class PageIn {
     this.#residents = residents
   }
 
-  /**
-   * Fills chunks of one buffer that are partial; the caller has pinned them. Resolves to what stopped it, or undefined.
-   * The chunks are `filling` from this call on.
-   */
-  async fill(
+  /** Brings in chunks of one buffer that are partial and pinned. They are on their way in from this call on. */
+  start(buffer: BufferState, chunks: readonly number[], options: TransferOptions, done: PageInDone): void {
+    const { operations } = this.#residents
+    for (const chunk of chunks) {
+      this.#residents.pin(chunk)
+      this.#residents.beginPageIn(chunk)
+    }
+    operations.begin()
+    operations.keeps(chunks)
+    const end = (error: Error | undefined) => {
+      this.#end(buffer, chunks)
+      done(error)
+    }
+    const fail = (failure: unknown) => end(asError(failure))
+    let isReady: boolean
+    try {
+      isReady = this.#clearAtOnce(chunks)
+      if (!isReady && chunks.length === 1 && this.#startOne(buffer, chunks[0]!, options, end)) return
+    } catch (failure) {
+      // The application may have taken the memory away.
+      fail(failure)
+      return
+    }
+    if (isReady) end(undefined)
+    else this.#copyAll(buffer, chunks, options).then(end, fail)
+  }
+
+  /** What is still on its way in now was not begun, or was stopped. */
+  #end(buffer: BufferState, chunks: readonly number[]): void {
+    for (const chunk of chunks) {
+      this.#residents.endPageIn(chunk)
+      this.#residents.unpin(chunk, buffer)
+    }
+    this.#residents.operations.end(chunks)
+    this.#residents.unpinned()
+  }
+
+  /** Chunks of which nothing is stored are ready at once when there is little to clear; says whether these are. */
+  #clearAtOnce(chunks: readonly number[]): boolean {
+    const { chunks: table } = this.#residents
+    let bytesToClear = 0
+    for (const chunk of chunks) {
+      if (table.storedAt(chunk) !== 0) return false
+      if (!table.has(chunk, zeroed)) bytesToClear += this.#residents.bytes(chunk).byteLength
+    }
+    if (bytesToClear > sliceBytes || (bytesToClear > 0 && !mayWork(bytesToClear))) return false
+    if (bytesToClear === 0) return true
+    for (const chunk of chunks) {
+      if (table.has(chunk, zeroed)) continue
+      this.#residents.bytes(chunk).fill(0)
+      this.#residents.memoryCleared(chunk)
+    }
+    return true
+  }
+
+  /** Copies a chunk with adjacent handles in without a promise, in a later turn when this one was long; false: it cannot. */
+  #startOne(buffer: BufferState, chunk: number, options: TransferOptions, end: PageInDone): boolean {
+    const { chunks, pages } = this.#residents
+    const { store } = buffer
+    const first = chunks.storedAt(chunk)
+    if (store === undefined || !store.startsCopies || first <= 0) return false
+    // Only `copyPages` can be told so (T45).
+    if (options.retryMayFail === true) return false
+    const from = chunks.restoredOf(chunk)
+    const count = chunks.pageCount(chunk) - from
+    const span = pages.slabs.bytes(chunks.frameOf(chunk) + from, count)
+    const arrived = (copied: number, error: Error | undefined) => {
+      this.#residents.copyBegan(chunk)
+      this.#residents.pagesArrived(chunk, copied, copied === count)
+      const page = error === undefined ? undefined : chunks.firstPageOf(chunk) + chunks.restoredOf(chunk)
+      end(this.#note(buffer, store, copied, { error, page }))
+    }
+    const start = () => {
+      if (store.startCopy(first + from, span, count, arrived)) return
+      this.#copyAll(buffer, [chunk], options).then(end, (failure) => end(asError(failure)))
+    }
+    if (mayWork(span.byteLength)) start()
+    else onTurn(span.byteLength, start)
+    return true
+  }
+
+  /** Counts a copy and tells of it; returns its failure with the place where it happened. */
+  #note(
+    buffer: BufferState,
+    store: BackingStore,
+    copied: number,
+    { error, page }: { readonly error: Error | undefined; readonly page: number | undefined },
+  ): Error | undefined {
+    const { counters, poolName } = this.#residents
+    counters.restoreCalls++
+    counters.restoredPages += copied
+    if (trace.restore.hasSubscribers) {
+      trace.restore.publish({
+        pool: poolName,
+        buffer: buffer.label,
+        backup: store.name,
+        pages: copied,
+        error,
+      })
+    }
+    if (error === undefined) return undefined
+    counters.restoreFailures++
+    return located(error, 'restoring', { buffer: buffer.label, page, backup: store.name })
+  }
+
+  async #copyAll(
     buffer: BufferState,
     chunks: readonly number[],
     options: TransferOptions,
   ): Promise<Error | undefined> {
-    for (const chunk of chunks) this.#residents.beginPageIn(chunk)
-    let error: Error | undefined
-    try {
-      const calls = this.#plan(buffer, chunks)
-      const zeroing = this.#clearEmptyPages(chunks)
-      if (zeroing !== undefined) await zeroing
-      error = await this.#run(buffer, calls, options)
-    } finally {
-      // What is still on its way in when all calls are settled was not begun, or was stopped.
-      for (const chunk of chunks) this.#residents.endPageIn(chunk)
-    }
-    return error
+    const calls = this.#plan(buffer, chunks)
+    const zeroing = this.#clearEmptyPages(chunks)
+    if (zeroing !== undefined) await zeroing
+    return this.#run(buffer, calls, options)
   }
 
   #plan(buffer: BufferState, chunks: readonly number[]): Call[] {
@@ -131,32 +230,22 @@ export class PageIn {
     call: Call,
     options: TransferOptions,
   ): Promise<Error | undefined> {
-    const { chunks, counters } = this.#residents
-    counters.restoreCalls++
+    const { chunks } = this.#residents
     for (const chunk of call.chunks) this.#residents.copyBegan(chunk)
     const { signal, retryMayFail } = options
-    const { copied, error } = await store.copyPages(call.handles, call.spans, call.pages, {
-      signal,
-      retryMayFail,
-    })
-    counters.restoredPages += copied
-    if (trace.restore.hasSubscribers) {
-      const { poolName: pool } = this.#residents
-      trace.restore.publish({ pool, buffer: buffer.label, backup: store.name, pages: copied, error })
-    }
+    const { handles, spans, pages } = call
+    const { copied, error } = await store.copyPages(handles, spans, pages, { signal, retryMayFail })
     let left = copied
-    let failedPage: number | undefined
+    let page: number | undefined
     for (let index = 0; index < call.chunks.length; index++) {
       const chunk = call.chunks[index]!
       const stored = call.storedPages[index]!
       const got = Math.min(left, stored)
       left -= got
       this.#residents.pagesArrived(chunk, got, got === stored)
-      if (got < stored) failedPage ??= chunks.firstPageOf(chunk) + chunks.restoredOf(chunk)
+      if (got < stored) page ??= chunks.firstPageOf(chunk) + chunks.restoredOf(chunk)
     }
-    if (error === undefined) return undefined
-    counters.restoreFailures++
-    return located(error, 'restoring', { buffer: buffer.label, page: failedPage, backup: store.name })
+    return this.#note(buffer, store, copied, { error, page })
   }
 }
 

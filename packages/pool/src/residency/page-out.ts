@@ -5,7 +5,8 @@ import { HandleCursor } from '../table/handle-cursor.ts'
 import { asError, type BackingStore } from './backing-store.ts'
 import type { BufferState } from './buffer-state.ts'
 import { isFull, located } from './failures.ts'
-import type { ResidentSet, StoredDestination } from './resident-set.ts'
+import type { ResidentSet } from './resident-set.ts'
+import type { StoredDestination } from './resident-set-options.ts'
 
 /** How a batch of chunks leaves memory. */
 export interface PageOutOptions extends BackupPagesOptions {

@@ -2,11 +2,25 @@ import { pace } from '../ground/pace.ts'
 import type { PageTableReader } from '../table/page-table.ts'
 import type { BufferState } from './buffer-state.ts'
 
+/** Pages of a buffer, `end` not included. */
+export interface PageRange {
+  readonly first: number
+  readonly end: number
+}
+
+/** Pages that somebody wants in memory. */
+export interface WantedPages extends PageRange {
+  /** Only those that are stored or resident: what is neither is zeros, and takes no memory for being pinned. */
+  readonly storedOnly?: boolean | undefined
+  /** Chunks cover no pages but these, however small they are then. */
+  readonly tight?: boolean | undefined
+}
+
 /**
  * The order of the chunk to make for a page that is not resident: the highest whose aligned range lies in its block and
  * has no resident page (T20), and none that its backup cannot give. With `advise('random')` no larger than what the access covers.
  */
-export function naturalOrder(buffer: BufferState, page: number, first: number, end: number): number {
+export function naturalOrder(buffer: BufferState, page: number, { first, end }: PageRange): number {
   const { table } = buffer
   const start = page - (page % table.blockPages)
   const blockEnd = table.blockEnd(page)
@@ -21,19 +35,14 @@ export function naturalOrder(buffer: BufferState, page: number, first: number, e
 }
 
 /**
- * The order of the chunk to make for a page that a range of pages is held for: the natural one, or if `tight` the highest
- * whose chunk has no page but those that are wanted: in the range, and stored if only these are.
+ * The order of the chunk to make for a page: the natural one, or if `tight` the highest whose chunk has no page but those
+ * that are wanted.
  */
-export function chunkOrder(
-  buffer: BufferState,
-  page: number,
-  first: number,
-  end: number,
-  storedOnly: boolean,
-  tight: boolean,
-): number {
-  let order = naturalOrder(buffer, page, first, end)
-  for (; tight && order > 0; order--) {
+export function chunkOrder(buffer: BufferState, page: number, wanted: WantedPages): number {
+  let order = naturalOrder(buffer, page, wanted)
+  if (wanted.tight !== true) return order
+  const { first, end, storedOnly = false } = wanted
+  for (; order > 0; order--) {
     const from = alignedStart(buffer, page, order)
     const to = from + (1 << order)
     if (from >= first && to <= end && !(storedOnly && hasEmpty(buffer, from, to))) break
@@ -118,7 +127,7 @@ export async function naturalPages(buffer: BufferState, most: number): Promise<n
       pages += table.foundPages
       page += table.foundPages
     } else {
-      const order = naturalOrder(buffer, page, 0, pageCount)
+      const order = naturalOrder(buffer, page, { first: 0, end: pageCount })
       pages += 1 << order
       page = alignedStart(buffer, page, order) + (1 << order)
     }

@@ -5,11 +5,11 @@ import { cleanList, dirtyList, purgeableList } from '../table/chunks.ts'
 import type { BackingStore } from './backing-store.ts'
 import { FailingBackups } from './failing-backups.ts'
 import { isFull } from './failures.ts'
-import type { Holder } from './hold.ts'
 import type { Claimant } from './limit.ts'
 import type { PageOut } from './page-out.ts'
 import { describePins, refusal } from './refusal.ts'
-import type { Destination, ResidentSet } from './resident-set.ts'
+import type { ResidentSet } from './resident-set.ts'
+import type { Destination } from './resident-set-options.ts'
 import { StallWarning } from './stall-warning.ts'
 
 /** Pages to give to the system between two looks at the clock: 2 MiB of pages of 4 KiB. */
@@ -39,8 +39,7 @@ export type WhenFull = 'wait' | 'fail'
  */
 export class Reclaim {
   readonly #residents: ResidentSet
-  readonly #writeback: PageOut
-  readonly #holder: Holder
+  readonly #pageOut: PageOut
   readonly whenFull: WhenFull
   readonly splitAlways: boolean
   readonly #onBatch: () => void
@@ -52,10 +51,9 @@ export class Reclaim {
   #retry: HostTimer | undefined
   #retryAtMs = 0
 
-  constructor(residents: ResidentSet, writeback: PageOut, holder: Holder, options: ReclaimOptions) {
+  constructor(residents: ResidentSet, pageOut: PageOut, options: ReclaimOptions) {
     this.#residents = residents
-    this.#writeback = writeback
-    this.#holder = holder
+    this.#pageOut = pageOut
     this.whenFull = options.whenFull
     this.splitAlways = options.splitAlways
     this.#onBatch = options.onBatch
@@ -66,7 +64,6 @@ export class Reclaim {
       () => this.#waitsForPins(),
       () => describePins(residents),
     )
-    residents.limit.onDeadlock = () => this.#endDeadlock()
   }
 
   /** A backup that failed last and holds up pages which could leave otherwise. */
@@ -108,7 +105,7 @@ export class Reclaim {
         if (batch === undefined) break
         const attempt = this.#failing.begin()
         const options = { destination: 'system', splitAlways: this.splitAlways } as const
-        const result = await this.#writeback.run(batch.store, batch.chunks, options)
+        const result = await this.#pageOut.run(batch.store, batch.chunks, options)
         given += result.evictedPages
         this.#failing.note(batch.store, result.error, attempt)
       }
@@ -150,7 +147,7 @@ export class Reclaim {
     if (batch === undefined) return 0
     const { splitAlways } = this
     const attempt = this.#failing.begin()
-    const running = this.#writeback.run(batch.store, batch.chunks, { destination: 'stay', splitAlways })
+    const running = this.#pageOut.run(batch.store, batch.chunks, { destination: 'stay', splitAlways })
     const tracked = this.#track(running)
     this.#pagesBeingCleaned += batch.pages
     const { storedPages, error } = await running
@@ -255,7 +252,7 @@ export class Reclaim {
     const retryMayFail = this.#residents.limit.firstRetryMayFail
     const attempt = this.#failing.begin()
     const options = { destination: 'reuse', splitAlways, retryMayFail } as const
-    const { error } = await this.#writeback.run(store, chunks, options)
+    const { error } = await this.#pageOut.run(store, chunks, options)
     store.reclaimCalls--
     this.#pagesInFlight -= pages
     this.#failing.note(store, error, attempt)
@@ -294,14 +291,14 @@ export class Reclaim {
     const { listPages } = chunks
     const evictable = listPages[purgeableList]! + listPages[cleanList]! + listPages[dirtyList]!
     const isShort = limit.firstShortPages > 0 && evictable < limit.firstShortPages
-    return isShort && this.#writeback.inFlight === 0 && this.#residents.applicationPins > 0
+    return isShort && this.#pageOut.inFlight === 0 && this.#residents.applicationPins > 0
   }
 
   /** The process is about to end, and a claim still waits: what it waits for never comes. */
-  #endDeadlock(): void {
+  endDeadlock(): void {
     const { limit, counters } = this.#residents
     this.pump()
-    if (limit.waiters === 0 || this.#writeback.inFlight > 0) return
+    if (limit.waiters === 0 || this.#pageOut.inFlight > 0) return
     this.stallWarning.tell()
     counters.refusals++
     limit.refuseFirst((claimant) =>
@@ -315,7 +312,7 @@ export class Reclaim {
   }
 
   #nothingRuns(): boolean {
-    return this.#holder.running + this.#writeback.inFlight + this.#residents.walksThatFree === 0
+    return this.#residents.operations.count + this.#pageOut.inFlight + this.#residents.walksThatFree === 0
   }
 
   #pumpAfter(delayMs: number): void {

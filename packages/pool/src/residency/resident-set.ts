@@ -4,14 +4,11 @@ import {
   busy,
   type ChunkReader,
   Chunks,
-  cleanList,
   dirty,
-  dirtyList,
   notReady,
   pageIn,
   pageOut,
   partial,
-  purgeableList,
   unevictable,
   unevictableList,
   zeroed,
@@ -25,14 +22,9 @@ import { Counters } from './counters.ts'
 import { DeviceMappings } from './device-mappings.ts'
 import { EvictionOrder } from './eviction-order.ts'
 import type { Limit } from './limit.ts'
-import { OperationHolds } from './operation-holds.ts'
+import { Operations } from './operations.ts'
 import { Refaults } from './refaults.ts'
-
-/** Where the memory of an evicted chunk goes. */
-export type Destination = 'reuse' | 'idle' | 'system'
-
-/** The same for a chunk that is being stored: `'stay'` leaves it in memory, clean, at the cold end. */
-export type StoredDestination = Destination | 'stay'
+import type { Destination, ResidentSetOptions } from './resident-set-options.ts'
 
 /**
  * The resident chunks of all buffers, and the only writer of what is known of them: chunk state, entries of page tables,
@@ -55,7 +47,8 @@ export type StoredDestination = Destination | 'stay'
 export class ResidentSet {
   readonly poolName: string
   readonly pages: Pages
-  readonly operations: OperationHolds
+  /** Calls under way that pin chunks. */
+  readonly operations: Operations
   readonly limit: Limit
   readonly counters = new Counters()
   readonly refaults = new Refaults()
@@ -86,7 +79,7 @@ export class ResidentSet {
     this.limit = limit
     this.#checks = options.checks === true || areChecksForced()
     this.#onUnpin = options.onUnpin ?? (() => {})
-    this.operations = new OperationHolds(this.#chunks)
+    this.operations = new Operations(this.#chunks, options.onIdle ?? (() => {}))
     this.mappings = new DeviceMappings(pages, this.#chunks)
     this.order = new EvictionOrder(this.#chunks)
   }
@@ -127,7 +120,7 @@ export class ResidentSet {
     const pages = this.#chunks.removePin(chunk)
     if (pages === 0) return
     this.pinnedPages -= pages
-    this.#chunks.moveTo(chunk, listWhenFree(this.#chunks.flagsOf(chunk), buffer))
+    this.#chunks.moveTo(chunk, buffer.listWhenFree(this.#chunks.flagsOf(chunk)))
     if (this.#checks) this.#check(chunk)
   }
 
@@ -147,7 +140,7 @@ export class ResidentSet {
   /** The list that a chunk belongs to. */
   listOf(chunk: number, buffer: BufferState = this.bufferOf(chunk)): number {
     if (this.#chunks.isPinned(chunk)) return unevictableList
-    return listWhenFree(this.#chunks.flagsOf(chunk), buffer)
+    return buffer.listWhenFree(this.#chunks.flagsOf(chunk))
   }
 
   // Dirty and clean.
@@ -159,6 +152,14 @@ export class ResidentSet {
     if (this.#checks) this.#check(chunk)
   }
 
+  /** Somebody writes to a chunk that is ready, in this step, and does not pin it for that. */
+  written(buffer: BufferState, chunk: number): void {
+    this.order.used(chunk)
+    if (this.#chunks.has(chunk, dirty)) return
+    this.#becomeDirty(buffer, chunk)
+    this.relist(chunk)
+  }
+
   /** What is stored of a chunk that is in memory, unchanged, is released; from now on only memory has it. */
   giveUpStored(chunk: number): void {
     if (this.#chunks.storedAt(chunk) === 0) return
@@ -168,7 +169,7 @@ export class ResidentSet {
 
   #becomeDirty(buffer: BufferState, chunk: number): void {
     this.#releaseStored(buffer, chunk)
-    heal(buffer, this.#chunks.firstPageOf(chunk), this.#chunks.pageCount(chunk))
+    buffer.heal(this.#chunks.firstPageOf(chunk), this.#chunks.pageCount(chunk))
     this.#chunks.clearFlags(chunk, zeroed)
     this.#chunks.setFlags(chunk, dirty)
     this.#countDirty(buffer, this.#chunks.pageCount(chunk))
@@ -275,7 +276,7 @@ export class ResidentSet {
     if (areAll) {
       chunks.clearFlags(chunk, notReady)
       chunks.setRestored(chunk, 0)
-      heal(this.bufferOf(chunk), chunks.firstPageOf(chunk), chunks.pageCount(chunk))
+      this.bufferOf(chunk).heal(chunks.firstPageOf(chunk), chunks.pageCount(chunk))
     } else {
       chunks.setRestored(chunk, chunks.pageAfter(chunk, stored))
     }
@@ -421,20 +422,33 @@ export class ResidentSet {
       if (handle === 0) table.setEmpty(first + index, length)
       else table.setHandles(first + index, length, handle)
     })
-    for (let index = 0; index < arrived; ) {
-      const order = 31 - Math.clz32(arrived - index)
-      const piece = chunks.add(buffer.id, first + index, { order, frame: frame + index, flags })
-      chunks.removePin(piece)
-      chunks.storeAsIn(table, piece)
-      chunks.moveBefore(piece, chunk)
-      table.setChunk(first + index, 1 << order, piece)
-      index += 1 << order
-    }
+    this.#makePieces(chunk, { from: 0, to: arrived, flags })
     for (let index = arrived; index < count; index++) pages.release(frame + index, 0, buffer.caching)
     chunks.remove(chunk)
     if (flags !== 0) this.unevictablePages -= count - arrived
     this.counters.splitChunks++
     limit.uncharge(count - arrived)
+  }
+
+  /** Pages of a chunk that is about to be forgotten become smaller chunks in its place in its list, stored as the table says. */
+  #makePieces(chunk: number, { from, to, flags }: { from: number; to: number; flags: number }): void {
+    const chunks = this.#chunks
+    const buffer = this.bufferOf(chunk)
+    const table = tableOf(buffer)
+    const first = chunks.firstPageOf(chunk)
+    const frame = chunks.frameOf(chunk)
+    for (let index = from; index < to; ) {
+      // The largest aligned piece that begins here: at most the lowest bit of the index that is set.
+      const aligned = index === 0 ? to : index & -index
+      const order = 31 - Math.clz32(Math.min(aligned, to - index))
+      const piece = chunks.add(buffer.id, first + index, { order, frame: frame + index, flags })
+      chunks.removePin(piece)
+      if ((flags & dirty) === 0) chunks.storeAsIn(table, piece)
+      chunks.moveBefore(piece, chunk)
+      table.setChunk(first + index, 1 << order, piece)
+      if (this.#checks) this.#check(piece)
+      index += 1 << order
+    }
   }
 
   // Content that is given up.
@@ -451,7 +465,7 @@ export class ResidentSet {
     }
     const buffer = this.bufferOf(chunk)
     this.#releaseStored(buffer, chunk)
-    heal(buffer, chunks.firstPageOf(chunk), chunks.pageCount(chunk))
+    buffer.heal(chunks.firstPageOf(chunk), chunks.pageCount(chunk))
     tableOf(buffer).setEmpty(chunks.firstPageOf(chunk), chunks.pageCount(chunk))
     this.#giveUp(chunk, destination)
   }
@@ -461,7 +475,7 @@ export class ResidentSet {
     const table = tableOf(buffer)
     table.look(page, page + count)
     buffer.store!.drop(table.foundHandle, count)
-    heal(buffer, page, count)
+    buffer.heal(page, count)
     table.setEmpty(page, count)
   }
 
@@ -493,24 +507,12 @@ export class ResidentSet {
     const { pages, limit } = this
     const chunks = this.#chunks
     const buffer = this.bufferOf(chunk)
-    const table = tableOf(buffer)
     const count = chunks.pageCount(chunk)
-    const first = chunks.firstPageOf(chunk)
     const frame = chunks.frameOf(chunk)
     const flags = chunks.flagsOf(chunk) & ~(busy | zeroed | ahead)
     this.mappings.unmap(chunk)
     for (let index = 0; index < storedCount; index++) pages.release(frame + index, 0, buffer.caching)
-    for (let index = storedCount; index < count; ) {
-      // The largest aligned piece that begins here: the lowest bit of the index that is set.
-      const size = index & -index
-      const order = 31 - Math.clz32(size)
-      const piece = chunks.add(buffer.id, first + index, { order, frame: frame + index, flags })
-      chunks.removePin(piece)
-      chunks.moveBefore(piece, chunk)
-      table.setChunk(first + index, size, piece)
-      if (this.#checks) this.#check(piece)
-      index += size
-    }
+    this.#makePieces(chunk, { from: storedCount, to: count, flags })
     chunks.remove(chunk)
     if ((flags & dirty) !== 0) this.#countDirty(buffer, -storedCount)
     if ((flags & unevictable) !== 0) this.unevictablePages -= storedCount
@@ -553,25 +555,7 @@ export class ResidentSet {
   }
 }
 
-export interface ResidentSetOptions {
-  /** Check the rules of what each verb changes. */
-  readonly checks?: boolean | undefined
-  readonly onUnpin?: (() => void) | undefined
-}
-
 /** The page table of a buffer, to write to; all others have it to read. */
 function tableOf(buffer: BufferState): PageTable {
   return buffer.table as PageTable
-}
-
-function listWhenFree(flags: number, buffer: BufferState): number {
-  if (buffer.purgeable) return purgeableList
-  if ((flags & dirty) === 0) return cleanList
-  return buffer.store !== undefined && (flags & unevictable) === 0 ? dirtyList : unevictableList
-}
-
-/** Pages that the backup could not give are written over, given up, or came after all. */
-function heal({ damagedPages }: BufferState, first: number, count: number): void {
-  if (damagedPages === undefined) return
-  for (const page of damagedPages) if (page >= first && page < first + count) damagedPages.delete(page)
 }

@@ -1,3 +1,4 @@
+import { afterThisCode } from '@spillway/core'
 import { type ChunkMemory, ChunkRecords, listCount } from './chunk-records.ts'
 import type { HandleCursor } from './handle-cursor.ts'
 import type { PageTable } from './page-table.ts'
@@ -54,7 +55,7 @@ export class Chunks extends ChunkRecords {
   readonly #kept = new StoredHandles()
   /** Of chunks that are filling or partial, where it is not 0. */
   readonly #restored = new Map<number, number>()
-  readonly #waiting = new Map<number, Wake>()
+  readonly #waiting = new Map<number, (() => void)[]>()
 
   /** Bytes of all that grows with the number of chunks. */
   get metadataBytes(): number {
@@ -215,26 +216,29 @@ export class Chunks extends ChunkRecords {
     else if (this.#restored.size > 0) this.#restored.delete(chunk)
   }
 
-  /** Resolves when the chunk's I/O settled or the chunk is gone; look its page up again then (B9). */
-  whenSettled(chunk: number): Promise<void> {
-    let wake = this.#waiting.get(chunk)
-    if (wake === undefined) {
-      wake = Promise.withResolvers<void>()
-      this.#waiting.set(chunk, wake)
-    }
-    return wake.promise
+  /** Calls `call` soon after the chunk's I/O settled, or the chunk is gone; look its page up again then (B9). */
+  onSettled(chunk: number, call: () => void): void {
+    const waiting = this.#waiting.get(chunk)
+    if (waiting === undefined) this.#waiting.set(chunk, [call])
+    else waiting.push(call)
   }
 
+  /** The same as a promise. */
+  whenSettled(chunk: number): Promise<void> {
+    return new Promise((resolve) => this.onSettled(chunk, resolve))
+  }
+
+  /** Whoever waits for the chunk goes on in a microtask, so that nobody's half-finished step is seen. */
   wake(chunk: number): void {
     if (this.#waiting.size === 0) return
-    const wake = this.#waiting.get(chunk)
-    if (wake === undefined) return
+    const waiting = this.#waiting.get(chunk)
+    if (waiting === undefined) return
     this.#waiting.delete(chunk)
-    wake.resolve()
+    afterThisCode(() => {
+      for (const call of waiting) call()
+    })
   }
 }
-
-type Wake = PromiseWithResolvers<void>
 
 /** What everybody may ask of chunks; only the resident set changes them. */
 export type ChunkReader = Pick<
@@ -257,6 +261,7 @@ export type ChunkReader = Pick<
   | 'listPages'
   | 'metadataBytes'
   | 'nextOf'
+  | 'onSettled'
   | 'orderOf'
   | 'ownerOf'
   | 'pageCount'

@@ -212,6 +212,8 @@ function onShelf(shelf: PagedBuffer): Backup {
   const slots = new Map<number, number>()
   let next = 0
   const { backupPages, copyPages } = inner
+  // All bytes take the way through the shelf.
+  Object.assign(inner, { startCopy: undefined })
   inner.backupPages = async (spans: readonly Uint8Array[], options?: BackupPagesOptions) => {
     const first = next
     for (const span of spans) {

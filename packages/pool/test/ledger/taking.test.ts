@@ -50,6 +50,8 @@ describe('memory that is taken', () => {
       await buffer.backup()
       const asked: unknown[] = []
       const { copyPages } = backup
+      // Where nothing is to be said there may be a shorter way than this one.
+      Object.assign(backup, { startCopy: undefined })
       backup.copyPages = (handles, spans, options) => {
         asked.push(options?.retryMayFail === true)
         return copyPages.call(backup, handles, spans, options)

@@ -15,17 +15,31 @@ export class CopyLedger {
   /** Watches a backup; returns it. */
   watch<Watched extends Backup>(backup: Watched): Watched {
     const copyPages = backup.copyPages.bind(backup)
+    let hasFailed = false
     backup.copyPages = async (
       handles: readonly HandleRun[],
       spans: readonly Uint8Array[],
       options?: TransferOptions,
     ): Promise<CopyResult> => {
+      const mayBeProbe = hasFailed && handles.length === 1 && handles[0]!.count === 1
       const result = await copyPages(handles, spans, options)
-      let left = result.copied
+      hasFailed = (result.error as { code?: unknown } | undefined)?.code === 'EIO'
+      // After EIO the pool asks for some other page to learn whether the backup fails or the page is bad; it keeps none of it.
+      let left = mayBeProbe ? 0 : result.copied
       for (const { first, count } of handles) {
         for (let index = 0; index < count && left > 0; index++, left--) this.#note(backup.name, first + index)
       }
       return result
+    }
+    const startCopy = backup.startCopy?.bind(backup)
+    if (startCopy !== undefined) {
+      backup.startCopy = (first, span, done) =>
+        startCopy(first, span, (copied, error) => {
+          hasFailed = (error as { code?: unknown } | undefined)?.code === 'EIO'
+          for (let index = 0; index < copied; index++) this.#note(backup.name, first + index)
+          if (error === undefined) done(copied)
+          else done(copied, error)
+        })
     }
     return backup
   }

@@ -96,7 +96,7 @@ describe('histories that failed once', () => {
     residents.buffers.set(1, buffer)
     // One page was charged while the other page of its pair was resident; now both could be had as one chunk.
     limit.tryCharge(1)
-    installMissing(residents, buffer, 0, 1, [], 1)
+    installMissing(residents, buffer, { first: 0, end: 1 }, { pinned: [], chargedPages: 1 })
     expect([limit.chargedPages, pages.inUsePages]).toEqual([1, 1])
   })
 

@@ -1,8 +1,8 @@
 import type { Backup } from '@spillway/core'
 import type { Scheduler } from 'fast-check'
 
-/** A backup whose calls begin and end when the scheduler says so. */
-export function scheduledBackup(inner: Backup, scheduler: Scheduler): Backup {
+/** A backup whose calls begin and end when the scheduler says so; with `startsCopies`, copies without a promise, too. */
+export function scheduledBackup(inner: Backup, scheduler: Scheduler, startsCopies: boolean): Backup {
   let calls = 0
   const held = async <Value>(method: string, call: () => Promise<Value>): Promise<Value> => {
     const label = `${inner.name} ${method} ${++calls}`
@@ -11,7 +11,7 @@ export function scheduledBackup(inner: Backup, scheduler: Scheduler): Backup {
     await scheduler.schedule(Promise.resolve(), `${label} ends`)
     return value
   }
-  return {
+  const backup: Backup = {
     name: inner.name,
     capabilities: { ...inner.capabilities, preferredBatchPages: 8, preferredCallsInFlight: 3 },
     backupPages: (spans, options) => held('backupPages', () => inner.backupPages(spans, options)),
@@ -23,4 +23,14 @@ export function scheduledBackup(inner: Backup, scheduler: Scheduler): Backup {
     close: () => inner.close(),
     [Symbol.asyncDispose]: () => inner.close(),
   }
+  if (startsCopies) {
+    backup.startCopy = (first, span, done) => {
+      const count = span.byteLength / inner.capabilities.pageSizeBytes
+      held('startCopy', () => inner.copyPages([{ first, count }], [span])).then(({ copied, error }) =>
+        error === undefined ? done(copied) : done(copied, error),
+      )
+      return true
+    }
+  }
+  return backup
 }

@@ -86,6 +86,7 @@ export function worldOptions(
     limitPages: fc.integer({ min: 16, max: 48 }),
     idlePages: fc.constantFrom(0, 4, 16),
     debug: fc.constantFrom(false, false, true),
+    startsCopies: fc.boolean(),
   })
 }
 
@@ -149,7 +150,9 @@ export async function runInterleavings(options: ModelRunOptions): Promise<void> 
       async (world, steps, scheduler) => {
         time.install()
         try {
-          const real = new World(world, time, tally, (backup) => scheduledBackup(backup, scheduler))
+          const real = new World(world, time, tally, (backup) =>
+            scheduledBackup(backup, scheduler, world.startsCopies),
+          )
           for (const step of steps) await scheduler.waitFor(step.run({}, real))
           await scheduler.waitFor(finish(real))
         } finally {
@@ -184,7 +187,9 @@ export async function runClosings(options: ModelRunOptions): Promise<void> {
       async (world, steps, [kinds, number], ticks, scheduler) => {
         time.install()
         try {
-          const real = new World(world, time, tally, (backup) => scheduledBackup(backup, scheduler))
+          const real = new World(world, time, tally, (backup) =>
+            scheduledBackup(backup, scheduler, world.startsCopies),
+          )
           for (const step of steps) await scheduler.waitFor(step.run({}, real))
           for (const provider of real.providers) provider.heal()
           real.beginStep(true)

@@ -20,6 +20,8 @@ export interface WorldOptions {
   readonly limitPages: number
   readonly idlePages: number
   readonly debug: boolean
+  /** Whether backups have `startCopy`. */
+  readonly startsCopies: boolean
 }
 
 /** A buffer, and what has to be in it. */
@@ -84,8 +86,8 @@ export class World {
     this.tally = tally
     this.providers = [providerOf(options.memory)]
     this.backups = [
-      this.copies.watch(backupOf('large', 600, wrap)),
-      this.copies.watch(backupOf('small', 20, wrap)),
+      this.copies.watch(backupOf('large', 600, options, wrap)),
+      this.copies.watch(backupOf('small', 20, options, wrap)),
     ]
     this.pool = this.#makePool()
   }
@@ -402,7 +404,13 @@ export function providerOf(memory: WorldOptions['memory']): RecordingProvider {
   return new RecordingProvider({ pageExactRelease: memory === 'own' })
 }
 
-function backupOf(name: string, capacityPages: number, wrap: (backup: Backup) => Backup): FaultyBackup {
+function backupOf(
+  name: string,
+  capacityPages: number,
+  { startsCopies }: WorldOptions,
+  wrap: (backup: Backup) => Backup,
+): FaultyBackup {
   const inner = memoryBackup({ capacityBytes: capacityPages * page, name })
+  if (!startsCopies) Object.assign(inner, { startCopy: undefined })
   return faultyBackup(wrap(inner), { seed: 1, maxRecordedCalls: 0 })
 }

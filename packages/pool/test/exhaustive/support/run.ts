@@ -28,6 +28,12 @@ export function codesInTurn(): readonly ErrorCode[] {
 
 export type Method = 'backupPages' | 'copyPages'
 
+/** Each scene is gone through with a backup that only has `copyPages`, and with one that has `startCopy`, too. */
+function variantsOf(options: SceneOptions, method: Method): SceneOptions[] {
+  if (method !== 'copyPages') return [options]
+  return [options, { ...options, backup: { ...options.backup, startsCopies: true } }]
+}
+
 /** Runs an operation once undisturbed, then with a failure at every page that it moves; returns how many failures. */
 export async function failAtEveryPage(
   options: SceneOptions,
@@ -35,6 +41,20 @@ export async function failAtEveryPage(
   method: Method,
   time: VirtualTime,
   which: () => readonly ErrorCode[] = codesInTurn,
+): Promise<number> {
+  let failures = 0
+  for (const variant of variantsOf(options, method)) {
+    failures += await failVariantAtEveryPage(variant, operation, method, time, which)
+  }
+  return failures
+}
+
+async function failVariantAtEveryPage(
+  options: SceneOptions,
+  operation: Operation,
+  method: Method,
+  time: VirtualTime,
+  which: () => readonly ErrorCode[],
 ): Promise<number> {
   const pages = await undisturbed(options, operation, method, time)
   let failures = 0
@@ -60,6 +80,19 @@ export async function failAtEveryPage(
 
 /** The same with the signal aborted before every page. */
 export async function abortAtEveryPage(
+  options: SceneOptions,
+  operation: Operation,
+  method: Method,
+  time: VirtualTime,
+): Promise<number> {
+  let pages = 0
+  for (const variant of variantsOf(options, method)) {
+    pages += await abortVariantAtEveryPage(variant, operation, method, time)
+  }
+  return pages
+}
+
+async function abortVariantAtEveryPage(
   options: SceneOptions,
   operation: Operation,
   method: Method,

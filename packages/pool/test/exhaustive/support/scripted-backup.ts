@@ -30,10 +30,13 @@ export interface ScriptedBackupOptions {
   readonly callsInFlight?: number
   /** Give no two pages adjacent handles. */
   readonly scattered?: boolean
+  /** It has `startCopy`, which is done later. */
+  readonly startsCopies?: boolean
 }
 
 /** A backup that asks a script before each page, and that is as unpleasant as the contract lets it be. */
 export interface ScriptedBackup extends Backup {
+  startCopy?: NonNullable<Backup['startCopy']>
   script: PageScript | undefined
   /** Pages asked for so far. */
   readonly asked: { backupPages: number; copyPages: number; drop: number }
@@ -139,6 +142,15 @@ export function scriptedBackup(options: ScriptedBackupOptions = {}): ScriptedBac
       if (inner !== shared) await inner.close()
     },
     [Symbol.asyncDispose]: () => backup.close(),
+  }
+  if (options.startsCopies === true) {
+    backup.startCopy = (first, span, done) => {
+      const count = span.byteLength / page
+      backup
+        .copyPages([{ first, count }], [span])
+        .then(({ copied, error }) => (error === undefined ? done(copied) : done(copied, error)))
+      return true
+    }
   }
   return backup
 }
