@@ -80,13 +80,10 @@ export { type BitRun, BitSet } from './slots/bit-set.ts'
 export { SlotAllocator, type SlotAllocatorOptions } from './slots/slot-allocator.ts'
 export { SpanCursor, type SpanVisit, splitIntoPages } from './spans.ts'
 export {
-  clearedEntry,
   emptyEntry,
-  entryHandle,
   entryPage,
   handleEntry,
   isHandle,
-  isHandleEntry,
   isPageEntry,
   maxHandle,
   maxPage,

@@ -12,7 +12,7 @@ import {
   maxHandle,
   maxPage,
   pageEntry,
-} from '../src/index.ts'
+} from '../src/tagging.ts'
 
 describe('tagging', () => {
   it('T12: round-trips handles at 0, 1 and the largest', () => {
