@@ -12,6 +12,7 @@ import type { KeySpace } from '../keys.ts'
 import type { Settings } from '../options.ts'
 import type { SegmentObject, SegmentTable } from '../segments/segment-table.ts'
 import { SpanCursor } from '../segments/span-cursor.ts'
+import { offAbort, onAbort } from '../service/abort-listeners.ts'
 import type { S3Service } from '../service/service.ts'
 import { serviceError } from '../service/service-errors.ts'
 import { HedgePolicy } from './hedging.ts'
@@ -58,6 +59,7 @@ export class Restores {
   readonly #places: PagePlaces
   readonly #loadChecksums: (object: SegmentObject) => Promise<void>
   readonly #waiting = new RestoreQueue()
+  readonly #abortErrors = new WeakMap<AbortSignal, Error>()
   #requests = 0
   #bytes = 0
   #pumpSet = false
@@ -90,25 +92,24 @@ export class Restores {
   ): Promise<CopyResult> {
     return new Promise((resolve) => {
       const { signal } = options
-      const onAbort = () => {
+      const stop = () => {
         call.isAborted = true
         this.#cancel(call)
-        call.settle(abortError(signal!, { backup: this.#settings.name }))
+        call.settle(this.#abortErrorOf(signal!))
       }
       let settled = false
       const settle = (aborted?: Error) => {
         if (settled) return
         settled = true
-        // One that was called has been removed; to look for it costs as much as others listen.
-        if (aborted === undefined) signal?.removeEventListener('abort', onAbort)
+        if (signal !== undefined) offAbort(signal, stop)
         resolve(resultOf(call, aborted))
       }
       const call: RestoreCall = { isAborted: false, parts: [], options, left: 0, settle }
       cutIntoParts(call, handles, spans, this.#places)
       call.left = call.parts.filter((part) => part.error === undefined).length
-      if (signal?.aborted) return settle(abortError(signal, { backup: this.#settings.name }))
+      if (signal?.aborted) return settle(this.#abortErrorOf(signal))
       if (call.left === 0) return settle()
-      signal?.addEventListener('abort', onAbort, { once: true })
+      if (signal !== undefined) onAbort(signal, stop)
       for (const part of call.parts) {
         if (part.error !== undefined) continue
         part.object.readers++
@@ -116,6 +117,16 @@ export class Restores {
       }
       this.#schedule()
     })
+  }
+
+  /** One error for all calls that a signal ends: its stack is most of what ending a call costs. */
+  #abortErrorOf(signal: AbortSignal): Error {
+    let error = this.#abortErrors.get(signal)
+    if (error === undefined) {
+      error = abortError(signal, { backup: this.#settings.name })
+      this.#abortErrors.set(signal, error)
+    }
+    return error
   }
 
   /** Takes a call's parts out of everything; none of its memory is touched afterwards. */

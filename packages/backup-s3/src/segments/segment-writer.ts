@@ -14,6 +14,7 @@ import {
 import type { KeySpace } from '../keys.ts'
 import type { Settings } from '../options.ts'
 import type { Deletions } from '../ownership/deletions.ts'
+import { offAbort, onAbort } from '../service/abort-listeners.ts'
 import type { S3Service } from '../service/service.ts'
 import { isOverBudget, serviceError } from '../service/service-errors.ts'
 import { type BackupCall, isBetterAlone, isDone, type OpenSegment, outcome } from './backup-call.ts'
@@ -96,12 +97,11 @@ export class SegmentWriter {
   write(spans: readonly Uint8Array[], pages: number, options: BackupPagesOptions): Promise<BackupResult> {
     return new Promise((resolve) => {
       const { signal } = options
-      const onAbort = () => this.#abort(call, abortError(signal!, { backup: this.#settings.name }))
+      const stop = () => this.#abort(call, abortError(signal!, { backup: this.#settings.name }))
       const settle = (result: BackupResult) => {
         call.isSettled = true
         this.#unsettled.delete(call)
-        // When it was called the listener is gone already, and looking for it would take a walk past all the others'.
-        if (!signal?.aborted) signal?.removeEventListener('abort', onAbort)
+        if (signal !== undefined) offAbort(signal, stop)
         for (const run of result.handles) this.backedUpPages += run.count
         resolve(result)
       }
@@ -115,8 +115,8 @@ export class SegmentWriter {
         isSettled: false,
         settle,
       }
-      if (signal?.aborted) return onAbort()
-      signal?.addEventListener('abort', onAbort, { once: true })
+      if (signal?.aborted) return stop()
+      if (signal !== undefined) onAbort(signal, stop)
       this.#queue.push(call)
       this.#unsettled.add(call)
       this.#filler ??= this.#fill()
