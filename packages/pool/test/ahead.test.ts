@@ -22,8 +22,8 @@ describe('the background reclaimer', () => {
     await pool.settled()
     const { keptBytes, inUseBytes, dirtyBytes } = pool.stats()
     expect(inUseBytes).toBe(128 * page)
-    expect(keptBytes).toBe(16 * page)
-    expect(dirtyBytes).toBe(112 * page)
+    expect(keptBytes).toBe(8 * page)
+    expect(dirtyBytes).toBe(120 * page)
     expect(pool.verify()).toEqual([])
     // The next claim needs no I/O.
     const other = await pool.allocate(8 * page)

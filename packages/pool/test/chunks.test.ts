@@ -1,16 +1,7 @@
 import { isDeepStrictEqual } from 'node:util'
 import { describe, expect, it } from 'vitest'
-import { EvictionOrder } from '../src/residency/eviction-order.ts'
 import { listCount } from '../src/table/chunk-records.ts'
-import {
-  Chunks,
-  cleanList,
-  dirty,
-  dirtyList,
-  referenced,
-  scattered,
-  unevictableList,
-} from '../src/table/chunks.ts'
+import { Chunks, cleanList, dirty, dirtyList, scattered, unevictableList } from '../src/table/chunks.ts'
 import { Random } from './support/random.ts'
 
 /** The chunks of a list, coldest first. */
@@ -149,21 +140,5 @@ describe('the lists of chunks', () => {
     }
     expect(lists.map((list) => chunksOn(chunks, list))).toEqual(expected)
     expect(lists.map((list) => chunks.listPages[list])).toEqual(expected.map((list) => list.length))
-  })
-
-  it('T66: are walked once, coldest first, and what was used is passed over for once', () => {
-    const chunks = new Chunks()
-    const [one, two, three] = [0, 1, 2].map((page) =>
-      chunks.add(1, page, { order: 0, frame: page, flags: 0 }),
-    ) as [number, number, number]
-    for (const chunk of [one, two, three]) chunks.moveTo(chunk, cleanList)
-    chunks.setFlags(one, referenced)
-    const visited: number[] = []
-    const order = new EvictionOrder(chunks)
-    const visit = (chunk: number) => visited.push(chunk) > 0
-    order.eachClean(visit)
-    expect(visited).toEqual([two, three])
-    order.eachClean(visit)
-    expect(visited).toEqual([two, three, two, three, one])
   })
 })

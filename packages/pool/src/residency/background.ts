@@ -1,5 +1,5 @@
 import { delay, type HostTimer, nowMs, startTimer, stopTimer } from '@spillway/core'
-import { cleanList, dirtyList, purgeableList } from '../table/chunks.ts'
+import { dirtyList, purgeableList } from '../table/chunks.ts'
 import type { Limit } from './limit.ts'
 import type { Reclaim } from './reclaim.ts'
 import type { ResidentSet } from './resident-set.ts'
@@ -33,16 +33,16 @@ export class Background {
 
   /** Pages that can be had without I/O. */
   get readyPages(): number {
-    const { listPages } = this.#residents.chunks
-    return this.#limit.availablePages + listPages[cleanList]! + listPages[purgeableList]!
+    const { chunks, order } = this.#residents
+    return this.#limit.availablePages + order.coldCleanPages + chunks.listPages[purgeableList]!
   }
 
   get lowPages(): number {
-    return this.#limit.limitPages / 16
+    return this.#limit.limitPages / 32
   }
 
   get highPages(): number {
-    return this.#limit.limitPages / 8
+    return this.#limit.limitPages / 16
   }
 
   /** Starts if there is too little; cheap enough to be asked after every claim. */
@@ -51,6 +51,9 @@ export class Background {
     if (!this.enabled || this.#stopped || this.#running !== undefined) return
     if (this.readyPages >= this.lowPages || this.#residents.chunks.listPages[dirtyList] === 0) return
     if (nowMs() < this.#restUntilMs) return
+    const { order } = this.#residents
+    order.pickCold(order.coldCleanPages + this.highPages - this.readyPages)
+    if (order.coldDirtyPages === 0) return
     this.#running = this.#run().finally(() => {
       this.#running = undefined
     })

@@ -1,4 +1,6 @@
 import { warn } from '../ground/trace.ts'
+import { firstChunk } from '../table/chunk-records.ts'
+import { busy, dirtyList } from '../table/chunks.ts'
 import type { BackingStore } from './backing-store.ts'
 import type { ResidentSet } from './resident-set.ts'
 
@@ -24,8 +26,8 @@ export class FailingBackups {
 
   note(store: BackingStore, error: Error | undefined, attempt: number): void {
     if (error === undefined) {
+      if (this.#stores.delete(store)) this.#residents.order.lookAgain()
       store.noteSuccess()
-      this.#stores.delete(store)
       return
     }
     this.#stores.add(store)
@@ -34,6 +36,7 @@ export class FailingBackups {
       warn('SPILLWAY_BACKUP_FAILING', message, error.message)
     }
     store.noteFailure(error, attempt)
+    this.#residents.order.leaveAlone(store)
   }
 
   /** Those that hold up dirty chunks which could leave otherwise. */
@@ -42,12 +45,13 @@ export class FailingBackups {
     for (const store of this.#stores) if (store.failure === undefined) this.#stores.delete(store)
     let sought = 0
     for (const store of this.#stores) if (store.dirtyPages > 0) sought++
-    if (sought === 0) return []
-    this.#residents.order.eachDirtyAtAll((chunk) => {
+    const { chunks } = this.#residents
+    for (let chunk = firstChunk; chunk < chunks.end && found.size < sought; chunk++) {
+      if (chunks.listOf(chunk) !== dirtyList || chunks.ownerOf(chunk) === 0 || chunks.has(chunk, busy))
+        continue
       const store = this.#residents.bufferOf(chunk).store!
       if (this.#stores.has(store)) found.add(store)
-      return found.size < sought
-    })
+    }
     return [...found]
   }
 }

@@ -287,7 +287,7 @@ export class Miss implements Claim {
     const { chunks, order, mappings } = residents
     const { write, ahead } = this.#options
     const pinned = this.#pinned
-    if (ahead !== true) for (const chunk of pinned) order.broughtIn(chunk)
+    if (ahead !== true) for (const chunk of pinned) order.used(chunk)
     if (this.buffer.deviceMapped) for (const chunk of pinned) mappings.map(this.buffer, chunk)
     for (const chunk of pinned) {
       if (chunks.has(chunk, partial)) residents.beginOverwrite(chunk)

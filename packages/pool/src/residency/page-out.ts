@@ -1,6 +1,7 @@
 import type { BackupPagesOptions, HandleRun } from '@spillway/core'
 import { trace } from '../ground/trace.ts'
-import { busy, cleanList, partial, unevictableList } from '../table/chunks.ts'
+import { firstChunk } from '../table/chunk-records.ts'
+import { busy, partial, purgeableList } from '../table/chunks.ts'
 import { HandleCursor } from '../table/handle-cursor.ts'
 import { asError, type BackingStore } from './backing-store.ts'
 import type { BufferState } from './buffer-state.ts'
@@ -47,6 +48,8 @@ export class PageOut {
   readonly #residents: ResidentSet
   /** Batches that are being stored, whoever asked for it: their memory may be free in a moment. */
   inFlight = 0
+  /** The chunk at which the last search for redundant copies ended: the next goes on there. */
+  #lookedAt = firstChunk
   readonly #onSettled: () => void
 
   /** `onSettled` is told when a batch was settled, and its memory is free or stays. */
@@ -107,7 +110,6 @@ export class PageOut {
     const handles = new HandleCursor(batch.handles)
     let left = batch.storedPages
     let evictedPages = 0
-    const staying: number[] = []
     for (const chunk of batch.chunks) {
       const count = chunks.pageCount(chunk)
       const stored = Math.min(left, count)
@@ -116,7 +118,7 @@ export class PageOut {
         this.#residents.keepStored(chunk, handles)
         if (chunks.isPinned(chunk)) continue
         if (destination === 'stay') {
-          staying.push(chunk)
+          this.#residents.order.stored(chunk)
         } else {
           this.#residents.evict(chunk, destination)
           evictedPages += count
@@ -127,8 +129,6 @@ export class PageOut {
         this.#residents.pageOutFailed(chunk)
       }
     }
-    // At the cold end, in the order that they had.
-    for (const chunk of staying.reverse()) this.#residents.order.makeColdest(chunk)
     counters.evictedDirtyPages += evictedPages
     this.#settled()
     return { evictedPages, storedPages: batch.storedPages, error: batch.error }
@@ -153,14 +153,15 @@ export class PageOut {
 
   /** A full backup: whether it is worth trying again, after what was given up is released or more is given up. */
   async #makeRoom(store: BackingStore, wanted: number): Promise<boolean> {
-    const waits = store.isDropping
-    if (waits) await store.settled()
-    return waits || this.#dropRedundant(store, wanted) > 0
+    const isAny = store.isDropping || this.#dropRedundant(store, wanted) > 0
+    // Only then there is room: whoever asked before would be refused again, and could not tell.
+    if (isAny) await store.settled()
+    return isAny
   }
 
   /**
-   * A full backup: copies of what is in memory anyway, unchanged, are given up until `wanted` pages are (what was used
-   * last first, since it will leave last). Those chunks are dirty then. Returns the pages given up.
+   * A full backup: copies of what is in memory anyway, unchanged, are given up until `wanted` pages are (those of the cold
+   * end last, since they leave next). Those chunks are dirty then. Returns the pages given up.
    */
   #dropRedundant(store: BackingStore, wanted: number): number {
     const residents = this.#residents
@@ -173,16 +174,17 @@ export class PageOut {
     return dropped
   }
 
+  /** Shows chunks that are stored as well, those of the cold end last, until `visit` says that it is enough; then true. */
   #eachRedundant(store: BackingStore, visit: (chunk: number) => boolean): boolean {
-    const { chunks } = this.#residents
-    for (const list of [unevictableList, cleanList]) {
-      for (let chunk = chunks.previousOf(list); chunk !== list; ) {
-        const colder = chunks.previousOf(chunk)
-        const ready = !chunks.has(chunk, busy | partial)
-        if (ready && chunks.storedAt(chunk) !== 0 && this.#residents.bufferOf(chunk).store === store) {
-          if (!visit(chunk)) return true
-        }
-        chunk = colder
+    const { chunks, order } = this.#residents
+    for (const areCold of [false, true]) {
+      for (let looks = firstChunk; looks < chunks.end; looks++) {
+        if (++this.#lookedAt >= chunks.end) this.#lookedAt = firstChunk
+        const chunk = this.#lookedAt
+        if (chunks.ownerOf(chunk) === 0 || chunks.storedAt(chunk) === 0) continue
+        if (chunks.has(chunk, busy | partial) || chunks.listOf(chunk) === purgeableList) continue
+        if (order.isCold(chunk) !== areCold || this.#residents.bufferOf(chunk).store !== store) continue
+        if (!visit(chunk)) return true
       }
     }
     return false

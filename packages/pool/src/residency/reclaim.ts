@@ -27,13 +27,13 @@ export interface ReclaimOptions {
 export type WhenFull = 'wait' | 'fail'
 
 /**
- * Makes room (T60–T62, T71–T77): purgeable chunks first, then clean ones, then cold dirty ones, which are stored in
- * batches that go across buffers, several in flight.
+ * Makes room (T60–T62, T71–T77): purgeable chunks first, then clean ones of the cold end, then dirty ones of it, which are stored
+ * in batches that go across buffers, several in flight.
  *
  *   short? ─▶ purge ─▶ evict clean ─▶ start batches ─▶ … a batch comes back ─▶ short? …
  *                                        └─ nothing to start, nothing in flight: refuse, or wait for a pin
  *
- * A pass walks each list once and looks at no chunk twice; a chunk that was used since the last pass gets a second chance.
+ * What comes to the cold end is decided by `EvictionOrder`.
  * After a failure the backup is left alone for a while and its chunks keep their places (B12): reclaim neither spins nor
  * loses pages, and is back when the backup is.
  */
@@ -83,6 +83,8 @@ export class Reclaim {
         trace.reclaim.publish({ pool: this.#residents.poolName, pages: short - freed })
       }
       this.#startBatches(short - freed)
+      // Nothing can be stored now: what is clean leaves, wanted or not.
+      if (this.#batches.size === 0) this.freeWithoutStoring(short - freed, 'reuse', false)
     }
     if (limit.firstShortPages > 0 && this.#batches.size === 0) {
       if (this.#residents.applicationPins > 0 && this.whenFull === 'wait') this.stallWarning.note()
@@ -98,17 +100,19 @@ export class Reclaim {
     const { pages } = this.#residents
     const unreleased = pages.unreleasedPages
     let given = await this.trim(wanted)
-    for (let pass = 0; pass < 2 && given < wanted; pass++) {
-      given += await this.#freeSliced(wanted - given)
-      while (given < wanted) {
-        const batch = this.pickBatch(wanted - given)
-        if (batch === undefined) break
-        const attempt = this.#failing.begin()
-        const options = { destination: 'system', splitAlways: this.splitAlways } as const
-        const result = await this.#pageOut.run(batch.store, batch.chunks, options)
-        given += result.evictedPages
-        this.#failing.note(batch.store, result.error, attempt)
+    while (given < wanted) {
+      given += await this.#freeSliced(wanted - given, true)
+      if (given >= wanted) break
+      const batch = this.pickBatch(wanted - given)
+      if (batch === undefined) {
+        given += await this.#freeSliced(wanted - given, false)
+        break
       }
+      const attempt = this.#failing.begin()
+      const options = { destination: 'system', splitAlways: this.splitAlways } as const
+      const result = await this.#pageOut.run(batch.store, batch.chunks, options)
+      given += result.evictedPages
+      this.#failing.note(batch.store, result.error, attempt)
     }
     // What its provider did not take has left its buffers, but not memory.
     return Math.max(0, given - (pages.unreleasedPages - unreleased))
@@ -129,10 +133,10 @@ export class Reclaim {
   }
 
   /** `freeWithoutStoring` to the system: what takes longest is giving memory back, so a few chunks at a time. */
-  async #freeSliced(wanted: number): Promise<number> {
+  async #freeSliced(wanted: number, storesFirst: boolean): Promise<number> {
     let freed = 0
     while (freed < wanted) {
-      const step = this.freeWithoutStoring(Math.min(wanted - freed, slicePages), 'system')
+      const step = this.freeWithoutStoring(Math.min(wanted - freed, slicePages), 'system', storesFirst)
       if (step === 0) break
       freed += step
       const turn = pace()
@@ -169,49 +173,47 @@ export class Reclaim {
     this.stallWarning.stop()
   }
 
-  /** Evicts what needs no I/O, coldest first, until `wanted` pages are free; returns the pages freed. */
-  freeWithoutStoring(wanted: number, destination: Destination): number {
+  /**
+   * Evicts what needs no I/O until `wanted` pages are free, in the order in which it is to leave; returns the pages freed.
+   * `storesFirst`: stops where others are to be stored before more clean chunks leave.
+   */
+  freeWithoutStoring(wanted: number, destination: Destination, storesFirst = true): number {
     let freed = 0
     const { chunks, counters, order } = this.#residents
-    order.eachPurgeable((chunk) => {
+    while (freed < wanted) {
+      const chunk = order.takePurgeable()
+      if (chunk === 0) break
       freed += this.#purge(chunk, destination)
-      return freed < wanted
-    })
-    if (freed >= wanted) return freed
-    order.eachClean((chunk) => {
+    }
+    while (freed < wanted) {
+      const chunk = order.takeClean(storesFirst)
+      if (chunk === 0) break
       const pages = chunks.pageCount(chunk)
       this.#residents.evict(chunk, destination)
       counters.evictedCleanPages += pages
       freed += pages
-      return freed < wanted
-    })
+    }
     return freed
   }
 
-  /** The coldest dirty chunks of one backup that is not backing off, up to a batch; marks nothing. */
+  /** The dirty chunks of one backup that are to leave next, up to a batch; they are stored at once. */
   pickBatch(wantedPages: number): { store: BackingStore; chunks: number[]; pages: number } | undefined {
     const { chunks, order, dirtyStores } = this.#residents
     // Thousands of claims come here while every backup has all the calls that it takes.
     if (![...dirtyStores].some((candidate) => this.#mayCall(candidate))) return undefined
-    let store: BackingStore | undefined
+    order.pickCold(order.coldCleanPages + wantedPages)
+    const store = order.storeOfDirty((each) => this.#mayCall(each))
+    if (store === undefined) return undefined
     let pages = 0
     const picked: number[] = []
-    order.eachDirty((chunk) => {
-      // What cannot be stored any more must not hold up what can.
-      if (!this.#residents.isIntact(chunk)) return true
-      const candidate = this.#residents.bufferOf(chunk).store!
-      if (store === undefined) {
-        if (!this.#mayCall(candidate)) return true
-        store = candidate
-      }
-      if (candidate !== store) return true
-      const count = chunks.pageCount(chunk)
-      if (pages > 0 && pages + count > store.batchPages) return false
+    while (pages < Math.min(store.batchPages, wantedPages)) {
+      const most = pages === 0 ? Number.POSITIVE_INFINITY : store.batchPages - pages
+      const chunk = order.takeDirty(store, most)
+      if (chunk === 0) break
       picked.push(chunk)
-      pages += count
-      return pages < Math.min(store.batchPages, wantedPages)
-    })
-    return store === undefined || pages === 0 ? undefined : { store, chunks: picked, pages }
+      pages += chunks.pageCount(chunk)
+    }
+    return pages === 0 ? undefined : { store, chunks: picked, pages }
   }
 
   #mayCall(store: BackingStore): boolean {
@@ -222,8 +224,8 @@ export class Reclaim {
     const { limit } = this.#residents
     let left = short
     while (left > 0) {
-      // A batch is worth filling, but not at the price of evicting an eighth of what fits.
-      const wanted = Math.max(left, Math.floor(limit.limitPages / 8))
+      // A batch is worth filling, but not at the price of evicting much of what fits.
+      const wanted = Math.max(left, Math.floor(limit.limitPages / 32))
       const batch = this.pickBatch(wanted)
       if (batch === undefined) return
       left -= batch.pages

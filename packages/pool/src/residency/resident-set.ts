@@ -81,7 +81,10 @@ export class ResidentSet {
     this.#onUnpin = options.onUnpin ?? (() => {})
     this.operations = new Operations(this.#chunks, options.onIdle ?? (() => {}))
     this.mappings = new DeviceMappings(pages, this.#chunks)
-    this.order = new EvictionOrder(this.#chunks)
+    this.order = new EvictionOrder(this.#chunks, (chunk) => {
+      // What has lost its memory cannot be stored any more, and must not hold up what can.
+      return this.isIntact(chunk) ? this.bufferOf(chunk).store : undefined
+    })
   }
 
   /** What is known of the chunks, to look at. */
@@ -121,6 +124,7 @@ export class ResidentSet {
     if (pages === 0) return
     this.pinnedPages -= pages
     this.#chunks.moveTo(chunk, buffer.listWhenFree(this.#chunks.flagsOf(chunk)))
+    this.order.mayLeave(chunk)
     if (this.#checks) this.#check(chunk)
   }
 
@@ -133,7 +137,10 @@ export class ResidentSet {
   relist(chunk: number): void {
     if (this.#chunks.isPinned(chunk)) return
     const list = this.listOf(chunk)
-    if (this.#chunks.listOf(chunk) !== list) this.#chunks.moveTo(chunk, list)
+    if (this.#chunks.listOf(chunk) !== list) {
+      this.#chunks.moveTo(chunk, list)
+      this.order.mayLeave(chunk)
+    }
     if (this.#checks) this.#check(chunk)
   }
 
@@ -149,6 +156,7 @@ export class ResidentSet {
   markDirty(buffer: BufferState, chunk: number): void {
     if (this.#chunks.has(chunk, dirty)) return
     this.#becomeDirty(buffer, chunk)
+    this.order.written(chunk)
     if (this.#checks) this.#check(chunk)
   }
 
@@ -214,6 +222,7 @@ export class ResidentSet {
     const chunk = chunks.add(buffer.id, first, { order: taken, frame, flags })
     chunks.storeAsIn(table, chunk)
     table.setChunk(first, count, chunk)
+    this.order.entered(chunk)
     const isStored = chunks.storedAt(chunk) !== 0
     if (isStored && this.refaults.noteRestore(buffer.id, first, count, this.limit.limitPages)) {
       this.counters.refaultedPages += count
@@ -348,6 +357,7 @@ export class ResidentSet {
     this.#countDirty(this.bufferOf(chunk), -count)
     chunks.storeUnder(chunk, handles)
     this.relist(chunk)
+    if (chunks.isPinned(chunk)) this.order.stored(chunk)
     if (this.#checks) this.#check(chunk)
     chunks.wake(chunk)
   }
@@ -357,6 +367,7 @@ export class ResidentSet {
     if (this.#checks)
       this.#assert(this.#chunks.has(chunk, pageOut), chunk, 'the end of a page-out that did not begin')
     this.#chunks.clearFlags(chunk, pageOut)
+    this.order.notStored(chunk)
     if (this.#checks) this.#check(chunk)
     this.#chunks.wake(chunk)
   }
@@ -424,6 +435,7 @@ export class ResidentSet {
     })
     this.#makePieces(chunk, { from: 0, to: arrived, flags })
     for (let index = arrived; index < count; index++) pages.release(frame + index, 0, buffer.caching)
+    this.order.leaving(chunk, false)
     chunks.remove(chunk)
     if (flags !== 0) this.unevictablePages -= count - arrived
     this.counters.splitChunks++
@@ -446,6 +458,7 @@ export class ResidentSet {
       if ((flags & dirty) === 0) chunks.storeAsIn(table, piece)
       chunks.moveBefore(piece, chunk)
       table.setChunk(first + index, 1 << order, piece)
+      this.order.splitOff(piece, chunk)
       if (this.#checks) this.#check(piece)
       index += 1 << order
     }
@@ -513,6 +526,7 @@ export class ResidentSet {
     this.mappings.unmap(chunk)
     for (let index = 0; index < storedCount; index++) pages.release(frame + index, 0, buffer.caching)
     this.#makePieces(chunk, { from: storedCount, to: count, flags })
+    this.order.leaving(chunk, false)
     chunks.remove(chunk)
     if ((flags & dirty) !== 0) this.#countDirty(buffer, -storedCount)
     if ((flags & unevictable) !== 0) this.unevictablePages -= storedCount
@@ -532,6 +546,7 @@ export class ResidentSet {
     if (chunks.has(chunk, unevictable)) this.unevictablePages -= 1 << order
     if (chunks.has(chunk, dirty)) this.#countDirty(buffer, -(1 << order))
     this.mappings.unmap(chunk)
+    this.order.leaving(chunk, destination === 'reuse')
     chunks.remove(chunk)
     if (destination === 'reuse') pages.keep(frame, order, zero, caching)
     else if (destination === 'idle') pages.free(frame, order, zero, caching)

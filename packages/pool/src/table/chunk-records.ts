@@ -7,6 +7,8 @@ export interface ChunkMemory {
 
 /** Lists that chunks are on; the first numbers are those of their heads, so no chunk has one of them. */
 export const listCount = 4
+/** The number of the first chunk there can be. */
+export const firstChunk = listCount
 
 /**
  * What is known of every chunk, 24 bytes each, without an object per chunk:
