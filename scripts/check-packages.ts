@@ -87,7 +87,7 @@ function contentProblems(folder: string, { size, files }: Packed): string[] {
   if (!types.startsWith('/// <reference lib="esnext.disposable" />')) {
     problems.push('dist/index.d.ts does not refer to the library esnext.disposable')
   }
-  if (/from 'node:/.test(types) && !types.includes('/// <reference types="node" />')) {
+  if (/^(import|export) .*from 'node:/m.test(types) && !types.includes('/// <reference types="node" />')) {
     problems.push('dist/index.d.ts names types of Node and does not refer to them')
   }
   const stated = statedSize.exec(readFileSync(join(folder, 'README.md'), 'utf8'))
