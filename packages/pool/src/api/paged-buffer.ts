@@ -181,11 +181,23 @@ export class PagedBuffer implements AsyncDisposable {
    * when aborted, `ENOMEM` when there is no room, or with what the backup said; what was restored so far stays restored.
    */
   pin(options: PinOptions = {}): Promise<Pin> {
-    return this.#call((settle) => {
-      const pin = this.tryPin(options)
-      if (pin === undefined) this.#pinThen(options, settle)
-      else settle(undefined, pin)
-    })
+    let pin: Pin | undefined
+    try {
+      pin = this.tryPin(options)
+    } catch (failure) {
+      return this.#settled(failure as Error)
+    }
+    if (pin === undefined) return this.#pinMissing(options)
+    // The way of every pin of what is resident: nothing is made for it but the pin and its promise.
+    return mayWork(smallCallBytes) ? Promise.resolve(pin) : this.#settled(undefined, pin)
+  }
+
+  #pinMissing(options: PinOptions): Promise<Pin> {
+    return this.#call((settle) => this.#pinThen(options, settle))
+  }
+
+  #settled<Result>(error: Error | undefined, result?: Result): Promise<Result> {
+    return this.#call<Result>((settle) => settle(error, result))
   }
 
   #pinThen(options: PinOptions, settle: Settle<Pin>): void {
