@@ -215,6 +215,19 @@ describe('the order of eviction', () => {
     expect(order.takeClean(true)).toBe(made[77])
   })
 
+  it('tells how much memory it takes: 4 bytes a chunk, and at most 8 more for those that left', () => {
+    const { chunks, order } = make(4096, cleanList)
+    const before = order.metadataBytes
+    expect(before).toBeLessThan(4 * 8192 + 1024)
+    for (let left = 0; left < 1000; left++) {
+      const chunk = order.takeClean(true)
+      order.leaving(chunk, true)
+      chunks.remove(chunk)
+    }
+    expect(order.metadataBytes).toBeGreaterThan(before)
+    expect(order.metadataBytes - before).toBeLessThan(8 * 4096 + 1024)
+  })
+
   it('costs few looks for each chunk that leaves, however many there are', () => {
     const looksFor = (count: number) => {
       const { chunks, order } = make(count, cleanList)

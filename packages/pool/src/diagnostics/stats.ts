@@ -38,7 +38,7 @@ export function poolStats(machine: Machine): PoolStats {
   const { residents, pages, limit, pageSizeBytes } = machine
   const { chunks } = residents
   let storedPages = 0
-  let metadataBytes = chunks.metadataBytes
+  let metadataBytes = chunks.metadataBytes + residents.order.metadataBytes
   for (const buffer of residents.buffers.values()) {
     storedPages += buffer.table.storedPages
     metadataBytes += buffer.table.metadataBytes
