@@ -94,8 +94,9 @@ export class Restores {
       const { signal } = options
       const stop = () => {
         call.isAborted = true
-        this.#cancel(call)
+        // Settled first: a fetch that is given up may end at once, with a reason that is not the caller's.
         call.settle(this.#abortErrorOf(signal!))
+        this.#cancel(call)
       }
       let settled = false
       const settle = (aborted?: Error) => {
