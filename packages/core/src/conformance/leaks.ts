@@ -20,7 +20,10 @@ export function leaks({ test, open }: Suite): void {
     const memoryBytes = await heldBytes()
     for (let time = 0; time < rounds; time++) await round()
     assert.equal(subject.backup.stats().livePages, 0)
-    const mediumGrowth = subject.backup.stats().mediumBytes - mediumBytes
+    // Some media release a moment later what was dropped.
+    const grown = () => subject.backup.stats().mediumBytes - mediumBytes
+    for (let waits = 0; grown() > growthLimitBytes && waits < 100; waits++) await delay(100)
+    const mediumGrowth = grown()
     assert.ok(mediumGrowth <= growthLimitBytes, `the medium grew by ${mediumGrowth} bytes`)
     const growth = (await heldBytes()) - memoryBytes
     assert.ok(growth <= growthLimitBytes, `memory grew by ${growth} bytes`)
