@@ -12,5 +12,7 @@ memory.giveBack(0, pageBytes)
 equal(view[0], 0)
 equal(view[pageBytes], 9)
 memory.close()
-closeSync(createMemfd('install-check'))
+const memfd = createMemfd('install-check')
+// Deno closes no descriptor that it did not open; this one ends with the process.
+if (!('Deno' in globalThis)) closeSync(memfd)
 console.log(`mapped memory, io_uring ${ioUring ? 'works' : 'is not to be had'}`)
