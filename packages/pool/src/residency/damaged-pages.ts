@@ -73,6 +73,8 @@ export class DamagedPages {
   async #givesAnother(buffer: BufferState, page: number, failed: FailedPageIn): Promise<boolean> {
     const { chunks, pages } = this.#residents
     const chunk = buffer.table.chunkAt(page)
+    // Pages of the chunk that have come are answer enough: none is copied a second time to find out (T43).
+    if (chunks.restoredOf(chunk) > 0) return true
     const from = chunks.firstPageOf(chunk)
     const count = chunks.pageCount(chunk)
     const needed = Math.max(0, failed.first - from)
