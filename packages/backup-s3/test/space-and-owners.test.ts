@@ -348,6 +348,17 @@ describe('persistent stores', () => {
     await last.close()
   })
 
+  it('leave one version of the head, however often its old ones are not deleted at once', async () => {
+    const prefix = target.prefix()
+    const backup = await open({ prefix, persistent: true, retryBaseMs: 1 })
+    await target.server!.faults.always('DeleteObjects', faults.deleteErrors('InternalError', '/heads/'), {
+      times: 6,
+    })
+    await backup.close()
+    const heads = (await target.list(prefix)).filter(({ key }) => key.includes('/heads/'))
+    expect(heads.length).toBe(1)
+  })
+
   it('a drop that a crash made forgotten never shows another page, also when the rest was compacted', async () => {
     const prefix = target.prefix()
     const options = { prefix, persistent: true, leaseMs: 300, ownerWaitMs: 20_000 }

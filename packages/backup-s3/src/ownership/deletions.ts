@@ -1,5 +1,6 @@
 import { type HostTimer, isSpillwayError, nowMs, SpillwayError, startTimer, stopTimer } from '@spillway/core'
 import type { Settings } from '../options.ts'
+import type { RequestScope } from '../service/request-scope.ts'
 import type { S3Service } from '../service/service.ts'
 import { delay } from '../service/waiting.ts'
 
@@ -207,13 +208,13 @@ export class Deletions {
 export async function deleteAll(
   service: S3Service,
   keys: readonly string[],
-  { signal, guard }: { signal?: AbortSignal | undefined; guard?: () => Promise<void> } = {},
+  { guard, ...scope }: RequestScope & { guard?: () => Promise<void> } = {},
 ): Promise<void> {
   for (let start = 0; start < keys.length; start += keysPerRequest) {
     await guard?.()
     let left = keys.slice(start, start + keysPerRequest)
-    await service.retry.run({ signal }, async () => {
-      const failed = await service.deleteMany(left, { signal })
+    await service.retry.run(scope, async () => {
+      const failed = await service.deleteMany(left, scope)
       left = [...failed.keys()]
       const [error] = failed.values()
       if (error !== undefined) throw error

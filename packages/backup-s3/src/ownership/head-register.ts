@@ -2,6 +2,7 @@ import { isSpillwayError, SpillwayError } from '@spillway/core'
 import type { KeySpace } from '../keys.ts'
 import type { RequestScope } from '../service/request-scope.ts'
 import type { S3Service } from '../service/service.ts'
+import { deleteAll } from './deletions.ts'
 import { decodeHead, encodeHead, type Head } from './head.ts'
 import { isTaken } from './owner.ts'
 
@@ -47,7 +48,9 @@ export class HeadRegister {
   readonly #backup: string
   /** The version that was read last: a listing that shows it again needs no second look. */
   #known: HeadVersion | undefined
-  #cleaning: Promise<unknown> = Promise.resolve()
+  /** Versions that count no more and may still be there. */
+  readonly #stale = new Set<number>()
+  #cleaning: Promise<void> | undefined
   /** Requests that `read` made. */
   requests = 0
 
@@ -114,7 +117,7 @@ export class HeadRegister {
     return this.#known
   }
 
-  /** Waits until what is not needed any more was removed, or could not be. */
+  /** Waits until older versions were removed, or could not be for as long as the retry policy allows. */
   async settle(): Promise<void> {
     await this.#cleaning
   }
@@ -143,11 +146,20 @@ export class HeadRegister {
     return { version, writtenMs, older, serviceNowMs }
   }
 
-  /** Removes versions that count no more. What stays is removed after the next change. */
+  /** Removes versions that count no more, one request at a time. */
   #clean(versions: readonly number[]): void {
-    if (versions.length === 0) return
-    const keys = versions.map((version) => this.#keys.head(version))
-    const cleaning = this.#service.deleteMany(keys.slice(0, 1000), { urgent: true }).catch(() => {})
-    this.#cleaning = Promise.all([this.#cleaning, cleaning])
+    for (const version of versions) this.#stale.add(version)
+    this.#cleaning ??= this.#removeStale().finally(() => {
+      this.#cleaning = undefined
+    })
+  }
+
+  async #removeStale(): Promise<void> {
+    while (this.#stale.size > 0) {
+      const keys = [...this.#stale].map((version) => this.#keys.head(version))
+      this.#stale.clear()
+      // What the service will not delete for so long is seen, and tried again, by the next change.
+      await deleteAll(this.#service, keys, { urgent: true }).catch(() => {})
+    }
   }
 }

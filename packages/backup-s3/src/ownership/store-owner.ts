@@ -118,7 +118,7 @@ export class StoreOwner extends Owner {
   protected override async giveBack(signal: AbortSignal | undefined): Promise<void> {
     // What was not given of the reserve can be given by the next owner.
     await orAbort(this.#change({ state: 'closed', nextNumber: this.nextNumber }, signal), signal)
-    await this.#register.settle()
+    await orAbort(this.#register.settle(), signal)
   }
 
   #change(change: Change, signal?: AbortSignal): Promise<void> {
