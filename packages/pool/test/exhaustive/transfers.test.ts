@@ -9,10 +9,13 @@ const time = new VirtualTime()
 beforeAll(() => time.install())
 afterAll(() => time.uninstall())
 
-/** Every mix of orders 0 to 6: buffers of 1 to 64 pages. */
-const sizes = Array.from({ length: 64 }, (_, index) => index + 1)
+/** Every mix of orders 0 to 6: buffers of 1 to 64 pages. Without `SPILLWAY_EXHAUSTIVE=1` a part of the larger ones. */
+const sizes = Array.from({ length: 64 }, (_, index) => index + 1).filter(
+  (size) => allOfIt || size <= 16 || size % 7 === 0 || size === 64,
+)
+const pagesOfAll = sizes.reduce((sum, size) => sum + size, 0)
 /** Every way to cut 8 pages into chunks, in many states. */
-const statesEach = allOfIt ? 125 : 5
+const statesEach = allOfIt ? 125 : 4
 const mixes = partitions(3).flatMap((partition, index) => withStates(partition, statesEach, index + 1))
 
 const sized = (shape: Shape): SceneOptions => ({ shape, maxOrder: 6 })
@@ -24,7 +27,7 @@ describe('buffers of 1 to 64 pages in every mix of orders, a failure at every pa
     for (const size of sizes) {
       failures += await failAtEveryPage(sized(fewestChunks(size, 'dirty')), backup, 'backupPages', time)
     }
-    expect(failures).toBeGreaterThanOrEqual((64 * 65) / 2)
+    expect(failures).toBeGreaterThanOrEqual(pagesOfAll)
   })
 
   it('T41, T42, T43, T46, T47, B2, I1, I3, I7: a restore stops there, and copies no page in twice', async () => {
@@ -32,7 +35,7 @@ describe('buffers of 1 to 64 pages in every mix of orders, a failure at every pa
     for (const size of sizes) {
       failures += await failAtEveryPage(sized(fewestChunks(size, 'stored')), restore, 'copyPages', time)
     }
-    expect(failures).toBeGreaterThanOrEqual((64 * 65) / 2)
+    expect(failures).toBeGreaterThanOrEqual(pagesOfAll)
   })
 
   it('T63, T64, I3: an atomic backup leaves everything where it was', async () => {
