@@ -17,6 +17,7 @@ export type {
 export { tellCopied } from './copy-done.ts'
 export { defineBackup } from './define/define-backup.ts'
 export type { BackupDefinition, NumberedPages, PlacedPages, Stopped } from './define/definition.ts'
+export { assertInnerBackup, InnerPages } from './define/inner-pages.ts'
 export { errnoName, type SystemErrorCode, systemErrorCodes } from './errno.ts'
 export {
   abortError,
@@ -76,9 +77,12 @@ export {
   smallCallBytes,
   yieldToEventLoop,
 } from './pace.ts'
+export { firstHandles, firstSpans } from './runs.ts'
 export { type BitRun, BitSet } from './slots/bit-set.ts'
+export { RunMap } from './slots/run-map.ts'
 export { SlotAllocator, type SlotAllocatorOptions } from './slots/slot-allocator.ts'
 export { SpanCursor, type SpanVisit, splitIntoPages } from './spans.ts'
+export { type StagingBuffer, StagingBuffers } from './staging.ts'
 export {
   emptyEntry,
   entryPage,

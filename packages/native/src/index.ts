@@ -1,3 +1,4 @@
+export { AesGcm } from './aes-gcm.ts'
 export { available, type NativeAvailability } from './available.ts'
 export {
   cachedBytes,

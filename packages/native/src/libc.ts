@@ -54,6 +54,8 @@ export interface Libc {
   poll: ((fd: number, ready: () => void) => PollHandle) | undefined
   lastError(syscall: string, detail?: string): NativeError
   errno(): number
+  /** Binds another function of the running program, as `int getpagesize()`. Throws where it exports none of that name. */
+  bind<Call>(definition: string): Call
 }
 
 /** A descriptor watched by the event loop. */
@@ -168,5 +170,6 @@ function bind(koffi: Koffi): Libc {
     poll: typeof poll === 'function' ? (fd, ready) => poll(fd, ready) : undefined,
     errno: () => koffi.errno(),
     lastError: (syscall, detail) => systemError(koffi.errno(), syscall, detail),
+    bind: bound,
   }
 }

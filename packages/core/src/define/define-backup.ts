@@ -24,7 +24,7 @@ import {
   countPages,
   countStartedCopy,
 } from '../validation.ts'
-import type { BackupDefinition, PlacedPages } from './definition.ts'
+import type { BackupDefinition, NumberedPages, PlacedPages } from './definition.ts'
 import { NumberedHandles } from './numbered-handles.ts'
 import { type Start, StartedCopy } from './started-copy.ts'
 
@@ -46,8 +46,22 @@ export function defineBackup<Figures extends object = object>(
   }
   if (placed !== undefined) return new DefinedBackup(definition, placed)
   if (numbered === undefined) throw new TypeError('unreachable')
-  assertByteCount(numbered.capacityBytes, 'capacityBytes')
+  assertNumbered(name, numbered)
   return new DefinedBackup(definition, new NumberedHandles(name, pageSizeBytes, numbered))
+}
+
+function assertNumbered(name: string, numbered: NumberedPages): void {
+  const { capacityBytes, bytesAvailable, reserve, copy, copyRuns } = numbered
+  if ((copy === undefined) === (copyRuns === undefined)) {
+    throw new TypeError(`backup ${name} needs one of copy and copyRuns`)
+  }
+  if (capacityBytes !== undefined) {
+    assertByteCount(capacityBytes, 'capacityBytes')
+    if (reserve === undefined) return
+    throw new TypeError(`backup ${name} has capacityBytes, from which its reservations follow, and reserve`)
+  }
+  if (bytesAvailable === undefined)
+    throw new TypeError(`backup ${name} needs capacityBytes or bytesAvailable`)
 }
 
 class DefinedBackup<Figures extends object> implements Backup {

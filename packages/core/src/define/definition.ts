@@ -61,10 +61,12 @@ export interface Stopped {
 
 /** Pages under numbers that `defineBackup` makes: rising, from a random one on, none used twice. */
 export interface NumberedPages {
-  /** Most bytes it holds; room and reservations follow from it. */
-  readonly capacityBytes: number
+  /** Most bytes it holds; room and reservations follow from it. Without it only the medium knows: `bytesAvailable` is needed. */
+  readonly capacityBytes?: number | undefined
   /** Room that the medium has left now, where it knows better than `capacityBytes`. */
   readonly bytesAvailable?: (() => number | Promise<number>) | undefined
+  /** Sets space of the medium aside, where there is no `capacityBytes`. `store` finds the reservation in its options. */
+  readonly reserve?: ((bytes: number) => Promise<Reservation>) | undefined
   /** Most pages that one call of `store` or `copy` is given; the event loop has its turn between. @default what 1 MiB hold */
   readonly slicePages?: number | undefined
   /**
@@ -76,12 +78,22 @@ export interface NumberedPages {
     spans: readonly Uint8Array[],
     options: BackupPagesOptions,
   ): undefined | Stopped | Promise<undefined | Stopped>
-  /** Fills the spans with the pages `first`, `first + 1`, … Resolves and throws as `store` does. */
-  copy(
-    first: number,
-    spans: readonly Uint8Array[],
-    options: TransferOptions,
-  ): undefined | Stopped | Promise<undefined | Stopped>
+  /** Fills the spans with the pages `first`, `first + 1`, … Resolves and throws as `store` does. One of `copy` and `copyRuns`. */
+  readonly copy?:
+    | ((
+        first: number,
+        spans: readonly Uint8Array[],
+        options: TransferOptions,
+      ) => undefined | Stopped | Promise<undefined | Stopped>)
+    | undefined
+  /** The same for pages from many places at once, for media that take them side by side; as many as `slicePages` in all. */
+  readonly copyRuns?:
+    | ((
+        handles: readonly HandleRun[],
+        spans: readonly Uint8Array[],
+        options: TransferOptions,
+      ) => undefined | Stopped | Promise<undefined | Stopped>)
+    | undefined
   /** Releases pages that nobody can name any more: all of them, or it throws and has released none. */
   drop(handles: readonly HandleRun[]): void | Promise<void>
 }

@@ -10,6 +10,7 @@ import type {
 } from '../contract.ts'
 import { abortError, SpillwayError, staleHandleError, systemError } from '../errors.ts'
 import { pace, sliceBytes } from '../pace.ts'
+import { firstHandles } from '../runs.ts'
 import { SpanCursor } from '../spans.ts'
 import type { NumberedPages, PlacedPages, Stopped } from './definition.ts'
 
@@ -24,7 +25,10 @@ export class NumberedHandles implements PlacedPages {
   readonly #slicePages: number
   readonly #capacityPages: number
   readonly #live: HandleSet
+  /** Space set aside, from the capacity or by the medium. */
   readonly #reservations: Reservations
+  readonly #reservedInMedium = new WeakSet<Reservation>()
+  readonly reserve?: (bytes: number) => Reservation | Promise<Reservation>
   #next: number
   #livePages = 0
   /** Pages that calls under way may still store. */
@@ -35,10 +39,12 @@ export class NumberedHandles implements PlacedPages {
     this.#pageSizeBytes = pageSizeBytes
     this.#pages = pages
     this.#slicePages = pages.slicePages ?? Math.max(1, sliceBytes / pageSizeBytes)
-    this.#capacityPages = Math.floor(pages.capacityBytes / pageSizeBytes)
+    this.#capacityPages = Math.floor((pages.capacityBytes ?? Number.POSITIVE_INFINITY) / pageSizeBytes)
     this.#next = 1 + Math.floor(Math.random() * 2 ** 51)
     this.#live = new HandleSet(this.#next)
     this.#reservations = new Reservations(backup, pageSizeBytes, () => this.#freePages)
+    if (pages.capacityBytes !== undefined) this.reserve = (bytes) => this.#reservations.reserve(bytes)
+    else if (pages.reserve !== undefined) this.reserve = (bytes) => this.#reserveInMedium(bytes)
   }
 
   async store(
@@ -46,7 +52,8 @@ export class NumberedHandles implements PlacedPages {
     pageCount: number,
     options: BackupPagesOptions,
   ): Promise<BackupResult> {
-    const reservation = this.#reservations.own(options.reservation)
+    const isOfMedium = this.#pages.capacityBytes === undefined
+    const reservation = isOfMedium ? undefined : this.#reservations.own(options.reservation)
     const claimed = Math.min(pageCount, this.#reservations.allowance(reservation))
     const reserved = this.#reservations.consume(reservation, claimed)
     const first = this.#next
@@ -76,18 +83,15 @@ export class NumberedHandles implements PlacedPages {
   ): Promise<CopyResult> {
     const target = new SpanCursor(spans)
     let copied = 0
-    for (const { first, count } of handles) {
-      for (let offset = 0; offset < count; ) {
-        const pages = Math.min(this.#slicePages, count - offset)
-        const turn = pace(Math.min(sliceBytes, pages * this.#pageSizeBytes))
-        if (turn !== undefined) await turn
-        if (options.signal?.aborted) return { copied, error: abortError(options.signal, this.#at(copied)) }
-        const stopped = await this.#copySlice(first + offset, pages, target, options)
-        const moved = stopped?.pages ?? pages
-        copied += moved
-        offset += moved
-        if (stopped !== undefined) return { copied, error: stopped.error }
-      }
+    for (const slice of slicesOf(handles, this.#slicePages)) {
+      let pages = 0
+      for (const { count } of slice) pages += count
+      const turn = pace(Math.min(sliceBytes, pages * this.#pageSizeBytes))
+      if (turn !== undefined) await turn
+      if (options.signal?.aborted) return { copied, error: abortError(options.signal, this.#at(copied)) }
+      const stopped = await this.#copySlice(slice, pages, target, options)
+      copied += stopped?.pages ?? pages
+      if (stopped !== undefined) return { copied, error: stopped.error }
     }
     return { copied }
   }
@@ -119,12 +123,14 @@ export class NumberedHandles implements PlacedPages {
     return known === undefined ? common : Math.min(common, known)
   }
 
-  reserve(bytes: number): Reservation {
-    return this.#reservations.reserve(bytes)
+  isOwnReservation(reservation: Reservation): boolean {
+    return this.#reservations.isOwn(reservation) || this.#reservedInMedium.has(reservation)
   }
 
-  isOwnReservation(reservation: Reservation): boolean {
-    return this.#reservations.isOwn(reservation)
+  async #reserveInMedium(bytes: number): Promise<Reservation> {
+    const reservation = await this.#pages.reserve!(bytes)
+    this.#reservedInMedium.add(reservation)
+    return reservation
   }
 
   get #freePages(): number {
@@ -161,26 +167,54 @@ export class NumberedHandles implements PlacedPages {
   }
 
   async #copySlice(
-    first: number,
+    runs: readonly HandleRun[],
     count: number,
     target: SpanCursor,
     options: TransferOptions,
   ): Promise<Stopped | undefined> {
-    const gone = this.#live.firstMissing(first, count)
-    const known = gone === undefined ? count : gone - first
+    const gone = this.#firstGone(runs, count)
+    const known = gone?.pages ?? count
     const stopped =
       known > 0
         ? await this.#attempt('read', 0, () =>
-            this.#pages.copy(first, target.take(known * this.#pageSizeBytes), options),
+            this.#copyRuns(firstHandles(runs, known), target.take(known * this.#pageSizeBytes), options),
           )
         : undefined
-    // A page that was dropped under way may have been taken from its medium before it was copied.
-    const moved = stopped?.pages ?? known
-    const dropped = moved > 0 ? this.#live.firstMissing(first, moved) : undefined
-    if (dropped !== undefined)
-      return { pages: dropped - first, error: staleHandleError(this.#backup, dropped) }
-    if (stopped !== undefined) return stopped
-    return gone === undefined ? undefined : { pages: known, error: staleHandleError(this.#backup, gone) }
+    // A page that was dropped under way may have been taken from its medium before it was copied, and be what stopped it.
+    const looked = stopped === undefined ? known : Math.min(known, stopped.pages + 1)
+    return this.#firstGone(runs, looked) ?? stopped ?? gone
+  }
+
+  /** The first page that is not live, among the first `count` of the runs. */
+  #firstGone(runs: readonly HandleRun[], count: number): Stopped | undefined {
+    let pages = 0
+    for (const run of runs) {
+      if (pages >= count) return undefined
+      const missing = this.#live.firstMissing(run.first, Math.min(run.count, count - pages))
+      if (missing !== undefined) {
+        return { pages: pages + missing - run.first, error: staleHandleError(this.#backup, missing) }
+      }
+      pages += run.count
+    }
+    return undefined
+  }
+
+  async #copyRuns(
+    runs: readonly HandleRun[],
+    spans: readonly Uint8Array[],
+    options: TransferOptions,
+  ): Promise<Stopped | undefined> {
+    const { copy, copyRuns } = this.#pages
+    if (copyRuns !== undefined) return await copyRuns.call(this.#pages, runs, spans, options)
+    const target = new SpanCursor(spans)
+    let pages = 0
+    for (const { first, count } of runs) {
+      const part = target.take(count * this.#pageSizeBytes)
+      const stopped = await this.#attempt('read', pages, () => copy!.call(this.#pages, first, part, options))
+      if (stopped !== undefined) return { pages: pages + stopped.pages, error: stopped.error }
+      pages += count
+    }
+    return undefined
   }
 
   /** What the medium threw is what stopped it before the first page. */
@@ -206,4 +240,23 @@ export class NumberedHandles implements PlacedPages {
       this.#livePages += count
     }
   }
+}
+
+/** The runs in slices of at most `most` handles; long ones are cut. */
+function* slicesOf(runs: readonly HandleRun[], most: number): Generator<readonly HandleRun[]> {
+  let slice: HandleRun[] = []
+  let pages = 0
+  for (const { first, count } of runs) {
+    for (let offset = 0; offset < count; ) {
+      const part = Math.min(count - offset, most - pages)
+      slice.push({ first: first + offset, count: part })
+      offset += part
+      pages += part
+      if (pages < most) continue
+      yield slice
+      slice = []
+      pages = 0
+    }
+  }
+  if (pages > 0) yield slice
 }

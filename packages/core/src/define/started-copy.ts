@@ -44,7 +44,9 @@ export class StartedCopy {
     if (this.#isOver) return
     this.#isOver = true
     const { backup, pages, pageSizeBytes, first, span } = this.#parts
-    const stale = copied > 0 ? pages.firstNotLive([{ first, count: copied }]) : undefined
+    // A page that was dropped under way may be what stopped it.
+    const looked = error === undefined ? copied : Math.min(copied + 1, span.byteLength / pageSizeBytes)
+    const stale = looked > 0 ? pages.firstNotLive([{ first, count: looked }]) : undefined
     if (typeof stale !== 'number') {
       this.#end(copied, error)
       return

@@ -14,10 +14,11 @@ import type {
 import { tellCopied } from '../copy-done.ts'
 import { type ErrorCode, SpillwayError } from '../errors.ts'
 import { delay } from '../host/timers.ts'
+import { firstHandles, firstSpans } from '../runs.ts'
 import { assertByteCount, countCopy, countHandles, countPages, countStartedCopy } from '../validation.ts'
 import { type DrawnFault, FaultSource } from './fault-source.ts'
 import { assertFault, assertPlan, type Fault, type FaultMethod, type FaultPlan } from './plan.ts'
-import { firstHandles, firstSpans, stopAfter } from './prefix.ts'
+import { stopAfter } from './prefix.ts'
 import { type Drawn, RefusedCopies } from './refused-copies.ts'
 
 /** A call that a faulty backup saw. */

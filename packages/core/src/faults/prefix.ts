@@ -1,4 +1,3 @@
-import type { HandleRun } from '../contract.ts'
 import type { FaultStop } from './plan.ts'
 
 /** After how many of its pages a call stops. */
@@ -14,29 +13,4 @@ export function stopAfter(stop: FaultStop, spans: readonly Uint8Array[], pageSiz
   }
   // No chunk has more than one page: there is nothing to stop inside of.
   return total
-}
-
-/** The memory of the first `pages` pages. */
-export function firstSpans(spans: readonly Uint8Array[], pages: number, pageSizeBytes: number): Uint8Array[] {
-  const prefix: Uint8Array[] = []
-  let left = pages * pageSizeBytes
-  for (const span of spans) {
-    if (left === 0) break
-    const length = Math.min(left, span.byteLength)
-    prefix.push(span.subarray(0, length))
-    left -= length
-  }
-  return prefix
-}
-
-/** The first `pages` handles. */
-export function firstHandles(handles: readonly HandleRun[], pages: number): HandleRun[] {
-  const prefix: HandleRun[] = []
-  let left = pages
-  for (const { first, count } of handles) {
-    if (left === 0) break
-    prefix.push({ first, count: Math.min(left, count) })
-    left -= Math.min(left, count)
-  }
-  return prefix
 }

@@ -1,0 +1,138 @@
+import type { Backup, BackupPagesOptions, CopyDone, HandleRun, TransferOptions } from '../contract.ts'
+import { isSpillwayError, SpillwayError } from '../errors.ts'
+import { RunMap } from '../slots/run-map.ts'
+import type { Stopped } from './definition.ts'
+
+/**
+ * Pages that a backup made of backups keeps in one of them: under its own numbers, each mapped to a handle of the inner backup. What
+ * the inner backup says is told in the outer one's terms: its errors name the outer backup, page and handle, and have what the
+ * inner one said as their cause.
+ */
+export class InnerPages {
+  readonly #backup: string
+  readonly #inner: Backup
+  readonly #handles = new RunMap()
+
+  /** `backup` names the outer one in errors. */
+  constructor(backup: string, inner: Backup) {
+    this.#backup = backup
+    this.#inner = inner
+  }
+
+  get metadataBytes(): number {
+    return this.#handles.metadataBytes
+  }
+
+  /** Whether a page is kept here. */
+  has(page: number): boolean {
+    return this.#handles.targetOf(page) !== undefined
+  }
+
+  /** Stores the pages of the spans under `first`, `first + 1`, …; tells how many, from the first on, and what stopped it. */
+  async store(
+    first: number,
+    spans: readonly Uint8Array[],
+    options: BackupPagesOptions,
+  ): Promise<{ pages: number; error?: Error }> {
+    const { handles, error } = await this.#inner.backupPages(spans, options)
+    let pages = 0
+    for (const run of handles) {
+      this.#handles.set(first + pages, run.count, run.first)
+      pages += run.count
+    }
+    return error === undefined ? { pages } : { pages, error: this.#told(error, pages, first + pages) }
+  }
+
+  /** Fills the spans with these pages, all of which are kept here. */
+  async copy(
+    pages: readonly HandleRun[],
+    spans: readonly Uint8Array[],
+    options: TransferOptions,
+  ): Promise<Stopped | undefined> {
+    try {
+      const { copied, error } = await this.#inner.copyPages(this.handlesOf(pages), spans, options)
+      if (error === undefined) return undefined
+      return { pages: copied, error: this.#told(error, copied, nth(pages, copied)) }
+    } catch (failure) {
+      return { pages: 0, error: this.#told(failure as Error, 0, pages[0].first) }
+    }
+  }
+
+  /** Starts copying adjacent pages; false where that cannot be begun this way. */
+  startCopy(first: number, span: Uint8Array, done: CopyDone): boolean {
+    const count = span.byteLength / this.#inner.capabilities.pageSizeBytes
+    const handle = this.#handles.targetOf(first)
+    if (handle === undefined || this.#inner.startCopy === undefined) return false
+    if (this.#handles.lengthFrom(first, count) < count) return false
+    return this.#inner.startCopy(handle, span, (copied, error) => {
+      if (error === undefined) done(copied)
+      else done(copied, this.#told(error, copied, first + copied))
+    })
+  }
+
+  /** Releases all of these pages, or throws and has released none. */
+  async drop(pages: readonly HandleRun[]): Promise<void> {
+    try {
+      await this.#inner.drop(this.handlesOf(pages))
+    } catch (failure) {
+      throw this.#told(failure as Error, undefined, undefined)
+    }
+    for (const { first, count } of pages) this.#handles.delete(first, count)
+  }
+
+  /** The handles of these pages in the inner backup. */
+  handlesOf(pages: readonly HandleRun[]): HandleRun[] {
+    const handles: HandleRun[] = []
+    for (const { first, count } of pages) {
+      for (let done = 0; done < count; ) {
+        const length = this.#handles.lengthFrom(first + done, count - done)
+        if (length === 0)
+          throw new SpillwayError('EIO', `page ${first + done} is not kept here`, { backup: this.#backup })
+        handles.push({ first: this.#handles.targetOf(first + done)!, count: length })
+        done += length
+      }
+    }
+    return handles
+  }
+
+  /**
+   * The outer backup's error for one of the inner's. `ESTALE` is about a handle of the inner one, which nobody but the outer may
+   * drop: the page is lost there, and its own handle is not stale.
+   */
+  #told(error: Error, page: number | undefined, handle: number | undefined): Error {
+    if (!isSpillwayError(error)) return error
+    const code = error.code === 'ESTALE' ? 'EIO' : error.code
+    const message = error.message.replace(/^[A-Z0-9]+: /, '')
+    return new SpillwayError(code, message, {
+      cause: error.code === 'EINTR' ? error.cause : error,
+      retryable: error.retryable,
+      backup: this.#backup,
+      page,
+      handle,
+    })
+  }
+}
+
+function nth(runs: readonly HandleRun[], index: number): number | undefined {
+  let before = 0
+  for (const { first, count } of runs) {
+    if (index < before + count) return first + index - before
+    before += count
+  }
+  return undefined
+}
+
+/**
+ * Throws `TypeError` unless `inner` is a backup that another can be made of: one that keeps pages, and not longer than the process
+ * that knows where they are. `caller` is named in the error.
+ */
+export function assertInnerBackup(inner: Backup, caller: string): void {
+  const looksRight = typeof inner?.backupPages === 'function' && typeof inner.capabilities === 'object'
+  if (!looksRight) throw new TypeError(`${caller} is made of a backup; it was given ${String(inner)}`)
+  const { persistent, stores } = inner.capabilities
+  if (!stores) throw new TypeError(`${caller} cannot be made of ${inner.name}, which keeps nothing`)
+  if (!persistent) return
+  throw new TypeError(
+    `${caller} cannot be made of ${inner.name}, which is persistent: what it keeps could not be read by the next process`,
+  )
+}
