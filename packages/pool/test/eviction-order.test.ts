@@ -1,6 +1,7 @@
 import { memoryBackup, nullBackup } from '@spillway/core'
 import { describe, expect, it } from 'vitest'
 import { Pool } from '../src/index.ts'
+import { BackingStore } from '../src/residency/backing-store.ts'
 import { ChunkQueue } from '../src/residency/chunk-queue.ts'
 import { ChunkUses, coldClean, notCold } from '../src/residency/chunk-uses.ts'
 import { EvictionOrder } from '../src/residency/eviction-order.ts'
@@ -155,9 +156,14 @@ describe('the uses of chunks', () => {
 })
 
 describe('the order of eviction', () => {
-  const make = (count: number, list: number, flags = 0) => {
+  const make = (
+    count: number,
+    list: number,
+    flags = 0,
+    storeOf = (_: number): BackingStore | undefined => undefined,
+  ) => {
     const chunks = new Chunks()
-    const order = new EvictionOrder(chunks, () => undefined)
+    const order = new EvictionOrder(chunks, storeOf)
     const made = Array.from({ length: count }, (_, first) => {
       const chunk = chunks.add(1, first, { order: 0, frame: first, flags })
       order.entered(chunk)
@@ -213,6 +219,25 @@ describe('the order of eviction', () => {
     chunks.moveTo(made[77]!, cleanList)
     order.mayLeave(made[77]!)
     expect(order.takeClean(true)).toBe(made[77])
+  })
+
+  it('picks what another backup can store while the one of colder chunks fails [B12]', () => {
+    const [failing, well] = [new BackingStore(memoryBackup()), new BackingStore(memoryBackup())]
+    const first = new Set<number>()
+    const { order, made } = make(7, dirtyList, dirty, (chunk) => (first.has(chunk) ? failing : well))
+    for (const chunk of made.slice(0, 3)) first.add(chunk)
+    failing.noteFailure(new Error('no'), 1)
+    order.leaveAlone(failing)
+    const mayCall = (store: BackingStore) => store.backoffMs === 0
+    order.pickCold(1)
+    expect(order.storeOfDirty(mayCall)).toBe(well)
+    expect(order.takeDirty(well, 1)).toBe(made[3])
+    // It may be called again: its chunks are the coldest.
+    failing.noteSuccess()
+    order.lookAgain()
+    order.pickCold(1)
+    expect(order.storeOfDirty(mayCall)).toBe(failing)
+    expect(order.takeDirty(failing, 1)).toBe(made[0])
   })
 
   it('tells how much memory it takes: 4 bytes a chunk, and at most 8 more for those that left', () => {

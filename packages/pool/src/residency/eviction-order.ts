@@ -38,6 +38,8 @@ export class EvictionOrder {
   readonly #purgeable = new ChunkQueue()
   readonly #clean = new ChunkQueue()
   readonly #dirty = new Map<BackingStore, ChunkQueue>()
+  /** Backups that failed and may not be called yet: what only they could store is picked by no window. */
+  readonly #leftAlone = new Set<BackingStore>()
   /** Pages of chunks by where they are on their way out. */
   readonly #coldPages = new Float64Array(5)
   /** What the first of the dirty chunks of the cold end was worth when it was picked. */
@@ -172,6 +174,7 @@ export class EvictionOrder {
 
   /** A backup fails: what was to be stored in it stays where it is. */
   leaveAlone(store: BackingStore): void {
+    this.#leftAlone.add(store)
     const queue = this.#dirty.get(store)
     if (queue === undefined) return
     this.#dirty.delete(store)
@@ -356,6 +359,11 @@ export class EvictionOrder {
     }
     this.#isExhausted = false
     this.#lookAgainAtMs = Number.POSITIVE_INFINITY
+    for (const store of this.#leftAlone) {
+      const { backoffMs } = store
+      if (backoffMs === 0) this.#leftAlone.delete(store)
+      else this.#lookAgainAtMs = Math.min(this.#lookAgainAtMs, nowMs() + backoffMs)
+    }
     const { end } = this.#chunks
     const window = Math.min(end, Math.max(leastWindow, end >>> 3))
     for (let looks = 0; looks < end; looks += window) if (this.#pickFrom(window)) return true
@@ -410,6 +418,8 @@ export class EvictionOrder {
   #isCandidate(chunk: number): boolean {
     const list = this.#chunks.listOf(chunk)
     if (list !== cleanList && list !== dirtyList) return false
+    if (list === dirtyList && this.#leftAlone.size > 0 && this.#leftAlone.has(this.#storeOf(chunk)!))
+      return false
     return this.#uses.has(chunk) && this.#uses.coldOf(chunk) === notCold && !this.#chunks.has(chunk, busy)
   }
 }
