@@ -147,7 +147,7 @@ export class S3Backup implements Backup {
     this.#slots = slots
     const footers = new FooterLoads(service, keys)
     this.#restores = new Restores(settings, service, table, keys, ledger, (object) => footers.load(object))
-    const shared = { ...parts, slots, zeros: new ZeroAdvance(pageSizeBytes), owner }
+    const shared = { ...parts, slots, zeros: ZeroAdvance.of(pageSizeBytes), owner }
     this.#writer = new SegmentWriter({ ...shared, onSegment: () => this.#manifests?.segmentWritten() })
     this.#compactor = new Compactor({ ...shared, restores: this.#restores })
     this.#manifests = store && new ManifestKeeper({ ...parts, ...store })
@@ -294,6 +294,7 @@ export class S3Backup implements Backup {
       await this.#deletions.drain()
       if (!this.#owner.isLost) await this.#removeLatecomers()
     } catch (error) {
+      this.#deletions.stop()
       // A scratch store that is not empty is left to a sweep; what a persistent store holds too much, to its next owner.
       if (this.#manifests === undefined) this.#owner.abandon()
       else await this.#owner.release().catch(() => {})

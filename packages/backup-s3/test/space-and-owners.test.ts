@@ -297,6 +297,36 @@ describe('owners', () => {
   }, 90_000)
 })
 
+describe('a machine that sleeps', () => {
+  it('hears that it was swept, also when the first request for its witness arrives after the sweep', async () => {
+    const prefix = target.prefix()
+    await target.server!.faults.once('PutObject', faults.delayed(1500), { keyIncludes: '/m-' })
+    const options = { prefix, leaseMs: 120_000, firstByteTimeoutMs: 300, retryBaseMs: 1 }
+    const backup = await open(options)
+    const { handles } = await backup.backupPages([randomPages(1)])
+    await target.server!.setClock(300_000)
+    const report = await S3Backup.sweepOrphans({ client: target.client(), bucket: target.bucket, prefix })
+    expect(report.epochs.length).toBe(1)
+    await until('the late request is there', async () => (await leftUnder(prefix)).length > 0)
+    expect((await backup.backupPages([randomPages(1)])).error).toMatchObject({ code: 'EBADF' })
+    await expect(read(backup, handles)).rejects.toThrow()
+    await backup.close().catch(() => {})
+  })
+
+  it('is noticed by the service’s clock, also when the answer to the first lease was lost', async () => {
+    await target.server!.faults.once('PutObject', faults.lostAnswer, { keyIncludes: 'leases/' })
+    const backup = await open({ leaseMs: 120_000 })
+    await target.server!.clearLog()
+    // More than the lease, which this process has not lived through.
+    await target.server!.setClock(300_000)
+    const { handles, error } = await backup.backupPages([randomPages(1)])
+    expect([error, countOf(handles)]).toEqual([undefined, 1])
+    const written = (await target.server!.log('PutObject')).map(({ key }) => key)
+    expect(written.some((key) => key.includes('leases/'))).toBe(true)
+    await backup.close()
+  })
+})
+
 describe('listings', () => {
   it('are read to their end, however many pages they have', async () => {
     await using many = await s3Target({ embedded: true, maxListKeys: 3 })
@@ -346,6 +376,20 @@ describe('persistent stores', () => {
     expect(await last.retainOnly(pick(handles, kept.slice(0, 3)))).toBe(kept.length - 3)
     expect(last.stats().livePages).toBe(3)
     await last.close()
+  })
+
+  it('send nothing any more once they could not be closed', async () => {
+    const backup = await open({ persistent: true, compaction: false, retryForMs: 50, retryBaseMs: 1 })
+    await target.server!.faults.always('DeleteObjects', faults.refused(403, 'AccessDenied'))
+    await target.server!.faults.always('DeleteObject', faults.refused(403, 'AccessDenied'))
+    const { handles } = await backup.backupPages([randomPages(16)])
+    await backup.drop(handles)
+    await until('something waits to be deleted', () => backup.stats().deletionFailures > 0)
+    await target.server!.faults.always('PutObject', faults.refused(403, 'AccessDenied'))
+    await expect(backup.close()).rejects.toThrow('EACCES')
+    await target.server!.clearLog()
+    await new Promise((resolve) => setTimeout(resolve, 300))
+    expect(await target.server!.log()).toEqual([])
   })
 
   it('leave one version of the head, however often its old ones are not deleted at once', async () => {

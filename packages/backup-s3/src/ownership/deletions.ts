@@ -139,11 +139,18 @@ export class Deletions {
     }
   }
 
+  /** Begins no request any more; what is left is for the next owner, or a sweep. */
+  stop(): void {
+    this.#isClosing = true
+    stopTimer(this.#timer)
+    this.#timer = undefined
+  }
+
   #gather(key: string, bytes: number): void {
     this.#waiting.set(key, bytes)
     const isFull = this.#waiting.size >= keysPerRequest
     // Also when many wait: a service that refuses is not asked once for each of them.
-    if (isFull && this.#failuresInARow === 0) this.#start()
+    if (isFull && this.#failuresInARow === 0 && !this.#isClosing) this.#start()
     else this.#schedule(this.#pauseMs)
   }
 

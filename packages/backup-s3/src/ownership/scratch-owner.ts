@@ -5,7 +5,7 @@ import type { Settings } from '../options.ts'
 import { firstSegmentNumber } from '../segments/handles.ts'
 import type { S3Service } from '../service/service.ts'
 import { delay } from '../service/waiting.ts'
-import { LeaseTerm } from './lease-term.ts'
+import { clockResolutionMs, LeaseTerm } from './lease-term.ts'
 import { hurryMs, Owner, ownerName } from './owner.ts'
 
 /** How long an owner that came late waits at most for a fence to go away again; short leases wait less. */
@@ -28,13 +28,16 @@ export interface LeaseContent {
  * and then the lease. So one of them sees the other, and at worst both step back.
  *
  * A renewal can be under way for so long that the sweep is over and its fence gone before the lease is written again.
- * The witness tells: an object of the epoch that nobody but a sweep deletes, and before the fence goes.
+ * The witness tells: an object of the epoch that nobody but a sweep deletes, before anything else and before the fence
+ * goes. One that was written after the store was opened is no witness, but a request for it that came late.
  */
 export class ScratchOwner extends Owner {
   readonly epoch: string
   readonly #service: S3Service
   readonly #keys: KeySpace
   readonly #key: string
+  /** What the service's clock said when the witness was there; undefined where it does not say. */
+  #openedMs: number | undefined
 
   private constructor(epoch: string, settings: Settings, service: S3Service, keys: KeySpace) {
     super(settings, new LeaseTerm(settings.leaseMs, service.clock), firstSegmentNumber(Math.random()))
@@ -56,6 +59,7 @@ export class ScratchOwner extends Owner {
     try {
       const identity = randomBytes(12).toString('hex')
       await service.upload(owner.#witness, Buffer.from('{}'), { identity, free: true, signal })
+      owner.#openedMs = service.clock.latestMs
     } catch (error) {
       await owner.release(signal?.aborted).catch(() => {})
       throw error
@@ -113,8 +117,7 @@ export class ScratchOwner extends Owner {
     const deadline = nowMs() + Math.min(longestFenceWaitMs, Math.max(1000, this.settings.leaseMs))
     for (;;) {
       const fence = await this.#findFence()
-      const isSwept =
-        fence === undefined && (await this.#service.head(this.#witness, { urgent: true })) === undefined
+      const isSwept = fence === undefined && !(await this.#hasWitness())
       if (fence === undefined && !isSwept) return
       if (isSwept || nowMs() > deadline) {
         // The lease that was just written must not keep a dead epoch alive.
@@ -125,6 +128,17 @@ export class ScratchOwner extends Owner {
       }
       await delay(200)
     }
+  }
+
+  /**
+   * Whether the witness is the one that was written at first. A sweep comes more than a lease after the last page was
+   * acknowledged, and so does what is written after it.
+   */
+  async #hasWitness(): Promise<boolean> {
+    const found = await this.#service.head(this.#witness, { urgent: true })
+    if (found === undefined) return false
+    if (found.lastModified === undefined || this.#openedMs === undefined) return true
+    return found.lastModified <= this.#openedMs + clockResolutionMs
   }
 
   async #findFence(): Promise<string | undefined> {

@@ -11,7 +11,7 @@ import type { SweepParts } from './sweep-parts.ts'
 /**
  * Removes what dead owners left behind.
  *
- *   lease ran out ─▶ write a fence ─▶ read the lease again ──(still the same)──▶ delete segments, lease, fence
+ *   lease ran out ─▶ write a fence ─▶ read the lease again ──(still the same)──▶ delete witness ─▶ segments, lease, fence
  *                                          └──(renewed meanwhile)──▶ take the fence back, leave everything
  *
  * What cannot be told from alive is left: a lease of a newer format, or one whose age the service does not say.
@@ -121,11 +121,14 @@ async function sweepEpoch(
   const { content, lastModified } = found
   if (!hasRunOut(lastModified, content.leaseMs, serviceNowMs)) return false
   return withFence(epoch, lastModified, parts, async () => {
-    // Listed anew behind the fence, for what was written since. The lease goes last: as long as something is left, the
-    // next sweep knows whose it was.
+    // Listed anew behind the fence, for what was written since. Nothing goes before the witness is known to be gone: an
+    // owner that comes back finds out by it, also when the other deletes arrive after the fence went. The lease goes last:
+    // as long as something is left, the next sweep knows whose it was.
     const { found: again } = await survey(parts, keys.epochPrefix(epoch.epoch))
-    const [current] = again.values()
-    if (current !== undefined) await parts.remove(current.objects)
+    const objects = [...again.values()].flatMap((current) => current.objects)
+    const witness = keys.witness(epoch.epoch)
+    await parts.remove(objects.filter((object) => object.key === witness))
+    await parts.remove(objects.filter((object) => object.key !== witness))
     await parts.remove([epoch.lease ?? { key, bytes: 0, lastModified }, ...epoch.fences])
   })
 }

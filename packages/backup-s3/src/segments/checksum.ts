@@ -44,6 +44,16 @@ export class ZeroAdvance {
     }
   }
 
+  /** The one for so many bytes; computed once, since every store with pages of that size needs it. */
+  static of(bytes: number): ZeroAdvance {
+    let known = knownAdvances.get(bytes)
+    if (known === undefined) {
+      known = new ZeroAdvance(bytes)
+      knownAdvances.set(bytes, known)
+    }
+    return known
+  }
+
   advance(value: number): number {
     const table = this.#table
     return (
@@ -55,6 +65,8 @@ export class ZeroAdvance {
     )
   }
 }
+
+const knownAdvances = new Map<number, ZeroAdvance>()
 
 /** Appends a page, of which only the seeded checksum is known, to the CRC-32 of what came before it. */
 export function appendPage(running: number, checksum: number, seed: number, zeros: ZeroAdvance): number {

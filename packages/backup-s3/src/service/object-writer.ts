@@ -16,6 +16,8 @@ export interface UploadOptions extends RequestScope {
   readonly checksum?: number | undefined
   /** SHA-256 of the body in hex. */
   readonly sha256?: string | undefined
+  /** Told when the service wrote the object, in milliseconds, also when that answer was lost. */
+  readonly onDate?: ((serviceMs: number) => void) | undefined
 }
 
 /** What is said of services that do not honour `If-None-Match: *`. */
@@ -95,7 +97,10 @@ export class ObjectWriter {
         const { signal, urgent } = options
         const once = { signal, urgent, free: true, retryMayFail: true }
         const found = await this.#needs.find(key, once).catch(() => undefined)
-        if (found?.identity === options.identity && found.bytes === body.byteLength) return
+        if (found?.identity === options.identity && found.bytes === body.byteLength) {
+          if (found.lastModified !== undefined) options.onDate?.(found.lastModified)
+          return
+        }
         throw exists && found !== undefined ? this.#foreign(key) : exists ? this.#vanished(error) : error
       }
     })

@@ -1,43 +1,24 @@
 /**
- * One history: processes that open, store, read, drop, close, are killed or put to sleep, and sweep, in an order that a
+ * One history: processes that open, store, read, drop, close, are killed or stand still, and sweep, in an order that a
  * scheduler chooses, against a service whose answers it lets through, holds back or loses; and an oracle that knows what
  * must be true at any time.
  */
 
-import { type Request, SimulatedService } from './simulated-service.ts'
-import type { Random } from './virtual-host.ts'
-import { fire, Process, settled, whenSettled, world } from './virtual-host.ts'
-
-export const pageBytes = 4096
+import { type Backup, handlesOf, Oracle, type Page, pageBytes, Violation } from './oracle.ts'
+import { type Fate, type Interruption, type Request, SimulatedService } from './simulated-service.ts'
+import { fire, Process, type Random, settled, whenSettled, world } from './virtual-host.ts'
 
 export type Step =
   | { readonly kind: 'open' | 'openScratch' }
   | { readonly kind: 'store'; readonly pages: number }
-  | { readonly kind: 'drop' | 'dropAll' | 'read' | 'close' | 'kill' | 'idle' }
-  | { readonly kind: 'sleep' | 'wait'; readonly milliseconds: number }
+  | { readonly kind: 'drop' | 'dropAll' | 'retainFirst' | 'read' | 'close' | 'kill' | 'idle' }
+  | { readonly kind: 'stop' | 'sleep' | 'wait'; readonly milliseconds: number }
   | { readonly kind: 'sweep' | 'sweepStores' }
+  | { readonly kind: 'together'; readonly steps: readonly Step[] }
 
 export interface Script {
   readonly name: string
   readonly steps: readonly Step[]
-}
-
-interface HandleRun {
-  readonly first: number
-  readonly count: number
-}
-
-/** What is used of a backup: the published interface, so that other builds can be run, too. */
-export interface Backup {
-  backupPages(spans: readonly Uint8Array[]): Promise<{ handles: readonly HandleRun[]; error?: Error }>
-  copyPages(
-    handles: readonly HandleRun[],
-    spans: readonly Uint8Array[],
-  ): Promise<{ copied: number; error?: Error }>
-  drop(handles: readonly HandleRun[]): Promise<void>
-  close(): Promise<void>
-  liveHandles(): HandleRun[]
-  retainOnly(handles: readonly HandleRun[]): Promise<number>
 }
 
 export interface BackupClass {
@@ -48,40 +29,43 @@ export interface BackupClass {
 /** Chooses what happens next. */
 export interface Scheduler {
   readonly random: Random
-  /** One of `count` things; 0 is what would happen by itself. */
-  choose(count: number): number
+  /** Which of `count` processes goes on; 0 is the one that went on last, if it can. */
+  process(count: number): number
+  /** Which of `count` things that may happen to it; 0 is what comes by itself. */
+  event(count: number): number
   /** What becomes of a request when it is its turn. */
-  fate(request: Request): 'through' | 'held' | 'lost before' | 'lost after' | 'twice'
+  fate(): Fate
+  /** What its process does before an answer reaches it. */
+  interruption(): Interruption
+  /** For how long a request is held, or a process stands still. */
+  pauseMs(): number
 }
-
-/** A page that was acknowledged. */
-interface Page {
-  readonly id: number
-  readonly handle: number
-  readonly scope: string
-  state: 'live' | 'dropped'
-}
-
-export class Violation extends Error {}
 
 export const leaseMs = 3000
 /** Time after which whatever was held arrives, and nobody waits any more. */
 const longMs = 400_000
+const startMs = 1_700_000_000_000
+const mostSteps = 60_000
 
 class Actor {
   readonly process: Process
   readonly script: Script
+  readonly backupClass: BackupClass
   next = 0
   isBusy = false
   backup: Backup | undefined
   /** The persistent store, or its own. */
   scope = ''
-  openedAt = -1
+  /** Whether it has the store, as far as it knows. */
+  isOwner = false
+  /** Orders owners of a store: by when they claimed it. */
+  epoch = ''
   isPersistent = false
 
-  constructor(script: Script) {
+  constructor(script: Script, backupClass: BackupClass) {
     this.process = new Process(script.name)
     this.script = script
+    this.backupClass = backupClass
   }
 
   get isDone(): boolean {
@@ -89,50 +73,46 @@ class Actor {
   }
 }
 
+type Event = () => void
+
 export class History {
   readonly service = new SimulatedService()
   readonly log: string[] = []
   /** Whether every request is noted. */
   isVerbose = false
-  readonly #classes: readonly BackupClass[]
-  readonly #scheduler: Scheduler
+  readonly #lastClass: BackupClass
   readonly #actors: Actor[]
-  readonly #pages = new Map<string, Page>()
-  #nextId = 1
+  readonly #oracle = new Oracle()
+  #scheduler: Scheduler
+  #current: Actor | undefined
   #steps = 0
-  #opened = 0
   /** Handles of the persistent store may go since a sweep of stores has begun. */
   #storeMayBeSwept = false
-  #violation: Violation | undefined
 
+  /** @param classes a copy of the package for each script, and one for who looks at the end */
   constructor(classes: readonly BackupClass[], scripts: readonly Script[], scheduler: Scheduler) {
-    this.#classes = classes
+    this.#lastClass = classes[scripts.length]!
     this.#scheduler = scheduler
-    this.#actors = scripts.map((script) => new Actor(script))
-    world.now = 1_700_000_000_000
+    this.#actors = scripts.map((script, index) => new Actor(script, classes[index]!))
+    world.now = startMs
     world.random = scheduler.random
-    world.immediates.length = 0
   }
 
   /** Runs it to its end. Throws a `Violation`. */
   async run(): Promise<void> {
-    await this.#drive(() => this.#actors.every((actor) => actor.isDone))
-    this.#check()
-    await this.#finish()
-    this.#check()
-  }
-
-  #check(): void {
-    if (this.#violation !== undefined) throw this.#violation
-  }
-
-  #fail(text: string): void {
-    this.#violation ??= new Violation(text)
+    try {
+      await this.#drive(() => this.#actors.every((actor) => actor.isDone))
+      if (this.#oracle.violation === undefined) await this.#finish()
+    } catch (error) {
+      if (!(error instanceof Violation)) throw error
+      this.#oracle.fail(error.message)
+    }
+    for (const actor of this.#actors) await this.#bury(actor)
+    if (this.#oracle.violation !== undefined) throw this.#oracle.violation
   }
 
   #note(text: string): void {
-    if (this.log.length < 2000)
-      this.log.push(`${((world.now - 1_700_000_000_000) / 1000).toFixed(3)} ${text}`)
+    if (this.log.length < 2000) this.log.push(`${((world.now - startMs) / 1000).toFixed(3)} ${text}`)
   }
 
   /** Lets things happen until all is done. */
@@ -140,11 +120,11 @@ export class History {
     return new Promise((resolve, reject) => {
       const turn = () => {
         try {
-          if (this.#violation !== undefined || isOver()) {
+          if (this.#oracle.violation !== undefined || isOver()) {
             resolve()
             return
           }
-          if (++this.#steps > 60_000) throw new Violation('the history does not end')
+          if (++this.#steps > mostSteps) throw new Violation('the history does not end')
           this.#step()
           whenSettled(turn)
         } catch (error) {
@@ -155,44 +135,61 @@ export class History {
     })
   }
 
-  /** One thing happens. */
+  /** One thing happens to one process, or time passes. */
   #step(): void {
-    const immediate = world.immediates.shift()
-    if (immediate !== undefined) {
-      world.current = immediate.process
-      if (!immediate.process?.isKilled) immediate.callback()
+    const current = this.#current
+    const able: [Actor, Event[]][] = []
+    const withEvents = (actor: Actor) => {
+      const events = this.#eventsOf(actor)
+      if (events.length > 0) able.push([actor, events])
+    }
+    if (current !== undefined) withEvents(current)
+    for (const actor of this.#actors) if (actor !== current) withEvents(actor)
+    if (able.length === 0) {
+      this.#passTime()
       return
     }
-    const events: (() => void)[] = []
+    const [actor, events] = able[able.length === 1 ? 0 : this.#scheduler.process(able.length)]!
+    this.#current = actor
+    events[events.length === 1 ? 0 : this.#scheduler.event(events.length)]!()
+  }
+
+  /** What may happen to a process now. Requests travel also when it stands still, or is dead. */
+  #eventsOf(actor: Actor): Event[] {
+    const { process } = actor
+    process.goOn()
+    const isAwake = !process.isKilled && !process.isStill
+    const events: Event[] = []
+    if (isAwake && process.immediates.length > 0) {
+      return [
+        () => {
+          world.current = process
+          process.immediates.shift()!()
+        },
+      ]
+    }
     for (const request of this.service.requests) {
-      if (request.heldUntil > world.now) continue
+      if (request.process !== process || request.heldUntil > world.now) continue
       if (request.state === 'sent') events.push(() => this.#travel(request))
-      else if (!request.process.isAsleep) events.push(() => this.service.comeBack(request))
+      else if (isAwake) events.push(() => this.#answer(request))
+      else if (process.isKilled) events.push(() => this.service.comeBack(request))
     }
-    for (const { process } of this.#actors) {
-      process.wake()
-      if (process.isKilled || process.isAsleep) continue
-      const timer = process.nextTimer
-      if (timer !== undefined && timer.at <= process.now) events.push(() => fire(process, timer))
-    }
-    for (const actor of this.#actors) {
-      const isReady = !actor.isBusy && !actor.isDone && !actor.process.isAsleep
-      if (isReady) events.push(() => this.#begin(actor))
-    }
-    if (events.length > 0) events[this.#scheduler.choose(events.length)]!()
-    else this.#passTime()
+    if (!isAwake) return events
+    const timer = process.nextTimer
+    if (timer !== undefined && timer.at <= process.now) events.push(() => fire(process, timer))
+    if (!actor.isBusy && !actor.isDone) events.push(() => this.#begin(actor))
+    return events
   }
 
   #travel(request: Request): void {
-    const fate = this.#scheduler.fate(request)
-    if (this.isVerbose)
-      this.#note(
-        `${request.process.name} ${request.verb} ${request.input.Key ?? request.input.Prefix ?? request.input.Delete?.Objects.map(({ Key }) => Key).join() ?? ''}`,
-      )
-    if (fate !== 'through')
-      this.#note(`${request.process.name} ${request.verb} ${request.input.Key ?? ''}: ${fate}`)
+    const fate = this.#scheduler.fate()
+    const { process, verb, input } = request
+    if (this.isVerbose || fate !== 'through') {
+      const what = input.Key ?? input.Prefix ?? input.Delete?.Objects.map(({ Key }) => Key).join() ?? ''
+      this.#note(`${process.name} ${verb} ${what}${fate === 'through' ? '' : `: ${fate}`}`)
+    }
     if (fate === 'held') {
-      request.heldUntil = world.now + leaseMs * (0.5 + 3 * this.#scheduler.random())
+      request.heldUntil = world.now + this.#scheduler.pauseMs()
       return
     }
     if (fate !== 'lost before') {
@@ -202,16 +199,23 @@ export class History {
     if (fate === 'lost before' || fate === 'lost after') this.service.breakOff(request)
   }
 
+  #answer(request: Request): void {
+    const interruption = this.#scheduler.interruption()
+    if (interruption === 'none') {
+      this.service.comeBack(request)
+      return
+    }
+    this.#note(`${request.process.name} ${interruption}`)
+    request.process.standStill(this.#scheduler.pauseMs(), interruption === 'sleeps')
+  }
+
   /** Nothing can happen now: the time goes on to when something can. */
   #passTime(): void {
     let next = Number.POSITIVE_INFINITY
     for (const { heldUntil } of this.service.requests)
-      if (heldUntil > world.now) next = Math.min(next, heldUntil)
-    for (const { process } of this.#actors) {
-      if (process.isKilled) continue
-      if (process.isAsleep) next = Math.min(next, process.asleepUntil)
-      else if (process.nextTimer !== undefined) next = Math.min(next, process.nextTimer.at + process.behindMs)
-    }
+      if (heldUntil > world.now && heldUntil < next) next = heldUntil
+    for (const { process } of this.#actors)
+      if (!process.isKilled && process.nextAt < next) next = process.nextAt
     if (next === Number.POSITIVE_INFINITY) throw new Violation('nothing can happen any more')
     world.now = Math.max(world.now + 1, Math.ceil(next))
   }
@@ -222,15 +226,8 @@ export class History {
     world.current = process
     if (step.kind === 'kill') {
       this.#note(`${process.name} is killed`)
-      process.kill()
-      actor.openedAt = -1
-      // What it has sent may arrive yet.
-      for (const request of this.service.requests) if (request.process === process) request.isWanted = false
-      return
-    }
-    if (step.kind === 'sleep') {
-      this.#note(`${process.name} sleeps ${step.milliseconds}`)
-      process.sleep(step.milliseconds)
+      process.isKilled = true
+      actor.isOwner = false
       return
     }
     actor.isBusy = true
@@ -239,8 +236,8 @@ export class History {
         actor.isBusy = false
       },
       (error: Error) => {
-        if (error instanceof Violation) this.#fail(error.message)
-        else this.#note(`${process.name} ${step.kind} fails: ${error.message.slice(0, 150)}`)
+        if (!process.isBuried)
+          this.#note(`${process.name} ${step.kind} fails: ${error.message.slice(0, 150)}`)
         actor.isBusy = false
         // Who could not open has nothing to do.
         if (step.kind === 'open' || step.kind === 'openScratch') actor.next = actor.script.steps.length
@@ -249,50 +246,49 @@ export class History {
   }
 
   async #perform(actor: Actor, step: Step): Promise<void> {
-    const { process } = actor
-    const backupClass = this.#classes[this.#actors.indexOf(actor)]!
+    const { process, backup, backupClass } = actor
     switch (step.kind) {
       case 'wait':
         await new Promise((resolve) => setTimeout(resolve, step.milliseconds))
         return
+      case 'stop':
+      case 'sleep':
+        this.#note(`${process.name} ${step.kind}s ${step.milliseconds}`)
+        process.standStill(step.milliseconds, step.kind === 'sleep')
+        return
       case 'idle':
-        await Promise.resolve()
+        return
+      case 'together':
+        await Promise.all(step.steps.map((one) => this.#perform(actor, one)))
         return
       case 'open':
-      case 'openScratch': {
+      case 'openScratch':
         actor.isPersistent = step.kind === 'open'
-        const backup = await backupClass.open(this.#options(process, actor.isPersistent, actor.script))
-        actor.backup = backup
+        actor.backup = await backupClass.open(this.#options(actor, actor.isPersistent))
         actor.scope = actor.isPersistent ? 'store' : `scratch of ${process.name}`
-        actor.openedAt = ++this.#opened
+        actor.epoch = actor.backup.stats().epoch
+        actor.isOwner = true
         this.#note(`${process.name} has opened`)
         return
-      }
       case 'sweep':
-      case 'sweepStores': {
-        const persistent = step.kind === 'sweepStores'
-        if (persistent) this.#storeMayBeSwept = true
-        const { persistent: _, ownerWaitMs, ...options } = this.#options(process, false, actor.script)
-        await backupClass.sweepOrphans({ ...options, persistent })
-        this.#note(`${process.name} has swept`)
+      case 'sweepStores':
+        await this.#sweep(actor, step.kind === 'sweepStores')
         return
-      }
     }
-    const { backup } = actor
     if (backup === undefined) return
     if (step.kind === 'store') await this.#store(actor, backup, step.pages)
-    else if (step.kind === 'drop') await this.#drop(actor, backup, this.#own(actor).slice(0, 1))
-    else if (step.kind === 'dropAll') await this.#drop(actor, backup, this.#own(actor))
+    else if (step.kind === 'drop') await this.#drop(backup, this.#own(actor).slice(0, 1))
+    else if (step.kind === 'dropAll') await this.#drop(backup, this.#own(actor))
+    else if (step.kind === 'retainFirst') await this.#retainFirst(actor, backup)
     else if (step.kind === 'read') await this.#read(actor, backup)
     else if (step.kind === 'close') {
-      const { openedAt } = actor
-      actor.openedAt = -1
+      actor.isOwner = false
       await backup.close()
-      this.#note(`${process.name} (opened as ${openedAt}) has closed`)
+      this.#note(`${process.name} has closed`)
     }
   }
 
-  #options(process: Process, persistent: boolean, { name }: Script) {
+  #options({ process, script: { name } }: Actor, persistent: boolean) {
     return {
       client: this.service.clientFor(process),
       bucket: 'bucket',
@@ -315,129 +311,108 @@ export class History {
     }
   }
 
-  async #store(actor: Actor, backup: Backup, pages: number): Promise<void> {
-    const memory = Buffer.alloc(pages * pageBytes)
-    const first = this.#nextId
-    this.#nextId += pages
-    for (let page = 0; page < pages; page++)
-      memory.fill(tag(first + page), page * pageBytes, (page + 1) * pageBytes)
-    const newer = this.#newerOwner(actor)
-    const { handles, error } = await backup.backupPages([memory])
-    let page = 0
-    for (const run of handles) {
-      for (let handle = run.first; handle < run.first + run.count; handle++, page++) {
-        const key = `${actor.scope} ${handle}`
-        if (this.#pages.has(key)) this.#fail(`handle ${handle} was given twice`)
-        this.#pages.set(key, { id: first + page, handle, scope: actor.scope, state: 'live' })
-      }
-    }
-    this.#note(`${actor.process.name} stored ${page} of ${pages} ${error?.message.slice(0, 120) ?? ''}`)
-    // It began to store when somebody else had opened the store already.
-    if (page > 0 && newer !== undefined) this.#fail(`${actor.process.name} and ${newer} own the store`)
+  async #sweep(actor: Actor, persistent: boolean): Promise<void> {
+    if (persistent) this.#storeMayBeSwept = true
+    const { persistent: _, ownerWaitMs, ...options } = this.#options(actor, false)
+    await actor.backupClass.sweepOrphans({ ...options, persistent })
+    this.#note(`${actor.process.name} has swept`)
   }
 
-  /** Who has opened the store after this actor, and not left it. */
+  async #store(actor: Actor, backup: Backup, pages: number): Promise<void> {
+    const { first, memory } = this.#oracle.newPages(pages)
+    const newer = this.#newerOwner(actor)
+    const { handles, error } = await backup.backupPages([memory])
+    const stored = this.#oracle.acknowledged(actor.scope, first, handles)
+    const { name } = actor.process
+    this.#note(`${name} stored ${stored} of ${pages} ${error?.message.slice(0, 120) ?? ''}`)
+    // It began to store when somebody else had opened the store already.
+    if (stored > 0 && newer !== undefined) this.#oracle.fail(`${name} and ${newer} own the store`)
+  }
+
+  /** Who has the store, and claimed it after this actor. */
   #newerOwner(actor: Actor): string | undefined {
-    if (!actor.isPersistent) return undefined
-    return this.#actors.find(
-      (other) => other.isPersistent && other.openedAt > actor.openedAt && actor.openedAt > 0,
-    )?.process.name
+    if (!actor.isPersistent || !actor.isOwner) return undefined
+    const isNewer = (other: Actor) => other.isPersistent && other.isOwner && other.epoch > actor.epoch
+    return this.#actors.find(isNewer)?.process.name
   }
 
   #own(actor: Actor): Page[] {
-    const live = new Set(
-      actor
-        .backup!.liveHandles()
-        .flatMap(({ first, count }) => Array.from({ length: count }, (_, page) => first + page)),
-    )
-    return [...this.#pages.values()].filter(
-      ({ scope, state, handle }) => scope === actor.scope && state === 'live' && live.has(handle),
-    )
+    const live = handlesOf(actor.backup!.liveHandles())
+    return this.#oracle
+      .pagesOf(actor.scope)
+      .filter(({ state, handle }) => state === 'live' && live.has(handle))
   }
 
-  async #drop(_: Actor, backup: Backup, pages: readonly Page[]): Promise<void> {
+  async #drop(backup: Backup, pages: readonly Page[]): Promise<void> {
     // Told to the oracle first: who is killed while dropping may have dropped.
     for (const page of pages) page.state = 'dropped'
     await backup.drop(pages.map(({ handle }) => ({ first: handle, count: 1 })))
   }
 
+  /** Drops all but one page, and what is being stored at the moment. */
+  async #retainFirst(actor: Actor, backup: Backup): Promise<void> {
+    const [first, ...others] = this.#own(actor)
+    for (const page of others) page.state = 'dropped'
+    await backup.retainOnly(first === undefined ? [] : [{ first: first.handle, count: 1 }])
+  }
+
   /** Reads all pages of its store: each is what it was, or there is an error that says why not. */
   async #read(actor: Actor, backup: Backup): Promise<void> {
-    const known = [...this.#pages.values()].filter(
-      ({ scope, state }) => scope === actor.scope && state === 'live',
-    )
-    for (const page of known) {
-      const failure = await this.#readPage(actor, backup, page)
-      if (failure === undefined || page.state !== 'live') continue
-      if (!['ESTALE', 'EBADMSG', 'ENOENT'].includes(failure)) continue
+    const { name } = actor.process
+    const known = this.#oracle.pagesOf(actor.scope).filter(({ state }) => state === 'live')
+    for (const [page, failure] of await this.#oracle.read(name, backup, known)) {
+      if (page.state !== 'live' || !['ESTALE', 'EBADMSG', 'ENOENT'].includes(failure)) continue
       if (actor.isPersistent && this.#storeMayBeSwept) continue
       // Whoever has lost the store may find that. Whoever can still store something has not lost it.
       const isOlder = this.#newerOwner(actor) !== undefined
       const { handles } = await backup.backupPages([Buffer.alloc(pageBytes)])
       if (handles.length > 0 && !isOlder && this.#newerOwner(actor) === undefined)
-        this.#fail(`${actor.process.name} owns the store, and reads page ${page.id} with ${failure}`)
+        this.#oracle.fail(`${name} owns the store, and reads page ${page.id} with ${failure}`)
     }
-  }
-
-  async #readPage(actor: Actor, backup: Backup, page: Page): Promise<string | undefined> {
-    const memory = Buffer.alloc(pageBytes)
-    try {
-      const { copied, error } = await backup.copyPages([{ first: page.handle, count: 1 }], [memory])
-      if (copied === 0) return (error as { code?: string } | undefined)?.code ?? 'none'
-    } catch (error) {
-      return (error as { code?: string }).code ?? String(error)
-    }
-    if (!memory.equals(Buffer.alloc(pageBytes, tag(page.id))))
-      this.#fail(`${actor.process.name} reads another page than ${page.id} for handle ${page.handle}`)
-    return undefined
   }
 
   /** Everything that was on its way arrives, everybody is gone, and one last owner looks what is there. */
   async #finish(): Promise<void> {
-    for (const { process } of this.#actors) process.kill()
+    for (const { process } of this.#actors) process.isKilled = true
     for (const request of [...this.service.requests]) {
       if (request.state === 'sent') this.service.arrive(request)
       this.service.forget(request)
     }
-    world.immediates.length = 0
-    await settled()
     world.now += longMs
-    const script: Script = { name: 'last', steps: [] }
-    const last = new Actor(script)
-    this.#actors.push(last)
+    const last = new Actor({ name: 'last', steps: [] }, this.#lastClass)
     const usesStore = this.#actors.some(({ script: { steps } }) => steps.some(({ kind }) => kind === 'open'))
+    this.#actors.push(last)
+    this.#scheduler = calm(this.#scheduler.random)
     await this.#calmly(last, async () => {
-      const backupClass = this.#classes[this.#classes.length - 1]!
-      if (usesStore) {
-        const backup = await backupClass.open(this.#options(last.process, true, script))
-        await this.#verifyAll(last, backup)
-        await backup.retainOnly([])
-        await backup.close()
-      }
-      for (let round = 0; round < 2; round++) {
-        const { persistent: _, ownerWaitMs, ...options } = this.#options(last.process, false, script)
-        await backupClass.sweepOrphans(options)
+      if (usesStore) await this.#lookAtStore(last)
+      for (let round = 0; round < 2 && this.#leftForEver !== undefined; round++) {
+        await this.#sweep(last, false)
         await new Promise((resolve) => setTimeout(resolve, longMs))
       }
     })
-    this.#assertClean()
+    if (this.#leftForEver !== undefined) this.#oracle.fail(`left for ever: ${this.#leftForEver}`)
   }
 
-  async #verifyAll(last: Actor, backup: Backup): Promise<void> {
+  /** The last owner reads everything, and drops it. */
+  async #lookAtStore(last: Actor): Promise<void> {
     last.scope = 'store'
-    const live = new Set(
-      backup
-        .liveHandles()
-        .flatMap(({ first, count }) => Array.from({ length: count }, (_, page) => first + page)),
+    const backup = await last.backupClass.open(this.#options(last, true))
+    last.backup = backup
+    const live = handlesOf(backup.liveHandles())
+    const pages = this.#oracle.pagesOf('store')
+    const failures = await this.#oracle.read(
+      'last',
+      backup,
+      pages.filter(({ handle }) => live.has(handle)),
     )
-    for (const page of this.#pages.values()) {
-      if (page.scope !== 'store') continue
-      const failure = await this.#readPage(last, backup, page)
-      if (failure === undefined && !live.has(page.handle)) this.#fail(`page ${page.id} is read and not live`)
-      if (failure === undefined || page.state === 'dropped') continue
-      if (this.#storeMayBeSwept && failure === 'ESTALE') continue
-      this.#fail(`page ${page.id} was acknowledged and is lost: ${failure}`)
+    for (const page of pages) {
+      if (page.state === 'dropped') continue
+      const failure = live.has(page.handle) ? failures.get(page) : 'ESTALE'
+      if (failure === undefined || (this.#storeMayBeSwept && failure === 'ESTALE')) continue
+      this.#oracle.fail(`page ${page.id} was acknowledged and is lost: ${failure}`)
     }
+    await backup.retainOnly([])
+    await backup.close()
   }
 
   /** Runs work of one process without any fault. */
@@ -445,41 +420,72 @@ export class History {
     let isOver = false
     let failure: Error | undefined
     world.current = actor.process
-    work().then(
-      () => {
-        isOver = true
-      },
-      (error: Error) => {
+    work()
+      .catch((error: Error) => {
         failure = error
+      })
+      .finally(() => {
         isOver = true
-      },
-    )
-    const { choose, fate } = this.#scheduler
-    this.#scheduler.choose = () => 0
-    this.#scheduler.fate = () => 'through'
-    try {
-      await this.#drive(() => isOver)
-    } finally {
-      this.#scheduler.choose = choose
-      this.#scheduler.fate = fate
-    }
-    if (failure !== undefined) this.#fail(`the last owner fails: ${failure.message}`)
+      })
+    await this.#drive(() => isOver)
+    if (failure !== undefined) this.#oracle.fail(`the last owner fails: ${failure.message}`)
   }
 
-  /** Nothing is left but what says that the store is empty. */
-  #assertClean(): void {
-    const left = [...this.service.objects.keys()]
-    const manifests = left.filter((key) => /\/store-\d+\/m-\d+$/.test(key))
-    const others = left.filter((key) => !/\/heads\/|\/store-\d+\/m-\d+$|\/leases\/store-\d+$/.test(key))
-    if (others.length > 0) this.#fail(`left for ever: ${others.join(', ')}`)
-    if (manifests.length > 2) this.#fail(`left for ever: ${manifests.join(', ')}`)
-    if (left.length - manifests.length > 2) this.#fail(`left for ever: ${left.join(', ')}`)
+  /** What is there but what says that the store is empty; undefined: nothing. */
+  get #leftForEver(): string | undefined {
+    const others: string[] = []
+    const heads: string[] = []
+    const manifests: string[] = []
+    for (const key of this.service.objects.keys()) {
+      if (/\/heads\/|\/leases\/store-\d+$/.test(key)) heads.push(key)
+      else if (/\/store-\d+\/m-\d+$/.test(key)) manifests.push(key)
+      else others.push(key)
+    }
+    for (const [keys, atMost] of [
+      [heads, 1],
+      [manifests, 2],
+      [others, 0],
+    ] as const)
+      if (keys.length > atMost) return keys.join(', ')
+    return undefined
+  }
+
+  /**
+   * Lets everything end that a process still does, without any effect: modules have a state that the next history must
+   * not find as this one left it.
+   */
+  async #bury({ process, backup }: Actor): Promise<void> {
+    process.isBuried = true
+    world.current = process
+    backup?.close().catch(() => {})
+    for (let round = 0; ; round++) {
+      world.current = process
+      this.service.bury(process)
+      await settled()
+      world.current = process
+      const timer = process.nextTimer
+      if (process.immediates.length > 0) process.immediates.shift()!()
+      else if (timer !== undefined) {
+        world.now = Math.max(world.now, process.nextAt)
+        process.goOn()
+        if (timer.at <= process.now) fire(process, timer)
+      } else return
+      if (round > 1000) {
+        this.#oracle.fail(`${process.name} goes on after it was closed`)
+        return
+      }
+    }
   }
 }
 
-function tag(id: number): Buffer {
-  const bytes = Buffer.alloc(8)
-  bytes.writeUInt32LE(id)
-  bytes.writeUInt32LE(Math.imul(id, 0x9e3779b1) >>> 0, 4)
-  return bytes
+/** Lets everything happen as it does by itself. */
+function calm(random: Random): Scheduler {
+  return {
+    random,
+    process: () => 0,
+    event: () => 0,
+    fate: () => 'through',
+    interruption: () => 'none',
+    pauseMs: () => 0,
+  }
 }

@@ -6,6 +6,7 @@ import { registerHooks } from 'node:module'
 import { pathToFileURL } from 'node:url'
 import type { BackupClass } from './history.ts'
 
+const plainCommands = new URL('plain-commands.ts', import.meta.url).href
 const sources = new URL('../../../', import.meta.url)
 
 /** The actor for whom a module is loaded; modules of dependencies are shared. */
@@ -22,6 +23,7 @@ export async function loadCopies(copies: number, directory?: string): Promise<Ba
     resolve(specifier, context, next) {
       const actor = actorOf(context.parentURL)
       if (actor === null) return next(specifier, context)
+      if (specifier === '@aws-sdk/client-s3') return { url: plainCommands, shortCircuit: true }
       const own = /^@spillway\/([a-z0-9-]+)$/.exec(specifier)
       if (own !== null) return { url: `${entry(own[1]!)}?actor=${actor}`, shortCircuit: true }
       const found = next(specifier, context)

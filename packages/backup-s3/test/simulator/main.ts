@@ -1,22 +1,33 @@
 /**
  * Runs histories of owners until one breaks a rule:
  *
- *   node packages/backup-s3/test/simulator/main.ts --histories 20000 --seed 1 [--orders 1] [--build DIRECTORY] [--replay SEED]
+ *   node packages/backup-s3/test/simulator/main.ts --histories 20000 --seed 1 [--switches 2 --faults 1] [--seconds 240]
+ *     [--from 0] [--short] [--build DIRECTORY] [--replay SEED]
  *
- * `--orders N`: also every order of the short histories that differs from the usual one at up to N points.
- * `--build`: the built package of another checkout. `--replay`: one history of that seed, with what happened in it.
+ * `--switches`, `--faults`: every order of the short histories in which a process is interrupted by another at up to so
+ *   many points where it could have gone on, with up to so many faults. `--only N`: of one of them.
+ * `--histories`: random ones, of which `--short` takes the short ones in random orders; from number `--from` of the seed.
+ * `--seconds`: ends after that time. `--build`: the built package of another checkout. `--replay`: one history of that
+ *   seed, with what happened in it.
  */
 import { parseArgs } from 'node:util'
-import { History, type Scheduler, type Script, Violation } from './history.ts'
+import { History, type Scheduler, type Script } from './history.ts'
 import { loadCopies } from './loading.ts'
+import { Violation } from './oracle.ts'
+import { everyOrder, randomScheduler } from './schedulers.ts'
 import { randomHistory, shortHistories } from './scripts.ts'
-import { installVirtualHost, seededRandom } from './virtual-host.ts'
+import { installVirtualHost } from './virtual-host.ts'
 
 const { values } = parseArgs({
   options: {
     histories: { type: 'string', default: '2000' },
     seed: { type: 'string', default: '1' },
-    orders: { type: 'string', default: '0' },
+    from: { type: 'string', default: '0' },
+    short: { type: 'boolean', default: false },
+    switches: { type: 'string' },
+    faults: { type: 'string', default: '0' },
+    only: { type: 'string' },
+    seconds: { type: 'string' },
     build: { type: 'string' },
     replay: { type: 'string' },
     'keep-going': { type: 'boolean', default: false },
@@ -36,54 +47,15 @@ const classes = await loadCopies(4, values.build)
 // What is thrown by what nobody waits for must not end the run; the oracle sees what comes of it.
 process.on('unhandledRejection', () => {})
 
-/** Mostly what happens by itself; sometimes another order, and sometimes a request that is held up or lost. */
-function randomScheduler(seed: number): Scheduler {
-  const random = seededRandom(seed)
-  const reorders = random() < 0.7 ? random() : 0
-  const faults = random() < 0.7 ? random() * 0.12 : 0
-  return {
-    random,
-    choose: (count) => (count > 1 && random() < reorders ? Math.floor(random() * count) : 0),
-    fate: () => {
-      if (random() >= faults) return 'through'
-      const chance = random()
-      return chance < 0.45 ? 'held' : chance < 0.6 ? 'lost before' : chance < 0.9 ? 'lost after' : 'twice'
-    },
-  }
-}
-
-/** What happens by itself, but for these points. */
-class OrderedScheduler implements Scheduler {
-  readonly random = seededRandom(7)
-  /** How many ways there were at each point. */
-  readonly ways: number[] = []
-  readonly #deviations: ReadonlyMap<number, number>
-
-  constructor(deviations: ReadonlyMap<number, number>) {
-    this.#deviations = deviations
-  }
-
-  choose(count: number): number {
-    return this.#next(count)
-  }
-
-  fate(): ReturnType<Scheduler['fate']> {
-    return (['through', 'held', 'lost after', 'lost before'] as const)[this.#next(4)]!
-  }
-
-  #next(count: number): number {
-    if (count < 2) return 0
-    const way = this.#deviations.get(this.ways.length) ?? 0
-    this.ways.push(count)
-    return Math.min(way, count - 1)
-  }
-}
-
+const seed = Number(values.seed)
+const startedAt = realNow()
+const cpuAtStart = process.cpuUsage()
+const endsAt = startedAt + 1000 * Number(values.seconds ?? Number.POSITIVE_INFINITY)
 let run = 0
 let violations = 0
 let requests = 0
-const startedAt = realNow()
 
+/** Whether to go on. */
 async function tryHistory(scripts: readonly Script[], scheduler: Scheduler, name: string): Promise<boolean> {
   const used = [...classes.slice(0, scripts.length), classes[3]!]
   const history = new History(used, scripts, scheduler)
@@ -91,72 +63,65 @@ async function tryHistory(scripts: readonly Script[], scheduler: Scheduler, name
   run++
   try {
     await history.run()
-    return true
+    return realNow() < endsAt
   } catch (error) {
     if (!(error instanceof Violation)) throw error
     violations++
-    say(`VIOLATION in ${name}: ${error.message}`)
+    say(`VIOLATION in ${name}, history ${run}: ${error.message}`)
     say(
       scripts
-        .map(({ name: actor, steps }) => `  ${actor}: ${steps.map((step) => step.kind).join(' ')}`)
+        .map(({ name: actor, steps }) => `  ${actor}: ${steps.map(({ kind }) => kind).join(' ')}`)
         .join('\n'),
     )
-    if (values.replay !== undefined) say(history.log.join('\n'))
-    return values['keep-going']
+    return values['keep-going'] && realNow() < endsAt
   } finally {
     requests += history.service.served
-    if (values.replay !== undefined && violations === 0) say(history.log.join('\n'))
+    if (values.replay !== undefined) say(history.log.join('\n'))
   }
-}
-
-/** Every order of a short history that differs at up to `depth` points from `from` on. */
-async function tryOrders(
-  index: number,
-  deviations: ReadonlyMap<number, number>,
-  from: number,
-  depth: number,
-): Promise<boolean> {
-  const scheduler = new OrderedScheduler(deviations)
-  const name = `short history ${index}, ${JSON.stringify([...deviations])}`
-  if (!(await tryHistory(shortHistories[index]!, scheduler, name))) return false
-  if (depth === 0) return true
-  const ways = scheduler.ways.slice()
-  for (let point = from; point < ways.length; point++) {
-    for (let way = 1; way < ways[point]!; way++) {
-      const more = new Map(deviations).set(point, way)
-      if (!(await tryOrders(index, more, point + 1, depth - 1))) return false
-    }
-  }
-  return true
 }
 
 function tell(): void {
   const seconds = (realNow() - startedAt) / 1000
-  const rate = Math.round((run / seconds) * 60)
+  const { user, system } = process.cpuUsage(cpuAtStart)
+  const rate = Math.round((run / (user + system)) * 60e6)
   say(
-    `${run} histories, ${requests} requests, ${violations} violations, seed ${values.seed}, ${seconds.toFixed(1)} s, ${rate} a minute`,
+    `${run} histories, ${requests} requests, ${violations} violations, seed ${seed}, ${seconds.toFixed(1)} s, ${rate} a minute of one core`,
   )
 }
 
-async function main(): Promise<boolean> {
-  const seed = Number(values.seed)
-  if (values.replay !== undefined) {
-    const scheduler = randomScheduler(Number(values.replay))
-    return tryHistory(randomHistory(scheduler.random), scheduler, `seed ${values.replay}`)
-  }
-  const orders = Number(values.orders)
-  if (orders > 0) {
-    for (const index of shortHistories.keys())
-      if (!(await tryOrders(index, new Map(), 0, orders))) return false
-  }
-  for (let index = 0; index < Number(values.histories); index++) {
-    const own = seed * 10_000_000 + index
-    const scheduler = randomScheduler(own)
-    if (!(await tryHistory(randomHistory(scheduler.random), scheduler, `seed ${own}`))) return false
+async function tryEveryOrder(): Promise<boolean> {
+  const bounds = { switches: Number(values.switches), faults: Number(values.faults) }
+  for (const [index, scripts] of shortHistories.entries()) {
+    if (values.only !== undefined && index !== Number(values.only)) continue
+    const before = run
+    const goesOn = await everyOrder(bounds, (scheduler, departures) =>
+      tryHistory(scripts, scheduler, `short history ${index}, ${JSON.stringify([...departures])}`),
+    )
+    say(`short history ${index}: ${run - before} orders`)
+    if (!goesOn) return false
   }
   return true
 }
 
-await main()
+async function tryRandom(): Promise<boolean> {
+  const from = Number(values.from)
+  for (let index = from; index < from + Number(values.histories); index++) {
+    const own = seed * 10_000_000 + index
+    const scheduler = randomScheduler(own)
+    const scripts = values.short
+      ? shortHistories[Math.floor(scheduler.random() * shortHistories.length)]!
+      : randomHistory(scheduler.random)
+    if (!(await tryHistory(scripts, scheduler, `seed ${own}`))) return false
+  }
+  return true
+}
+
+if (values.replay !== undefined) {
+  const scheduler = randomScheduler(Number(values.replay))
+  const scripts = values.short
+    ? shortHistories[Math.floor(scheduler.random() * shortHistories.length)]!
+    : randomHistory(scheduler.random)
+  await tryHistory(scripts, scheduler, `seed ${values.replay}`)
+} else if (values.switches === undefined || (await tryEveryOrder())) await tryRandom()
 tell()
 process.exit(violations === 0 ? 0 : 1)

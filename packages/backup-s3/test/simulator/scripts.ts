@@ -11,42 +11,49 @@ const dropAll: Step = { kind: 'dropAll' }
 const read: Step = { kind: 'read' }
 const close: Step = { kind: 'close' }
 const kill: Step = { kind: 'kill' }
+const sweepStores: Step = { kind: 'sweepStores' }
+const sweep: Step = { kind: 'sweep' }
+const openScratch: Step = { kind: 'openScratch' }
+/** The lease is renewed meanwhile. */
 const long: Step = { kind: 'wait', milliseconds: leaseMs * 1.2 }
 const sleep: Step = { kind: 'sleep', milliseconds: leaseMs * 1.6 }
+const stop: Step = { kind: 'stop', milliseconds: leaseMs * 1.6 }
+const together = (...steps: readonly Step[]): Step => ({ kind: 'together', steps })
+const wait = (leases: number): Step => ({ kind: 'wait', milliseconds: leaseMs * leases })
 
 const history = (...scripts: readonly (readonly Step[])[]): readonly Script[] =>
   scripts.map((steps, index) => ({ name: 'ABC'[index]!, steps }))
 
-/** Short histories, of which every order is looked at. */
+/** Short histories, of which every order within bounds is looked at. */
 export const shortHistories: readonly (readonly Script[])[] = [
   // One after the other, and both at once.
   history([open, store, close], [open, read, store, close]),
   history([open, store, drop, close], [open, read, close], [open, storeOne, close]),
-  // Taken over from one that died, or sleeps and comes back.
+  // Taken over from one that died, or stands still and comes back.
   history([open, store, drop, kill], [open, read, store, drop, close]),
   history([open, store, sleep, drop, store, read], [open, read, store, close]),
+  history([open, store, stop, dropAll, storeOne, read], [open, read, store, close]),
   history([open, store, dropAll, long, storeOne, read, close], [open, read, storeOne, dropAll, close]),
   history([open, store, dropAll, kill], [open, storeOne, kill], [open, read, storeOne, close]),
   // Renewed for a while, with another waiting.
   history([open, storeOne, long, read, close], [open, read, close]),
+  // Readers beside who drops, stores and compacts.
+  history([open, store, together(read, drop, store), read, close], [open, read, close]),
+  history([open, store, together(store, { kind: 'retainFirst' }, read), read, kill], [open, read, close]),
   // Swept.
-  history([open, store, close], [{ kind: 'sweepStores' }], [open, storeOne, read, close]),
-  history([open, store, kill], [{ kind: 'sweepStores' }, open, storeOne, read, close]),
+  history([open, store, close], [sweepStores], [open, storeOne, read, close]),
+  history([open, store, kill], [sweepStores, open, storeOne, read, close]),
+  history([open, store, sleep, store, read], [wait(1.5), sweepStores]),
   history(
-    [open, store, sleep, store, read],
-    [{ kind: 'wait', milliseconds: leaseMs * 1.5 }, { kind: 'sweepStores' }],
+    [open, store, stop, drop, store, read],
+    [wait(1.5), sweepStores],
+    [wait(1.6), open, storeOne, read],
   ),
   // Scratch.
-  history([{ kind: 'openScratch' }, store, drop, read, close], [{ kind: 'sweep' }, { kind: 'sweep' }]),
-  history(
-    [{ kind: 'openScratch' }, store, sleep, store, read, close],
-    [{ kind: 'wait', milliseconds: leaseMs }, { kind: 'sweep' }, { kind: 'sweep' }],
-  ),
-  history(
-    [{ kind: 'openScratch' }, store, long, read, storeOne, close],
-    [{ kind: 'openScratch' }, storeOne, kill],
-    [{ kind: 'wait', milliseconds: leaseMs }, { kind: 'sweep' }],
-  ),
+  history([openScratch, store, drop, read, close], [sweep, sweep]),
+  history([openScratch, store, sleep, store, read, close], [wait(1), sweep, sweep]),
+  history([openScratch, store, stop, store, read, close], [wait(1), sweep, sweep]),
+  history([openScratch, store, long, read, storeOne, close], [openScratch, storeOne, kill], [wait(1), sweep]),
 ]
 
 /** A random history of up to three actors. */
@@ -55,17 +62,23 @@ export function randomHistory(random: Random): readonly Script[] {
   if (random() < 0.4) return pick(shortHistories)
   const actors = 2 + Math.floor(random() * 2)
   const isScratch = random() < 0.2
+  const retain: Step = { kind: 'retainFirst' }
   return Array.from({ length: actors }, (_, index) => {
     const steps: Step[] = []
-    if (index > 0 && random() < 0.4) steps.push({ kind: 'wait', milliseconds: leaseMs * random() * 2 })
-    if (index > 0 && random() < 0.25) steps.push({ kind: isScratch ? 'sweep' : 'sweepStores' })
+    if (index > 0 && random() < 0.4) steps.push(wait(random() * 2))
+    if (index > 0 && random() < 0.25) steps.push(isScratch ? sweep : sweepStores)
     else {
-      steps.push({ kind: isScratch ? 'openScratch' : 'open' })
+      steps.push(isScratch ? openScratch : open)
       const length = 1 + Math.floor(random() * 5)
-      const sleepFor: Step = { kind: 'sleep', milliseconds: leaseMs * random() * 2.5 }
-      const waitFor: Step = { kind: 'wait', milliseconds: leaseMs * random() * 1.5 }
+      const stand: Step = {
+        kind: random() < 0.5 ? 'sleep' : 'stop',
+        milliseconds: leaseMs * random() * 2.5,
+      }
+      const meanwhile = together(pick([store, drop]), pick([read, retain, dropAll]), pick([read, storeOne]))
       for (let step = 0; step < length; step++) {
-        steps.push(pick([store, store, storeOne, drop, dropAll, read, sleepFor, waitFor]))
+        steps.push(
+          pick([store, store, storeOne, drop, dropAll, read, stand, meanwhile, wait(random() * 1.5)]),
+        )
       }
       steps.push(pick([close, close, kill, { kind: 'idle' }]))
     }

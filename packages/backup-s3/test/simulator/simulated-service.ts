@@ -2,12 +2,12 @@
  * An object store in the process, and the way to it: requests wait until the scheduler lets them arrive, and their answers
  * until it lets them come back. Its clock is the world's, and tells whole seconds.
  */
-import { createHash } from 'node:crypto'
 import { Readable } from 'node:stream'
 import { type Process, world } from './virtual-host.ts'
 
 export interface StoredThing {
   readonly body: Buffer
+  readonly etag: string
   readonly identity: string | undefined
   readonly writtenMs: number
 }
@@ -26,10 +26,14 @@ interface CommandInput {
 interface Command {
   readonly input: CommandInput
   readonly middlewareStack: {
-    add(middleware: unknown, options: object): void
     resolve(handler: unknown, context: object): (args: object) => Promise<{ output: unknown }>
   }
 }
+
+/** What becomes of a request. */
+export type Fate = 'through' | 'held' | 'lost before' | 'lost after' | 'twice'
+/** What a process does before an answer reaches it: nothing, it stops, or its machine sleeps. */
+export type Interruption = 'none' | 'stops' | 'sleeps'
 
 /** A request on its way, or its answer on its way back. */
 export interface Request {
@@ -48,9 +52,12 @@ export interface Request {
 
 /** Every answer is what the SDK would give. */
 export class SimulatedService {
+  /** Those whose sender still waits. */
+  readonly pending = new Set<Request>()
   readonly objects = new Map<string, StoredThing>()
   readonly requests: Request[] = []
   served = 0
+  #written = 0
 
   /** A client of this service for a process. */
   clientFor(process: Process): object {
@@ -64,7 +71,7 @@ export class SimulatedService {
   /** The service does what a request asks for. */
   arrive(request: Request): void {
     this.served++
-    request.date = new Date(wholeSeconds()).toUTCString()
+    request.date = dateNow()
     try {
       request.answer = { output: this.#do(request.verb, request.input) }
     } catch (error) {
@@ -76,7 +83,9 @@ export class SimulatedService {
   /** The answer comes back; of one that nobody waits for nothing is heard any more. */
   comeBack(request: Request): void {
     this.forget(request)
-    if (!request.isWanted || request.process.isKilled) return
+    if (request.process.isKilled) return
+    this.pending.delete(request)
+    if (!request.isWanted) return
     world.current = request.process
     request.settle()
   }
@@ -89,6 +98,18 @@ export class SimulatedService {
     this.comeBack(request)
   }
 
+  /** Ends all that a process waits for: it is over with it. */
+  bury(process: Process): void {
+    for (const request of this.pending) {
+      if (request.process !== process) continue
+      this.pending.delete(request)
+      this.forget(request)
+      request.answer = { error: buried() }
+      request.date = ''
+      request.settle()
+    }
+  }
+
   forget(request: Request): void {
     const index = this.requests.indexOf(request)
     if (index >= 0) this.requests.splice(index, 1)
@@ -97,7 +118,6 @@ export class SimulatedService {
   async #send(process: Process, command: Command, options: { abortSignal?: AbortSignal }): Promise<unknown> {
     const verb = command.constructor.name
     const { middlewareStack } = command
-    middlewareStack.add((next: unknown) => next, { step: 'finalizeRequest', name: 'httpSigningMiddleware' })
     const travel = async () => {
       const request: Request = {
         process,
@@ -110,10 +130,11 @@ export class SimulatedService {
         date: '',
         settle: () => {},
       }
-      if (process.isKilled) return new Promise(() => {})
+      if (process.isBuried) throw buried()
       await new Promise<void>((resolve) => {
         request.settle = resolve
         this.requests.push(request)
+        this.pending.add(request)
         options.abortSignal?.addEventListener('abort', () => {
           request.isWanted = false
         })
@@ -136,8 +157,10 @@ export class SimulatedService {
       case 'PutObjectCommand': {
         if (input.IfNoneMatch === '*' && this.objects.has(key)) throw failure('PreconditionFailed', 412)
         const body = Buffer.from(input.Body!)
-        this.objects.set(key, { body, identity: input.Metadata?.['spillway'], writtenMs: wholeSeconds() })
-        return { $metadata: metadata, ETag: etagOf(body) }
+        const etag = `"${++this.#written}"`
+        const identity = input.Metadata?.['spillway']
+        this.objects.set(key, { body, etag, identity, writtenMs: wholeSeconds() })
+        return { $metadata: metadata, ETag: etag }
       }
       case 'GetObjectCommand':
         return { $metadata: { httpStatusCode: input.Range ? 206 : 200 }, ...this.#read(key, input.Range) }
@@ -147,7 +170,7 @@ export class SimulatedService {
         return {
           $metadata: metadata,
           ContentLength: found.body.length,
-          ETag: etagOf(found.body),
+          ETag: found.etag,
           LastModified: new Date(found.writtenMs),
           Metadata: found.identity === undefined ? {} : { spillway: found.identity },
         }
@@ -179,22 +202,62 @@ export class SimulatedService {
     const last = match === null ? found.body.length - 1 : Math.min(Number(match[2]), found.body.length - 1)
     const bytes = found.body.subarray(first, last + 1)
     return {
-      Body: bodyOf(bytes),
+      Body: new WholeBody(bytes),
       ContentLength: bytes.length,
-      ETag: etagOf(found.body),
+      ETag: found.etag,
       LastModified: new Date(found.writtenMs),
       ...(match === null ? {} : { ContentRange: `bytes ${first}-${last}/${found.body.length}` }),
     }
   }
 }
 
-function bodyOf(bytes: Buffer): Readable {
-  return new Readable({
-    read() {
-      this.push(bytes)
-      this.push(null)
-    },
-  })
+/** A body that comes in one piece, to whoever listens. It is a `Readable` by name only: a real one costs more than a request. */
+class WholeBody {
+  readonly #bytes: Buffer
+  readonly #listeners = new Map<string, (value?: unknown) => void>()
+  #isDestroyed = false
+
+  constructor(bytes: Buffer) {
+    this.#bytes = bytes
+  }
+
+  on(event: string, listener: (value?: unknown) => void): this {
+    this.#listeners.set(event, listener)
+    if (event === 'data') queueMicrotask(() => this.#flow())
+    return this
+  }
+
+  once(event: string, listener: (value?: unknown) => void): this {
+    return this.on(event, listener)
+  }
+
+  removeAllListeners(event: string): this {
+    this.#listeners.delete(event)
+    return this
+  }
+
+  destroy(): this {
+    this.#isDestroyed = true
+    return this
+  }
+
+  #flow(): void {
+    if (this.#isDestroyed) return
+    this.#listeners.get('data')?.(this.#bytes)
+    if (!this.#isDestroyed) this.#listeners.get('end')?.()
+  }
+}
+Object.setPrototypeOf(WholeBody.prototype, Readable.prototype)
+
+let dateMs = 0
+let date = ''
+
+function dateNow(): string {
+  if (dateMs !== wholeSeconds()) {
+    dateMs = wholeSeconds()
+    date = new Date(dateMs).toUTCString()
+  }
+  return date
 }
 
 /** The service's clock as it tells it. */
@@ -202,15 +265,8 @@ function wholeSeconds(): number {
   return Math.floor(world.now / 1000) * 1000
 }
 
-const etags = new WeakMap<Buffer, string>()
-
-function etagOf(body: Buffer): string {
-  let etag = etags.get(body)
-  if (etag === undefined) {
-    etag = `"${createHash('md5').update(body).digest('hex')}"`
-    etags.set(body, etag)
-  }
-  return etag
+function buried(): Error {
+  return failure('AccessDenied', 403)
 }
 
 function failure(name: string, status: number): Error {

@@ -29,51 +29,49 @@ interface Timer {
   isCleared: boolean
 }
 
-/** A process: its clocks stand while its machine sleeps. */
+/** A process. It may stand still for a while: stopped, or asleep with its machine, whose clock then stands, too. */
 export class Process {
   readonly name: string
   readonly timers = new Set<Timer>()
-  /** How far its clock is behind that of the world, in milliseconds. */
-  behindMs = 0
-  /** Until when it sleeps, by the world's clock. */
-  asleepUntil = 0
+  readonly immediates: (() => void)[] = []
   isKilled = false
+  /** Nothing of it counts any more; all that it asks for fails at once. */
+  isBuried = false
+  /** How far its clock is behind that of the world, in milliseconds. */
+  #behindMs = 0
+  #stillFrom = 0
+  #stillUntil = 0
+  #isAsleep = false
 
   constructor(name: string) {
     this.name = name
   }
 
+  /** What its clock says, in milliseconds. */
   get now(): number {
-    return (
-      world.now -
-      this.behindMs -
-      Math.max(0, world.now - Math.max(this.#sleepsFrom, 0)) * (this.isAsleep ? 1 : 0)
-    )
+    const sleptMs = this.#isAsleep ? Math.min(world.now, this.#stillUntil) - this.#stillFrom : 0
+    return world.now - this.#behindMs - sleptMs
   }
 
-  #sleepsFrom = 0
-
-  get isAsleep(): boolean {
-    return world.now < this.asleepUntil
+  get isStill(): boolean {
+    return world.now < this.#stillUntil
   }
 
-  /** Stops its clock for a while. */
-  sleep(milliseconds: number): void {
-    if (this.isAsleep) return
-    this.#sleepsFrom = world.now
-    this.asleepUntil = world.now + milliseconds
+  /** Stops it for a while; asleep, its clock stands, too. */
+  standStill(milliseconds: number, asleep: boolean): void {
+    if (this.isStill) return
+    this.goOn()
+    this.#stillFrom = world.now
+    this.#stillUntil = world.now + milliseconds
+    this.#isAsleep = asleep
   }
 
-  /** Lets the clock go on, when the time has come. */
-  wake(): void {
-    if (this.asleepUntil === 0 || this.isAsleep) return
-    this.behindMs += this.asleepUntil - this.#sleepsFrom
-    this.asleepUntil = 0
-  }
-
-  kill(): void {
-    this.isKilled = true
-    this.timers.clear()
+  /** Lets it go on, when the time has come. */
+  goOn(): void {
+    if (this.#stillUntil === 0 || this.isStill) return
+    if (this.#isAsleep) this.#behindMs += this.#stillUntil - this.#stillFrom
+    this.#stillUntil = 0
+    this.#isAsleep = false
   }
 
   /** The timer that fires first. */
@@ -82,6 +80,13 @@ export class Process {
     for (const timer of this.timers) if (first === undefined || timer.at < first.at) first = timer
     return first
   }
+
+  /** When it does something next by itself, by the world's clock, if nothing comes in. */
+  get nextAt(): number {
+    if (this.isStill) return this.#stillUntil
+    const timer = this.nextTimer
+    return timer === undefined ? Number.POSITIVE_INFINITY : timer.at + this.#behindMs
+  }
 }
 
 /** What all actors share: the time of the service, and whose turn it is. */
@@ -89,19 +94,31 @@ export const world = {
   now: 0,
   current: undefined as Process | undefined,
   random: Math.random as Random,
-  immediates: [] as { process: Process | undefined; callback: () => void }[],
 }
 
 const real = { setImmediate: globalThis.setImmediate, setTimeout: globalThis.setTimeout }
 
-/** Resolves when all that follows from what has run has run. */
-export function settled(): Promise<void> {
-  return new Promise((resolve) => real.setImmediate(resolve))
-}
+/** Immediates that run in one turn of the event loop: between two of them all promises settle, and a turn costs more. */
+const immediatesPerTurn = 200
+const waiting: (() => void)[] = []
+let immediatesLeft = 0
 
 /** Calls back when all that follows from what has run has run. */
 export function whenSettled(callback: () => void): void {
-  real.setImmediate(callback)
+  waiting.push(callback)
+  if (immediatesLeft > 0) return
+  immediatesLeft = immediatesPerTurn
+  for (let index = 0; index < immediatesPerTurn; index++) real.setImmediate(runNext)
+}
+
+function runNext(): void {
+  immediatesLeft--
+  waiting.shift()?.()
+}
+
+/** Resolves when all that follows from what has run has run. */
+export function settled(): Promise<void> {
+  return new Promise((resolve) => whenSettled(resolve))
 }
 
 class TimerHandle {
@@ -166,7 +183,7 @@ function start(
     isCleared: false,
   }
   delayOf.set(timer, delayMs)
-  if (process !== undefined && !process.isKilled) process.timers.add(timer)
+  process?.timers.add(timer)
   return new TimerHandle(timer, process)
 }
 
@@ -197,8 +214,7 @@ export function installVirtualHost(): void {
   host['clearTimeout'] = clear
   host['clearInterval'] = clear
   host['setImmediate'] = (callback: () => void) => {
-    const process = world.current
-    world.immediates.push({ process, callback })
+    world.current?.immediates.push(callback)
   }
   performance.now = () => world.current?.now ?? world.now
   Math.random = () => world.random()
