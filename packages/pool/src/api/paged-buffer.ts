@@ -95,30 +95,45 @@ export class PagedBuffer implements AsyncDisposable {
 
   /** Fills `into` with the bytes from `offsetBytes` on. Rejects with `RangeError` when they are not all in the buffer. */
   read(offsetBytes: number, into: Uint8Array, options: ReadWriteOptions = {}): Promise<void> {
-    return this.#call((settle) => {
-      assertKnownOptions(options, ['signal', 'retryMayFail'], 'read')
+    let isDone = false
+    try {
+      assertUsable(this.#state, this.#machine.providerGuard)
+      assertKnownOptions(options, readWriteOptions, 'read')
       assertBytes(into, 'into')
       assertRange(this.#state, offsetBytes, into.byteLength)
       const { readWrite, readahead } = this.#machine
       readahead.note(this.#state, offsetBytes, into.byteLength)
       const mayGoOn = options.signal?.aborted !== true
-      if (mayGoOn && readWrite.tryRead(this.#state, offsetBytes, into)) settle()
-      else readWrite.readThen(this.#state, { offset: offsetBytes, into }, options, settle)
-    }, into?.byteLength)
+      isDone = mayGoOn && readWrite.tryRead(this.#state, offsetBytes, into)
+    } catch (failure) {
+      return this.#settled(failure as Error)
+    }
+    if (isDone) return this.#done(into.byteLength)
+    return this.#call((settle) => {
+      this.#machine.readWrite.readThen(this.#state, { offset: offsetBytes, into }, options, settle)
+    }, into.byteLength)
   }
 
   /** Writes `bytes` at `offsetBytes`. Chunks that are overwritten whole are not restored first. */
   write(offsetBytes: number, bytes: Uint8Array, options: ReadWriteOptions = {}): Promise<void> {
-    return this.#call((settle) => {
-      assertKnownOptions(options, ['signal', 'retryMayFail'], 'write')
+    let isDone = false
+    try {
+      assertUsable(this.#state, this.#machine.providerGuard)
+      assertKnownOptions(options, readWriteOptions, 'write')
       assertBytes(bytes, 'bytes')
+      assertRange(this.#state, offsetBytes, bytes.byteLength)
+      const mayGoOn = options.signal?.aborted !== true
+      isDone = mayGoOn && this.#machine.readWrite.tryWrite(this.#state, offsetBytes, bytes)
+    } catch (failure) {
+      return this.#settled(failure as Error)
+    }
+    if (isDone) return this.#done(bytes.byteLength)
+    return this.#call((settle) => {
       const range = { offset: offsetBytes, length: bytes.byteLength }
-      assertRange(this.#state, range.offset, range.length)
-      const { readWrite } = this.#machine
       const { signal, retryMayFail } = options
-      if (signal?.aborted !== true && readWrite.tryWrite(this.#state, offsetBytes, bytes)) settle()
-      else readWrite.writeThen(this.#state, range, { signal, retryMayFail, source: bytesOf(bytes) }, settle)
-    }, bytes?.byteLength)
+      const source = bytesOf(bytes)
+      this.#machine.readWrite.writeThen(this.#state, range, { signal, retryMayFail, source }, settle)
+    }, bytes.byteLength)
   }
 
   /** Writes one byte value over a range. */
@@ -190,6 +205,12 @@ export class PagedBuffer implements AsyncDisposable {
     if (pin === undefined) return this.#pinMissing(options)
     // The way of every pin of what is resident: nothing is made for it but the pin and its promise.
     return mayWork(smallCallBytes) ? Promise.resolve(pin) : this.#settled(undefined, pin)
+  }
+
+  /** The end of a call that copied so many bytes at once: nothing is made for it but its promise. */
+  #done(copiedBytes: number): Promise<void> {
+    if (mayWork(smallCallBytes + copiedBytes)) return Promise.resolve()
+    return this.#call((settle) => settle(), copiedBytes)
   }
 
   #pinMissing(options: PinOptions): Promise<Pin> {
@@ -391,3 +412,5 @@ export class PagedBuffer implements AsyncDisposable {
 }
 
 type Settle<Result> = (error?: Error, result?: Result) => void
+
+const readWriteOptions: readonly string[] = ['signal', 'retryMayFail']

@@ -9,7 +9,7 @@ export const coldBusy = 3
 export const coldPurgeable = 4
 
 /**
- * When and how often each chunk was used, 4 bytes each, and what keeping it is worth.
+ * When and how often each chunk was used, a word in its record, and what keeping it is worth.
  *
  *   word   generation of the last use (12 bits) · typical interval (8) · uses (3) · cold (3) · awaited · is there · stamp (4)
  *
@@ -23,7 +23,7 @@ export const coldPurgeable = 4
  * than for it, a chunk is worth less the older it is, and nothing else counts.
  */
 export class ChunkUses {
-  #words = new Uint32Array(64)
+  readonly #records: UseRecords
   readonly #model = new ReuseModel()
   readonly #ghosts = new Ghosts()
   #count = 0
@@ -40,55 +40,64 @@ export class ChunkUses {
   #byAgeOnly = false
   readonly #remembered: Remembered = { generation: 0, interval: 0, uses: 0 }
 
-  get metadataBytes(): number {
-    return this.#words.byteLength + this.#ghosts.metadataBytes
+  constructor(records: UseRecords) {
+    this.#records = records
   }
 
-  /** A chunk comes into memory, and is awaited until its first use. Says whether it was evicted a while ago. */
+  /** Bytes beside the records. */
+  get metadataBytes(): number {
+    return this.#ghosts.metadataBytes
+  }
+
+  /** A chunk comes into memory, and is awaited until its first use. Says whether it would have stayed with twice the memory. */
   enter(chunk: number, buffer: number, firstPage: number): boolean {
-    if (chunk >= this.#words.length) this.#grow(chunk)
     this.#count++
     const isBack = this.#ghosts.take(buffer, firstPage, this.#generation)
-    let [interval, uses] = [usedOnce, 0]
+    let [interval, uses, isRefault] = [usedOnce, 0, false]
     if (isBack) {
       const { found } = this.#ghosts
       const age = Math.min(oldestAge, this.#generation - found.generation)
       this.#model.noteReuse(found.interval, found.uses, age)
       if (age < this.#ageOfLeastRecent) this.#missesOfYoung++
+      isRefault = age < 2 * generationsPerPool
       interval = intervalAfter(found.interval, found.uses, age)
       uses = Math.min(found.uses + 1, mostUses)
     }
-    this.#words[chunk] =
-      (this.#words[chunk]! & stamps) |
-      isThere |
-      awaited |
-      (uses << usesShift) |
-      (interval << intervalShift) |
-      (this.#generation & generationMask)
-    return isBack
+    this.#records.setUses(
+      chunk,
+      (this.#records.usesOf(chunk) & stamps) |
+        isThere |
+        awaited |
+        (uses << usesShift) |
+        (interval << intervalShift) |
+        (this.#generation & generationMask),
+    )
+    return isRefault
   }
 
   /** Whether there is such a chunk. */
   has(chunk: number): boolean {
-    return (this.#words[chunk]! & isThere) !== 0
+    return (this.#records.usesOf(chunk) & isThere) !== 0
   }
 
   /** Another chunk takes the place of a part of one: it is as old, and as often used. */
   enterLike(chunk: number, whole: number): void {
-    if (chunk >= this.#words.length) this.#grow(chunk)
     this.#count++
-    this.#words[chunk] =
-      (this.#words[chunk]! & stamps) | (this.#words[whole]! & ~((coldMask << coldShift) | stamps))
+    this.#records.setUses(
+      chunk,
+      (this.#records.usesOf(chunk) & stamps) |
+        (this.#records.usesOf(whole) & ~((coldMask << coldShift) | stamps)),
+    )
   }
 
   /** Whether a use of the chunk says nothing new: it was used in this generation, and is neither cold nor awaited. */
   isKnown(chunk: number): boolean {
-    return (this.#words[chunk]! & (generationMask | aside)) === (this.#generation & generationMask)
+    return (this.#records.usesOf(chunk) & (generationMask | aside)) === (this.#generation & generationMask)
   }
 
   /** A chunk was used. */
   use(chunk: number): void {
-    const word = this.#words[chunk]!
+    const word = this.#records.usesOf(chunk)
     const before = (word >>> intervalShift) & intervalMask
     const uses = (word >>> usesShift) & mostUses
     if ((word & awaited) !== 0) {
@@ -104,17 +113,17 @@ export class ChunkUses {
 
   /** A chunk that came in was written to. What is written once is often not read at all, so it is a kind of its own. */
   write(chunk: number): void {
-    const word = this.#words[chunk]!
+    const word = this.#records.usesOf(chunk)
     if (((word >>> intervalShift) & intervalMask) !== usedOnce || this.#ageOf(word) > 0) return
     this.#model.takeBack(usedOnce, 0)
     this.#model.noteUse(writtenOnce, 0)
-    this.#words[chunk] = word | (writtenOnce << intervalShift)
+    this.#records.setUses(chunk, word | (writtenOnce << intervalShift))
   }
 
   /** A chunk leaves memory; `remembers` says whether it may be wanted again. */
   leave(chunk: number, buffer: number, firstPage: number, remembers: boolean): void {
-    const word = this.#words[chunk]!
-    this.#words[chunk] = word & stamps
+    const word = this.#records.usesOf(chunk)
+    this.#records.setUses(chunk, word & stamps)
     if (remembers && (word & awaited) === 0) {
       this.#ghosts.grow(ghostsPerChunk * this.#count)
       const remembered = this.#remembered
@@ -128,39 +137,41 @@ export class ChunkUses {
 
   /** `notCold`, or where the chunk is on its way out. */
   coldOf(chunk: number): number {
-    return (this.#words[chunk]! >>> coldShift) & coldMask
+    return (this.#records.usesOf(chunk) >>> coldShift) & coldMask
   }
 
   /** A chunk gets on its way out, or off it; what was an `entryOf` it is none any more. */
   setCold(chunk: number, cold: number): void {
-    const word = this.#words[chunk]!
+    const word = this.#records.usesOf(chunk)
     const stamp = ((word >>> stampShift) + 1) & stampMask
-    this.#words[chunk] =
+    this.#records.setUses(
+      chunk,
       (word & ~((coldMask << coldShift) | (stampMask << stampShift))) |
-      (cold << coldShift) |
-      (stamp << stampShift)
+        (cold << coldShift) |
+        (stamp << stampShift),
+    )
   }
 
   /** What stands for a chunk in a queue for as long as it is where it is on its way out. */
   entryOf(chunk: number): number {
-    return (this.#words[chunk]! >>> stampShift) * 2 ** 32 + chunk
+    return (this.#records.usesOf(chunk) >>> stampShift) * 2 ** 32 + chunk
   }
 
   /** Whether an entry stands for its chunk still, which is `cold`. */
   isCurrent(entry: number, cold: number): boolean {
-    const word = this.#words[entry % 2 ** 32]!
+    const word = this.#records.usesOf(entry % 2 ** 32)
     const stamp = Math.floor(entry / 2 ** 32)
     return word >>> stampShift === stamp && ((word >>> coldShift) & coldMask) === cold
   }
 
   /** What keeping a chunk is worth, and among equals how young it is: one number that grows with both. */
   rankOf(chunk: number): number {
-    return this.worthOf(chunk) * (oldestAge + 1) + oldestAge - this.#ageOf(this.#words[chunk]!)
+    return this.worthOf(chunk) * (oldestAge + 1) + oldestAge - this.#ageOf(this.#records.usesOf(chunk))
   }
 
   /** What keeping a chunk is worth, from 0 to 255. */
   worthOf(chunk: number): number {
-    const word = this.#words[chunk]!
+    const word = this.#records.usesOf(chunk)
     const age = this.#ageOf(word)
     // Whoever it came in for uses it soon, or never.
     if ((word & awaited) !== 0) return age < generationsPerPool ? mostWorth : 0
@@ -174,12 +185,14 @@ export class ChunkUses {
 
   #noteUse(chunk: number, interval: number, uses: number): void {
     this.#model.noteUse(interval, uses)
-    this.#words[chunk] =
-      (this.#words[chunk]! & ((coldMask << coldShift) | stamps)) |
-      isThere |
-      (uses << usesShift) |
-      (interval << intervalShift) |
-      (this.#generation & generationMask)
+    this.#records.setUses(
+      chunk,
+      (this.#records.usesOf(chunk) & ((coldMask << coldShift) | stamps)) |
+        isThere |
+        (uses << usesShift) |
+        (interval << intervalShift) |
+        (this.#generation & generationMask),
+    )
     if (--this.#usesLeft <= 0) this.#nextGeneration()
   }
 
@@ -204,12 +217,12 @@ export class ChunkUses {
     this.#missesOfYoung /= 2
     this.#hitsOnOld /= 2
   }
+}
 
-  #grow(chunk: number): void {
-    const words = new Uint32Array(Math.max(chunk + 1, this.#words.length * 2))
-    words.set(this.#words)
-    this.#words = words
-  }
+/** Where the word of each chunk is kept; it stays when the chunk is gone. */
+export interface UseRecords {
+  usesOf(chunk: number): number
+  setUses(chunk: number, word: number): void
 }
 
 const generationsPerPool = 16

@@ -1,5 +1,5 @@
 import { pace } from '../ground/pace.ts'
-import { listCount } from '../table/chunk-records.ts'
+import { firstChunk } from '../table/chunk-records.ts'
 import type { BufferState } from './buffer-state.ts'
 import type { PageRange } from './placement.ts'
 import type { ResidentSet } from './resident-set.ts'
@@ -95,7 +95,7 @@ function throughRecords(
   { first, end }: PageRange,
   visit: (chunk: number) => void,
 ): () => boolean {
-  let chunk = listCount
+  let chunk = firstChunk
   return () => {
     for (const stop = Math.min(chunk + looksPerStep, chunks.end); chunk < stop; chunk++) {
       if (chunks.ownerOf(chunk) !== buffer.id) continue

@@ -32,7 +32,7 @@ import {
 export class EvictionOrder {
   readonly #chunks: Chunks
   readonly #storeOf: (chunk: number) => BackingStore | undefined
-  readonly #uses = new ChunkUses()
+  readonly #uses: ChunkUses
   /** The chunk of the last access: going on in it is not a second use. */
   #lastUsed = 0
   readonly #purgeable = new ChunkQueue()
@@ -57,6 +57,7 @@ export class EvictionOrder {
   /** `storeOf` tells where a chunk can be stored. */
   constructor(chunks: Chunks, storeOf: (chunk: number) => BackingStore | undefined) {
     this.#chunks = chunks
+    this.#uses = new ChunkUses(chunks)
     this.#storeOf = storeOf
   }
 
@@ -83,7 +84,7 @@ export class EvictionOrder {
 
   // What happens to chunks.
 
-  /** A chunk came into memory. Says whether it was evicted a while ago. */
+  /** A chunk came into memory. Says whether it would have stayed there with twice the memory. */
   entered(chunk: number): boolean {
     return this.#uses.enter(chunk, this.#chunks.ownerOf(chunk), this.#chunks.firstPageOf(chunk))
   }

@@ -39,7 +39,7 @@ import type { Destination, ResidentSetOptions } from './resident-set-options.ts'
  * Rules that hold between verbs, for each chunk:
  *   - its buffer's page table names it for each of its pages, and no others
  *   - it is on one list: unevictable while it is pinned, or may not leave; else purgeable, clean or dirty
- *   - it is never on its way in and out at once; while it is, it keeps its place in its list (B12)
+ *   - it is never on its way in and out at once; while it is, it stays on its list (B12)
  *   - what is dirty is stored nowhere: writing to a chunk releases its stored copy
  *   - its pages were charged before it was made, and are uncharged when it is gone
  * In debug mode and in all tests each verb checks them for its chunk, however large the pool; `verify()` checks the whole.
@@ -115,8 +115,8 @@ export class ResidentSet {
   }
 
   /**
-   * Lets go of a chunk; the last to do so puts it at the warm end of its list (T66). Whoever has let go of all it pinned
-   * calls `unpinned`.
+   * Lets go of a chunk; the last to do so puts it on the list of its kind (T66). Whoever has let go of all it pinned calls
+   * `unpinned`.
    */
   unpin(chunk: number, buffer: BufferState): void {
     if (this.#checks) this.#assert(this.#chunks.isPinned(chunk), chunk, 'unpin of a chunk that nobody pins')
@@ -133,7 +133,7 @@ export class ResidentSet {
     this.#onUnpin()
   }
 
-  /** Moves a chunk that nobody pins to the list it now belongs to; where it is right already its age stays. */
+  /** Moves a chunk that nobody pins to the list it now belongs to. */
   relist(chunk: number): void {
     if (this.#chunks.isPinned(chunk)) return
     const list = this.listOf(chunk)
@@ -222,10 +222,10 @@ export class ResidentSet {
     const chunk = chunks.add(buffer.id, first, { order: taken, frame, flags })
     chunks.storeAsIn(table, chunk)
     table.setChunk(first, count, chunk)
-    this.order.entered(chunk)
-    const isStored = chunks.storedAt(chunk) !== 0
-    if (isStored && this.refaults.noteRestore(buffer.id, first, count, this.limit.limitPages)) {
-      this.counters.refaultedPages += count
+    const isRefault = this.order.entered(chunk)
+    if (chunks.storedAt(chunk) !== 0) {
+      this.refaults.noteRestore(count, isRefault, this.limit.limitPages)
+      if (isRefault) this.counters.refaultedPages += count
     }
     if (this.#checks) this.#check(chunk)
     return chunk
@@ -402,7 +402,7 @@ export class ResidentSet {
       if (handle === 0) table.setEmpty(first + index, length)
       else table.setHandles(first + index, length, handle)
     })
-    if (destination === 'reuse') this.refaults.noteEviction(chunks.ownerOf(chunk), first, count)
+    if (destination === 'reuse') this.refaults.noteEviction(count)
     this.#giveUp(chunk, destination)
   }
 
@@ -456,7 +456,7 @@ export class ResidentSet {
       const piece = chunks.add(buffer.id, first + index, { order, frame: frame + index, flags })
       chunks.removePin(piece)
       if ((flags & dirty) === 0) chunks.storeAsIn(table, piece)
-      chunks.moveBefore(piece, chunk)
+      chunks.moveTo(piece, chunks.listOf(chunk))
       table.setChunk(first + index, 1 << order, piece)
       this.order.splitOff(piece, chunk)
       if (this.#checks) this.#check(piece)

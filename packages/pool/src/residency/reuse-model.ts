@@ -24,6 +24,8 @@ export class ReuseModel {
   readonly #uses = new Float64Array(kindCount)
   /** By kind and age: such chunks that were used again at that age. */
   readonly #reuses = new Float64Array(kindCount << bucketBits)
+  /** By kind: whether anything was counted since it was last learned. */
+  readonly #isStale = new Uint8Array(kindCount).fill(1)
 
   constructor() {
     this.learn()
@@ -36,29 +38,38 @@ export class ReuseModel {
 
   /** A use made a chunk one of this interval and number of uses. */
   noteUse(interval: number, uses: number): void {
-    this.#uses[kindOf(interval, uses)]!++
+    const kind = kindOf(interval, uses)
+    this.#uses[kind]!++
+    this.#isStale[kind] = 1
   }
 
   /** That use was none after all. */
   takeBack(interval: number, uses: number): void {
     const kind = kindOf(interval, uses)
     this.#uses[kind] = Math.max(0, this.#uses[kind]! - 1)
+    this.#isStale[kind] = 1
   }
 
   /** A chunk that was of this interval and number of uses was used again at this age. */
   noteReuse(interval: number, uses: number, age: number): void {
-    this.#reuses[(kindOf(interval, uses) << bucketBits) | bucketOfAge[age]!]!++
+    const kind = kindOf(interval, uses)
+    this.#reuses[(kind << bucketBits) | bucketOfAge[age]!]!++
+    this.#isStale[kind] = 1
   }
 
   /** Works out what chunks are worth from what was counted. */
   learn(): void {
-    for (let kind = 0; kind < kindCount; kind++) this.#learnKind(kind)
+    for (let kind = 0; kind < kindCount; kind++) {
+      if (this.#isStale[kind] === 1) this.#learnKind(kind)
+      this.#isStale[kind] = 0
+    }
   }
 
   /** Counts weigh less from now on. */
   fade(): void {
     for (let index = 0; index < this.#reuses.length; index++) this.#reuses[index]! *= fading
     for (let kind = 0; kind < kindCount; kind++) this.#uses[kind]! *= fading
+    this.#isStale.fill(1)
   }
 
   /**
@@ -86,21 +97,28 @@ export class ReuseModel {
     const total = this.#uses[kind]! + priorUses
     let left = total
     for (let bucket = 0; bucket < bucketCount; bucket++) {
-      reuses[bucket] = this.#reuses[at + bucket]! + priorReuses[at + bucket]!
-      const after = Math.max(0, left - reuses[bucket]!)
+      spanUses[bucket] = this.#reuses[at + bucket]! + priorReuses[at + bucket]!
+      const after = Math.max(0, left - spanUses[bucket]!)
       // Never 0: where nobody is left, a single late use must not count as a certain one.
-      keptFor[bucket] = ((left + after) / 2) * widthOfBucket[bucket]! + 0.001 * total
+      spanTime[bucket] = ((left + after) / 2) * widthOfBucket[bucket]! + 0.001 * total
       left = after
     }
-    for (let from = 0; from < bucketCount; from++) {
-      let [uses, time, best] = [0, 0, 0]
-      for (let bucket = from; bucket < bucketCount; bucket++) {
-        uses += reuses[bucket]!
-        time += keptFor[bucket]!
-        if (uses > best * time) best = uses / time
+    // From the oldest on, neighbours are joined to spans of ages whose ratios of uses to time fall. So the span that begins with
+    // an age has the best ratio of all that do.
+    let spans = bucketCount
+    for (let bucket = bucketCount - 1; bucket >= 0; bucket--) {
+      let [uses, time] = [spanUses[bucket]!, spanTime[bucket]!]
+      while (spans < bucketCount && spanUses[spans]! * time > uses * spanTime[spans]!) {
+        uses += spanUses[spans]!
+        time += spanTime[spans++]!
       }
+      spanUses[--spans] = uses
+      spanTime[spans] = time
       // Eighths of an octave: 0 is less than one use in a million generations.
-      this.#worth[at + from] = Math.max(0, Math.min(255, Math.round(160 + 8 * Math.log2(best + 1e-9))))
+      this.#worth[at + bucket] = Math.max(
+        0,
+        Math.min(255, Math.round(160 + 8 * Math.log2(uses / time + 1e-9))),
+      )
     }
   }
 }
@@ -154,6 +172,6 @@ for (let kind = 0; kind < kindCount; kind++) {
   }
 }
 
-// Scratch of `learn`.
-const keptFor = new Float64Array(bucketCount)
-const reuses = new Float64Array(bucketCount)
+// Scratch of `learn`: of each bucket, and then, at the end, of each span.
+const spanUses = new Float64Array(bucketCount)
+const spanTime = new Float64Array(bucketCount)

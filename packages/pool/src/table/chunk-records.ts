@@ -5,18 +5,17 @@ export interface ChunkMemory {
   readonly flags: number
 }
 
-/** Lists that chunks are on; the first numbers are those of their heads, so no chunk has one of them. */
+/** Lists that a chunk can be on. They only count: their order is the matter of who evicts. */
 export const listCount = 4
 /** The number of the first chunk there can be. */
-export const firstChunk = listCount
+export const firstChunk = 1
 
 /**
- * What is known of every chunk, 24 bytes each, without an object per chunk:
+ * What is known of every chunk, 20 bytes each, without an object per chunk:
  *
- *   record   next · previous · state · first page           looked at by every access: four to a cache line
- *                                │
- *                                └─ flags (bits 0–8) · list (9–10) · order (11–15) · pins (16–30)
- *   place    frame · owner                                  looked at when memory is handed out or leaves
+ *   state · first page · uses · frame · owner
+ *     │                   └─ kept for the order of eviction, which alone knows what it means
+ *     └─ flags (bits 0–8) · list (9–10) · order (11–15) · pins (16–30)
  *
  * They lie in segments. The last of them doubles until it is as large as the others, then there is one more: so small pools
  * stay small, and a large one never copies all it knows in order to grow.
@@ -24,8 +23,7 @@ export const firstChunk = listCount
 export class ChunkRecords {
   /** Pages on each list. */
   readonly listPages = new Int32Array(listCount)
-  readonly #records: Int32Array[] = []
-  readonly #places: Int32Array[] = []
+  readonly #segments: Int32Array[] = []
   /** Records that there is room for, and that were ever used. */
   #capacity = 0
   #used = 0
@@ -35,16 +33,13 @@ export class ChunkRecords {
   readonly #morePins = new Map<number, number>()
 
   constructor() {
-    for (let head = 0; head < listCount; head++) {
-      const records = this.#segment(this.#take(0, 0, { order: 0, frame: 0, flags: 0 }))
-      records[head * recordWords] = head
-      records[head * recordWords + previousWord] = head
-    }
+    // No chunk has the number 0.
+    while (this.#used < firstChunk) this.#take(0, 0, { order: 0, frame: 0, flags: 0 })
   }
 
   /** Bytes of all segments. */
   get recordBytes(): number {
-    return this.#capacity * (recordWords + placeWords) * 4
+    return this.#capacity * recordWords * 4
   }
 
   /** Chunks have numbers below this. */
@@ -52,21 +47,22 @@ export class ChunkRecords {
     return this.#used
   }
 
-  nextOf(chunk: number): number {
-    return this.#segment(chunk)[(chunk & inSegment) * recordWords]!
+  /** What the order of eviction knows of its uses; it stays when the chunk is gone, for the next one of this number. */
+  usesOf(chunk: number): number {
+    return this.#segment(chunk)[(chunk & inSegment) * recordWords + usesWord]!
   }
 
-  previousOf(chunk: number): number {
-    return this.#segment(chunk)[(chunk & inSegment) * recordWords + previousWord]!
+  setUses(chunk: number, uses: number): void {
+    this.#segment(chunk)[(chunk & inSegment) * recordWords + usesWord] = uses
   }
 
   frameOf(chunk: number): number {
-    return this.#places[chunk >>> segmentBits]![(chunk & inSegment) * placeWords]!
+    return this.#segment(chunk)[(chunk & inSegment) * recordWords + frameWord]!
   }
 
   /** Id of the buffer it belongs to; 0 when there is no such chunk. */
   ownerOf(chunk: number): number {
-    return this.#places[chunk >>> segmentBits]![(chunk & inSegment) * placeWords + ownerWord]!
+    return this.#segment(chunk)[(chunk & inSegment) * recordWords + ownerWord]!
   }
 
   /** First page within the buffer. */
@@ -83,7 +79,7 @@ export class ChunkRecords {
   endPageUnless(chunk: number, flags: number): number {
     const records = this.#segment(chunk)
     const at = (chunk & inSegment) * recordWords
-    const state = records[at + stateWord]!
+    const state = records[at]!
     if ((state & flags) !== 0) return 0
     return (records[at + firstPageWord]! >>> 0) + pagesOf(state)
   }
@@ -111,11 +107,11 @@ export class ChunkRecords {
   }
 
   setFlags(chunk: number, flags: number): void {
-    this.#segment(chunk)[(chunk & inSegment) * recordWords + stateWord]! |= flags
+    this.#segment(chunk)[(chunk & inSegment) * recordWords]! |= flags
   }
 
   clearFlags(chunk: number, flags: number): void {
-    this.#segment(chunk)[(chunk & inSegment) * recordWords + stateWord]! &= ~flags
+    this.#segment(chunk)[(chunk & inSegment) * recordWords]! &= ~flags
   }
 
   /** Whether pins or running operations hold the chunk. */
@@ -128,16 +124,16 @@ export class ChunkRecords {
     return (this.#stateOf(chunk) >>> pinShift) + (this.#morePins.get(chunk) ?? 0)
   }
 
-  /** Counts a pin. The chunk's first takes it to the warm end of a list; returns its pages then, else 0. */
+  /** Counts a pin. The chunk's first takes it to a list; returns its pages then, else 0. */
   addPin(chunk: number, list: number): number {
     const records = this.#segment(chunk)
     const at = (chunk & inSegment) * recordWords
-    const state = records[at + stateWord]!
+    const state = records[at]!
     if (state < onePin) {
-      this.#move(chunk, at, state + onePin, list)
+      records[at] = this.#listed(state, list) + onePin
       return pagesOf(state)
     }
-    if (state < mostPins) records[at + stateWord] = state + onePin
+    if (state < mostPins) records[at] = state + onePin
     else this.#morePins.set(chunk, (this.#morePins.get(chunk) ?? 0) + 1)
     return 0
   }
@@ -145,7 +141,7 @@ export class ChunkRecords {
   /** Counts a pin less. Returns the chunk's pages when that was its last, else 0. */
   removePin(chunk: number): number {
     const records = this.#segment(chunk)
-    const at = (chunk & inSegment) * recordWords + stateWord
+    const at = (chunk & inSegment) * recordWords
     const state = records[at]!
     const more = state < mostPins ? undefined : this.#morePins.get(chunk)
     if (more === undefined) {
@@ -157,78 +153,40 @@ export class ChunkRecords {
     return 0
   }
 
-  /** Moves a chunk to the warm end of a list. */
+  /** Moves a chunk to a list. */
   moveTo(chunk: number, list: number): void {
     const records = this.#segment(chunk)
     const at = (chunk & inSegment) * recordWords
-    this.#move(chunk, at, records[at + stateWord]!, list)
+    records[at] = this.#listed(records[at]!, list)
   }
 
-  /** Moves a chunk to the cold end of a list. */
-  moveToCold(chunk: number, list: number): void {
-    this.#unlink(chunk)
-    this.#link(chunk, list, this.nextOf(list))
-  }
-
-  /** Moves a chunk just before another, on the other's list: its share of the other's age. */
-  moveBefore(chunk: number, other: number): void {
-    this.#unlink(chunk)
-    this.#link(chunk, this.listOf(other), other)
-  }
-
-  /** A new chunk that nobody holds, at the warm end of a list. */
+  /** A new chunk that nobody holds, on a list. */
   protected insert(owner: number, firstPage: number, memory: ChunkMemory, list: number): number {
     const chunk = this.#take(owner, firstPage, memory)
-    this.#link(chunk, list, list)
+    const records = this.#segment(chunk)
+    const at = (chunk & inSegment) * recordWords
+    records[at]! |= list << listShift
+    this.listPages[list]! += pagesOf(records[at]!)
     return chunk
   }
 
   /** Forgets a chunk. */
   protected delete(chunk: number): void {
-    this.#unlink(chunk)
+    this.listPages[this.listOf(chunk)]! -= this.pageCount(chunk)
     this.#morePins.delete(chunk)
-    this.#places[chunk >>> segmentBits]![(chunk & inSegment) * placeWords + ownerWord] = 0
-    this.#segment(chunk)[(chunk & inSegment) * recordWords] = this.#free
+    const records = this.#segment(chunk)
+    const at = (chunk & inSegment) * recordWords
+    records[at + ownerWord] = 0
+    records[at + firstPageWord] = this.#free
     this.#free = chunk
   }
 
-  /** The step of every pin and every release: what a record says is read once and written once. */
-  #move(chunk: number, at: number, state: number, list: number): void {
-    const records = this.#segment(chunk)
-    const after = records[at]!
-    const before = records[at + previousWord]!
-    this.#segment(before)[(before & inSegment) * recordWords] = after
-    this.#segment(after)[(after & inSegment) * recordWords + previousWord] = before
-    const heads = this.#records[0]!
-    const last = heads[list * recordWords + previousWord]!
-    heads[list * recordWords + previousWord] = chunk
-    this.#segment(last)[(last & inSegment) * recordWords] = chunk
-    records[at] = list
-    records[at + previousWord] = last
-    records[at + stateWord] = (state & ~(listMask << listShift)) | (list << listShift)
-    this.listPages[(state >>> listShift) & listMask]! -= pagesOf(state)
-    this.listPages[list]! += pagesOf(state)
-  }
-
-  #link(chunk: number, list: number, before: number): void {
-    const records = this.#segment(chunk)
-    const at = (chunk & inSegment) * recordWords
-    const last = this.previousOf(before)
-    this.#segment(before)[(before & inSegment) * recordWords + previousWord] = chunk
-    this.#segment(last)[(last & inSegment) * recordWords] = chunk
-    records[at] = before
-    records[at + previousWord] = last
-    const state = records[at + stateWord]!
-    records[at + stateWord] = (state & ~(listMask << listShift)) | (list << listShift)
-    this.listPages[list]! += pagesOf(state)
-  }
-
-  #unlink(chunk: number): void {
-    const after = this.nextOf(chunk)
-    const before = this.previousOf(chunk)
-    this.#segment(before)[(before & inSegment) * recordWords] = after
-    this.#segment(after)[(after & inSegment) * recordWords + previousWord] = before
-    this.listPages[this.listOf(chunk)]! -= this.pageCount(chunk)
+  /** The state of a chunk that was on one list and is on another now. */
+  #listed(state: number, list: number): number {
+    const pages = pagesOf(state)
+    this.listPages[(state >>> listShift) & listMask]! -= pages
+    this.listPages[list]! += pages
+    return (state & ~(listMask << listShift)) | (list << listShift)
   }
 
   #take(owner: number, firstPage: number, { order, frame, flags }: ChunkMemory): number {
@@ -237,16 +195,14 @@ export class ChunkRecords {
       if (this.#used === this.#capacity) this.#grow()
       chunk = this.#used++
     } else {
-      this.#free = this.nextOf(chunk)
+      this.#free = this.#segment(chunk)[(chunk & inSegment) * recordWords + firstPageWord]!
     }
     const records = this.#segment(chunk)
     const at = (chunk & inSegment) * recordWords
-    records[at + stateWord] = flags | (order << orderShift)
+    records[at] = flags | (order << orderShift)
     records[at + firstPageWord] = firstPage
-    const places = this.#places[chunk >>> segmentBits]!
-    const placeAt = (chunk & inSegment) * placeWords
-    places[placeAt] = frame
-    places[placeAt + ownerWord] = owner
+    records[at + frameWord] = frame
+    records[at + ownerWord] = owner
     return chunk
   }
 
@@ -254,22 +210,17 @@ export class ChunkRecords {
     const before = this.#capacity & inSegment
     const chunks = before === 0 ? leastChunks : before * 2
     const records = new Int32Array(chunks * recordWords)
-    const places = new Int32Array(chunks * placeWords)
-    if (before > 0) {
-      records.set(this.#records.pop()!)
-      places.set(this.#places.pop()!)
-    }
-    this.#records.push(records)
-    this.#places.push(places)
+    if (before > 0) records.set(this.#segments.pop()!)
+    this.#segments.push(records)
     this.#capacity += chunks - before
   }
 
   #segment(chunk: number): Int32Array {
-    return this.#records[chunk >>> segmentBits]!
+    return this.#segments[chunk >>> segmentBits]!
   }
 
   #stateOf(chunk: number): number {
-    return this.#segment(chunk)[(chunk & inSegment) * recordWords + stateWord]!
+    return this.#segment(chunk)[(chunk & inSegment) * recordWords]!
   }
 }
 
@@ -277,20 +228,19 @@ function pagesOf(state: number): number {
   return 1 << ((state >>> orderShift) & orderMask)
 }
 
-// With segments of 384 KiB, chunks at random are found as fast as in one array: few segments, whose own whereabouts stay in
-// the processor's cache. The last begins with 1.5 KiB.
+// With segments of 320 KiB, chunks at random are found as fast as in one array: few segments, whose own whereabouts stay in
+// the processor's cache. The last begins with 1.25 KiB.
 const segmentBits = 14
 const segmentChunks = 1 << segmentBits
 const inSegment = segmentChunks - 1
 const leastChunks = 64
 
-const previousWord = 1
-const stateWord = 2
-const firstPageWord = 3
-const recordWords = 4
-
-const ownerWord = 1
-const placeWords = 2
+// The state is the first.
+const firstPageWord = 1
+const usesWord = 2
+const frameWord = 3
+const ownerWord = 4
+const recordWords = 5
 
 const flagMask = (1 << 9) - 1
 const listShift = 9

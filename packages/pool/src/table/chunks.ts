@@ -1,5 +1,5 @@
 import { afterThisCode } from '@spillway/core'
-import { type ChunkMemory, ChunkRecords, listCount } from './chunk-records.ts'
+import { type ChunkMemory, ChunkRecords, firstChunk } from './chunk-records.ts'
 import type { HandleCursor } from './handle-cursor.ts'
 import type { PageTable } from './page-table.ts'
 import { StoredHandles, scattered } from './stored-handles.ts'
@@ -7,15 +7,15 @@ import { StoredHandles, scattered } from './stored-handles.ts'
 export { scattered } from './stored-handles.ts'
 
 /**
- * The state of every chunk, and the lists that all chunks are on: one place that knows it.
+ * The state of every chunk, and the list that it is on: one place that knows it.
  *
  *   install ─▶ filling ─▶ clean ─▶ dirty ─▶ writeback ─▶ evicted (or clean, when pinned meanwhile)
  *                 │  ▲       └────────────────────────▶ evicted: no I/O, its pages are stored already
  *                 ▼  │
  *               partial            bytes arrived for the first `restored` pages; the next fill goes on from there
  *
- * A chunk is on exactly one list (I10): unevictable while it is pinned, else purgeable, clean or dirty, each in the
- * order of last use. Being busy does not take it off its list, so a failed eviction leaves the order as it was (B12).
+ * A chunk is on exactly one list (I10): unevictable while it is pinned, else purgeable, clean or dirty. Being busy does not
+ * take it off its list, so a failed eviction leaves everything as it was (B12).
  */
 
 // Flags: nine bits, as many as a record has room for.
@@ -87,7 +87,7 @@ export class Chunks extends ChunkRecords {
 
   /** A chunk of a buffer that passes the test, or 0; looks at all chunks there are. */
   find(owner: number, test: (chunk: number) => boolean): number {
-    for (let chunk = listCount; chunk < this.end; chunk++) {
+    for (let chunk = firstChunk; chunk < this.end; chunk++) {
       if (this.ownerOf(chunk) === owner && test(chunk)) return chunk
     }
     return 0
@@ -260,12 +260,10 @@ export type ChunkReader = Pick<
   | 'listOf'
   | 'listPages'
   | 'metadataBytes'
-  | 'nextOf'
   | 'onSettled'
   | 'orderOf'
   | 'ownerOf'
   | 'pageCount'
-  | 'previousOf'
   | 'restoredOf'
   | 'storedAt'
   | 'storedHandle'
