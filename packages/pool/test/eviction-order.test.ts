@@ -234,8 +234,14 @@ describe('the order of eviction', () => {
   it('picks what another backup can store while the one of colder chunks fails [B12]', () => {
     const [failing, well] = [new BackingStore(memoryBackup()), new BackingStore(memoryBackup())]
     const first = new Set<number>()
-    const { order, made } = make(7, dirtyList, dirty, (chunk) => (first.has(chunk) ? failing : well))
+    const { chunks, order, made } = make(7, dirtyList, dirty, (chunk) => {
+      expect(chunks.ownerOf(chunk), 'asked of a chunk that is gone').not.toBe(0)
+      return first.has(chunk) ? failing : well
+    })
     for (const chunk of made.slice(0, 3)) first.add(chunk)
+    const gone = made.pop()!
+    order.leaving(gone, false)
+    chunks.remove(gone)
     failing.noteFailure(new Error('no'), 1)
     order.leaveAlone(failing)
     const mayCall = (store: BackingStore) => store.backoffMs === 0

@@ -419,9 +419,9 @@ export class EvictionOrder {
   #isCandidate(chunk: number): boolean {
     const list = this.#chunks.listOf(chunk)
     if (list !== cleanList && list !== dirtyList) return false
-    if (list === dirtyList && this.#leftAlone.size > 0 && this.#leftAlone.has(this.#storeOf(chunk)!))
+    if (!this.#uses.has(chunk) || this.#uses.coldOf(chunk) !== notCold || this.#chunks.has(chunk, busy))
       return false
-    return this.#uses.has(chunk) && this.#uses.coldOf(chunk) === notCold && !this.#chunks.has(chunk, busy)
+    return list === cleanList || this.#leftAlone.size === 0 || !this.#leftAlone.has(this.#storeOf(chunk)!)
   }
 }
 
