@@ -1,110 +1,187 @@
 /**
- * Installs each packed package, with no more than it asks for, into an empty project of its own, and lets a small
- * program use it there on every runtime that is supported. So a missing file, a forgotten dependency or an import that
- * only works inside this repository is found before a user finds it.
+ * Publishes all packages to a registry on this machine, then does what their READMEs say as a stranger would: installs each by name
+ * into an empty project, with npm, Bun and Deno, and runs the program of its README there on every runtime that is supported. So a
+ * missing file, a forgotten dependency or an import that only works inside this repository is found before a user finds it.
  *
- * One more project, `together`, has all of them.
+ * A project called `together` has all packages. There TypeScript compiles the programs without settings, and the next release
+ * replaces the first.
  *
  *   check-install.ts [package …]     default: all
+ *
+ * Provenance, trusted publishing and the real registry cannot be tried here.
  */
-import { execFileSync } from 'node:child_process'
-import {
-  cpSync,
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs'
+import { execFile } from 'node:child_process'
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { promisify } from 'node:util'
+import { startServer } from '../packages/backup-s3/test/harness/index.ts'
+import { type DocumentProgram, missingPrint, namesToInstall, programsOf } from './documents/programs.ts'
+import identity from './identity.json' with { type: 'json' }
+import { bun, deno, makeProject, npm, type PackageManager, runIn } from './install/projects.ts'
+import { type Registry, startRegistry } from './install/registry.ts'
 import { installBun, installDeno, installNode } from './runtimes/installed.ts'
 
+const run = promisify(execFile)
 const root = join(import.meta.dirname, '..')
 const nodeMajors = ['22', '24', '26']
+const compilers = ['5.9', '6', '7']
+const packages = readdirSync(join(root, 'packages')).sort()
 const together = 'together'
 const scratch = mkdtempSync(join(tmpdir(), 'spillway-install-'))
-
-function run(command: string, args: readonly string[], cwd: string): string {
-  return execFileSync(command, args, { cwd, encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] })
-}
-
-function manifestOf(name: string) {
-  return JSON.parse(readFileSync(join(root, 'packages', name, 'package.json'), 'utf8'))
-}
-
-/** The packages of this repository that `name` cannot be installed without, itself included. */
-function requiredPackages(name: string, found = new Set<string>()): Set<string> {
-  if (found.has(name)) return found
-  found.add(name)
-  const manifest = manifestOf(name)
-  const optional = manifest.peerDependenciesMeta ?? {}
-  for (const dependency of Object.keys({ ...manifest.dependencies, ...manifest.peerDependencies })) {
-    if (dependency.startsWith('@spillway/') && !optional[dependency]?.optional) {
-      requiredPackages(dependency.slice('@spillway/'.length), found)
-    }
-  }
-  return found
-}
-
-function packAll(): Map<string, string> {
-  const tarballs = new Map<string, string>()
-  for (const name of readdirSync(join(root, 'packages'))) {
-    const packed = JSON.parse(
-      run('npm', ['pack', '--json', '--pack-destination', scratch], join(root, 'packages', name)),
-    )
-    tarballs.set(name, join(scratch, packed[0].filename))
-  }
-  return tarballs
-}
-
-function installInto(name: string, tarballs: Map<string, string>): string {
-  const project = join(scratch, `project-${name}`)
-  mkdirSync(project)
-  writeFileSync(
-    join(project, 'package.json'),
-    JSON.stringify({ private: true, type: 'module', allowScripts: { koffi: true } }),
-  )
-  const wanted =
-    name === together
-      ? [...tarballs.values()]
-      : [...requiredPackages(name)].map((required) => tarballs.get(required)!)
-  run('npm', ['install', '--no-audit', '--no-fund', ...wanted], project)
-  cpSync(join(root, 'scripts/install-checks', `${name}.mjs`), join(project, 'check.mjs'))
-  return project
-}
-
-const asked = process.argv.slice(2)
-const names = asked.length > 0 ? asked : [...readdirSync(join(root, 'packages')).sort(), together]
+const nameOf = (directory: string) => `${identity.scope}/${directory}`
 let failures = 0
-try {
-  const runtimes = [
-    ...nodeMajors.map((major) => installNode(join(scratch, `node-${major}`), major)),
-    installBun(join(scratch, 'bun')),
-    installDeno(join(scratch, 'deno')),
-  ]
-  const tarballs = packAll()
-  for (const name of names) {
-    if (!existsSync(join(root, 'scripts/install-checks', `${name}.mjs`))) {
-      console.log(`FAIL  ${name}: scripts/install-checks/${name}.mjs is missing`)
-      failures++
-      continue
-    }
-    const project = installInto(name, tarballs)
-    for (const { name: runtime, command } of runtimes) {
-      const [program, ...args] = command
-      try {
-        const said = run(program, [...args, 'check.mjs'], project).trim()
-        console.log(`ok    ${name} on ${runtime}: ${said}`)
-      } catch (failure) {
-        const { stdout, stderr } = failure as { stdout: string; stderr: string }
-        console.log(`FAIL  ${name} on ${runtime}\n${stdout}${stderr}`)
-        failures++
-      }
+
+async function check(name: string, action: () => Promise<string>): Promise<void> {
+  const started = performance.now()
+  try {
+    const said = await action()
+    console.log(`ok    ${name}: ${said}, ${((performance.now() - started) / 1000).toFixed(1)} s`)
+  } catch (failure) {
+    const { message, stdout = '', stderr = '' } = failure as Error & { stdout?: string; stderr?: string }
+    console.log(`FAIL  ${name}: ${message}\n${stdout}${stderr}`)
+    failures++
+  }
+}
+
+function readme(directory: string): string {
+  return readFileSync(join(root, 'packages', directory, 'README.md'), 'utf8')
+}
+
+async function runProgram(program: DocumentProgram, output: Promise<string>): Promise<string> {
+  const printed = await output
+  const missing = missingPrint(program, printed)
+  if (missing !== undefined)
+    throw new Error(`the README says that it prints "${missing}"; it printed ${printed}`)
+  return printed.replaceAll(/\s+/g, ' ').slice(0, 100)
+}
+
+async function checkPackage(
+  directory: string,
+  managers: readonly PackageManager[],
+  registry: Registry,
+): Promise<void> {
+  const [program, ...more] = programsOf(readme(directory))
+  if (program === undefined || more.length > 0)
+    throw new Error(`${directory}: the README has not one program`)
+  for (const manager of managers) {
+    const folder = join(scratch, `${directory}-${manager.name}`)
+    const names = namesToInstall(readme(directory))
+    await check(`${directory} by ${manager.name}`, async () => {
+      await makeProject(folder, manager, names, registry)
+      writeFileSync(join(folder, 'program.mjs'), program.source)
+      return `installed ${names.join(' ')}`
+    })
+    for (const runtime of manager.runtimes) {
+      const output = () => runProgram(program, runIn(folder, runtime, 'program.mjs'))
+      await check(`${directory} on ${runtime.name}`, output)
     }
   }
+}
+
+/** All packages in one project: memory that is mapped spills to each medium, and the types of all fit together. */
+async function checkTogether(managers: readonly PackageManager[], registry: Registry): Promise<void> {
+  for (const manager of managers) {
+    const folder = join(scratch, `${together}-${manager.name}`)
+    await check(`${together} by ${manager.name}`, async () => {
+      await makeProject(folder, manager, [...packages.map(nameOf), '@aws-sdk/client-s3'], registry)
+      return 'installed'
+    })
+    cpSync(join(root, 'scripts/install/together.mjs'), join(folder, 'program.mjs'))
+    for (const runtime of manager.runtimes) {
+      await check(`${together} on ${runtime.name}`, () => runIn(folder, runtime, 'program.mjs'))
+    }
+  }
+}
+
+/** Compiles the program of each README with each TypeScript that is supported, in a project that sets nothing but `module`. */
+async function checkTypes(folder: string): Promise<void> {
+  const wanted = compilers.map((version) => `typescript-${version}@npm:typescript@${version}`)
+  await run('npm', ['install', '--no-audit', '--no-fund', '@types/node@22', ...wanted], { cwd: folder })
+  const sources = packages.map((directory) => {
+    const source = programsOf(readme(directory))[0]!.source
+    writeFileSync(join(folder, `${directory}.ts`), source)
+    return `${directory}.ts`
+  })
+  const settings = ['--noEmit', '--strict', '--module', 'nodenext', '--skipLibCheck', 'false']
+  for (const version of compilers) {
+    const compiler = join(folder, `node_modules/typescript-${version}/bin/tsc`)
+    await check(`types with TypeScript ${version}`, async () => {
+      await run(process.execPath, [compiler, ...settings, ...sources], { cwd: folder })
+      return `${sources.length} programs`
+    })
+  }
+}
+
+/** A copy of all packages after a release in which only core had a minor change; their one version. */
+async function makeNextRelease(copy: string): Promise<string> {
+  mkdirSync(join(copy, '.changeset'), { recursive: true })
+  writeFileSync(join(copy, 'package.json'), '{"name":"next","private":true,"workspaces":["packages/*"]}')
+  writeFileSync(join(copy, 'package-lock.json'), '{}')
+  cpSync(join(root, '.changeset/config.json'), join(copy, '.changeset/config.json'))
+  writeFileSync(join(copy, '.changeset/next.md'), `---\n'${nameOf('core')}': minor\n---\n\nA new export.\n`)
+  for (const directory of packages) {
+    const isShipped = (path: string) => !/\/(?:node_modules|test)$/.test(path)
+    const target = join(copy, 'packages', directory)
+    cpSync(join(root, 'packages', directory), target, { recursive: true, filter: isShipped })
+  }
+  const author = ['-c', 'user.name=x', '-c', 'user.email=x@x']
+  await run('git', ['init', '--quiet'], { cwd: copy })
+  await run('git', ['add', '.changeset', 'package.json'], { cwd: copy })
+  await run('git', [...author, 'commit', '--quiet', '--message', 'next'], { cwd: copy })
+  await run(join(root, 'node_modules/.bin/changeset'), ['version'], { cwd: copy })
+  const read = (path: string) => readFileSync(join(copy, 'packages', path), 'utf8')
+  const versions = packages.map((name) => JSON.parse(read(`${name}/package.json`)).version as string)
+  if (new Set(versions).size !== 1) throw new Error(`versions differ: ${versions.join(' ')}`)
+  if (!/^- .*A new export\.$/m.test(read('core/CHANGELOG.md'))) {
+    throw new Error('the changelog of core lacks the sentence of the changeset')
+  }
+  return versions[0]!
+}
+
+/** Publishes the next release and replaces the first one by it in a project, where no second copy of a package may stay. */
+async function checkNextRelease(project: string, registry: Registry): Promise<string> {
+  const copy = join(scratch, 'next')
+  const version = await makeNextRelease(copy)
+  for (const directory of packages) await registry.publish(join(copy, 'packages', directory))
+  const latest = packages.map((directory) => `${nameOf(directory)}@latest`)
+  await run('npm', ['install', '--no-audit', '--no-fund', '--prefer-online', ...latest], { cwd: project })
+  const { stdout } = await run('npm', ['query', `[name^="${identity.scope}/"]`], { cwd: project })
+  const installed = JSON.parse(stdout) as { name: string; version: string }[]
+  const wrong = installed.filter((found) => found.version !== version)
+  if (installed.length !== packages.length || wrong.length > 0) {
+    throw new Error(`installed are ${installed.map(({ name, version }) => `${name}@${version}`).join(' ')}`)
+  }
+  return `all packages have version ${version}`
+}
+
+async function checkAll(asked: readonly string[], registry: Registry): Promise<void> {
+  await using service = await startServer({ buckets: ['my-scratch'], region: 'eu-north-1' })
+  Object.assign(process.env, {
+    AWS_ENDPOINT_URL_S3: service.endpoint,
+    AWS_ACCESS_KEY_ID: service.credentials.accessKeyId,
+    AWS_SECRET_ACCESS_KEY: service.credentials.secretAccessKey,
+    // Caches of an earlier run may hold other packages of the same version.
+    BUN_INSTALL_CACHE_DIR: join(scratch, 'cache-bun'),
+    DENO_DIR: join(scratch, 'cache-deno'),
+  })
+  const nodes = nodeMajors.map((major) => installNode(join(scratch, `node-${major}`), major))
+  const managers = [
+    npm(nodes),
+    bun(installBun(join(scratch, 'bun'))),
+    deno(installDeno(join(scratch, 'deno'))),
+  ]
+  for (const directory of packages) await registry.publish(join(root, 'packages', directory))
+  for (const directory of asked) await checkPackage(directory, managers, registry)
+  await checkTogether(managers, registry)
+  const folder = join(scratch, `${together}-npm`)
+  await checkTypes(folder)
+  await check('the next release', () => checkNextRelease(folder, registry))
+}
+
+try {
+  await using registry = await startRegistry(join(scratch, 'registry'))
+  await checkAll(process.argv.length > 2 ? process.argv.slice(2) : packages, registry)
 } finally {
   rmSync(scratch, { recursive: true, force: true })
 }
