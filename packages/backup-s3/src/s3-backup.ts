@@ -176,19 +176,23 @@ export class S3Backup implements Backup {
     })
   }
 
-  async copyPages(
+  copyPages(
     handles: readonly HandleRun[],
     spans: readonly Uint8Array[],
     options: TransferOptions = {},
   ): Promise<CopyResult> {
-    assertTransferOptions(options)
-    countCopy(handles, spans, this.#settings.pageSizeBytes)
-    this.#gate.assertOpen()
-    this.#assertLive(this.#table.firstNotLive(handles))
-    return this.#gate.run(async () => {
-      const result = await this.#restores.copy(handles, spans, options)
-      this.#copiedPages += result.copied
-      return result
+    // What is thrown in here rejects.
+    return new Promise((resolve) => {
+      assertTransferOptions(options)
+      countCopy(handles, spans, this.#settings.pageSizeBytes)
+      this.#gate.assertOpen()
+      this.#assertLive(this.#table.firstNotLive(handles))
+      this.#gate.enter()
+      this.#restores.copy(handles, spans, options, (result) => {
+        this.#copiedPages += result.copied
+        this.#gate.leave()
+        resolve(result)
+      })
     })
   }
 

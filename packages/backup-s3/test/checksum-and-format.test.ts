@@ -109,7 +109,7 @@ describe('manifests', () => {
     const extents = (of: SegmentTable) => {
       const found: unknown[] = []
       for (const run of of.allBut([])) {
-        of.forEachExtent(run, ({ object, slot, pages }) => found.push([object.number, slot, pages]))
+        of.forEachExtent(run, (object, slot, pages) => found.push([object.number, slot, pages]))
       }
       return found
     }

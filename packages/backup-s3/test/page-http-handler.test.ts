@@ -57,8 +57,8 @@ class MemorySink implements ResponseSink {
   get isComplete(): boolean {
     return this.position === this.into.length
   }
-  begin(head: ResponseHead): boolean {
-    this.heads.push(head)
+  begin({ status, contentLength, contentRange }: ResponseHead): boolean {
+    this.heads.push({ status, contentLength, contentRange })
     return this.wanted
   }
   memory(): Uint8Array | undefined {
@@ -68,9 +68,9 @@ class MemorySink implements ResponseSink {
     this.position += bytes
     this.direct += bytes
   }
-  write(chunk: Uint8Array): void {
-    this.into.set(chunk, this.position)
-    this.position += chunk.length
+  write(bytes: Buffer, from: number, end: number): void {
+    this.into.set(bytes.subarray(from, end), this.position)
+    this.position += end - from
   }
 }
 
@@ -408,8 +408,8 @@ describe('ResponseParser', () => {
           onHead: ({ status }: { status: number }) => {
             current = { status, body: Buffer.alloc(0) }
           },
-          onBody: (chunk: Uint8Array) => {
-            current.body = Buffer.concat([current.body, chunk])
+          onBody: (bytes: Buffer, from: number, end: number) => {
+            current.body = Buffer.concat([current.body, bytes.subarray(from, end)])
           },
           onDone: () => {
             found.push(current)

@@ -117,13 +117,31 @@ describe('backups', () => {
     const broken = backup.backupPages([gone])
     const other = backup.backupPages([content])
     structuredClone(gone, { transfer: [gone.buffer] })
-    expect((await broken).error).toBeInstanceOf(TypeError)
+    expect((await broken).error).toMatchObject({ code: 'EFAULT' })
     expect((await broken).handles).toEqual([])
     const { handles } = await other
     expect((await read(backup, handles)).equals(content)).toBe(true)
     expect(backup.stats().livePages).toBe(5)
     await backup.close()
   })
+
+  it.each([1, 40])(
+    'a restore of %i pages whose memory is gone gets an error, and stops nobody else',
+    async (pages) => {
+      const backup = await open()
+      const content = randomPages(pages + 5)
+      const { handles } = await backup.backupPages([content])
+      const gone = new Uint8Array(pages * pageSizeBytes)
+      const places = Array.from({ length: pages + 5 }, (_, place) => place)
+      const broken = backup.copyPages(pick(handles, places.slice(0, pages)), [gone])
+      const other = read(backup, pick(handles, places.slice(pages)))
+      structuredClone(gone, { transfer: [gone.buffer] })
+      expect((await broken).error).toMatchObject({ code: 'EFAULT' })
+      expect((await other).equals(content.subarray(pages * pageSizeBytes))).toBe(true)
+      expect((await read(backup, handles)).equals(content)).toBe(true)
+      await backup.close()
+    },
+  )
 
   it('an abort of one caller does not disturb those who share its segment', async () => {
     await target.server!.faults.once('PutObject', faults.delayed(200), { keyIncludes: segment })

@@ -47,8 +47,10 @@ export class SpanCursor {
 
   /** The next `bytes` bytes, as pieces of spans in order. */
   take(bytes: number): Uint8Array[] {
-    const pieces: Uint8Array[] = []
-    for (let left = bytes; left > 0; ) {
+    if (bytes === 0) return []
+    // A list that begins with its first item has room for one, and not for seventeen.
+    const pieces = [this.next(bytes)]
+    for (let left = bytes - pieces[0].byteLength; left > 0; ) {
       const piece = this.next(left)
       pieces.push(piece)
       left -= piece.byteLength

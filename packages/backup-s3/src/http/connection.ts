@@ -2,7 +2,8 @@ import type { Socket } from 'node:net'
 import { nowMs, SpillwayError } from '@spillway/core'
 import { type Deadline, nextBytesDueAt, notWatched, unwatch, watch } from './deadlines.ts'
 import { RequestWriter } from './request-writer.ts'
-import { type ParsedHead, type ResponseEvents, ResponseParser } from './response-parser.ts'
+import type { ResponseHead } from './response-head.ts'
+import { type ResponseEvents, ResponseParser } from './response-parser.ts'
 import type { ResponseSink } from './response-sink.ts'
 import type { OpenedSocket, Origin, Route } from './route.ts'
 import { takeFromTurn } from './turn-budget.ts'
@@ -19,8 +20,8 @@ const maxRefusalBytes = 1024 * 1024
 const nothing = Buffer.alloc(0)
 
 export interface RawRequest {
-  /** Request line and headers, with the empty line. */
-  readonly head: string
+  /** Request line and headers, with the empty line; bytes stay as they are until the end of the exchange. */
+  readonly head: string | Uint8Array
   /** The body, in pieces that nobody changes before the response or the error is there. */
   readonly body: readonly Uint8Array[]
   /** Whether the body is held back until the service wants it. */
@@ -33,7 +34,9 @@ export interface RawRequest {
   readonly minBytesPerSecond: number
 }
 
-export interface RawResponse extends ParsedHead {
+export interface RawResponse {
+  /** To be read before the event loop turns: the connection's next response goes into the same head. */
+  readonly head: ResponseHead
   /** The body, unless it went into the sink. */
   readonly body: Buffer
 }
@@ -67,11 +70,13 @@ export class Connection implements ResponseEvents, Deadline {
   #request: RawRequest | undefined
   #end: ExchangeEnd | undefined
   #writer: RequestWriter | undefined
-  #head: ParsedHead | undefined
+  #head: ResponseHead | undefined
   #streamsIntoSink = false
   /** Whether the response has ended; told when the bytes that came with its end were looked through. */
   #isWhole = false
+  /** Memory of the sink that the socket reads into; undefined: `#reading`. */
   #lent: Uint8Array | undefined
+  #reading = headStaging
   #body: Uint8Array[] | undefined
   #bodyBytes = 0
 
@@ -112,7 +117,8 @@ export class Connection implements ResponseEvents, Deadline {
     this.#lent = undefined
     const { head, body, waitsForContinue } = request
     if (body.length === 0) {
-      this.#socket!.write(head, 'latin1')
+      if (typeof head === 'string') this.#socket!.write(head, 'latin1')
+      else this.#socket!.write(head)
       return
     }
     this.#writer = new RequestWriter(this.#socket!, body, this.#secure)
@@ -154,32 +160,27 @@ export class Connection implements ResponseEvents, Deadline {
     this.#writer?.proceed()
   }
 
-  onHead(head: ParsedHead): void {
+  onHead(head: ResponseHead): void {
     this.#head = head
     const { sink, silenceMs } = this.#request!
-    const { status, headers } = head
+    const { status } = head
     if (sink !== undefined && status >= 200 && status < 300) {
-      const length = headers['content-length']
-      this.#streamsIntoSink = sink.begin({
-        status,
-        contentRange: headers['content-range'],
-        contentLength: length === undefined ? undefined : Number(length),
-      })
+      this.#streamsIntoSink = sink.begin(head)
       if (!this.#streamsIntoSink)
         throw new SpillwayError('EINTR', 'another request for the same bytes was faster')
     }
     this.dueAt = nowMs() + silenceMs
   }
 
-  onBody(chunk: Uint8Array): void {
+  onBody(bytes: Buffer, from: number, end: number): void {
     if (this.#streamsIntoSink) {
-      this.#request!.sink!.write(chunk)
+      this.#request!.sink!.write(bytes, from, end)
       return
     }
-    this.#bodyBytes += chunk.byteLength
+    this.#bodyBytes += end - from
     if (this.#bodyBytes > maxRefusalBytes) throw new Error('the body of the refusal is too long')
     this.#body ??= []
-    this.#body.push(Uint8Array.from(chunk))
+    this.#body.push(Uint8Array.from(bytes.subarray(from, end)))
   }
 
   onDone(): void {
@@ -190,7 +191,7 @@ export class Connection implements ResponseEvents, Deadline {
     this.#socket = socket
     if (emitsData) {
       socket.on('data', (bytes: Buffer) => {
-        if (!this.#take(bytes)) socket.pause()
+        if (!this.#take(bytes, bytes.length)) socket.pause()
       })
     }
     socket.on('error', (error) => this.#close(error))
@@ -201,7 +202,7 @@ export class Connection implements ResponseEvents, Deadline {
 
   #finish(response: RawResponse | undefined, error: unknown): void {
     const end = this.#end!
-    const isSent = this.#writer?.isDone ?? true
+    const isSent = this.#writer?.isDone ?? this.#socket!.writableLength === 0
     unwatch(this)
     this.#writer?.stop()
     this.#writer = undefined
@@ -222,16 +223,20 @@ export class Connection implements ResponseEvents, Deadline {
 
   #nextBuffer(): Uint8Array {
     this.#lent = undefined
+    this.#reading = headStaging
     if (this.#request === undefined || this.#head === undefined) return headStaging
     const ahead = this.#streamsIntoSink ? this.#parser.bodyBytesAhead : 0
     const memory = ahead > 0 ? this.#request.sink!.memory() : undefined
-    if (memory === undefined) return staging
+    if (memory === undefined) {
+      this.#reading = staging
+      return staging
+    }
     this.#lent = memory.byteLength > ahead ? memory.subarray(0, ahead) : memory
     return this.#lent
   }
 
   #received(bytes: number): boolean {
-    return this.#lent === undefined ? this.#take(staging.subarray(0, bytes)) : this.#takeInPlace(bytes)
+    return this.#lent === undefined ? this.#take(this.#reading, bytes) : this.#takeInPlace(bytes)
   }
 
   /** Takes bytes that were read into the memory of the sink. */
@@ -246,16 +251,16 @@ export class Connection implements ResponseEvents, Deadline {
     return this.#goOn(bytes)
   }
 
-  /** Takes bytes that lie in a buffer of somebody else's. */
-  #take(bytes: Uint8Array): boolean {
+  /** Takes bytes that lie in a buffer of somebody else's, up to `end`. */
+  #take(bytes: Buffer, end: number): boolean {
     if (this.#request === undefined) return this.#unasked()
     this.hasAnswered = true
     try {
-      this.#parser.push(bytes)
+      this.#parser.push(bytes, end)
     } catch (error) {
       this.#failed(error)
     }
-    return this.#goOn(bytes.byteLength)
+    return this.#goOn(end)
   }
 
   /** Ends a connection that says something that nobody asked for. */
@@ -282,9 +287,8 @@ export class Connection implements ResponseEvents, Deadline {
   }
 
   #finishWhole(): void {
-    const { status, headers } = this.#head!
     const body = this.#body === undefined ? nothing : Buffer.concat(this.#body)
-    this.#finish({ status, headers, body }, undefined)
+    this.#finish({ head: this.#head!, body }, undefined)
   }
 
   #close(error: Error | undefined): void {

@@ -59,7 +59,11 @@ function arm(at: number): void {
   stopTimer(timer)
   const milliseconds = Math.min(longestTimerMs, Math.max(1, Math.ceil(at - nowMs())))
   // After a long turn of the event loop the answers lie in the sockets: they are read before anybody is told.
-  timer = startTimer(() => afterInput(tellWhoIsDue), milliseconds)
+  timer = startTimer(readFirst, milliseconds)
+}
+
+function readFirst(): void {
+  afterInput(tellWhoIsDue)
 }
 
 function tellWhoIsDue(): void {
@@ -67,14 +71,18 @@ function tellWhoIsDue(): void {
   timer = undefined
   const now = nowMs()
   let due: Deadline[] | undefined
-  for (const deadline of watched) {
+  for (let index = 0; index < watched.length; index++) {
+    const deadline = watched[index]
     if (deadline.dueAt > now) continue
     due ??= []
     due.push(deadline)
   }
   if (due !== undefined) tell(due)
   let earliest = Number.POSITIVE_INFINITY
-  for (const { dueAt } of watched) if (dueAt < earliest) earliest = dueAt
+  for (let index = 0; index < watched.length; index++) {
+    const { dueAt } = watched[index]
+    if (dueAt < earliest) earliest = dueAt
+  }
   if (earliest < armedFor) arm(earliest)
 }
 

@@ -120,6 +120,8 @@ class PageHttpHandler implements PageExchanger {
   readonly #withoutExpect = new Set<string>()
   /** Pools for the TLS options of a fallback's agent. */
   readonly #poolsOfAgents = new Map<object, ConnectionPool>()
+  /** Was looked for in the environment, whose variables are slow to read; the backup makes a new origin each minute. */
+  #withoutProxy: Origin | undefined
   #fallback: (ClientRequestHandler & HandlerConfiguration) | undefined
 
   constructor(options: PageHttpHandlerOptions) {
@@ -157,8 +159,12 @@ class PageHttpHandler implements PageExchanger {
     end: ExchangeEnd,
   ): PageExchange | undefined {
     const pool = this.#poolFor(origin)
-    // The request line and the headers for a proxy are left to the way that knows of it.
-    if (pool === undefined || (!origin.secure && this.#route.proxyFor(origin) !== undefined)) return undefined
+    if (pool === undefined) return undefined
+    if (origin !== this.#withoutProxy) {
+      // The request line and the headers for a proxy are left to the way that knows of it.
+      if (!origin.secure && this.#route.proxyFor(origin) !== undefined) return undefined
+      this.#withoutProxy = origin
+    }
     const connectTimeoutMs = options.connectTimeoutMs ?? this.#options.connectTimeoutMs ?? 3_000
     return pool.exchange(origin, request, { connectTimeoutMs, mayRepeat: options.mayRepeat }, end)
   }
@@ -292,7 +298,8 @@ function isPlainAgent(agent: unknown): agent is { readonly options: ConnectionOp
   return !own && options?.['proxyEnv'] === undefined && options?.['socketPath'] == null
 }
 
-function responseOf({ status, headers, body }: RawResponse): HandlerResponse {
+function responseOf({ head, body }: RawResponse): HandlerResponse {
+  const { status, headers } = head
   // The bytes are checked by their own sums; of a body that the SDK does not see it must not want to check any.
   for (const name of Object.keys(headers)) if (name.startsWith('x-amz-checksum-')) delete headers[name]
   return { statusCode: status, headers, body: Readable.from(body.length === 0 ? [] : [body]) }

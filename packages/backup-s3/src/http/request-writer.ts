@@ -33,16 +33,21 @@ export class RequestWriter {
     this.#sliceBytes = secure ? sliceBytesWithTls : sliceBytes
   }
 
-  start(head: string, waitsForContinue: boolean): void {
+  start(head: string | Uint8Array, waitsForContinue: boolean): void {
     if (waitsForContinue) {
-      this.#socket.write(head, 'latin1')
+      this.#writeHead(head)
       this.#timer = startTimer(() => this.proceed(), continueTimeoutMs)
       return
     }
     this.#socket.cork()
-    this.#socket.write(head, 'latin1')
+    this.#writeHead(head)
     this.#next()
     this.#socket.uncork()
+  }
+
+  #writeHead(head: string | Uint8Array): void {
+    if (typeof head === 'string') this.#socket.write(head, 'latin1')
+    else this.#socket.write(head)
   }
 
   /** The service said 100 Continue, or will not. */

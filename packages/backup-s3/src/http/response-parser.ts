@@ -1,3 +1,5 @@
+import { ResponseHead } from './response-head.ts'
+
 /**
  * Reads HTTP/1.1 responses from what a socket delivers, one after the other on the same connection.
  *
@@ -8,24 +10,18 @@
  *     └─ neither ─▶ until the connection closes ─▶ done
  */
 
-export interface ParsedHead {
-  readonly status: number
-  readonly headers: Record<string, string>
-}
-
 export interface ResponseEvents {
   /** The service has seen the head of the request and wants its body. */
   onContinue?(): void
-  /** The head of the final response. */
-  onHead(head: ParsedHead): void
-  /** The next bytes of the body, good until this returns. */
-  onBody(chunk: Uint8Array): void
+  /** The head of the final response; the parser's own, which the next response changes. */
+  onHead(head: ResponseHead): void
+  /** The next bytes of the body: `bytes` from `from` to `end`, good until this returns. */
+  onBody(bytes: Buffer, from: number, end: number): void
   onDone(): void
 }
 
-/** Heads longer than this are refused. */
-const maxHeadBytes = 64 * 1024
-
+/** Lines between chunks longer than this are refused. */
+const maxLineBytes = 64 * 1024
 const nothing = Buffer.alloc(0)
 
 type State = 'head' | 'fixed' | 'size' | 'chunk' | 'chunkEnd' | 'trailers' | 'untilClose' | 'done'
@@ -33,6 +29,7 @@ type State = 'head' | 'fixed' | 'size' | 'chunk' | 'chunkEnd' | 'trailers' | 'un
 export class ResponseParser {
   /** Whether the connection may carry another request afterwards. */
   keepAlive = true
+  readonly head = new ResponseHead()
   #state: State = 'head'
   #left = 0
   #line: Buffer = nothing
@@ -47,6 +44,7 @@ export class ResponseParser {
     this.keepAlive = true
     this.#state = 'head'
     this.#left = 0
+    this.#line = nothing
   }
 
   get isDone(): boolean {
@@ -71,85 +69,79 @@ export class ResponseParser {
     return this.#state === 'done'
   }
 
-  /** Takes what came. Throws when it is no HTTP. */
-  push(bytes: Uint8Array): void {
-    let rest = bytes
-    while (rest.byteLength > 0) {
+  /** Takes what came: `bytes` up to `end`. Throws when it is no HTTP. */
+  push(bytes: Buffer, end = bytes.length): void {
+    for (let from = 0; from < end; ) {
       if (this.#state === 'done') throw new Error('bytes after the end of the response')
-      rest = this.#step(rest)
+      from = this.#step(bytes, from, end)
     }
   }
 
-  #step(bytes: Uint8Array): Uint8Array {
+  /** Takes some of the bytes; returns where the rest begins. */
+  #step(bytes: Buffer, from: number, end: number): number {
     switch (this.#state) {
       case 'head': {
-        const taken = this.#takeUntil(bytes, '\r\n\r\n')
-        if (taken.text !== undefined) this.#head(taken.text)
-        return taken.rest
+        const next = this.head.gather(bytes, from, end)
+        if (next < 0) return end
+        this.#begin()
+        return next
       }
       case 'fixed':
       case 'chunk': {
-        const count = Math.min(this.#left, bytes.byteLength)
-        this.#left -= count
-        const chunk = count === bytes.byteLength ? bytes : bytes.subarray(0, count)
+        const next = Math.min(end, from + this.#left)
+        this.#left -= next - from
         const isEnd = this.#left === 0
         if (isEnd && this.#state === 'chunk') this.#state = 'chunkEnd'
-        this.#events.onBody(chunk)
+        this.#events.onBody(bytes, from, next)
         if (isEnd && this.#state === 'fixed') this.#done()
-        return count === bytes.byteLength ? nothing : bytes.subarray(count)
+        return next
       }
       case 'untilClose':
-        this.#events.onBody(bytes)
-        return bytes.subarray(bytes.byteLength)
-      default: {
-        const taken = this.#takeUntil(bytes, '\r\n')
-        if (taken.text !== undefined) this.#chunkLine(taken.text)
-        return taken.rest
-      }
+        this.#events.onBody(bytes, from, end)
+        return end
+      default:
+        return this.#gatherLine(bytes.subarray(from, end), from, end)
     }
   }
 
-  /** Gathers bytes up to an end mark, which may be cut in two by the network. */
-  #takeUntil(bytes: Uint8Array, mark: string): { text: string | undefined; rest: Uint8Array } {
+  /** Gathers a line between chunks, whose end may be cut in two by the network. */
+  #gatherLine(bytes: Buffer, from: number, end: number): number {
     const before = this.#line.length
-    const all = before === 0 ? asBuffer(bytes) : Buffer.concat([this.#line, bytes])
-    const end = all.indexOf(mark, Math.max(0, before - mark.length), 'latin1')
-    if (end < 0) {
-      if (all.length > maxHeadBytes) throw new Error('the head of the response is too long')
+    const all = before === 0 ? bytes : Buffer.concat([this.#line, bytes])
+    const lineEnd = all.indexOf('\r\n', Math.max(0, before - 1), 'latin1')
+    if (lineEnd < 0) {
+      if (all.length > maxLineBytes) throw new Error('a line between chunks is too long')
       // Copied, since the socket's buffer is filled anew.
       this.#line = Buffer.from(all)
-      return { text: undefined, rest: bytes.subarray(bytes.byteLength) }
+      return end
     }
     this.#line = nothing
-    return { text: all.toString('latin1', 0, end), rest: all.subarray(end + mark.length) }
+    this.#chunkLine(all.toString('latin1', 0, lineEnd))
+    return from + lineEnd + 2 - before
   }
 
-  #head(text: string): void {
-    const match = /^HTTP\/1\.([01]) (\d{3})/.exec(text)
-    if (match === null) throw new Error(`not an HTTP/1.1 response: ${JSON.stringify(text.slice(0, 40))}`)
-    const status = Number(match[2])
+  /** The head is there: what follows it? */
+  #begin(): void {
+    const { status, keepAlive, transferEncoding, contentLength } = this.head
     if (status === 100) this.#events.onContinue?.()
     if (status < 200) return
-    const headers = headersOf(text)
-    const connection = headers['connection']?.toLowerCase() ?? ''
-    this.keepAlive = match[1] === '1' ? !connection.includes('close') : connection.includes('keep-alive')
-    const encoding = headers['transfer-encoding']?.toLowerCase()
-    const length = headers['content-length']
-    if (encoding !== undefined) {
-      if (encoding !== 'chunked') throw new Error(`transfer-encoding ${encoding} is not known`)
+    this.keepAlive = keepAlive
+    if (transferEncoding !== undefined) {
+      if (transferEncoding !== 'chunked')
+        throw new Error(`transfer-encoding ${transferEncoding} is not known`)
       this.#state = 'size'
     } else if (status === 204 || status === 304) {
       this.#state = 'done'
-    } else if (length !== undefined) {
-      if (!/^\d+$/.test(length)) throw new Error(`content-length ${length} is no number`)
-      this.#left = Number(length)
-      this.#state = this.#left === 0 ? 'done' : 'fixed'
+    } else if (contentLength !== undefined) {
+      if (Number.isNaN(contentLength)) throw new Error('content-length is no number')
+      this.#left = contentLength
+      this.#state = contentLength === 0 ? 'done' : 'fixed'
     } else {
       this.keepAlive = false
       this.#state = 'untilClose'
     }
     const isDone = this.#state === 'done'
-    this.#events.onHead({ status, headers })
+    this.#events.onHead(this.head)
     if (isDone) this.#events.onDone()
   }
 
@@ -171,33 +163,4 @@ export class ResponseParser {
     this.#state = 'done'
     this.#events.onDone()
   }
-}
-
-/** Names as services write them, and in lower case: they are the same in every answer. */
-const lowerCaseNames = new Map<string, string>()
-const mostNames = 256
-
-function headersOf(text: string): Record<string, string> {
-  const headers: Record<string, string> = {}
-  for (let end = text.indexOf('\r\n'); end >= 0; ) {
-    const start = end + 2
-    end = text.indexOf('\r\n', start)
-    const stop = end < 0 ? text.length : end
-    const colon = text.indexOf(':', start)
-    if (colon <= start || colon >= stop) throw new Error('a header line without a colon')
-    const written = text.slice(start, colon)
-    let name = lowerCaseNames.get(written)
-    if (name === undefined) {
-      name = written.toLowerCase()
-      if (lowerCaseNames.size < mostNames) lowerCaseNames.set(written, name)
-    }
-    const value = text.slice(colon + 1, stop).trim()
-    headers[name] = !Object.hasOwn(headers, name) ? value : `${headers[name]}, ${value}`
-  }
-  return headers
-}
-
-function asBuffer(bytes: Uint8Array): Buffer {
-  if (Buffer.isBuffer(bytes)) return bytes
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
 }

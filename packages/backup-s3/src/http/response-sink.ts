@@ -16,8 +16,8 @@ export interface ResponseSink {
   memory(): Uint8Array | undefined
   /** So many bytes were put into what `memory` returned last. */
   filled(bytes: number): void
-  /** Takes the next bytes by copying them. */
-  write(chunk: Uint8Array): void
+  /** Takes the next bytes by copying them: those of `bytes` from `from` to `end`. */
+  write(bytes: Buffer, from: number, end: number): void
   /** Whether every byte has come. */
   readonly isComplete: boolean
 }

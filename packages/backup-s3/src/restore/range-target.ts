@@ -2,6 +2,7 @@ import { SpillwayError } from '@spillway/core'
 import type { ResponseHead, ResponseSink } from '../http/response-sink.ts'
 import { pageChecksum } from '../segments/checksum.ts'
 import type { SegmentObject } from '../segments/segment-table.ts'
+import { added } from './short-list.ts'
 
 /** Below this many bytes it costs more to hand memory to the socket than to copy out of its buffer. */
 const directBytes = 64 * 1024
@@ -22,6 +23,8 @@ export interface RangePart {
   arrived: number
   /** Those of them whose checksum did not match, ascending. */
   badPages: number[]
+  /** Whether its memory was detached or shrunk meanwhile: what comes for it goes nowhere. */
+  isMemoryGone: boolean
 }
 
 interface Piece {
@@ -57,7 +60,7 @@ export class RangeTarget {
   fetch: { received(bytes: number): void } | undefined
   readonly #onProgress: (bytes: number) => void
   readonly #pageSizeBytes: number
-  readonly #pieces: Piece[] = []
+  readonly #pieces: readonly Piece[]
   #piece = 0
   #pieceOffset = 0
 
@@ -76,17 +79,26 @@ export class RangeTarget {
     this.#pageSizeBytes = pageSizeBytes
     let slot = parts[0].slot
     this.offset = slot * pageSizeBytes
-    for (const part of parts) {
+    let pieces: Piece[] = []
+    for (let index = 0; index < parts.length; index++) {
+      const part = parts[index]
       if (part.slot > slot) {
         const bytes = (part.slot - slot) * pageSizeBytes
-        this.#pieces.push({ part: undefined, memory: undefined, bytes, slot })
+        pieces = added(pieces, { part: undefined, memory: undefined, bytes, slot })
       }
       slot = part.slot
-      for (const memory of part.memory) {
-        this.#pieces.push({ part, memory, bytes: memory.byteLength, slot })
+      for (let piece = 0; piece < part.memory.length; piece++) {
+        const memory = part.memory[piece]
+        pieces = added(pieces, { part, memory, bytes: memory.byteLength, slot })
         slot += memory.byteLength / pageSizeBytes
       }
+      const missing = part.slot + part.pages - slot
+      if (missing === 0) continue
+      part.isMemoryGone = true
+      pieces.push({ part, memory: undefined, bytes: missing * pageSizeBytes, slot })
+      slot += missing
     }
+    this.#pieces = pieces
     this.bytes = slot * pageSizeBytes - this.offset
   }
 
@@ -98,22 +110,24 @@ export class RangeTarget {
   memory(): Uint8Array | undefined {
     const piece = this.#pieces[this.#piece]
     if (piece?.memory === undefined || piece.part!.call.isAborted) return undefined
-    if (piece.bytes - this.#pieceOffset < directBytes) return undefined
+    if (piece.bytes - this.#pieceOffset < directBytes || piece.memory.byteLength < piece.bytes)
+      return undefined
     this.lentTo = piece.part!.call
     return piece.memory.subarray(this.#pieceOffset, this.#pieceOffset + mostDirectBytes)
   }
 
-  write(chunk: Uint8Array): void {
-    for (let from = 0; from < chunk.byteLength; ) {
+  write(source: Buffer, from: number, end: number): void {
+    for (let at = from; at < end; ) {
       const piece = this.#pieces[this.#piece]
       if (piece === undefined) throw new SpillwayError('EIO', 'the answer is longer than what was asked for')
-      const bytes = Math.min(chunk.byteLength - from, piece.bytes - this.#pieceOffset)
+      const bytes = Math.min(end - at, piece.bytes - this.#pieceOffset)
       // The memory of an aborted call belongs to its owner again.
       if (piece.memory !== undefined && !piece.part!.call.isAborted) {
-        piece.memory.set(chunk.subarray(from, from + bytes), this.#pieceOffset)
+        const copied = source.copy(piece.memory, this.#pieceOffset, at, at + bytes)
+        if (copied < bytes) piece.part!.isMemoryGone = true
       }
       this.filled(bytes)
-      from += bytes
+      at += bytes
     }
   }
 
@@ -139,9 +153,10 @@ export class RangeTarget {
     const end = Math.floor(this.#pieceOffset / size)
     const { checksums, seed } = this.object
     for (let page = first; page < end; page++) {
-      if (part.call.isAborted) return
+      if (part.call.isAborted || part.isMemoryGone) return
       const slot = piece.slot + page
-      const bytes = piece.memory!.subarray(page * size, (page + 1) * size)
+      const { memory } = piece
+      const bytes = piece.bytes === size ? memory! : memory!.subarray(page * size, (page + 1) * size)
       if (pageChecksum(bytes, seed, slot) !== checksums![slot]) part.badPages.push(slot - part.slot)
       part.arrived++
     }
@@ -208,11 +223,11 @@ export class RangeSink implements ResponseSink {
     if (this.#isWriter) this.#target.filled(bytes)
   }
 
-  write(chunk: Uint8Array): void {
+  write(bytes: Buffer, from: number, end: number): void {
     if (!this.#isWriter) return
-    const skipped = Math.min(this.#skip, chunk.byteLength)
+    const skipped = Math.min(this.#skip, end - from)
     this.#skip -= skipped
-    if (skipped < chunk.byteLength) this.#target.write(skipped === 0 ? chunk : chunk.subarray(skipped))
+    if (from + skipped < end) this.#target.write(bytes, from + skipped, end)
   }
 
   /** Stops this attempt. */

@@ -1,9 +1,15 @@
-import { type CopyResult, type HandleRun, SpillwayError, type TransferOptions } from '@spillway/core'
+import {
+  type CopyResult,
+  type HandleRun,
+  SpanCursor,
+  SpillwayError,
+  type TransferOptions,
+} from '@spillway/core'
 import type { KeySpace } from '../keys.ts'
 import type { SegmentObject, SegmentTable } from '../segments/segment-table.ts'
-import { SpanCursor } from '../segments/span-cursor.ts'
 import type { RangeFetch } from './range-fetch.ts'
 import type { RangePart } from './range-target.ts'
+import { added } from './short-list.ts'
 
 /** What a call of `copyPages` is made of while it is under way, and what it amounts to in the end. */
 
@@ -22,10 +28,14 @@ export interface RestorePart extends RangePart {
 
 export interface RestoreCall {
   isAborted: boolean
-  readonly parts: RestorePart[]
+  parts: readonly RestorePart[]
   readonly options: TransferOptions
+  /** Parts that have not ended. */
   left: number
-  settle: (aborted?: Error) => void
+  /** Takes what the call amounts to; undefined once it was told. */
+  done: ((result: CopyResult) => void) | undefined
+  /** Listens to the signal, if there is one. */
+  stop: (() => void) | undefined
 }
 
 /** Parts that one GET serves. */
@@ -53,50 +63,43 @@ export function cutIntoParts(
   handles: readonly HandleRun[],
   spans: readonly Uint8Array[],
   places: PagePlaces,
-): void {
+): readonly RestorePart[] {
   const memory = new SpanCursor(spans)
   const size = places.pageSizeBytes
-  let page = 0
-  for (const run of handles) {
-    const pageOfRun = page
-    places.table.forEachExtent(run, ({ object, slot, pages }) => {
-      const last = call.parts.at(-1)
-      if (last?.error !== undefined) return
-      const bad = firstWithin(object.quarantined, slot, pages)
-      const good = bad === undefined ? pages : bad - slot
-      if (good > 0) {
-        const firstHandle = run.first + page - pageOfRun
-        const place = { slot, pages: good, firstPage: page, firstHandle }
-        call.parts.push(newPart(call, object, place, memory.take(good * size), undefined))
-      }
-      page += good
-      if (bad !== undefined) {
-        const firstHandle = run.first + page - pageOfRun
-        const error = damagedPage(places, object, bad, page, firstHandle)
-        call.parts.push(
-          newPart(call, object, { slot: bad, pages: 1, firstPage: page, firstHandle }, [], error),
-        )
-      }
-    })
+  let parts: RestorePart[] = []
+  let firstPage = 0
+  let firstHandle = 0
+  const cut = (object: SegmentObject, slot: number, count: number) => {
+    if (parts.length > 0 && parts[parts.length - 1].error !== undefined) return
+    const bad = firstWithin(object.quarantined, slot, count)
+    const pages = bad === undefined ? count : bad - slot
+    const progress = { arrived: 0, badPages: [], isMemoryGone: false }
+    const state = { ...progress, group: undefined, error: undefined, isWaiting: false }
+    if (pages > 0) {
+      const pieces = memory.take(pages * size)
+      parts = added(parts, { call, object, slot, pages, firstPage, firstHandle, memory: pieces, ...state })
+    }
+    firstPage += pages
+    firstHandle += pages
+    if (bad === undefined) return
+    const error = damagedPage(places, { object, slot: bad, page: firstPage, handle: firstHandle })
+    const place = { slot: bad, pages: 1, firstPage, firstHandle, memory: [] }
+    parts = added(parts, { call, object, ...place, ...state, error })
   }
-}
-
-function newPart(
-  call: RestoreCall,
-  object: SegmentObject,
-  place: { slot: number; pages: number; firstPage: number; firstHandle: number },
-  memory: readonly Uint8Array[],
-  error: Error | undefined,
-): RestorePart {
-  const { slot, pages, firstPage, firstHandle } = place
-  const progress = { arrived: 0, badPages: [], group: undefined, isWaiting: false }
-  return { call, object, slot, pages, firstPage, firstHandle, memory, error, ...progress }
+  for (let index = 0; index < handles.length; index++) {
+    const run = handles[index]
+    firstHandle = run.first
+    places.table.forEachExtent(run, cut)
+  }
+  return parts
 }
 
 /** The prefix of the call that holds its content, and what ended it there. */
 export function resultOf(call: RestoreCall, aborted: Error | undefined): CopyResult {
   let copied = 0
-  for (const part of call.parts) {
+  const { parts } = call
+  for (let index = 0; index < parts.length; index++) {
+    const part = parts[index]
     const pages = copiedPages(part)
     copied += pages
     if (pages < part.pages) return { copied, error: aborted ?? part.error! }
@@ -124,11 +127,15 @@ function firstWithin(
 
 export function damagedPage(
   { keys, backup, pageSizeBytes }: PagePlaces,
-  object: SegmentObject,
-  slot: number,
-  page: number,
-  handle: number,
+  where: {
+    readonly object: SegmentObject
+    readonly slot: number
+    /** Its number in the call. */
+    readonly page: number
+    readonly handle: number
+  },
 ): SpillwayError {
+  const { object, slot, page, handle } = where
   const key = keys.segment(object.epoch, object.number)
   return new SpillwayError('EBADMSG', `page ${slot} of ${key} does not match its checksum`, {
     backup,

@@ -3,7 +3,7 @@ import type { RestorePart } from './restore-parts.ts'
 
 /** The parts that wait to be read from an object. */
 interface WaitingParts {
-  parts: RestorePart[]
+  readonly parts: RestorePart[]
   /** How many of them do not wait any more. */
   gone: number
   isSorted: boolean
@@ -67,7 +67,11 @@ export class RestoreQueue {
 
   #compact(object: SegmentObject): void {
     const waiting = waitingOf(object)!
-    waiting.parts = waiting.parts.filter(({ isWaiting }) => isWaiting)
+    const { parts } = waiting
+    let kept = 0
+    for (let index = 0; index < parts.length; index++)
+      if (parts[index].isWaiting) parts[kept++] = parts[index]
+    parts.length = kept
     waiting.gone = 0
   }
 }

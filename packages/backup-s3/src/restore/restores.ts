@@ -4,6 +4,7 @@ import {
   type CopyResult,
   type HandleRun,
   nowMs,
+  SpanCursor,
   SpillwayError,
   type TransferOptions,
 } from '@spillway/core'
@@ -11,7 +12,6 @@ import type { CostLedger } from '../cost/ledger.ts'
 import type { KeySpace } from '../keys.ts'
 import type { Settings } from '../options.ts'
 import type { SegmentObject, SegmentTable } from '../segments/segment-table.ts'
-import { SpanCursor } from '../segments/span-cursor.ts'
 import { offAbort, onAbort } from '../service/abort-listeners.ts'
 import type { S3Service } from '../service/service.ts'
 import { serviceError } from '../service/service-errors.ts'
@@ -29,6 +29,7 @@ import {
   resultOf,
 } from './restore-parts.ts'
 import { RestoreQueue } from './restore-queue.ts'
+import { added } from './short-list.ts'
 
 /**
  * Restores: calls of `copyPages` become as few ranged GETs as possible.
@@ -84,40 +85,48 @@ export class Restores {
     this.#means = { service, hedging: this.hedging, counters: this.counters }
   }
 
-  /** The handles are live and as many as the spans' pages. */
+  /** The handles are live and as many as the spans' pages. `done` is told once, perhaps at once. */
   copy(
     handles: readonly HandleRun[],
     spans: readonly Uint8Array[],
     options: TransferOptions,
-  ): Promise<CopyResult> {
-    return new Promise((resolve) => {
-      const { signal } = options
-      const stop = () => {
-        call.isAborted = true
-        // Settled first: a fetch that is given up may end at once, with a reason that is not the caller's.
-        call.settle(this.#abortErrorOf(signal!))
-        this.#cancel(call)
-      }
-      let settled = false
-      const settle = (aborted?: Error) => {
-        if (settled) return
-        settled = true
-        if (signal !== undefined) offAbort(signal, stop)
-        resolve(resultOf(call, aborted))
-      }
-      const call: RestoreCall = { isAborted: false, parts: [], options, left: 0, settle }
-      cutIntoParts(call, handles, spans, this.#places)
-      call.left = call.parts.filter((part) => part.error === undefined).length
-      if (signal?.aborted) return settle(this.#abortErrorOf(signal))
-      if (call.left === 0) return settle()
-      if (signal !== undefined) onAbort(signal, stop)
-      for (const part of call.parts) {
-        if (part.error !== undefined) continue
-        part.object.readers++
-        this.#waiting.add(part)
-      }
-      this.#schedule()
-    })
+    done: (result: CopyResult) => void,
+  ): void {
+    const { signal } = options
+    const call: RestoreCall = { isAborted: false, parts: [], options, left: 0, done, stop: undefined }
+    const parts = cutIntoParts(call, handles, spans, this.#places)
+    call.parts = parts
+    for (let index = 0; index < parts.length; index++) if (parts[index].error === undefined) call.left++
+    if (signal?.aborted || call.left === 0) {
+      this.#settle(call, signal?.aborted ? this.#abortErrorOf(signal) : undefined)
+      return
+    }
+    if (signal !== undefined) {
+      call.stop = () => this.#stop(call, signal)
+      onAbort(signal, call.stop)
+    }
+    for (let index = 0; index < parts.length; index++) {
+      const part = parts[index]
+      if (part.error !== undefined) continue
+      part.object.readers++
+      this.#waiting.add(part)
+    }
+    this.#schedule()
+  }
+
+  #settle(call: RestoreCall, aborted?: Error): void {
+    const { done, stop, options } = call
+    if (done === undefined) return
+    call.done = undefined
+    if (stop !== undefined) offAbort(options.signal!, stop)
+    done(resultOf(call, aborted))
+  }
+
+  #stop(call: RestoreCall, signal: AbortSignal): void {
+    call.isAborted = true
+    // Settled first: a fetch that is given up may end at once, with a reason that is not the caller's.
+    this.#settle(call, this.#abortErrorOf(signal))
+    this.#cancel(call)
   }
 
   /** One error for all calls that a signal ends: its stack is most of what ending a call costs. */
@@ -154,11 +163,13 @@ export class Restores {
   #schedule(): void {
     if (this.#pumpSet) return
     this.#pumpSet = true
-    afterInput(() => {
-      this.#pumpSet = false
-      this.#beganAt = nowMs()
-      this.#pump()
-    })
+    afterInput(this.#begins)
+  }
+
+  readonly #begins = () => {
+    this.#pumpSet = false
+    this.#beganAt = nowMs()
+    this.#pump()
   }
 
   #pump(): void {
@@ -178,9 +189,9 @@ export class Restores {
       this.#requests++
       this.#bytes += bytes
       const group: RestoreGroup = { object, parts, bytes, fetch: undefined, abortReason: undefined }
-      for (const part of parts) {
-        this.#waiting.remove(part)
-        part.group = group
+      for (let index = 0; index < parts.length; index++) {
+        this.#waiting.remove(parts[index])
+        parts[index].group = group
       }
       this.#begin(group)
     }
@@ -189,7 +200,7 @@ export class Restores {
   /** The first parts that one GET can serve. */
   #nextGroup(waiting: readonly RestorePart[]): RestorePart[] {
     const { mergeGapBytes, pageSizeBytes, restoreBytesInFlight } = this.#settings
-    const group: RestorePart[] = []
+    let group: RestorePart[] = []
     let end = 0
     let first: RestorePart | undefined
     for (let index = 0; index < waiting.length; index++) {
@@ -201,7 +212,7 @@ export class Restores {
         if ((part.slot - end) * pageSizeBytes > mergeGapBytes) break
         if ((part.slot + part.pages - first.slot) * pageSizeBytes > restoreBytesInFlight) break
       }
-      group.push(part)
+      group = added(group, part)
       end = part.slot + part.pages
     }
     return group
@@ -266,6 +277,7 @@ export class Restores {
           call: part.call,
           arrived: 0,
           badPages: [],
+          isMemoryGone: false,
         }
         this.counters.checksumErrors++
         await new Promise<void>((resolve, reject) => {
@@ -274,13 +286,8 @@ export class Restores {
         if (again.badPages.length > 0) {
           part.object.quarantined ??= new Set()
           part.object.quarantined.add(slot)
-          part.error = damagedPage(
-            this.#places,
-            part.object,
-            slot,
-            part.firstPage + page,
-            part.firstHandle + page,
-          )
+          const where = { object: part.object, slot, page: part.firstPage + page }
+          part.error = damagedPage(this.#places, { ...where, handle: part.firstHandle + page })
           break
         }
         part.badPages.shift()
@@ -298,7 +305,11 @@ export class Restores {
     }
     this.#requests--
     this.#bytes -= group.bytes
-    for (const part of group.parts) this.#finish(part)
+    for (let index = 0; index < group.parts.length; index++) {
+      const part = group.parts[index]
+      if (part.isMemoryGone) part.error ??= memoryGone(this.#settings.name)
+      this.#finish(part)
+    }
     this.#pump()
   }
 
@@ -315,8 +326,12 @@ export class Restores {
         call.left--
       }
     }
-    if (--call.left === 0) call.settle()
+    if (--call.left === 0) this.#settle(call)
   }
+}
+
+function memoryGone(backup: string): SpillwayError {
+  return new SpillwayError('EFAULT', 'the memory was detached or resized during the call', { backup })
 }
 
 function mayFail(part: RestorePart): boolean {

@@ -1,7 +1,6 @@
-import type { BackupPagesOptions, BackupResult, HandleRun } from '@spillway/core'
+import type { BackupPagesOptions, BackupResult, HandleRun, SpanCursor } from '@spillway/core'
 import type { SegmentBuilder } from './segment-builder.ts'
 import type { SegmentSlot } from './segment-slots.ts'
-import type { SpanCursor } from './span-cursor.ts'
 
 /** What a call of `backupPages` is made of while it is under way, and what it amounts to in the end. */
 

@@ -1,4 +1,4 @@
-import { type HandleRun, isSpillwayError, yieldToEventLoop } from '@spillway/core'
+import { type CopyResult, type HandleRun, isSpillwayError, yieldToEventLoop } from '@spillway/core'
 import type { KeySpace } from '../keys.ts'
 import type { Settings } from '../options.ts'
 import type { Deletions } from '../ownership/deletions.ts'
@@ -171,7 +171,9 @@ export class Compactor {
       survivors.forEachRun((first, count) => handles.push({ first: handleOf(root.number, first), count }))
     }
     const memory = buffer.subarray(0, pages * settings.pageSizeBytes)
-    const { copied, error } = await restores.copy(handles, [memory], { signal: this.#stop.signal })
+    const { copied, error } = await new Promise<CopyResult>((resolve) => {
+      restores.copy(handles, [memory], { signal: this.#stop.signal }, resolve)
+    })
     if (error === undefined) return true
     // An outage passes: the next drop looks again. What is damaged or gone stays so.
     if (!isSpillwayError(error) || (error.code !== 'EBADMSG' && error.code !== 'ENOENT')) throw error

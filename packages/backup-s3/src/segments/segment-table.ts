@@ -50,12 +50,8 @@ export interface Root {
   survivors: PageBits | undefined
 }
 
-/** Adjacent pages in one object. */
-export interface Extent {
-  readonly object: SegmentObject
-  readonly slot: number
-  readonly pages: number
-}
+/** Takes adjacent pages in one object. */
+export type ExtentVisit = (object: SegmentObject, slot: number, pages: number) => void
 
 /** Makes the record of an object; `checksums` may follow later. */
 export function segmentObject(
@@ -163,14 +159,14 @@ export class SegmentTable {
   }
 
   /** Where the pages of a run of live handles lie, in order. */
-  forEachExtent(run: HandleRun, visit: (extent: Extent) => void): void {
+  forEachExtent(run: HandleRun, visit: ExtentVisit): void {
     let first = run.first
     let left = run.count
     while (left > 0) {
       const page = pageOf(first)
       const count = Math.min(left, handleStride - page)
       const root = this.roots.get(segmentOf(first))!
-      visit({ object: root.object, slot: slotOf(root, page), pages: count })
+      visit(root.object, slotOf(root, page), count)
       first += count
       left -= count
     }

@@ -6,6 +6,7 @@ import {
   type HostTimer,
   isSpillwayError,
   nowMs,
+  SpanCursor,
   SpillwayError,
   startTimer,
   stopTimer,
@@ -23,7 +24,6 @@ import { handleOf } from './handles.ts'
 import { SegmentBuilder, sliceBytes } from './segment-builder.ts'
 import type { SegmentSlots } from './segment-slots.ts'
 import { type SegmentTable, segmentObject } from './segment-table.ts'
-import { SpanCursor } from './span-cursor.ts'
 
 /**
  * Backups: calls of `backupPages` become as few objects as possible.

@@ -7,6 +7,7 @@ import { type BodyPaceLimits, type Deadline, notWatched, unwatch, watch } from '
 import { isPageExchanger, pageExchange } from '../http/page-http-handler.ts'
 import type { ResponseHead, ResponseSink } from '../http/response-sink.ts'
 import type { Origin } from '../http/route.ts'
+import { TextBuffer } from '../http/text-buffer.ts'
 import type { Settings } from '../options.ts'
 import { DirectGets } from './direct-gets.ts'
 import type { Attempt, RequestSender, ServiceAnswer } from './request-sender.ts'
@@ -37,6 +38,13 @@ type Handle = (
   options: object,
 ) => Promise<{ response: { statusCode: number; headers: Record<string, string>; body: unknown } }>
 
+/** What is looked at of an answer. */
+interface AnsweredHead {
+  readonly status: number
+  readonly date: string | undefined
+  readonly headers: Record<string, string>
+}
+
 const noBody: readonly Uint8Array[] = []
 
 /**
@@ -51,6 +59,7 @@ export class RangeRequests {
   direct = 0
   throughSdk = 0
   readonly gets: DirectGets
+  readonly heads = new RequestHeads()
   readonly settings: Settings
   readonly ledger: CostLedger
   readonly sender: RequestSender
@@ -130,7 +139,11 @@ export class RangeRequests {
       if (!isWanted) discardBody(body)
     }
     if (!isWanted) throw new SpillwayError('EINTR', 'another request for the same bytes was faster')
-    await readBody(body, { ...this.bodyLimits, signal, onChunk: (chunk) => sink.write(chunk) })
+    await readBody(body, {
+      ...this.bodyLimits,
+      signal,
+      onChunk: (chunk) => sink.write(chunk, 0, chunk.length),
+    })
   }
 }
 
@@ -143,6 +156,8 @@ class RangeAttemptUnderWay implements RangeAttempt, Deadline, ResponseSink {
   readonly #end: RangeEnd
   #reservation: Reservation | undefined
   #exchange: PageExchange | undefined
+  /** The head that the exchange sends. */
+  #head: TextBuffer | undefined
   #controller: AbortController | undefined
   #isWaiting = false
   #isOver = false
@@ -166,8 +181,8 @@ class RangeAttemptUnderWay implements RangeAttempt, Deadline, ResponseSink {
     this.#request.sink.filled(bytes)
   }
 
-  write(chunk: Uint8Array): void {
-    this.#request.sink.write(chunk)
+  write(bytes: Buffer, from: number, end: number): void {
+    this.#request.sink.write(bytes, from, end)
   }
 
   get isComplete(): boolean {
@@ -226,16 +241,17 @@ class RangeAttemptUnderWay implements RangeAttempt, Deadline, ResponseSink {
       this.#sendThroughSdk()
       return
     }
-    const { key, offset, bytes } = this.#request
-    const signed = pattern.sign(key, offset, bytes, gets.clockMs)
     this.dueAt = nowMs() + settings.firstByteTimeoutMs
     watch(this)
     this.#requests.direct++
     ledger.sent('get', 0, this.#reservation)
     const handler: unknown = settings.client.config.requestHandler
     if (isPageExchanger(handler)) {
+      const head = this.#requests.heads.take()
+      this.#head = head
+      pattern.writeHead(this.#request, gets.clockMs, head)
       const request: RawRequest = {
-        head: pattern.headOf(signed),
+        head: head.bytes,
         body: noBody,
         waitsForContinue: false,
         sink: this,
@@ -250,8 +266,9 @@ class RangeAttemptUnderWay implements RangeAttempt, Deadline, ResponseSink {
         if (!this.#isOver && this.#controller === undefined) this.#exchange = exchange
         return
       }
+      this.#giveHeadBack()
     }
-    this.#sendThroughHandler(handler as { handle: Handle }, pattern, signed)
+    this.#sendThroughHandler(handler as { handle: Handle }, pattern)
   }
 
   readonly #mayRepeat = (): boolean => {
@@ -268,9 +285,10 @@ class RangeAttemptUnderWay implements RangeAttempt, Deadline, ResponseSink {
 
   readonly #answered = (response: RawResponse | undefined, error: unknown): void => {
     this.#exchange = undefined
+    this.#giveHeadBack()
     if (this.#isOver) return
     if (response !== undefined) {
-      this.#take(response.status, response.headers, response.body)
+      this.#take(response.head, response.body)
       return
     }
     const { ledger, settings } = this.#requests
@@ -279,11 +297,12 @@ class RangeAttemptUnderWay implements RangeAttempt, Deadline, ResponseSink {
   }
 
   /** Looks at an answer that is whole; a body that was wanted is in the sink. */
-  #take(status: number, headers: Record<string, string>, body: Buffer): void {
+  #take(head: AnsweredHead, body: Buffer): void {
     const { clock, gets, ledger, settings } = this.#requests
     const { key, sink } = this.#request
+    const { status, date } = head
     // The same second is told by hundreds.
-    if (gets.saw(headers['date'])) clock.observe(headers['date'])
+    if (gets.saw(date)) clock.observe(date)
     if (status >= 200 && status < 300) {
       if (sink.isComplete) {
         this.#finish(undefined)
@@ -294,7 +313,7 @@ class RangeAttemptUnderWay implements RangeAttempt, Deadline, ResponseSink {
     }
     ledger.failed('get')
     if (status === 404 || status === 412 || status === 416 || status >= 500) {
-      this.#finish(serviceError(failureOf(status, headers, body), `reading ${key}`, settings.name))
+      this.#finish(serviceError(failureOf(status, head.headers, body), `reading ${key}`, settings.name))
       return
     }
     // A redirect, a refused signature, a clock: what to do about those the SDK knows.
@@ -303,15 +322,10 @@ class RangeAttemptUnderWay implements RangeAttempt, Deadline, ResponseSink {
   }
 
   /** A request handler that is not ours gets the request, too. */
-  #sendThroughHandler(
-    handler: { handle: Handle },
-    pattern: SignedGets,
-    signed: ReturnType<SignedGets['sign']>,
-  ): void {
-    const { path, range, amzDate, authorization } = signed
-    const headers = { ...pattern.headers, range, 'x-amz-date': amzDate, authorization }
-    const { protocol, hostname, port, query } = pattern
-    const target = { method: 'GET', protocol, hostname, path: path + query, query: {}, headers }
+  #sendThroughHandler(handler: { handle: Handle }, pattern: SignedGets): void {
+    const { path, headers } = pattern.sign(this.#request, this.#requests.gets.clockMs)
+    const { protocol, hostname, port } = pattern
+    const target = { method: 'GET', protocol, hostname, path, query: {}, headers }
     const controller = new AbortController()
     this.#controller = controller
     const { signal } = controller
@@ -319,19 +333,20 @@ class RangeAttemptUnderWay implements RangeAttempt, Deadline, ResponseSink {
       const options = { abortSignal: signal }
       const { response } = await handler.handle(port === undefined ? target : { ...target, port }, options)
       const { statusCode, headers: answered, body } = response
+      const answeredHead = { status: statusCode, date: answered['date'], headers: answered }
       if (signal.aborted) return discardBody(body)
       if (statusCode < 200 || statusCode >= 300) {
         unwatch(this)
         const parts: Uint8Array[] = []
         const { bodyLimits } = this.#requests
         await readBody(body, { ...bodyLimits, signal, onChunk: (chunk) => parts.push(chunk) })
-        return this.#take(statusCode, answered, Buffer.concat(parts))
+        return this.#take(answeredHead, Buffer.concat(parts))
       }
       const length = answered['content-length']
       const contentLength = length === undefined ? undefined : Number(length)
       const head = { status: statusCode, contentRange: answered['content-range'], contentLength }
       await this.#requests.readInto(this, head, body, signal)
-      this.#take(statusCode, answered, Buffer.alloc(0))
+      this.#take(answeredHead, Buffer.alloc(0))
     }
     work().catch((error: unknown) => this.#answered(undefined, error))
   }
@@ -350,6 +365,11 @@ class RangeAttemptUnderWay implements RangeAttempt, Deadline, ResponseSink {
     )
   }
 
+  #giveHeadBack(): void {
+    if (this.#head !== undefined) this.#requests.heads.giveBack(this.#head)
+    this.#head = undefined
+  }
+
   #finish(error: unknown): void {
     if (this.#isOver) return
     this.#isOver = true
@@ -360,6 +380,19 @@ class RangeAttemptUnderWay implements RangeAttempt, Deadline, ResponseSink {
     unwatch(this)
     if (this.#reservation !== undefined) this.#requests.ledger.release(this.#reservation)
     this.#end(error)
+  }
+}
+
+/** Memory for the heads of requests, used again: as much as was ever under way at once. */
+class RequestHeads {
+  readonly #free: TextBuffer[] = []
+
+  take(): TextBuffer {
+    return this.#free.pop() ?? new TextBuffer('latin1')
+  }
+
+  giveBack(head: TextBuffer): void {
+    this.#free.push(head)
   }
 }
 

@@ -315,7 +315,7 @@ function unwatching(sink: ResponseSink, firstByte: Deadline): ResponseSink {
     },
     memory: () => sink.memory(),
     filled: (bytes) => sink.filled(bytes),
-    write: (chunk) => sink.write(chunk),
+    write: (bytes, from, end) => sink.write(bytes, from, end),
     get isComplete() {
       return sink.isComplete
     },

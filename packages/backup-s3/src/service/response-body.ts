@@ -11,7 +11,7 @@ import {
 
 export interface BodyReading extends BodyPaceLimits {
   readonly signal: AbortSignal
-  readonly onChunk: (chunk: Uint8Array) => void
+  readonly onChunk: (chunk: Buffer) => void
 }
 
 /** Ends a body that nobody reads, so that its socket is free and an error that it reports later ends no process. */
@@ -61,7 +61,9 @@ export function readBody(body: unknown, reading: BodyReading): Promise<void> {
     stream.on('data', (chunk: Uint8Array) => {
       silence.dueAt = nextBytesDueAt(silence.dueAt, chunk.byteLength, nowMs(), reading)
       try {
-        onChunk(chunk)
+        onChunk(
+          Buffer.isBuffer(chunk) ? chunk : Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength),
+        )
       } catch (error) {
         settle(error)
       }

@@ -1,6 +1,7 @@
-import { createHmac, hash } from 'node:crypto'
 import { escapeUri, queryOf } from '../http/request-head.ts'
+import { TextBuffer } from '../http/text-buffer.ts'
 import type { SignedRequest } from './request-sender.ts'
+import { SigningKey } from './signing-key.ts'
 
 /**
  * Ranged GETs that are signed here (AWS Signature Version 4). Everything that is the same for all of them is taken from
@@ -14,12 +15,17 @@ export interface SigningIdentity {
   readonly expiration?: Date
 }
 
-/** What one request needs beside what all have. */
+/** Bytes of an object that are asked for. */
+export interface WantedRange {
+  readonly key: string
+  readonly offset: number
+  readonly bytes: number
+}
+
+/** One request in parts, for a handler that wants them so. */
 export interface SignedRange {
   readonly path: string
-  readonly range: string
-  readonly amzDate: string
-  readonly authorization: string
+  readonly headers: Readonly<Record<string, string>>
 }
 
 /** Headers of the SDK that belong to a single request. */
@@ -42,21 +48,27 @@ export class SignedGets {
   /** With the question mark, or nothing. */
   readonly query: string
   readonly #pathBefore: string
-  readonly #canonicalQuery: string
-  /** Canonical headers up to the range, from there to the date, and after it; with the names and the hash of the body. */
-  readonly #before: string
-  readonly #between: string
-  readonly #after: string
+  /** What is signed from the path to the range, from there to the date, and after it. */
+  readonly #beforeRange: string
+  readonly #beforeDate: string
+  readonly #afterDate: string
+  readonly #signed: ParsedAuthorization
   readonly #names: string
-  readonly #accessKeyId: string
   readonly #secret: string
-  readonly #regionAndService: string
+  /** The head of a request from the path to the range. */
   readonly #headLines: string
+  /** What is the same in a second: the date, what is signed from the range on, and what the signature follows. */
   #second = -1
-  #day = ''
   #amzDate = ''
-  #key: Buffer | undefined
-  #lastPath = { key: '', path: '' }
+  #afterRange = ''
+  #scope = ''
+  #authorization = ''
+  #headAfterRange = ''
+  /** What is the same in a day. */
+  #day = ''
+  #signingKey: SigningKey | undefined
+  #lastKey = ''
+  #lastPath = ''
 
   private constructor(
     request: SignedRequest,
@@ -68,32 +80,26 @@ export class SignedGets {
     this.hostname = request.hostname
     this.port = request.port
     this.#pathBefore = pathBefore
-    this.#canonicalQuery = queryOf(request.query ?? {})
-    this.query = this.#canonicalQuery === '' ? '' : `?${this.#canonicalQuery}`
-    this.#accessKeyId = signed.accessKeyId
+    const query = queryOf(request.query ?? {})
+    this.query = query === '' ? '' : `?${query}`
+    this.#signed = signed
     this.#secret = secret
-    this.#regionAndService = `${signed.region}/${signed.service}`
     const all = lowerCased(request.headers)
     this.headers = Object.fromEntries(Object.entries(all).filter(([name]) => !ofOneRequest.has(name)))
     const names = signed.names.filter(
       (name) => name in this.headers || name === 'range' || name === 'x-amz-date',
     )
-    const line = (name: string) => `${name}:${canonicalValue(this.headers[name])}\n`
+    const lines = (some: readonly string[]) =>
+      some.map((name) => `${name}:${canonicalValue(this.headers[name])}\n`).join('')
     const range = names.indexOf('range')
     const date = names.indexOf('x-amz-date')
-    this.#before = names.slice(0, range).map(line).join('')
-    this.#between = names
-      .slice(range + 1, date)
-      .map(line)
-      .join('')
+    this.#beforeRange = `\n${query}\n${lines(names.slice(0, range))}range:`
+    this.#beforeDate = `\n${lines(names.slice(range + 1, date))}x-amz-date:`
+    const after = lines(names.slice(date + 1))
+    this.#afterDate = `\n${after}\n${names.join(';')}\n${all['x-amz-content-sha256']}`
     this.#names = names.join(';')
-    this.#after = `${names
-      .slice(date + 1)
-      .map(line)
-      .join('')}\n${this.#names}\n${all['x-amz-content-sha256']}`
-    this.#headLines = Object.entries(this.headers)
-      .map(([name, value]) => `${name}: ${value}\r\n`)
-      .join('')
+    const headLines = Object.entries(this.headers).map(([name, value]) => `${name}: ${value}\r\n`)
+    this.#headLines = `${this.query} HTTP/1.1\r\n${headLines.join('')}range: `
   }
 
   /** A pattern, if the request's signature comes out here too; `key` is what it asks for. */
@@ -112,47 +118,77 @@ export class SignedGets {
       return undefined
     const lines = names.map((name) => `${name}:${canonicalValue(headers[name])}\n`).join('')
     const query = queryOf(request.query ?? {})
-    const canonical = `GET\n${request.path}\n${query}\n${lines}\n${names.join(';')}\n${headers['x-amz-content-sha256']}`
+    const wholeText = `GET\n${request.path}\n${query}\n${lines}\n${names.join(';')}\n${headers['x-amz-content-sha256']}`
     const { day, region, service } = signed
-    const scope = `${day}/${region}/${service}/aws4_request`
-    const signature = sign(
-      signingKey(secretAccessKey, day, `${region}/${service}`),
-      `AWS4-HMAC-SHA256\n${headers['x-amz-date']}\n${scope}\n${hash('sha256', canonical)}`,
-    )
+    const scope = `AWS4-HMAC-SHA256\n${headers['x-amz-date']}\n${day}/${region}/${service}/aws4_request\n`
+    const signingKey = new SigningKey(secretAccessKey, day, region, service)
+    const signature = signingKey.sign(scope, canonical.set(wholeText))
     if (signature !== signed.signature) return undefined
     const pathBefore = request.path.slice(0, request.path.length - escaped.length)
     return new SignedGets(request, pathBefore, signed, secretAccessKey)
   }
 
-  /** Signs a GET of a range. `clockMs` is the service's clock. */
-  sign(key: string, offset: number, bytes: number, clockMs: number): SignedRange {
-    this.#setTime(Math.floor(clockMs / 1000))
-    if (this.#lastPath.key !== key) this.#lastPath = { key, path: this.#pathBefore + escapePath(key) }
-    const { path } = this.#lastPath
-    const range = `bytes=${offset}-${offset + bytes - 1}`
-    const amzDate = this.#amzDate
-    const canonical = `GET\n${path}\n${this.#canonicalQuery}\n${this.#before}range:${range}\n${this.#between}x-amz-date:${amzDate}\n${this.#after}`
-    const scope = `${this.#day}/${this.#regionAndService}/aws4_request`
-    const text = `AWS4-HMAC-SHA256\n${amzDate}\n${scope}\n${hash('sha256', canonical)}`
-    const credential = `AWS4-HMAC-SHA256 Credential=${this.#accessKeyId}/${scope}`
-    const authorization = `${credential}, SignedHeaders=${this.#names}, Signature=${sign(this.#key!, text)}`
-    return { path, range, amzDate, authorization }
+  /** Signs a GET of a range and writes its head, with the empty line. `clockMs` is the service's clock. */
+  writeHead(wanted: WantedRange, clockMs: number, head: TextBuffer): void {
+    const path = this.#pathOf(wanted.key)
+    const range = rangeOf(wanted)
+    const signature = this.#sign(path, range, clockMs)
+    head.set('GET ').add(path).add(this.#headLines).add(range).add(this.#headAfterRange).add(signature)
+    head.add('\r\n\r\n')
   }
 
-  /** Request line and headers, with the empty line. */
-  headOf({ path, range, amzDate, authorization }: SignedRange): string {
-    return `GET ${path}${this.query} HTTP/1.1\r\n${this.#headLines}range: ${range}\r\nx-amz-date: ${amzDate}\r\nauthorization: ${authorization}\r\n\r\n`
+  /** Signs a GET of a range. `clockMs` is the service's clock. */
+  sign(wanted: WantedRange, clockMs: number): SignedRange {
+    const path = this.#pathOf(wanted.key)
+    const range = rangeOf(wanted)
+    const authorization = this.#sign(path, range, clockMs)
+    const own = {
+      range,
+      'x-amz-date': this.#amzDate,
+      authorization: this.#authorization + authorization,
+    }
+    return { path: path + this.query, headers: { ...this.headers, ...own } }
+  }
+
+  #sign(path: string, range: string, clockMs: number): string {
+    this.#setTime(Math.floor(clockMs / 1000))
+    canonical.set('GET\n').add(path).add(this.#beforeRange).add(range).add(this.#afterRange)
+    return this.#signingKey!.sign(this.#scope, canonical)
+  }
+
+  #pathOf(key: string): string {
+    if (key !== this.#lastKey) {
+      this.#lastKey = key
+      this.#lastPath = this.#pathBefore + escapePath(key)
+    }
+    return this.#lastPath
   }
 
   #setTime(second: number): void {
     if (second === this.#second) return
     this.#second = second
-    this.#amzDate = new Date(second * 1000).toISOString().replace(/[:-]|\.\d{3}/g, '')
-    const day = this.#amzDate.slice(0, 8)
-    if (day === this.#day) return
-    this.#day = day
-    this.#key = signingKey(this.#secret, day, this.#regionAndService)
+    const amzDate = new Date(second * 1000).toISOString().replace(/[:-]|\.\d{3}/g, '')
+    const day = amzDate.slice(0, 8)
+    const { accessKeyId, region, service } = this.#signed
+    if (day !== this.#day) {
+      this.#day = day
+      this.#signingKey = new SigningKey(this.#secret, day, region, service)
+    }
+    const scope = `${day}/${region}/${service}/aws4_request`
+    this.#amzDate = amzDate
+    this.#afterRange = `${this.#beforeDate}${amzDate}${this.#afterDate}`
+    this.#scope = `AWS4-HMAC-SHA256\n${amzDate}\n${scope}\n`
+    const credential = `AWS4-HMAC-SHA256 Credential=${accessKeyId}/${scope}`
+    this.#authorization = `${credential}, SignedHeaders=${this.#names}, Signature=`
+    this.#headAfterRange = `\r\nx-amz-date: ${amzDate}\r\nauthorization: ${this.#authorization}`
   }
+}
+
+/** What is signed; made and hashed in one go. */
+const canonical = new TextBuffer('utf8')
+
+function rangeOf({ offset, bytes }: WantedRange): string {
+  return `bytes=${offset}-${offset + bytes - 1}`
 }
 
 interface ParsedAuthorization {
@@ -181,14 +217,4 @@ function canonicalValue(value: string): string {
 
 function escapePath(key: string): string {
   return /^[A-Za-z0-9/_.~-]*$/.test(key) ? key : key.split('/').map(escapeUri).join('/')
-}
-
-function signingKey(secret: string, day: string, regionAndService: string): Buffer {
-  const [region, service] = regionAndService.split('/')
-  const derive = (key: string | Buffer, text: string) => createHmac('sha256', key).update(text).digest()
-  return derive(derive(derive(derive(`AWS4${secret}`, day), region), service), 'aws4_request')
-}
-
-function sign(key: Buffer, text: string): string {
-  return createHmac('sha256', key).update(text).digest('hex')
 }

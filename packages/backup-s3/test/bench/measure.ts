@@ -1,0 +1,241 @@
+/**
+ * The process that moves bytes in the benchmark, so that its processor time and its memory are of nothing else. It takes one
+ * order over its channel, sends the figures, and ends.
+ */
+import { readFileSync, writeFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { monitorEventLoopDelay } from 'node:perf_hooks'
+import { pathToFileURL } from 'node:url'
+import { getHeapStatistics } from 'node:v8'
+import type * as Sdk from '@aws-sdk/client-s3'
+import type * as BackupS3 from '@spillway/backup-s3'
+import type * as PoolPackage from '@spillway/pool'
+
+export interface Order {
+  /** Root of the checkout whose built packages are measured. */
+  readonly build: string
+  /** Calls of the SDK alone, pages of a backup, or pages of a pool. */
+  readonly way: 'bare' | 'backup' | 'pool'
+  readonly clientConfig: Sdk.S3ClientConfig
+  readonly bucket: string
+  readonly prefix: string
+  readonly concurrency: number
+  readonly milliseconds: number
+}
+
+export interface Figures {
+  readonly pagesPerSecond: number
+  readonly cpuMicrosecondsPerPage: number
+  readonly garbageBytesPerPage: number
+  readonly loopDelayP99Ms: number
+  readonly loopDelayMaxMs: number
+  /** Highest resident memory, less that before the first page and less the limit of the pool. */
+  readonly residentBytesAboveLimit: number
+  readonly putBytesPerSecond: number
+  readonly getBytesPerSecond: number
+}
+
+interface Packages {
+  readonly sdk: typeof Sdk
+  readonly backupS3: typeof BackupS3
+  readonly pool: typeof PoolPackage
+}
+
+interface Work extends AsyncDisposable {
+  readonly limitBytes: number
+  /** Moves one page, for the worker of that number. */
+  page(worker: number): Promise<void>
+  /** Moves 8 MiB; missing where only pages are moved. */
+  put?(worker: number): Promise<void>
+  get?(worker: number): Promise<void>
+}
+
+const pageBytes = 4096
+const segmentBytes = 8 * 2 ** 20
+const pagesPerSegment = segmentBytes / pageBytes
+/** Segments under way at once. */
+const segmentConcurrency = 4
+
+async function packagesOf(build: string): Promise<Packages> {
+  const require = createRequire(`${build}/packages/backup-s3/package.json`)
+  const built = (name: string) => import(pathToFileURL(`${build}/packages/${name}/dist/index.js`).href)
+  return {
+    sdk: require('@aws-sdk/client-s3'),
+    backupS3: await built('backup-s3'),
+    pool: await built('pool'),
+  }
+}
+
+function segmentContent(): Buffer {
+  const content = Buffer.alloc(segmentBytes)
+  for (let page = 0; page < pagesPerSegment; page++) content.writeUInt32LE(page + 1, page * pageBytes)
+  return content
+}
+
+function check(page: Uint8Array, index: number): void {
+  const found = page[0] | (page[1] << 8) | (page[2] << 16)
+  if (found !== index + 1) throw new Error(`page ${index} came back as ${found - 1}`)
+}
+
+/** A ranged `GetObject` for each page, an object for each 8 MiB. */
+async function bareWork({ sdk }: Packages, order: Order): Promise<Work> {
+  const { bucket, prefix } = order
+  const client = new sdk.S3Client({
+    ...order.clientConfig,
+    requestHandler: { httpAgent: { maxSockets: order.concurrency } },
+  })
+  const content = segmentContent()
+  const memory = Array.from({ length: segmentConcurrency }, () => Buffer.alloc(segmentBytes))
+  const put = async (name: string) => {
+    await client.send(new sdk.PutObjectCommand({ Bucket: bucket, Key: prefix + name, Body: content }))
+  }
+  const get = async (name: string, range: string | undefined) => {
+    const wanted = { Bucket: bucket, Key: prefix + name, ...(range === undefined ? {} : { Range: range }) }
+    const { Body } = await client.send(new sdk.GetObjectCommand(wanted))
+    return (Body as { transformToByteArray(): Promise<Uint8Array> }).transformToByteArray()
+  }
+  await put('0')
+  return {
+    limitBytes: 0,
+    page: async () => {
+      const index = Math.floor(Math.random() * pagesPerSegment)
+      check(await get('0', `bytes=${index * pageBytes}-${(index + 1) * pageBytes - 1}`), index)
+    },
+    put: (worker) => put(`put-${worker}`),
+    get: async (worker) => {
+      memory[worker].set(await get('0', undefined))
+      check(memory[worker].subarray(segmentBytes - pageBytes), pagesPerSegment - 1)
+    },
+    [Symbol.asyncDispose]: async () => client.destroy(),
+  }
+}
+
+function openBackup({ sdk, backupS3 }: Packages, order: Order): Promise<BackupS3.S3Backup> {
+  const client = new sdk.S3Client({ ...order.clientConfig, requestHandler: backupS3.pageHttpHandler() })
+  const { bucket, prefix, concurrency } = order
+  const options = { restoresInFlight: concurrency, mergeGapBytes: 0, compaction: false as const }
+  return backupS3.S3Backup.open({ client, bucket, prefix, ...options })
+}
+
+/** Single pages and whole segments of a backup. */
+async function backupWork(packages: Packages, order: Order): Promise<Work> {
+  const backup = await openBackup(packages, order)
+  const content = segmentContent()
+  const { handles } = await backup.backupPages([content])
+  const { first } = handles[0]
+  const pages = Array.from({ length: order.concurrency }, () => [Buffer.alloc(pageBytes)])
+  const memory = Array.from({ length: segmentConcurrency }, () => [Buffer.alloc(segmentBytes)])
+  return {
+    limitBytes: 0,
+    page: async (worker) => {
+      const index = Math.floor(Math.random() * pagesPerSegment)
+      const { error } = await backup.copyPages([{ first: first + index, count: 1 }], pages[worker])
+      if (error) throw error
+      check(pages[worker][0], index)
+    },
+    put: async () => {
+      const written = await backup.backupPages([content])
+      if (written.error) throw written.error
+      await backup.drop(written.handles)
+    },
+    get: async (worker) => {
+      const { error } = await backup.copyPages(handles, memory[worker])
+      if (error) throw error
+      check(memory[worker][0].subarray(segmentBytes - pageBytes), pagesPerSegment - 1)
+    },
+    [Symbol.asyncDispose]: () => backup.close(),
+  }
+}
+
+/** Reads of a buffer that is four times as large as the memory of its pool. */
+async function poolWork(packages: Packages, order: Order): Promise<Work> {
+  const backup = await openBackup(packages, order)
+  const limitBytes = 64 * 2 ** 20
+  const pool = new packages.pool.Pool({ limitBytes, backup })
+  const buffer = await pool.allocate(4 * limitBytes)
+  const content = segmentContent()
+  for (let offset = 0; offset < 4 * limitBytes; offset += segmentBytes) await buffer.write(offset, content)
+  const memory = Array.from({ length: order.concurrency }, () => Buffer.alloc(pageBytes))
+  return {
+    limitBytes,
+    page: async (worker) => {
+      const index = Math.floor(Math.random() * ((4 * limitBytes) / pageBytes))
+      await buffer.read(index * pageBytes, memory[worker])
+      check(memory[worker], index % pagesPerSegment)
+    },
+    [Symbol.asyncDispose]: async () => {
+      await pool.close()
+      await backup.close()
+    },
+  }
+}
+
+async function inParallel(workers: number, work: (worker: number) => Promise<void>, untilMs: number) {
+  let calls = 0
+  const run = async (_: unknown, worker: number) => {
+    while (performance.now() < untilMs) {
+      await work(worker)
+      calls++
+    }
+  }
+  await Promise.all(Array.from({ length: workers }, run))
+  return calls
+}
+
+async function bytesPerSecond(
+  move: ((worker: number) => Promise<void>) | undefined,
+  milliseconds: number,
+): Promise<number> {
+  if (move === undefined) return Number.NaN
+  const start = performance.now()
+  const calls = await inParallel(segmentConcurrency, move, start + milliseconds)
+  return (calls * segmentBytes * 1000) / (performance.now() - start)
+}
+
+function highestResidentBytes(): number {
+  return Number(/VmHWM:\s*(\d+)/.exec(readFileSync('/proc/self/status', 'utf8'))![1]) * 1024
+}
+
+async function measure(order: Order): Promise<Figures> {
+  const packages = await packagesOf(order.build)
+  const makeWork = { bare: bareWork, backup: backupWork, pool: poolWork }[order.way]
+  // What the code itself takes is there after a first backup.
+  await (await openBackup(packages, { ...order, prefix: `${order.prefix}first/` })).close()
+  const residentBytes = process.memoryUsage.rss()
+  writeFileSync('/proc/self/clear_refs', '5')
+  await using work = await makeWork(packages, order)
+  const { concurrency, milliseconds } = order
+  await inParallel(concurrency, work.page, performance.now() + milliseconds / 3)
+  const delay = monitorEventLoopDelay({ resolution: 1 })
+  delay.enable()
+  const allocatedBytes = getHeapStatistics().total_allocated_bytes
+  const cpuBefore = process.cpuUsage()
+  const start = performance.now()
+  const pages = await inParallel(concurrency, work.page, start + milliseconds)
+  const { user, system } = process.cpuUsage(cpuBefore)
+  const seconds = (performance.now() - start) / 1000
+  delay.disable()
+  const figures = {
+    pagesPerSecond: pages / seconds,
+    cpuMicrosecondsPerPage: (user + system) / pages,
+    garbageBytesPerPage: (getHeapStatistics().total_allocated_bytes - allocatedBytes) / pages,
+    loopDelayP99Ms: delay.percentile(99) / 1e6,
+    loopDelayMaxMs: delay.max / 1e6,
+    residentBytesAboveLimit: highestResidentBytes() - residentBytes - work.limitBytes,
+  }
+  return {
+    ...figures,
+    putBytesPerSecond: await bytesPerSecond(work.put, milliseconds / 2),
+    getBytesPerSecond: await bytesPerSecond(work.get, milliseconds / 2),
+  }
+}
+
+process.once('message', (order: Order) => {
+  measure(order).then(
+    (figures) => process.send!(figures, () => process.exit(0)),
+    (failure: unknown) => {
+      process.stderr.write(`${failure instanceof Error ? failure.stack : String(failure)}\n`)
+      process.exit(1)
+    },
+  )
+})
