@@ -75,8 +75,9 @@ export class S3Backup implements Backup {
    * Opens a store, and tries what it will need.
    * @throws `TypeError`, `RangeError` for bad options; `SpillwayError` with `ENOENT` (no such bucket), `EACCES`
    *   (credentials, permission to write, read or delete), `EINVAL` (region, clocks, not S3, other page size), `EBUSY`
-   *   (a persistent store that someone else owns), `ENOSYS` (no conditional writes), `ETIMEDOUT` and `EIO` (unreachable:
-   *   within seconds when there is no connection to be had), `EINTR` (`signal` aborted)
+   *   (a persistent store that someone else owns), `ENOSYS` (no conditional writes), `ENOTSUP` (a store of another
+   *   version), `ETIMEDOUT` and `EIO` (unreachable: within seconds when there is no connection to be had), `EINTR`
+   *   (`signal` aborted)
    */
   static async open(options: S3BackupOptions): Promise<S3Backup> {
     const settings = resolveOptions(options)

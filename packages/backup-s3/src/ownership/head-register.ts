@@ -60,7 +60,7 @@ export class HeadRegister {
     this.#backup = backup
   }
 
-  /** Reads the newest version. Rejects with `ENOSYS`, `EBADMSG` when it cannot be understood (see `decodeHead`). */
+  /** Reads the newest version. Rejects with `ENOTSUP`, `EBADMSG` when it cannot be understood (see `decodeHead`). */
   async read(scope: RequestScope = {}): Promise<Sighting> {
     for (let damaged = 0; ; ) {
       const listed = await this.#list(scope)

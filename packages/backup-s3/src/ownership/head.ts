@@ -33,7 +33,7 @@ export function encodeHead(head: Omit<Head, 'format'>): Buffer {
 }
 
 /**
- * Reads a head. Throws `ENOSYS` for a newer format, `EBADMSG` for anything that is no head: in both cases somebody may
+ * Reads a head. Throws `ENOTSUP` for a newer format, `EBADMSG` for anything that is no head: in both cases somebody may
  * own the store, so it is left alone.
  */
 export function decodeHead(body: Buffer, key: string): Head {
@@ -45,7 +45,7 @@ export function decodeHead(body: Buffer, key: string): Head {
   }
   if ((head.format as number) > headFormat) {
     throw new SpillwayError(
-      'ENOSYS',
+      'ENOTSUP',
       `the head ${key} has format ${head.format}; this version knows ${headFormat}`,
     )
   }

@@ -21,7 +21,7 @@ const betweenEntries = '],['
 
 /**
  * Reads a manifest, a slice at a time: that of a large store has a hundred thousand entries.
- * Rejects with `EBADMSG` for anything but a whole one, `ENOSYS` for a newer format.
+ * Rejects with `EBADMSG` for anything but a whole one, `ENOTSUP` for a newer format.
  */
 export async function decodeManifest(body: Buffer, key: string): Promise<Manifest> {
   const broken = () => new SpillwayError('EBADMSG', `the manifest ${key} does not match its checksum`)
@@ -33,7 +33,7 @@ export async function decodeManifest(body: Buffer, key: string): Promise<Manifes
   if (objectsAt < 0 || rootsAt < 0) throw broken()
   const head = JSON.parse(`${body.toString('utf8', 4, objectsAt)}}`) as ManifestHead
   if ((head.format as number) !== 1) {
-    throw new SpillwayError('ENOSYS', `the manifest ${key} has format ${head.format}; this version knows 1`)
+    throw new SpillwayError('ENOTSUP', `the manifest ${key} has format ${head.format}; this version knows 1`)
   }
   const objects: SegmentObject[] = []
   const objectList = body.subarray(objectsAt + objectsMark.length, rootsAt)

@@ -132,7 +132,7 @@ async function assertNotOlder(
   for await (const { key } of service.list(keys.storesPrefix, { signal })) {
     if ((await register.read({ signal })).newest !== undefined) return
     const text = `${key} is of a store without a head, which this version cannot open; remove it, or use another prefix`
-    throw new SpillwayError('ENOSYS', text, { backup: settings.name })
+    throw new SpillwayError('ENOTSUP', text, { backup: settings.name })
   }
 }
 

@@ -436,7 +436,7 @@ export class History {
     const others: string[] = []
     const heads: string[] = []
     const manifests: string[] = []
-    for (const key of this.service.objects.keys()) {
+    for (const key of this.service.objects.keys) {
       if (/\/heads\/|\/leases\/store-\d+$/.test(key)) heads.push(key)
       else if (/\/store-\d+\/m-\d+$/.test(key)) manifests.push(key)
       else others.push(key)

@@ -1,0 +1,201 @@
+/** Rules of owners that no fault is needed for: what large stores cost, what is left alone, and what a report says. */
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { S3Backup, type S3BackupOptions } from '../src/index.ts'
+import { KeySpace } from '../src/keys.ts'
+import type { Settings } from '../src/options.ts'
+import { encodeHead } from '../src/ownership/head.ts'
+import { RetryPolicy } from '../src/service/retry.ts'
+import { MapService } from './harness/map-client.ts'
+import { failure } from './harness/object-map.ts'
+import { countOf, pageSizeBytes, pick, randomPages, read } from './stores.ts'
+
+let service: MapService
+let opened: S3Backup[]
+beforeEach(() => {
+  service = new MapService()
+  opened = []
+})
+afterEach(async () => {
+  for (const backup of opened) await backup.close().catch(() => {})
+})
+
+const prefix = 'pages/'
+const keys = new KeySpace(prefix)
+
+async function open(options: Partial<S3BackupOptions> = {}): Promise<S3Backup> {
+  const common = { client: service.client(), bucket: 'bucket', prefix, segmentBytes: 4 * pageSizeBytes }
+  const backup = await S3Backup.open({ ...common, deleteDelayMs: 0, lingerMs: 0, retryBaseMs: 1, ...options })
+  opened.push(backup)
+  return backup
+}
+
+/** A scratch epoch whose owner is gone; `objects` segments of it. */
+function orphan(name: string, objects: number): string {
+  const epoch = `scratch-${name}`
+  const lease = { format: 1, epoch, name: 's3', leaseMs: 1000, owner: 'gone' }
+  service.objects.set(keys.lease(epoch), Buffer.from(JSON.stringify(lease)))
+  const body = Buffer.alloc(1)
+  for (let number = 1; number <= objects; number++) service.objects.set(keys.segment(epoch, number), body)
+  return epoch
+}
+
+describe('a sweep', () => {
+  it('takes 150,000 leftovers of one owner, a thousand with each request', async () => {
+    const epoch = orphan('aa', 150_000)
+    service.aheadMs = 10_000
+    const sweeper = await open()
+    const before = service.counts.get('DeleteObjects') ?? 0
+    const report = await sweeper.sweepOrphans()
+    expect(report).toMatchObject({ epochs: [epoch], failures: [] })
+    expect(report.objects).toBe(150_001)
+    // The last two take the lease, and the fence.
+    expect(service.counts.get('DeleteObjects')! - before).toBe(152)
+  })
+
+  it('reports what it could not remove, leaves no fence there, and sweeps the others', async () => {
+    const bad = orphan('aa', 3)
+    const good = orphan('bb', 3)
+    service.aheadMs = 10_000
+    service.onRequest = (verb, { Delete, Key }) => {
+      const all = [Key, ...(Delete?.Objects.map((object) => object.Key) ?? [])]
+      if (verb.startsWith('Delete') && all.includes(keys.segment(bad, 2))) throw failure('AccessDenied', 403)
+    }
+    const sweeper = await open({ retryForMs: 50 })
+    for (let round = 0; round < 3; round++) {
+      const report = await sweeper.sweepOrphans()
+      expect(report.epochs).toEqual(round === 0 ? [good] : [])
+      expect(report.failures).toMatchObject([{ epoch: bad, error: { code: 'EACCES' } }])
+      expect([...service.objects.keys].filter((key) => key.includes('.fence-'))).toEqual([])
+    }
+    service.onRequest = () => {}
+    expect((await sweeper.sweepOrphans()).epochs).toEqual([bad])
+  })
+
+  it('leaves leases alone that it cannot read, and reports nothing about them', async () => {
+    const epoch = orphan('aa', 2)
+    service.objects.set(keys.lease(epoch), Buffer.from('{"format":2}'))
+    service.aheadMs = 10_000
+    const sweeper = await open()
+    expect(await sweeper.sweepOrphans()).toEqual({ epochs: [], objects: 0, bytes: 0, failures: [] })
+    expect(service.objects.get(keys.segment(epoch, 1))).toBeDefined()
+  })
+})
+
+describe('a store of another version', () => {
+  const older = [keys.segment('store-00000001', 7), keys.manifest('store-00000001', 1)]
+  const newer = encodeHead({
+    nonce: 'n',
+    epoch: 1,
+    state: 'closed',
+    leaseMs: 1,
+    owner: 'o',
+    name: 's3',
+    manifest: null,
+    parent: null,
+    nextNumber: 1,
+    emptiedBelow: 0,
+  })
+
+  it('without a head is refused with ENOTSUP, and neither opening nor a sweep removes anything of it', async () => {
+    for (const key of older) service.objects.set(key, Buffer.from('older'))
+    await expect(open({ persistent: true })).rejects.toMatchObject({ code: 'ENOTSUP', retryable: false })
+    const report = await S3Backup.sweepOrphans({
+      client: service.client(),
+      bucket: 'bucket',
+      prefix,
+      persistent: true,
+    })
+    expect(report.objects).toBe(0)
+    expect([...service.objects.keys].sort()).toEqual([...older].sort())
+  })
+
+  it('with a head of a newer format is refused with ENOTSUP, and nothing of it is removed', async () => {
+    service.objects.set(keys.head(1), Buffer.from(newer.toString().replace('"format":2', '"format":3')))
+    for (const key of older) service.objects.set(key, Buffer.from('newer'))
+    await expect(open({ persistent: true })).rejects.toMatchObject({ code: 'ENOTSUP', retryable: false })
+    const sweeper = await open()
+    const report = await sweeper.sweepOrphans({ persistent: true })
+    expect(report).toMatchObject({
+      epochs: [],
+      objects: 0,
+      failures: [{ epoch: 'store', error: { code: 'ENOTSUP' } }],
+    })
+    for (const key of [keys.head(1), ...older]) expect(service.objects.get(key)).toBeDefined()
+  })
+})
+
+describe('retainOnly', () => {
+  it('keeps what is being stored when it is called, whichever segment of it is where', async () => {
+    const backup = await open({ compaction: false, bufferBytes: 8 * pageSizeBytes })
+    const first = (await backup.backupPages([randomPages(6)])).handles
+    const content = randomPages(40)
+    const storing = backup.backupPages([content])
+    // Some segments are written by then, others are not begun.
+    let calls = 0
+    service.onRequest = (verb) => {
+      if (verb === 'PutObject' && ++calls === 3) void backup.retainOnly(pick(first, [0, 5]))
+    }
+    const { handles, error } = await storing
+    service.onRequest = () => {}
+    expect([error, countOf(handles), calls >= 3]).toEqual([undefined, 40, true])
+    expect((await read(backup, handles)).equals(content)).toBe(true)
+    expect(backup.stats().livePages).toBe(42)
+  })
+})
+
+describe('retries', () => {
+  const settings = { retriesPerSecond: 2, retryForMs: 200, retryBaseMs: 1, retryMaxMs: 10 } as Settings
+
+  it('that come too late take nothing from those that come after an outage', async () => {
+    const policy = new RetryPolicy(settings)
+    policy.wasReached = true
+    const outage = async () => {
+      throw Object.assign(new Error('503'), {
+        code: 'EAGAIN',
+        retryable: true,
+        [Symbol.for('spillway.error')]: true,
+      })
+    }
+    const failed = await Promise.allSettled(Array.from({ length: 200 }, () => policy.run({}, outage)))
+    expect(failed.every(({ status }) => status === 'rejected')).toBe(true)
+    await new Promise((resolve) => setTimeout(resolve, 1000))
+    let attempts = 0
+    const passing = async () => (++attempts < 2 ? outage() : 'done')
+    expect(await policy.run({}, passing)).toBe('done')
+  })
+})
+
+describe('a segment', () => {
+  it('fits into one PUT with its footer, or is refused before any request', async () => {
+    await expect(open({ segmentBytes: 5 * 2 ** 30 })).rejects.toThrow(RangeError)
+    expect(service.requests).toBe(0)
+  })
+})
+
+describe('waiting for a store', () => {
+  it('costs a request a second at most, whatever the store holds', async () => {
+    const owner = await open({ persistent: true, leaseMs: 60_000 })
+    for (let number = 1; number <= 5000; number++)
+      service.objects.set(keys.segment('store-00000001', number), Buffer.alloc(1))
+    const startedAt = performance.now()
+    const before = service.requests
+    await expect(open({ persistent: true, ownerWaitMs: 3000 })).rejects.toMatchObject({ code: 'EBUSY' })
+    const seconds = (performance.now() - startedAt) / 1000
+    // The first look is a listing of heads, the head, and what opening tries: beside the store, five requests.
+    expect(service.requests - before).toBeLessThanOrEqual(7 + Math.ceil(seconds))
+    expect(owner.stats().epoch).toBe('store-00000001')
+  })
+})
+
+describe('holding a store', () => {
+  it('takes a PUT, a LIST and a delete for each renewal, whatever the store holds', async () => {
+    const backup = await open({ persistent: true, leaseMs: 600 })
+    const { leaseRenewals } = backup.stats()
+    service.counts.clear()
+    while (backup.stats().leaseRenewals < leaseRenewals + 3)
+      await new Promise((resolve) => setTimeout(resolve, 20))
+    const renewals = backup.stats().leaseRenewals - leaseRenewals
+    expect(service.counts.get('PutObject')).toBeGreaterThanOrEqual(renewals)
+    expect(service.requests).toBeLessThanOrEqual(3 * (renewals + 1))
+  })
+})
