@@ -155,7 +155,20 @@ async function checkNextRelease(project: string, registry: Registry): Promise<st
   return `all packages have version ${version}`
 }
 
-async function checkAll(asked: readonly string[], registry: Registry): Promise<void> {
+async function installManagers(): Promise<PackageManager[]> {
+  const [bunRuntime, denoRuntime, ...nodes] = await Promise.all([
+    installBun(join(scratch, 'bun')),
+    installDeno(join(scratch, 'deno')),
+    ...nodeMajors.map((major) => installNode(join(scratch, `node-${major}`), major)),
+  ])
+  return [npm(nodes), bun(bunRuntime), deno(denoRuntime)]
+}
+
+async function checkAll(
+  asked: readonly string[],
+  registry: Registry,
+  managers: readonly PackageManager[],
+): Promise<void> {
   await using service = await startServer({ buckets: ['my-scratch'], region: 'eu-north-1' })
   Object.assign(process.env, {
     AWS_ENDPOINT_URL_S3: service.endpoint,
@@ -165,12 +178,6 @@ async function checkAll(asked: readonly string[], registry: Registry): Promise<v
     BUN_INSTALL_CACHE_DIR: join(scratch, 'cache-bun'),
     DENO_DIR: join(scratch, 'cache-deno'),
   })
-  const nodes = nodeMajors.map((major) => installNode(join(scratch, `node-${major}`), major))
-  const managers = [
-    npm(nodes),
-    bun(installBun(join(scratch, 'bun'))),
-    deno(installDeno(join(scratch, 'deno'))),
-  ]
   for (const directory of packages) await registry.publish(join(root, 'packages', directory))
   for (const directory of asked) await checkPackage(directory, managers, registry)
   await checkTogether(managers, registry)
@@ -180,8 +187,9 @@ async function checkAll(asked: readonly string[], registry: Registry): Promise<v
 }
 
 try {
-  await using registry = await startRegistry(join(scratch, 'registry'))
-  await checkAll(process.argv.length > 2 ? process.argv.slice(2) : packages, registry)
+  const [managers, started] = await Promise.all([installManagers(), startRegistry(join(scratch, 'registry'))])
+  await using registry = started
+  await checkAll(process.argv.length > 2 ? process.argv.slice(2) : packages, registry, managers)
 } finally {
   rmSync(scratch, { recursive: true, force: true })
 }

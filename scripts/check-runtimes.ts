@@ -58,11 +58,11 @@ function checkOldNode(node: Runtime): void {
 }
 
 try {
-  const deno = installDeno(join(scratch, 'deno'))
-  checkConformance(installBun(join(scratch, 'bun')))
+  const deno = await installDeno(join(scratch, 'deno'))
+  checkConformance(await installBun(join(scratch, 'bun')))
   checkConformance(deno)
   checkImportWithoutPermissions(deno)
-  checkOldNode(installNode(join(scratch, 'node-20'), '20'))
+  checkOldNode(await installNode(join(scratch, 'node-20'), '20'))
 } finally {
   rmSync(scratch, { recursive: true, force: true })
 }

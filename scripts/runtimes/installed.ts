@@ -1,6 +1,7 @@
-import { execFileSync } from 'node:child_process'
+import { execFile } from 'node:child_process'
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { promisify } from 'node:util'
 
 /** A JavaScript runtime that was installed from npm. */
 export interface Runtime {
@@ -13,30 +14,31 @@ export interface Runtime {
 const bunVersion = '1.4.5'
 const denoVersion = '2.9.6'
 
-export function installNode(folder: string, major: string): Runtime {
-  install(folder, 'node', major)
-  return { name: `Node ${major}`, command: [join(folder, 'node_modules/node/bin/node')] }
+/** The Node that runs this script serves for its own major version. */
+export async function installNode(folder: string, major: string): Promise<Runtime> {
+  const name = `Node ${major}`
+  if (process.versions.node.startsWith(`${major}.`)) return { name, command: [process.execPath] }
+  await install(folder, 'node', major)
+  return { name, command: [join(folder, 'node_modules/node/bin/node')] }
 }
 
-export function installBun(folder: string): Runtime {
-  install(folder, 'bun', bunVersion)
+export async function installBun(folder: string): Promise<Runtime> {
+  await install(folder, 'bun', bunVersion)
   return { name: `Bun ${bunVersion}`, command: [join(folder, 'node_modules/.bin/bun')] }
 }
 
 /** With all permissions: shared memory asks for them. */
-export function installDeno(folder: string): Runtime {
-  install(folder, 'deno', denoVersion)
+export async function installDeno(folder: string): Promise<Runtime> {
+  await install(folder, 'deno', denoVersion)
   return { name: `Deno ${denoVersion}`, command: [join(folder, 'node_modules/.bin/deno'), 'run', '-A'] }
 }
 
-function install(folder: string, name: string, version: string): void {
+async function install(folder: string, name: string, version: string): Promise<void> {
   mkdirSync(folder)
   writeFileSync(
     join(folder, 'package.json'),
     JSON.stringify({ private: true, allowScripts: { [name]: true } }),
   )
-  execFileSync('npm', ['install', '--no-audit', '--no-fund', `${name}@${version}`], {
-    cwd: folder,
-    stdio: ['ignore', 'ignore', 'pipe'],
-  })
+  const wanted = ['--no-audit', '--no-fund', `${name}@${version}`]
+  await promisify(execFile)('npm', ['install', ...wanted], { cwd: folder })
 }

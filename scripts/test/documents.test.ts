@@ -38,7 +38,7 @@ async function run(source: string, name: string): Promise<string> {
   return stdout
 }
 
-const guides: string[] = []
+const guides = readdirSync(join(root, 'docs/guides')).filter((name) => name.endsWith('.md'))
 const packages = readdirSync(join(root, 'packages'))
 const documents = [
   'README.md',
@@ -46,8 +46,11 @@ const documents = [
   ...guides.map((name) => `docs/guides/${name}`),
 ]
 
-describe.each(documents)('%s', (path) => {
-  const programs = programsOf(readFileSync(join(root, path), 'utf8'))
+const withPrograms = documents
+  .map((path) => ({ path, programs: programsOf(readFileSync(join(root, path), 'utf8')) }))
+  .filter(({ programs }) => programs.length > 0)
+
+describe.each(withPrograms)('$path', ({ path, programs }) => {
   it.each(programs)('the program on line $line runs and prints what it says', async (program) => {
     const output = await run(program.source, `${path.replaceAll('/', '-')}-${program.line}`)
     expect(missingPrint(program, output), output).toBeUndefined()

@@ -80,9 +80,12 @@ const retryableCodes: ReadonlySet<ErrorCode> = new Set([
 ])
 const knownCodes: ReadonlySet<string> = new Set<string>([...errorCodes, ...systemErrorCodes])
 
-/** The one error class. Decide on `code`, never on `message`. */
+/**
+ * The one error class. Decide on `code`, never on `message`. With the code `EINTR` its name is `AbortError`, as of all errors by which
+ * the platform says that a call was aborted.
+ */
 export class SpillwayError extends Error {
-  override readonly name = 'SpillwayError'
+  override readonly name: 'SpillwayError' | 'AbortError'
   readonly code: ErrorCode
   readonly retryable: boolean
   readonly backup: string | undefined
@@ -93,6 +96,7 @@ export class SpillwayError extends Error {
 
   constructor(code: ErrorCode, message: string, fields: SpillwayErrorFields = {}) {
     super(`${code}: ${message}`, fields.cause === undefined ? undefined : { cause: fields.cause })
+    this.name = code === 'EINTR' ? 'AbortError' : 'SpillwayError'
     this.code = code
     this.retryable = fields.retryable ?? retryableCodes.has(code)
     this.backup = fields.backup

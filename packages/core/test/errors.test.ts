@@ -50,9 +50,10 @@ describe('errors', () => {
     }
   })
 
-  it('T6: an abort is EINTR with the reason of the signal', () => {
+  it('an abort is EINTR with the reason of the signal, and its name is AbortError [T6]', () => {
     const reason = { why: 'enough' }
     expect(abortError(AbortSignal.abort(reason), { page: 2 })).toMatchObject({
+      name: 'AbortError',
       code: 'EINTR',
       cause: reason,
       page: 2,
@@ -64,7 +65,7 @@ describe('errors', () => {
       for (const code of [name, `Unknown system error ${-number}`, undefined]) {
         const failure = Object.assign(new Error('write'), { errno: -number, code, syscall: 'write' })
         const error = systemError(failure, 'cannot write', { backup: 'b', page: 3 })
-        expect(error, name).toMatchObject({ name: 'SpillwayError', cause: failure, backup: 'b', page: 3 })
+        expect(error, name).toMatchObject({ cause: failure, backup: 'b', page: 3 })
         const sameNumber = constants.errno[(error as SpillwayError).code as keyof typeof constants.errno]
         expect(sameNumber, name).toBe(number)
         expect(isErrorCode((error as SpillwayError).code), name).toBe(true)

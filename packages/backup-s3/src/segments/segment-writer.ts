@@ -161,12 +161,11 @@ export class SegmentWriter {
   }
 
   async #absorb(call: BackupCall): Promise<void> {
-    const { pageSizeBytes, pagesPerSegment } = this.#settings
+    const { pageSizeBytes } = this.#settings
     const slicePages = Math.max(1, Math.floor(sliceBytes / pageSizeBytes))
     while (call.absorbed < call.pages && !call.isSettled) {
       const left = call.pages - call.absorbed
-      if (this.#open !== undefined && isBetterAlone(left, this.#open.builder.freePages, pagesPerSegment))
-        this.#seal()
+      if (this.#shouldBeginSegment(call, left)) this.#seal()
       const room = this.freePages
       if (room === 0) {
         const text = `the capacity of ${this.#settings.capacityBytes} bytes is used up`
@@ -186,6 +185,12 @@ export class SegmentWriter {
       if (builder.freePages === 0) this.#seal()
       if (call.absorbed < call.pages || pages === slicePages) await yieldToEventLoop()
     }
+  }
+
+  /** Whether what is left of a call should not go on in the open segment, which others began: one that it fills itself is filled. */
+  #shouldBeginSegment(call: BackupCall, pages: number): boolean {
+    if (this.#open === undefined || call.parts.at(-1)?.segment === this.#open) return false
+    return isBetterAlone(pages, this.#open.builder.freePages, this.#settings.pagesPerSegment)
   }
 
   async #newSegment(signal: AbortSignal | undefined): Promise<OpenSegment> {
