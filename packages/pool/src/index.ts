@@ -1,3 +1,9 @@
+export {
+  type BudgetPoolStats,
+  type BudgetStats,
+  MemoryBudget,
+  type MemoryBudgetOptions,
+} from './api/memory-budget.ts'
 export type {
   AccessOptions,
   Advice,

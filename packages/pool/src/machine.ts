@@ -1,30 +1,39 @@
 import { afterThisCode, type Backup, SpillwayError } from '@spillway/core'
+import type { Budget, BudgetPool } from './budget.ts'
 import { pace } from './ground/pace.ts'
-import { Pages } from './memory/pages.ts'
+import type { Pages } from './memory/pages.ts'
+import type { PoolMemory } from './memory/pool-memory.ts'
 import { Backups } from './operations/backups.ts'
 import { Discards } from './operations/discards.ts'
-import { LimitChanges } from './operations/limit-changes.ts'
+import { type ChangeableLimit, LimitChanges } from './operations/limit-changes.ts'
 import { ReadWrite } from './operations/read-write.ts'
 import { Readahead } from './operations/readahead.ts'
 import { Restores } from './operations/restores.ts'
-import { ProviderGuard } from './providers/guard.ts'
-import type { Caching, PageProvider } from './providers/provider.ts'
+import type { ProviderGuard } from './providers/guard.ts'
+import type { Caching } from './providers/provider.ts'
 import { Background } from './residency/background.ts'
 import { BackingStores } from './residency/backing-stores.ts'
 import { BufferState } from './residency/buffer-state.ts'
 import { walkChunks, whileFreeing } from './residency/chunk-walk.ts'
 import { closedBuffer } from './residency/closed.ts'
-import { Limit } from './residency/limit.ts'
 import { PageOut } from './residency/page-out.ts'
 import { Pins } from './residency/pins.ts'
+import { PoolLimit } from './residency/pool-limit.ts'
 import { Reclaim, type WhenFull } from './residency/reclaim.ts'
 import { ResidentSet } from './residency/resident-set.ts'
+import type { PoolShare } from './residency/shared-limit.ts'
 
 /** Everything a machine is made from; all checked by the pool. */
 export interface MachineOptions {
   readonly pageSizeBytes: number
   readonly maxOrder: number
-  readonly limitPages: number
+  readonly budget: Budget
+  readonly memory: PoolMemory
+  /** Whether the budget is this pool's alone, and ends with it. */
+  readonly ownsBudget: boolean
+  /** What the pool may have of its budget; infinite for all of it. */
+  readonly capPages: number
+  readonly share: PoolShare
   readonly idlePages: number
   readonly whenFull: WhenFull
   readonly splitAlways: boolean
@@ -42,12 +51,14 @@ export interface NewBufferOptions {
 }
 
 /** The parts of a pool, put together. What the application sees is `Pool` and `PagedBuffer`. */
-export class Machine {
+export class Machine implements BudgetPool {
   readonly pageSizeBytes: number
   readonly maxOrder: number
   readonly debug: boolean
+  readonly memory: PoolMemory
   readonly pages: Pages
-  readonly limit: Limit
+  readonly budget: Budget
+  readonly limit: PoolLimit
   readonly residents: ResidentSet
   readonly pins: Pins
   readonly pageOut: PageOut
@@ -58,24 +69,29 @@ export class Machine {
   readonly discards: Discards
   readonly background: Background
   readonly readahead: Readahead
-  readonly limitChanges: LimitChanges
+  readonly capChanges: LimitChanges
   readonly backingStores: BackingStores
-  readonly providerGuard = new ProviderGuard()
+  /** Whether the budget is this pool's alone, and ends with it. */
+  readonly ownsBudget: boolean
   #nextBuffer = 1
-  #provider: PageProvider | undefined
+  #idlePages: number
   /** Buffers that are being given up, whoever asked for it: `close` waits for all of them. */
   readonly #freeing = new Set<Promise<void>>()
 
   constructor(options: MachineOptions) {
-    const { pageSizeBytes, maxOrder, limitPages, idlePages, whenFull, splitAlways } = options
+    const { pageSizeBytes, maxOrder, budget, idlePages, whenFull, splitAlways } = options
     this.pageSizeBytes = pageSizeBytes
     this.maxOrder = maxOrder
     this.debug = options.debug
-    this.pages = new Pages(pageSizeBytes, maxOrder, limitPages, idlePages)
-    this.limit = new Limit(limitPages, {
-      onShort: () => this.reclaim.pump(),
-      onDeadlock: () => this.reclaim.endDeadlock(),
-    })
+    this.budget = budget
+    this.ownsBudget = options.ownsBudget
+    this.memory = options.memory
+    this.pages = options.memory.pages
+    this.#idlePages = idlePages
+    options.memory.join(idlePages)
+    const { capPages, share } = options
+    const onShort = () => budget.reclaim.pump()
+    this.limit = new PoolLimit(budget.shared, { pageSizeBytes, capPages, share }, { onShort })
     const pumpIfShort = () => this.#pumpIfShort()
     this.residents = new ResidentSet(options.name, this.pages, this.limit, {
       checks: options.debug,
@@ -89,6 +105,8 @@ export class Machine {
       whenFull,
       splitAlways,
       onBatch: () => this.background.wake(),
+      pump: onShort,
+      largestChunkPages: 1 << maxOrder,
     })
     this.readahead = new Readahead(residents, this.pins, this.reclaim, pageSizeBytes)
     this.readWrite = new ReadWrite(residents, this.pins, this.readahead, pageSizeBytes)
@@ -96,8 +114,28 @@ export class Machine {
     this.restores = new Restores(residents, this.pins)
     this.discards = new Discards(this.residents)
     this.background = new Background(this.residents, this.limit, this.reclaim, options.background)
-    this.limitChanges = new LimitChanges(this.residents, this.reclaim)
+    this.capChanges = new LimitChanges(changeableCap(this.limit, this.reclaim))
     this.backingStores = new BackingStores(this.residents, pageSizeBytes, options.debug)
+    budget.join(this)
+  }
+
+  /** What the pool may have: of its budget, unless that is its own. Of the budget all that is in force. */
+  get limitBytes(): number {
+    const pages = Math.min(this.limit.capPages, Math.floor(this.budget.limitBytes / this.pageSizeBytes))
+    return pages * this.pageSizeBytes
+  }
+
+  /** Changes the limit of the pool: that of its own budget, or what it may have of one that it shares. */
+  setLimit(limitPages: number, signal: AbortSignal | undefined): Promise<void> {
+    if (this.ownsBudget) return this.budget.changes.set(limitPages * this.pageSizeBytes, signal)
+    return this.capChanges.set(limitPages, signal)
+  }
+
+  /** Changes how much memory is kept warm, and gives the rest to the system. */
+  async setIdlePages(idlePages: number): Promise<void> {
+    this.pages.idleLimitPages += idlePages - this.#idlePages
+    this.#idlePages = idlePages
+    await this.reclaim.trim(this.pages.idlePages - this.pages.idleLimitPages)
   }
 
   /** A new buffer; all is checked by the pool. */
@@ -143,21 +181,15 @@ export class Machine {
     return walk && whileFreeing(residents, walk)
   }
 
-  /** The provider that new memory comes from; undefined before it is chosen. */
-  get provider(): PageProvider | undefined {
-    return this.#provider
-  }
-
-  /** The provider of all memory from now on; what others gave goes back to them (T81). */
-  useProvider(provider: PageProvider): void {
-    this.#provider = provider
-    this.pages.slabs.provider = this.providerGuard.watch(provider)
+  get providerGuard(): ProviderGuard {
+    return this.memory.guard
   }
 
   /** Ends all buffers and gives all memory to the system. */
   async close(): Promise<void> {
     this.background.stop()
     this.limit.refuse(new SpillwayError('EBADF', 'the pool is closed'))
+    if (this.ownsBudget) this.budget.refuseChanges()
     const open = [...this.residents.buffers.values()].filter((buffer) => !buffer.closing)
     // All at once: nothing may be pinned any more that was not when the pool looked.
     for (const buffer of open) buffer.closing = true
@@ -172,10 +204,10 @@ export class Machine {
     }
     await Promise.all(freeing)
     await this.settled()
-    this.reclaim.stop()
-    await this.reclaim.trim(Number.POSITIVE_INFINITY)
-    // What a provider did not take the first time is offered once more.
-    this.pages.end()
+    // What other pools of the budget keep warm stays.
+    const keptPages = this.memory.isShared ? this.pages.idleLimitPages - this.#idlePages : 0
+    await this.reclaim.trim(this.pages.idlePages - keptPages)
+    this.budget.leave(this, this.#idlePages)
   }
 
   /** Resolves when nothing that was begun in the background is in flight: readahead, batches of reclaim, drops. */
@@ -241,11 +273,46 @@ export class Machine {
 
   /** Chunks became evictable. */
   #unpinned(): void {
-    if (this.limit.waiters > 0) this.#pumpIfShort()
+    if (this.#isWaitedFor) this.#pumpIfShort()
     else this.background.wake()
   }
 
   #pumpIfShort(): void {
-    if (this.limit.waiters > 0) afterThisCode(() => this.reclaim.pump())
+    if (this.#isWaitedFor) afterThisCode(() => this.budget.reclaim.pump())
+  }
+
+  /** Whether somebody waits, in whichever pool of the budget. */
+  get #isWaitedFor(): boolean {
+    return this.budget.shared.waiters > 0
+  }
+}
+
+/** What a pool may have of a budget that it shares, in pages. All that is charged is resident, or is about to be. */
+function changeableCap(limit: PoolLimit, reclaim: Reclaim): ChangeableLimit {
+  return {
+    unit: 'pages',
+    get chargeable() {
+      return limit.capPages
+    },
+    set chargeable(pages: number) {
+      limit.capPages = pages
+    },
+    get kept() {
+      return limit.capPages
+    },
+    set kept(pages: number) {
+      limit.capPages = pages
+    },
+    get resident() {
+      return limit.chargedPages
+    },
+    get failingBackup() {
+      return reclaim.failingBackup
+    },
+    tryCharge: (pages) => limit.tryChargeCap(pages),
+    charge: (need, signal) => limit.chargeCap(need, signal),
+    uncharge: (pages) => limit.unchargeCap(pages),
+    serveSoon: () => limit.serveSoon(),
+    shrink: (pages) => reclaim.shrink(pages),
   }
 }

@@ -241,15 +241,14 @@ describe('the automatic limit', () => {
     let reading = { ...calm, pressurePercent: 50 }
     const limits: number[] = []
     let refuse = true
-    const auto = new AutoLimit(
-      () => reading,
-      4 * gibibyte,
-      2 ** 21,
-      async (bytes) => {
+    const auto = new AutoLimit(() => reading, 4 * gibibyte, {
+      leastBytes: () => 2 ** 21,
+      async setLimit(bytes) {
         if (refuse) throw new Error('all is pinned')
         limits.push(bytes)
       },
-    )
+      title: 'pool',
+    })
     await auto.step()
     refuse = false
     await auto.step()

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { Pages } from '../src/memory/pages.ts'
+import { ResidentLimit } from '../src/memory/resident-limit.ts'
 import type { PageProvider } from '../src/providers/provider.ts'
 import { page } from './support/bytes.ts'
 import { FakeProvider } from './support/fake-provider.ts'
@@ -20,7 +21,12 @@ function pagesOn(
   provider: FakeProvider,
   options: { maxOrder?: number; limit?: number; idle?: number } = {},
 ): Pages {
-  const pages = new Pages(page, options.maxOrder ?? 3, options.limit ?? 64, options.idle ?? 64)
+  const pages = new Pages(
+    page,
+    options.maxOrder ?? 3,
+    new ResidentLimit((options.limit ?? 64) * page),
+    options.idle ?? 64,
+  )
   pages.slabs.provider = provider
   return pages
 }
@@ -114,7 +120,7 @@ describe('slabs', () => {
       put: () => {},
       release: () => {},
     }
-    const pages = new Pages(page, 9, 4096, 0)
+    const pages = new Pages(page, 9, new ResidentLimit(4096 * page), 0)
     pages.slabs.provider = provider
     // Pages of a chunk leave one by one, and none of the lower orders is ever asked for.
     const cycle = () => {

@@ -28,7 +28,7 @@ describe("a claim that waits for pins (whenFull: 'wait')", () => {
       provider: 'resizable',
       backup: memoryBackup(),
     })
-    machineOf(pool).reclaim.stallWarning.delayMs = delayMs
+    machineOf(pool).budget.reclaim.stallWarning.delayMs = delayMs
     const mine = await pool.allocate(16 * page, { label: 'mine' })
     const other = await pool.allocate(16 * page, { label: 'other' })
     return { pool, mine, other, pin: await mine.pin({ write: true }) }

@@ -1,13 +1,23 @@
 import type { Backup } from '@spillway/core'
 import type { Caching, PageProvider } from '../providers/provider.ts'
 import type { ProviderRegistry } from '../providers/registry.ts'
+import type { MemoryBudget } from './memory-budget.ts'
 
 export interface PoolOptions {
   /**
    * Memory that the pages of this pool may take, in bytes: a hard limit on all of them together. `'auto'`: half of the
-   * memory of the machine or the cgroup, less while the system is short of memory.
+   * memory of the machine or the cgroup, less while the system is short of memory. Required unless there is a `budget`; with one,
+   * the most that the pool may have of it, and by default all.
    */
-  readonly limitBytes: number | 'auto'
+  readonly limitBytes?: number | 'auto' | undefined
+  /** The limit that this pool has together with others. Default: one of its own, of `limitBytes`. */
+  readonly budget?: MemoryBudget | undefined
+  /** The pool's part of the budget, relative to those of the others, beside all `minBytes`. Default 1. */
+  readonly weight?: number | undefined
+  /** Memory in bytes that other pools of the budget never take from this one. Default 0. */
+  readonly minBytes?: number | undefined
+  /** Memory in bytes that other pools take only when nothing else is left. Default 0. */
+  readonly lowBytes?: number | undefined
   /** Where cold pages go, unless a buffer has a backup of its own. Default none: then nothing can be evicted. */
   readonly backup?: Backup | undefined
   /** Size of a page: a power of two from 4 KiB to 2 MiB. Default: the backup's, else 4096. */
@@ -53,6 +63,10 @@ export interface AllocateOptions {
 /** The options that a pool knows. */
 export const poolOptions = [
   'limitBytes',
+  'budget',
+  'weight',
+  'minBytes',
+  'lowBytes',
   'backup',
   'pageSizeBytes',
   'maxOrder',

@@ -8,17 +8,11 @@ import {
 import { type PoolDump, poolDump } from '../diagnostics/dump.ts'
 import { type PoolStats, poolStats } from '../diagnostics/stats.ts'
 import { verify } from '../diagnostics/verify.ts'
-import { AutoLimit, firstLimit, systemReader } from '../ground/auto-limit.ts'
 import { pacedCall } from '../ground/paced-call.ts'
 import { poolTitle, unnamedPool } from '../ground/trace.ts'
 import { Machine } from '../machine.ts'
 import { cachings, type PageProvider } from '../providers/provider.ts'
-import {
-  assertProvider,
-  builtInProvider,
-  type ProviderRegistry,
-  providerRegistry,
-} from '../providers/registry.ts'
+import { assertProvider, providerRegistry } from '../providers/registry.ts'
 import { assertBackup } from '../residency/backing-stores.ts'
 import { describePins } from '../residency/refusal.ts'
 import { PagedBuffer } from './paged-buffer.ts'
@@ -32,6 +26,7 @@ import {
   type PoolOptions,
   poolOptions,
 } from './pool-options.ts'
+import { assertBelowBudget, placeOf } from './pool-place.ts'
 
 const mebibyte = 1024 ** 2
 
@@ -50,18 +45,9 @@ export class Pool implements AsyncDisposable {
   readonly pageSizeBytes: number
   readonly #machine: Machine
   readonly #backup: Backup | undefined
-  readonly #choice: PageProvider | 'mmap' | 'resizable' | undefined
-  readonly #registry: ProviderRegistry
-  #ready: Promise<PageProvider> | undefined
-  /** A provider that this pool made, and so closes. */
-  #ownProvider: PageProvider | undefined
-  #autoLimit: AutoLimit | undefined
   #closing: Promise<void> | undefined
   /** Set for good when a `close` that is not refused begins. */
   #isClosed = false
-  /** Calls of `setProvider` so far, and the one that set the provider which serves now. */
-  #providerCalls = 0
-  #providerSetBy = 0
 
   constructor(options: PoolOptions) {
     if (typeof options !== 'object' || options === null)
@@ -69,30 +55,32 @@ export class Pool implements AsyncDisposable {
     assertKnownOptions(options, poolOptions, 'Pool')
     const { backup, provider, whenFull = 'wait', split = 'native' } = options
     if (backup !== undefined) assertBackup(backup, undefined)
-    const reader = options.limitBytes === 'auto' ? systemReader() : undefined
-    const limitBytes = reader === undefined ? (options.limitBytes as number) : firstLimit(reader())
     this.pageSizeBytes = options.pageSizeBytes ?? backup?.capabilities.pageSizeBytes ?? 4096
     assertPageSize(this.pageSizeBytes)
     const maxOrder =
       options.maxOrder ?? Math.max(0, Math.min(9, Math.log2((2 * mebibyte) / this.pageSizeBytes)))
     assertOrder(maxOrder, maxOrderOf(this.pageSizeBytes))
-    assertByteCount(limitBytes, 'limitBytes')
-    const limitPages = Math.floor(limitBytes / this.pageSizeBytes)
-    assertLimit(limitBytes, this.pageSizeBytes, maxOrder)
+    this.name = options.name ?? unnamedPool
+    const place = placeOf(options, { name: this.name, pageSizeBytes: this.pageSizeBytes, maxOrder })
+    const limitBytes = Math.min(place.budget.limitBytes, place.capPages * this.pageSizeBytes)
     const idleBytes = options.idleBytes ?? Math.min(Math.floor(limitBytes / 8), 16 * mebibyte)
     assertByteCount(idleBytes, 'idleBytes')
     assertOneOf(whenFull, ['wait', 'fail'], 'whenFull')
     assertOneOf(split, ['native', 'always'], 'split')
     if (typeof provider === 'string') assertOneOf(provider, ['mmap', 'resizable'], 'provider')
     else if (provider !== undefined) assertProvider(provider)
-    this.name = options.name ?? unnamedPool
+    const { beneficialOrder = 0 } = options
+    assertOrder(beneficialOrder, maxOrder, 'beneficialOrder')
+    if (backup !== undefined) assertBackup(backup, this.pageSizeBytes)
     this.#backup = backup
-    this.#choice = provider
-    this.#registry = options.providers ?? providerRegistry
+    const registry = options.providers ?? providerRegistry
+    const { pageSizeBytes } = this
+    const wish = { pageSizeBytes, maxOrder, beneficialOrder, choice: provider, registry }
     this.#machine = new Machine({
-      pageSizeBytes: this.pageSizeBytes,
+      ...place,
+      memory: place.budget.memoryFor(wish),
+      pageSizeBytes,
       maxOrder,
-      limitPages,
       idlePages: Math.floor(idleBytes / this.pageSizeBytes),
       whenFull,
       splitAlways: split === 'always',
@@ -101,21 +89,10 @@ export class Pool implements AsyncDisposable {
       name: this.name,
     })
     machines.set(this, this.#machine)
-    if (reader !== undefined) {
-      const leastBytes = this.pageSizeBytes * 2 ** maxOrder
-      this.#autoLimit = new AutoLimit(reader, limitBytes, leastBytes, (bytes, signal) =>
-        this.#machine.limitChanges.set(Math.floor(bytes / this.pageSizeBytes), signal),
-      )
-      this.#autoLimit.start()
-    }
-    const { beneficialOrder = 0 } = options
-    assertOrder(beneficialOrder, maxOrder, 'beneficialOrder')
-    this.#machine.pages.beneficialOrder = beneficialOrder
-    if (backup !== undefined) assertBackup(backup, this.pageSizeBytes)
   }
 
   get limitBytes(): number {
-    return this.#machine.pages.limitPages * this.pageSizeBytes
+    return this.#machine.limitBytes
   }
 
   /**
@@ -140,33 +117,26 @@ export class Pool implements AsyncDisposable {
     assertOneOf(caching, cachings, 'caching')
     if (backup !== undefined) assertBackup(backup, this.pageSizeBytes)
     const { deviceMapped = false } = options
-    const provider = await this.#provider()
+    const provider = await this.#machine.memory.provider()
     this.#assertOpen()
-    // The one that serves now: another may have been set while the first was looked for.
-    assertCan(this.#machine.provider ?? provider, caching !== 'cached', deviceMapped)
+    assertCan(provider, caching !== 'cached', deviceMapped)
     const state = this.#machine.addBuffer(sizeBytes, backup, { label, maxOrder, caching, deviceMapped })
     return new PagedBuffer(this.#machine, state)
   }
 
   /**
    * Takes all memory from another provider from now on (T81). Memory of the former one is given back to it as it is freed.
-   * Rejects with `ENOSYS` when the provider does not probe well, or cannot do what a buffer of this pool was allocated with;
-   * then the former one stays.
+   * Rejects with `ENOSYS` when the provider does not probe well, or cannot do what a buffer of this pool was allocated with,
+   * with `EBUSY` when other pools of its budget have the same memory; then the former one stays.
    */
   async setProvider(provider: PageProvider): Promise<void> {
     this.#assertOpen()
-    assertProvider(provider)
-    const call = ++this.#providerCalls
-    await assertProbes(provider)
-    await this.#provider()
-    this.#assertOpen()
-    // A later call was faster: as if this one had been before it.
-    if (call < this.#providerSetBy) return
-    for (const { caching, deviceMapped } of this.#machine.residents.buffers.values()) {
-      assertCan(provider, caching !== 0, deviceMapped)
-    }
-    this.#providerSetBy = call
-    this.#machine.useProvider(provider)
+    await this.#machine.memory.change(provider, () => {
+      this.#assertOpen()
+      for (const { caching, deviceMapped } of this.#machine.residents.buffers.values()) {
+        assertCan(provider, caching !== 0, deviceMapped)
+      }
+    })
   }
 
   /**
@@ -193,8 +163,20 @@ export class Pool implements AsyncDisposable {
       assertKnownOptions(options, ['signal'], 'setLimit')
       assertByteCount(limitBytes, 'limitBytes')
       assertLimit(limitBytes, this.pageSizeBytes, this.#machine.maxOrder)
-      this.#autoLimit?.stop()
-      return this.#machine.limitChanges.set(Math.floor(limitBytes / this.pageSizeBytes), options.signal)
+      if (!this.#machine.ownsBudget) assertBelowBudget(limitBytes, this.#machine.budget)
+      return this.#machine.setLimit(Math.floor(limitBytes / this.pageSizeBytes), options.signal)
+    })
+  }
+
+  /**
+   * Changes how much memory is kept warm for the next allocation; resolves when what is too much was given to the system.
+   * Rejects with `RangeError` for what is no number of bytes.
+   */
+  setIdleBytes(idleBytes: number): Promise<void> {
+    return pacedCall(() => {
+      this.#assertOpen()
+      assertByteCount(idleBytes, 'idleBytes')
+      return this.#machine.setIdlePages(Math.floor(idleBytes / this.pageSizeBytes))
     })
   }
 
@@ -226,7 +208,7 @@ export class Pool implements AsyncDisposable {
     if (this.#closing === undefined) {
       this.#assertClosable()
       this.#isClosed = true
-      this.#closing = this.#close().catch((failure) => {
+      this.#closing = this.#machine.close().catch((failure) => {
         this.#closing = undefined
         throw failure
       })
@@ -249,43 +231,6 @@ export class Pool implements AsyncDisposable {
     )
   }
 
-  async #close(): Promise<void> {
-    this.#autoLimit?.stop()
-    await this.#machine.close()
-    // One that is still looked for is closed when it is found.
-    this.#ownProvider?.close?.()
-    this.#ownProvider = undefined
-  }
-
-  async #provider(): Promise<PageProvider> {
-    this.#ready ??= this.#selectProvider().catch((failure) => {
-      this.#ready = undefined
-      throw failure
-    })
-    return this.#ready
-  }
-
-  async #selectProvider(): Promise<PageProvider> {
-    const choice = this.#choice
-    let provider: PageProvider
-    if (choice === undefined) {
-      const selected = await this.#registry.select()
-      provider = selected.provider
-      if (selected.made) this.#ownProvider = provider
-    } else {
-      provider = typeof choice === 'string' ? builtInProvider(choice) : choice
-      if (typeof choice === 'string') this.#ownProvider = provider
-      await assertProbes(provider)
-    }
-    if (this.#isClosed) {
-      this.#ownProvider?.close?.()
-      this.#ownProvider = undefined
-      this.#assertOpen()
-    }
-    this.#machine.useProvider(provider)
-    return provider
-  }
-
   #assertOpen(): void {
     this.#machine.providerGuard.assertIdle()
     if (this.#isClosed) throw new SpillwayError('EBADF', `${poolTitle(this.name)} is closed`)
@@ -297,17 +242,6 @@ const machines = new WeakMap<Pool, Machine>()
 /** @internal The parts of a pool, for tests. */
 export function machineOf(pool: Pool): Machine {
   return machines.get(pool)!
-}
-
-/** Throws `ENOSYS` unless the provider probes well; a probe that throws is the cause. */
-async function assertProbes(provider: PageProvider): Promise<void> {
-  let failure: unknown
-  try {
-    if (await provider.probe()) return
-  } catch (thrown) {
-    failure = thrown
-  }
-  throw new SpillwayError('ENOSYS', `page provider ${provider.name} does not work here`, { cause: failure })
 }
 
 /** Throws `ENOSYS` for a provider that lacks the hooks for what a buffer asks of its memory. */

@@ -8,7 +8,7 @@ export interface PoolStats extends Readonly<Counters> {
   readonly residentBytes: number
   /** Memory in chunks of buffers. */
   readonly inUseBytes: number
-  /** Memory that no buffer uses, kept warm in the free lists. */
+  /** Memory that no buffer uses, kept warm in the free lists; pools of one budget have these together where they can. */
   readonly idleBytes: number
   /** Memory that no buffer uses, and that cannot be given back because its slab is in use; reused first. */
   readonly strandedBytes: number
@@ -47,9 +47,9 @@ export function poolStats(machine: Machine): PoolStats {
   for (const store of machine.backingStores.values()) dropFailures += store.dropFailures
   return {
     ...residents.counters,
-    limitBytes: pages.limitPages * pageSizeBytes,
-    residentBytes: pages.residentPages * pageSizeBytes,
-    inUseBytes: pages.inUsePages * pageSizeBytes,
+    limitBytes: machine.limitBytes,
+    residentBytes: (residents.inUsePages + pages.idlePages + pages.slabs.strandedPages) * pageSizeBytes,
+    inUseBytes: residents.inUsePages * pageSizeBytes,
     idleBytes: pages.idlePages * pageSizeBytes,
     strandedBytes: pages.slabs.strandedPages * pageSizeBytes,
     pinnedBytes: residents.pinnedPages * pageSizeBytes,

@@ -27,22 +27,21 @@ class Verification {
   }
 
   all(): void {
-    const { residents, pages } = this.#machine
+    const { residents } = this.#machine
     for (const buffer of residents.buffers.values()) this.#buffer(buffer)
     const { chunks, limit, operations } = residents
     const sums = this.#sums
     this.#expect('number of chunks', chunks.count, this.#seen.size)
-    this.#expect('pages in use', pages.inUsePages, sums.inUse)
+    this.#expect('pages in use', residents.inUsePages, sums.inUse)
     this.#expect('pinned pages', residents.pinnedPages, sums.pinned)
     this.#expect('dirty pages', residents.dirtyPages, sums.dirty)
     this.#expect('pages that may not leave', residents.unevictablePages, sums.unevictable)
     this.#expect('pages read ahead', chunks.aheadPages, sums.ahead)
-    if (limit.chargedPages < pages.inUsePages)
-      this.problems.push(`${limit.chargedPages} pages charged, ${pages.inUsePages} in use`)
-    if (pages.residentPages > pages.limitPages)
-      this.problems.push(`${pages.residentPages} pages, limit ${pages.limitPages}`)
+    if (limit.chargedPages < residents.inUsePages)
+      this.problems.push(`${limit.chargedPages} pages charged, ${residents.inUsePages} in use`)
+    this.problems.push(...this.#machine.budget.problems())
     if (operations.count === 0 && limit.waiters === 0)
-      this.#expect('charged pages', limit.chargedPages, pages.inUsePages)
+      this.#expect('charged pages', limit.chargedPages, residents.inUsePages)
     this.#stores()
     this.#lists()
   }

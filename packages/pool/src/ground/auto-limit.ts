@@ -6,6 +6,7 @@ import {
   stopInterval,
 } from '@spillway/core'
 import { nodeModule } from '../providers/resizable.ts'
+import { warn } from './trace.ts'
 
 /** What the limit follows: the machine and every control group above this process. */
 export interface MemoryReading extends Pick<SystemMemory, 'pressurePercent'> {
@@ -69,50 +70,74 @@ export function memoryReading(memory: SystemMemory, machineBytes: number, freeBy
   }
 }
 
+/** Reads a part of the system's memory: that of one thread or process among several. */
+export function fractionOf(read: MemoryReader, fraction: number): MemoryReader {
+  if (fraction === 1) return read
+  return () => {
+    const { totalBytes, availableBytes, pressurePercent } = read()
+    return { totalBytes: totalBytes * fraction, availableBytes: availableBytes * fraction, pressurePercent }
+  }
+}
+
+interface AutoLimitOptions {
+  /** What the limit never sinks below. */
+  readonly leastBytes: () => number
+  readonly setLimit: (limitBytes: number, signal: AbortSignal) => Promise<void>
+  /** What it is called in warnings. */
+  readonly title: string
+}
+
 /** Follows the system: asks once a second, without keeping the process alive. */
 export class AutoLimit {
   readonly #read: MemoryReader
-  readonly #setLimit: (limitBytes: number, signal: AbortSignal) => Promise<void>
-  readonly #leastBytes: number
+  readonly #options: AutoLimitOptions
   #limitBytes: number
   #timer: HostTimer | undefined
   #changing = false
+  #isAtLeast = false
 
-  constructor(
-    read: MemoryReader,
-    limitBytes: number,
-    leastBytes: number,
-    setLimit: (limitBytes: number, signal: AbortSignal) => Promise<void>,
-  ) {
+  constructor(read: MemoryReader, limitBytes: number, options: AutoLimitOptions) {
     this.#read = read
     this.#limitBytes = limitBytes
-    this.#leastBytes = leastBytes
-    this.#setLimit = setLimit
+    this.#options = options
   }
 
   start(): void {
+    this.stop()
     this.#timer = startInterval(() => void this.step(), intervalMs)
     this.#timer.unref?.()
   }
 
   stop(): void {
     stopInterval(this.#timer)
+    this.#timer = undefined
   }
 
   /** Asks once, and changes the limit if it must. A limit that cannot sink now (all is pinned) is tried again next time. */
   async step(): Promise<void> {
     if (this.#changing) return
-    const wanted = Math.max(this.#leastBytes, nextLimit(this.#limitBytes, this.#read()))
+    const least = this.#options.leastBytes()
+    const next = nextLimit(this.#limitBytes, this.#read())
+    this.#tell(next < least, least)
+    const wanted = Math.max(least, next)
     if (wanted === this.#limitBytes) return
     this.#changing = true
     try {
-      await this.#setLimit(wanted, AbortSignal.timeout(intervalMs))
+      await this.#options.setLimit(wanted, AbortSignal.timeout(intervalMs))
       this.#limitBytes = wanted
     } catch {
       // Pinned memory or a failing backup hold it up; whoever waits for memory is told by the pool.
     } finally {
       this.#changing = false
     }
+  }
+
+  #tell(isAtLeast: boolean, leastBytes: number): void {
+    if (isAtLeast && !this.#isAtLeast) {
+      const message = `${this.#options.title}: the system is short of memory, and the limit cannot sink below ${leastBytes} bytes`
+      warn('SPILLWAY_LIMIT_AT_MINIMUM', message, 'That is the sum of minBytes of its pools, or one chunk.')
+    }
+    this.#isAtLeast = isAtLeast
   }
 }
 

@@ -1,6 +1,7 @@
 import { warn } from '../ground/trace.ts'
 import { cachings, type PageProvider } from '../providers/provider.ts'
 import { FrameStack } from './frame-stack.ts'
+import type { ResidentLimit } from './resident-limit.ts'
 import { Slabs } from './slabs.ts'
 
 /**
@@ -10,8 +11,9 @@ import { Slabs } from './slabs.ts'
  *      ▲                          │
  *      └──────── slabs ◀──────────┘ trim, release
  *
- * Resident pages — in use, idle in a free list, stranded in a slab — never exceed `limitPages`: whoever takes memory
- * from the system first has idle memory of other kinds given back, and gets a lower order when even that leaves no room.
+ * Resident pages — in use, idle in a free list, stranded in a slab — never exceed the limit, alone or with other memories of
+ * one budget: whoever takes memory from the system first has idle memory of other kinds given back, and gets a lower order
+ * when even that leaves no room.
  * What a provider does not take back stays idle, counted and usable as what it is, and is offered again later.
  *
  * No page is handed out with old bytes in it (T16): every taken chunk says whether it is all zeros, and whoever hands it
@@ -20,7 +22,7 @@ import { Slabs } from './slabs.ts'
  */
 export class Pages {
   readonly slabs: Slabs
-  limitPages: number
+  readonly limit: ResidentLimit
   idleLimitPages: number
   /** Pages in chunks that are handed out. */
   inUsePages = 0
@@ -45,9 +47,10 @@ export class Pages {
   readonly #failing = new Set<PageProvider>()
   #rotation = 0
 
-  constructor(pageSizeBytes: number, maxOrder: number, limitPages: number, idleLimitPages: number) {
+  constructor(pageSizeBytes: number, maxOrder: number, limit: ResidentLimit, idleLimitPages: number) {
     this.slabs = new Slabs(pageSizeBytes, maxOrder === 0 ? singlesSlabOrder : maxOrder)
-    this.limitPages = limitPages
+    this.limit = limit
+    limit.add(this)
     this.idleLimitPages = idleLimitPages
     this.#lists = Array.from({ length: cachings.length * (this.slabs.maxOrder + 1) }, () => new FrameStack())
   }
@@ -55,6 +58,10 @@ export class Pages {
   /** Pages that hold memory: what the limit is about. */
   get residentPages(): number {
     return this.inUsePages + this.idlePages + this.slabs.strandedPages
+  }
+
+  get residentBytes(): number {
+    return this.residentPages * this.slabs.pageSizeBytes
   }
 
   /**
@@ -214,17 +221,14 @@ export class Pages {
     const { slabs } = this
     const exact = slabs.provider?.capabilities.pageExactRelease ?? false
     for (let slabOrder = slabs.maxOrder; slabOrder >= order; slabOrder--) {
-      if (!exact && this.residentPages + (1 << slabOrder) > this.limitPages) continue
+      if (!exact && !this.limit.hasRoom(slabs.pageSizeBytes * 2 ** slabOrder)) continue
       if (slabs.addSlab(slabOrder, retryMayFail)) return slabs.takePiece(order)
     }
     return -1
   }
 
   #makeRoom(pages: number): boolean {
-    while (this.residentPages + pages > this.limitPages) {
-      if (this.shrinkStep() === 0) return false
-    }
-    return true
+    return this.limit.makeRoom(pages * this.slabs.pageSizeBytes, this)
   }
 }
 

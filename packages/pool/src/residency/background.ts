@@ -1,6 +1,6 @@
 import { delay, type HostTimer, nowMs, startTimer, stopTimer } from '@spillway/core'
 import { dirtyList, purgeableList } from '../table/chunks.ts'
-import type { Limit } from './limit.ts'
+import type { PoolLimit } from './pool-limit.ts'
 import type { Reclaim } from './reclaim.ts'
 import type { ResidentSet } from './resident-set.ts'
 
@@ -16,7 +16,7 @@ import type { ResidentSet } from './resident-set.ts'
  */
 export class Background {
   readonly #residents: ResidentSet
-  readonly #limit: Limit
+  readonly #limit: PoolLimit
   readonly #reclaim: Reclaim
   readonly enabled: boolean
   #running: Promise<void> | undefined
@@ -24,7 +24,7 @@ export class Background {
   #restUntilMs = 0
   #trimTimer: HostTimer | undefined
 
-  constructor(residents: ResidentSet, limit: Limit, reclaim: Reclaim, enabled: boolean) {
+  constructor(residents: ResidentSet, limit: PoolLimit, reclaim: Reclaim, enabled: boolean) {
     this.#residents = residents
     this.#limit = limit
     this.#reclaim = reclaim
@@ -38,11 +38,11 @@ export class Background {
   }
 
   get lowPages(): number {
-    return this.#limit.limitPages / 32
+    return this.#limit.sharePages / 32
   }
 
   get highPages(): number {
-    return this.#limit.limitPages / 16
+    return this.#limit.sharePages / 16
   }
 
   /** Starts if there is too little; cheap enough to be asked after every claim. */
@@ -75,7 +75,7 @@ export class Background {
     const timer = startTimer(() => {
       this.#trimTimer = undefined
       const { idlePages, idleLimitPages } = this.#residents.pages
-      if (this.#limit.waiters === 0) void this.#reclaim.trim(idlePages - idleLimitPages)
+      if (this.#limit.shared.waiters === 0) void this.#reclaim.trim(idlePages - idleLimitPages)
     }, trimDelayMs)
     this.#trimTimer = timer
     // Where timers keep a process alive, this one must not.
@@ -85,7 +85,7 @@ export class Background {
   async #run(): Promise<void> {
     // Whoever made memory scarce goes first.
     await delay(0)
-    while (!this.#stopped && this.readyPages < this.highPages && this.#limit.waiters === 0) {
+    while (!this.#stopped && this.readyPages < this.highPages && this.#limit.shared.waiters === 0) {
       if (this.#residents.refaults.thrashing) await delay(thrashingPauseMs)
       const before = this.readyPages
       await this.#reclaim.clean(Math.ceil(this.highPages - before))

@@ -43,10 +43,9 @@ export function chunkProblems(residents: ChunkOwner, chunk: number): string[] {
     residents.pinnedPages >= 0 && residents.dirtyPages >= 0 && residents.unevictablePages >= 0,
     'a gauge is negative',
   )
-  expect(
-    residents.limit.chargedPages >= residents.pages.inUsePages,
-    'pages are in use that nobody was charged for',
-  )
+  expect(residents.limit.chargedPages >= residents.inUsePages, 'pages are in use that nobody was charged for')
+  expect(residents.limit.shared.availableBytes >= 0, 'more is charged than the limit')
+  expect(residents.pages.limit.hasRoom(0), 'more is resident than the limit')
   return problems
 }
 
@@ -57,8 +56,9 @@ interface ChunkOwner {
   readonly pinnedPages: number
   readonly dirtyPages: number
   readonly unevictablePages: number
-  readonly limit: { readonly chargedPages: number }
-  readonly pages: { readonly inUsePages: number }
+  readonly inUsePages: number
+  readonly limit: { readonly chargedPages: number; readonly shared: { readonly availableBytes: number } }
+  readonly pages: { readonly limit: { hasRoom(bytes: number): boolean } }
 }
 
 let areForced = false

@@ -20,12 +20,9 @@ import { noteWaiting } from './exit-check.ts'
  * `need` may hold on to what is resident already. One claim at most holds and waits, so claims cannot wait for each other.
  */
 export class Limit {
-  limitPages: number
   chargedPages = 0
   /** Claims that have left the queue: served, refused or aborted. */
   departures = 0
-  /** Attempts of reclaim to store something that have begun so far: a claim remembers what it was when it came. */
-  attempts = 0
   /** Claims that wait, in the order of arrival. */
   #first: Claim | undefined
   #last: Claim | undefined
@@ -33,20 +30,49 @@ export class Limit {
   /** What all of the queue want. */
   #wantedPages = 0
   #serving = false
+  #limitPages: number
+  #attempts = 0
   /** When a claim of the queue was last served. */
   servedAtMs = 0
   readonly #onShort: () => void
   readonly #onDeadlock: () => void
 
   constructor(limitPages: number, { onShort = () => {}, onDeadlock = () => {} }: LimitListeners = {}) {
-    this.limitPages = limitPages
+    this.#limitPages = limitPages
     this.#onShort = onShort
     this.#onDeadlock = onDeadlock
+  }
+
+  get limitPages(): number {
+    return this.#limitPages
+  }
+
+  set limitPages(pages: number) {
+    this.#limitPages = pages
+  }
+
+  /** Attempts of reclaim to store something that have begun so far: a claim remembers what it was when it came. */
+  get attempts(): number {
+    return this.#attempts
+  }
+
+  set attempts(attempts: number) {
+    this.#attempts = attempts
   }
 
   /** The process is about to end while somebody waits. */
   onDeadlock(): void {
     this.#onDeadlock()
+  }
+
+  /** The first of the queue. */
+  get first(): Claim | undefined {
+    return this.#first
+  }
+
+  /** What all claims of the queue want. */
+  get wantedPages(): number {
+    return this.#wantedPages
   }
 
   /** Who is the first of the queue, if a buffer is. */
@@ -81,8 +107,37 @@ export class Limit {
   /** Charges at once, or says false: nobody overtakes a claim that waits. */
   tryCharge(pages: number): boolean {
     if (this.#first !== undefined || pages > this.availablePages) return false
-    this.chargedPages += pages
+    this.take(pages)
     return true
+  }
+
+  // What a limit that is part of another one does differently.
+
+  protected take(pages: number, _claim?: Claim): void {
+    this.chargedPages += pages
+  }
+
+  /** Whether it is the turn of the first claim; asked before it may hold on to anything. */
+  protected mayServe(): boolean {
+    return true
+  }
+
+  protected availableFor(_claim: Claim): number {
+    return this.availablePages
+  }
+
+  /** The first claim left. */
+  protected firstLeft(): void {}
+
+  protected countWaiters(change: number): void {
+    if (this.waiters === 0) noteWaiting(this, true)
+    this.waiters += change
+    if (this.waiters === 0) noteWaiting(this, false)
+  }
+
+  /** The first claim could not be served. */
+  protected tellShort(): void {
+    this.#onShort()
   }
 
   /**
@@ -91,21 +146,25 @@ export class Limit {
    */
   claim(claim: Claim): void {
     claim.arrivedAt = this.attempts
-    if (this.#first === undefined) noteWaiting(this, true)
     claim.isQueued = true
     claim.previousClaim = this.#last
     if (this.#last === undefined) this.#first = claim
     else this.#last.nextClaim = claim
     this.#last = claim
-    this.waiters++
     this.#wantedPages += claim.pages
+    this.countWaiters(1)
     this.serveSoon()
   }
 
   /** The same as a promise, for a claim of nobody's buffer; resolves to what `need` said last, which is charged. */
-  charge(need: () => number, signal: AbortSignal): Promise<number> {
+  charge(
+    need: () => number,
+    signal: AbortSignal,
+    noteClaim: (claim: Claim) => void = () => {},
+  ): Promise<number> {
     return new Promise<number>((resolve, reject) => {
       const claim = new PlainClaim(need, resolve, reject)
+      noteClaim(claim)
       const abort = () => {
         this.withdraw(claim)
         reject(abortError(signal))
@@ -172,9 +231,9 @@ export class Limit {
     claim.previousClaim = undefined
     claim.nextClaim = undefined
     claim.isQueued = false
-    this.waiters--
-    if (this.waiters === 0) noteWaiting(this, false)
     this.#wantedPages -= claim.pages
+    this.countWaiters(-1)
+    if (previousClaim === undefined) this.firstLeft()
   }
 
   /** Serves who can be served, in a microtask of its own, so that nobody's half-finished step is seen. */
@@ -186,7 +245,7 @@ export class Limit {
 
   readonly #serve = (): void => {
     this.#serving = false
-    while (this.#first !== undefined) {
+    while (this.#first !== undefined && this.mayServe()) {
       // Thousands of claims that can be served at once are thousands of chunks to make: the event loop has its turns between.
       if (!mayWork(smallCallBytes)) {
         this.#serving = true
@@ -203,20 +262,20 @@ export class Limit {
         first.refused(failure as Error)
         continue
       }
-      if (first.pages > this.availablePages) {
-        this.#onShort()
+      if (first.pages > this.availableFor(first)) {
+        this.tellShort()
         return
       }
       this.#unlink(first)
       this.departures++
       this.servedAtMs = nowMs()
-      this.chargedPages += first.pages
+      this.take(first.pages, first)
       first.served(first.pages)
     }
   }
 }
 
-interface LimitListeners {
+export interface LimitListeners {
   /** Told that the first claim could not be served. */
   readonly onShort?: () => void
   /** Told that nothing is left in the process that could serve the first claim. */
@@ -235,7 +294,11 @@ export interface Claim {
   need(): number
   served(pages: number): void
   refused(error: Error): void
+  /** Releases what `need` held on to: it is another's turn. */
+  letGo?(): void
   arrivedAt: number
+  /** Its place in the order of claims of all pools of a budget. */
+  ticket: number
   nextClaim: Claim | undefined
   previousClaim: Claim | undefined
   isQueued: boolean
@@ -246,6 +309,7 @@ class PlainClaim implements Claim {
   readonly retryMayFail = false
   pages: number
   arrivedAt = 0
+  ticket = 0
   nextClaim: Claim | undefined
   previousClaim: Claim | undefined
   isQueued = false

@@ -55,6 +55,7 @@ export class Miss implements Claim {
   pages = 0
   /** Attempts of reclaim that had begun when the claim came. */
   arrivedAt = 0
+  ticket = 0
   nextClaim: Claim | undefined
   previousClaim: Claim | undefined
   isQueued = false
@@ -106,6 +107,11 @@ export class Miss implements Claim {
   /** The pages that are missing now; it is the first in the queue, so it may hold on to what is there. */
   need(): number {
     return this.#fitting(this.#collect())
+  }
+
+  /** It waits for its own pool, or another has the turn. */
+  letGo(): void {
+    this.#letGo()
   }
 
   served(pages: number): void {

@@ -78,7 +78,7 @@ export class Pins {
     const pinned: number[] = []
     const missing = collect(residents, buffer, wanted, pinned)
     const isCharged =
-      limit.tryCharge(missing) || (limit.waiters === 0 && room(missing) && limit.tryCharge(missing))
+      limit.tryCharge(missing) || (limit.shared.waiters === 0 && room(missing) && limit.tryCharge(missing))
     if (!isCharged) {
       this.release(buffer, pinned)
       return undefined

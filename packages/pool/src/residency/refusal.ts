@@ -4,39 +4,46 @@ import { unevictableList } from '../table/chunks.ts'
 import type { Claimant } from './limit.ts'
 import type { ResidentSet } from './resident-set.ts'
 
-/** `ENOMEM` for a claim whose room cannot be had: because a backup fails, of who pins what, or for want of a backup. */
+/** Why a claim is refused, and what it is told of the pools that could not give. */
+export interface Refusal {
+  readonly limitPages: number
+  /** The pool that claims, or the name of the budget. */
+  readonly poolName: string
+  readonly shortPages: number
+  readonly reason: string
+  readonly cause: Error | undefined
+}
+
+/** `ENOMEM` for a claim whose room cannot be had. */
 export function refusal(
-  residents: ResidentSet,
   claimant: Claimant | undefined,
-  failure: Error | undefined,
-  pinners: string | undefined,
+  { limitPages, poolName, shortPages, reason, cause }: Refusal,
 ): SpillwayError {
-  const { limit, chunks, poolName } = residents
-  const stuckPages = chunks.listPages[unevictableList]!
-  const reason =
-    failure !== undefined
-      ? `its backup failed: ${failure.message}`
-      : pinners !== undefined
-        ? `pinned: ${pinners}`
-        : `${stuckPages} pages are in buffers that have no backup`
   const what = claimant === undefined ? 'no room' : `no room for buffer ${claimant.label}`
+  const fields = { buffer: claimant?.label, cause, retryable: true }
   const error = new SpillwayError(
     'ENOMEM',
-    `${what} within the limit of ${limit.limitPages} pages; ${reason}`,
-    {
-      buffer: claimant?.label,
-      cause: failure,
-      retryable: true,
-    },
+    `${what} within the limit of ${limitPages} pages; ${reason}`,
+    fields,
   )
   if (trace.refuse.hasSubscribers) {
-    trace.refuse.publish({ pool: poolName, buffer: claimant?.label, pages: limit.firstShortPages, error })
+    trace.refuse.publish({ pool: poolName, buffer: claimant?.label, pages: shortPages, error })
   }
   return error
 }
 
+/** Why a pool has nothing to give: its backup fails, somebody pins it, or it has no backup. */
+export function whyNothingLeaves(
+  { chunks, applicationPins, buffers }: ResidentSet,
+  failure: Error | undefined,
+): string {
+  if (failure !== undefined) return `its backup failed: ${failure.message}`
+  if (applicationPins > 0) return `pinned: ${describePins({ buffers })}`
+  return `${chunks.listPages[unevictableList]!} pages are in buffers that have no backup`
+}
+
 /** Whose pins of the application there are, for error messages. */
-export function describePins(residents: ResidentSet): string {
+export function describePins(residents: Pick<ResidentSet, 'buffers'>): string {
   const pinned: string[] = []
   for (const { label, userPins } of residents.buffers.values()) {
     if (userPins > 0 && pinned.length < 8) pinned.push(`buffer ${label} (${userPins} pins)`)

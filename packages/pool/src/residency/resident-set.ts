@@ -21,8 +21,8 @@ import { areChecksForced, chunkProblems } from './chunk-rules.ts'
 import { Counters } from './counters.ts'
 import { DeviceMappings } from './device-mappings.ts'
 import { EvictionOrder } from './eviction-order.ts'
-import type { Limit } from './limit.ts'
 import { Operations } from './operations.ts'
+import type { PoolLimit } from './pool-limit.ts'
 import { Refaults } from './refaults.ts'
 import type { Destination, ResidentSetOptions } from './resident-set-options.ts'
 
@@ -49,7 +49,7 @@ export class ResidentSet {
   readonly pages: Pages
   /** Calls under way that pin chunks. */
   readonly operations: Operations
-  readonly limit: Limit
+  readonly limit: PoolLimit
   readonly counters = new Counters()
   readonly refaults = new Refaults()
   readonly mappings: DeviceMappings
@@ -58,6 +58,8 @@ export class ResidentSet {
   readonly order: EvictionOrder
   /** Pages in chunks that somebody pins: the application or an operation. */
   pinnedPages = 0
+  /** Pages in chunks of this pool; its memory may have chunks of others too. */
+  inUsePages = 0
   /** Pins that the application holds. */
   applicationPins = 0
   /** Pages in chunks that were written to since they were stored. */
@@ -73,7 +75,7 @@ export class ResidentSet {
   readonly #onUnpin: () => void
 
   /** `onUnpin` is told when chunks became evictable. */
-  constructor(poolName: string, pages: Pages, limit: Limit, options: ResidentSetOptions = {}) {
+  constructor(poolName: string, pages: Pages, limit: PoolLimit, options: ResidentSetOptions = {}) {
     this.poolName = poolName
     this.pages = pages
     this.limit = limit
@@ -211,6 +213,7 @@ export class ResidentSet {
     if (frame < 0) return 0
     const taken = pages.takenOrder
     const count = 1 << taken
+    this.inUsePages += count
     const start = page - (page % table.blockPages)
     const first = start + ((page - start) & ~(count - 1))
     let flags = pages.takenZero ? partial | zeroed : partial
@@ -412,7 +415,7 @@ export class ResidentSet {
    */
   keepArrived(chunk: number): void {
     const chunks = this.#chunks
-    const { pages, limit } = this
+    const { pages } = this
     const arrived = chunks.restoredOf(chunk)
     if (arrived === 0) {
       this.evict(chunk, 'idle')
@@ -439,7 +442,7 @@ export class ResidentSet {
     chunks.remove(chunk)
     if (flags !== 0) this.unevictablePages -= count - arrived
     this.counters.splitChunks++
-    limit.uncharge(count - arrived)
+    this.#uncharge(count - arrived)
   }
 
   /** Pages of a chunk that is about to be forgotten become smaller chunks in its place in its list, stored as the table says. */
@@ -517,7 +520,7 @@ export class ResidentSet {
 
   /** The first `storedCount` pages leave memory page by page, the rest becomes smaller chunks in the whole's place in its list. */
   #split(chunk: number, storedCount: number): void {
-    const { pages, limit } = this
+    const { pages } = this
     const chunks = this.#chunks
     const buffer = this.bufferOf(chunk)
     const count = chunks.pageCount(chunk)
@@ -531,7 +534,7 @@ export class ResidentSet {
     if ((flags & dirty) !== 0) this.#countDirty(buffer, -storedCount)
     if ((flags & unevictable) !== 0) this.unevictablePages -= storedCount
     this.counters.splitChunks++
-    limit.uncharge(storedCount)
+    this.#uncharge(storedCount)
   }
 
   /** The chunk is gone, and its memory goes to `destination`. */
@@ -551,7 +554,13 @@ export class ResidentSet {
     if (destination === 'reuse') pages.keep(frame, order, zero, caching)
     else if (destination === 'idle') pages.free(frame, order, zero, caching)
     else pages.release(frame, order, caching)
-    this.limit.uncharge(1 << order)
+    this.#uncharge(1 << order)
+  }
+
+  /** Pages have left their chunks. */
+  #uncharge(pages: number): void {
+    this.inUsePages -= pages
+    this.limit.uncharge(pages)
   }
 
   #countDirty(buffer: BufferState, pages: number): void {

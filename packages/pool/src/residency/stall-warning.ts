@@ -1,6 +1,5 @@
 import { type HostTimer, nowMs, startTimer, stopTimer } from '@spillway/core'
-import { poolTitle, warn } from '../ground/trace.ts'
-import type { Limit } from './limit.ts'
+import { warn } from '../ground/trace.ts'
 
 /**
  * Tells, once, of claims that wait for pins to be released and have waited long: when the pins are the caller's own, they
@@ -13,8 +12,8 @@ import type { Limit } from './limit.ts'
  */
 export class StallWarning {
   delayMs = 5000
-  readonly #limit: Limit
-  readonly #poolName: string
+  readonly #limit: WaitingClaims
+  readonly #title: string
   readonly #isStalled: () => boolean
   readonly #describePins: () => string
   #timer: HostTimer | undefined
@@ -22,9 +21,9 @@ export class StallWarning {
   /** `limit.departures` when this was last told. */
   #toldAt = -1
 
-  constructor(limit: Limit, poolName: string, isStalled: () => boolean, describePins: () => string) {
+  constructor(limit: WaitingClaims, title: string, isStalled: () => boolean, describePins: () => string) {
     this.#limit = limit
-    this.#poolName = poolName
+    this.#title = title
     this.#isStalled = isStalled
     this.#describePins = describePins
   }
@@ -46,7 +45,7 @@ export class StallWarning {
     const label = this.#limit.firstClaimant?.label
     warn(
       'SPILLWAY_WAITING_FOR_PINS',
-      `${poolTitle(this.#poolName)}: ${label === undefined ? 'a lower limit' : `buffer ${label}`} waits for memory, and all that could be evicted is pinned: ${this.#describePins()}`,
+      `${this.#title}: ${label === undefined ? 'a lower limit' : `buffer ${label}`} waits for memory, and all that could be evicted is pinned: ${this.#describePins()}`,
       "Who holds these pins and waits itself waits for ever: release them first, or use whenFull: 'fail'.",
     )
   }
@@ -66,4 +65,12 @@ export class StallWarning {
     // A call that is under way may hold what the claim will have in a moment.
     else this.#lookIn(this.delayMs / 10)
   }
+}
+
+/** Who waits: the claims of a pool, or of all pools of a budget. */
+export interface WaitingClaims {
+  readonly waiters: number
+  readonly departures: number
+  readonly servedAtMs: number
+  readonly firstClaimant: { readonly label: string } | undefined
 }

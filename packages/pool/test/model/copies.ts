@@ -45,9 +45,12 @@ export class CopyLedger {
   }
 
   /** A step is over; `isPlain` says that none of its calls may give memory up without counting it as evicted. */
-  endStep(pool: Pool, isPlain: boolean): void {
-    const { evictedCleanPages, evictedDirtyPages, purgedPages } = pool.stats()
-    const evicted = evictedCleanPages + evictedDirtyPages + purgedPages
+  endStep(pools: readonly Pool[], isPlain: boolean): void {
+    let evicted = 0
+    for (const pool of pools) {
+      const { evictedCleanPages, evictedDirtyPages, purgedPages } = pool.stats()
+      evicted += evictedCleanPages + evictedDirtyPages + purgedPages
+    }
     const twice = this.#twice
     this.#twice = undefined
     if (!isPlain || evicted !== this.#evicted) {

@@ -2,10 +2,12 @@ import { faultyBackup, memoryBackup } from '@spillway/core'
 import { describe, expect, it } from 'vitest'
 import { Pool } from '../../src/index.ts'
 import { Pages } from '../../src/memory/pages.ts'
+import { ResidentLimit } from '../../src/memory/resident-limit.ts'
 import { BufferState } from '../../src/residency/buffer-state.ts'
 import { installMissing } from '../../src/residency/installation.ts'
-import { Limit } from '../../src/residency/limit.ts'
+import { PoolLimit } from '../../src/residency/pool-limit.ts'
 import { ResidentSet } from '../../src/residency/resident-set.ts'
+import { SharedLimit } from '../../src/residency/shared-limit.ts'
 import { RecordingProvider } from '../exhaustive/support/recording-provider.ts'
 import { page, pattern } from '../support/bytes.ts'
 
@@ -15,7 +17,7 @@ describe('histories that failed once', () => {
   const writeCombined = 1
 
   function pagesOfWholeBlocks(limitPages: number): Pages {
-    const pages = new Pages(page, 2, limitPages, limitPages)
+    const pages = new Pages(page, 2, new ResidentLimit(limitPages * page), limitPages)
     pages.slabs.provider = new RecordingProvider({ pageExactRelease: false })
     return pages
   }
@@ -44,7 +46,7 @@ describe('histories that failed once', () => {
   })
 
   it('T21, T81: memory that is resident anyway is taken before pieces that need room, whoever gave it', () => {
-    const pages = new Pages(page, 2, 8, 0)
+    const pages = new Pages(page, 2, new ResidentLimit(8 * page), 0)
     const whole = new RecordingProvider({ pageExactRelease: false })
     const exact = new RecordingProvider({ pageExactRelease: true })
     pages.slabs.provider = exact
@@ -53,7 +55,7 @@ describe('histories that failed once', () => {
     pages.slabs.provider = whole
     pages.allocate(1)
     pages.release(given, 1)
-    pages.limitPages = 6
+    pages.limit.limitBytes = 6 * page
     // Two pages of each block are used, two of the second are resident though nobody uses them, and that is all there may be.
     expect([exact.gets, whole.gets, pages.inUsePages, pages.residentPages]).toEqual([1, 1, 4, 6])
     expect(pages.allocate(1)).toBeGreaterThanOrEqual(0)
@@ -61,13 +63,13 @@ describe('histories that failed once', () => {
   })
 
   it('T25, I2: a piece for which there is no room goes back without its provider, which might refuse it', () => {
-    const pages = new Pages(page, 2, 2, 0)
+    const pages = new Pages(page, 2, new ResidentLimit(2 * page), 0)
     const provider = new RecordingProvider()
     pages.slabs.provider = provider
     const used = pages.allocate(1)
     provider.refuseRelease = () => true
     expect(pages.allocate(1)).toBe(-1)
-    pages.limitPages = 4
+    pages.limit.limitBytes = 4 * page
     const other = pages.allocate(1)
     expect(other).toBeGreaterThanOrEqual(0)
     expect([provider.gets, provider.releases]).toEqual([1, 0])
@@ -79,9 +81,9 @@ describe('histories that failed once', () => {
   })
 
   it('I11, T57: no larger chunk is made than was charged, although a neighbour left meanwhile', () => {
-    const pages = new Pages(page, 1, 4, 0)
+    const pages = new Pages(page, 1, new ResidentLimit(4 * page), 0)
     pages.slabs.provider = new RecordingProvider()
-    const limit = new Limit(4)
+    const limit = new PoolLimit(new SharedLimit(4 * page), { pageSizeBytes: page })
     const residents = new ResidentSet('pool', pages, limit)
     const buffer = new BufferState({
       id: 1,

@@ -238,22 +238,27 @@ export const operations: Readonly<Record<string, Operation>> = {
   },
 
   async shrink(world, random) {
-    const before = world.pool.stats().residentBytes
+    const before = world.residentBytes
+    const pool = world.pools[random.below(world.pools.length)]!
     const wanted = random.below(world.options.limitPages + 1) * page
-    const { value } = await world.attempt(() => world.pool.shrink(wanted))
+    const { value } = await world.attempt(() => pool.shrink(wanted))
     if (value === undefined || world.grouped) return
-    const given = before - world.pool.stats().residentBytes
+    const given = before - world.residentBytes
     if (given < 0) throw new Error('T29: there is more memory after a shrink')
   },
 
   async setLimit(world, random) {
-    const least = 2 ** world.options.maxOrder
+    const least = Math.max(2 ** world.options.maxOrder, world.minPages)
     const limitPages = least + random.below(2 * world.options.limitPages)
     const { error } = await world.attempt(
-      (signal) => world.pool.setLimit(limitPages * page, { signal }),
+      (signal) => world.setLimit(limitPages * page, signal),
       abortTicks(random),
     )
-    if (error === undefined && !world.grouped && world.pool.limitBytes !== limitPages * page)
+    if (
+      error === undefined &&
+      !world.grouped &&
+      world.pools.some(({ limitBytes }) => limitBytes !== limitPages * page)
+    )
       throw new Error('T28: the limit is not what was set')
   },
 
@@ -292,6 +297,11 @@ export const operations: Readonly<Record<string, Operation>> = {
     // Native memory only where the history has it already: not every machine does.
     const kinds = memories.filter((memory) => memory !== 'mmap' || memory === world.options.memory)
     const provider = providerOf(kinds[random.below(kinds.length)]!)
+    if (world.pools.length > 1) {
+      const refused = await world.pool.setProvider(provider).catch((failure) => failure.code)
+      if (refused !== 'EBUSY') throw new Error('the provider of a memory that two pools have was changed')
+      return
+    }
     if (random.below(5) === 0) {
       provider.probe = () => Promise.resolve(false)
       const refused = await world.pool.setProvider(provider).catch((failure) => failure.code)

@@ -39,7 +39,7 @@ class Step implements fc.AsyncCommand<Model, World> {
     world.beginStep(false)
     await world.check()
     world.copies.endStep(
-      world.pool,
+      world.pools,
       this.kinds.every((kind) => plain.has(kind)),
     )
   }
@@ -87,6 +87,7 @@ export function worldOptions(
     idlePages: fc.constantFrom(0, 4, 16),
     debug: fc.constantFrom(false, false, true),
     startsCopies: fc.boolean(),
+    neighbour: fc.constantFrom('none' as const, 'none' as const, 'equal' as const, 'protected' as const),
   })
 }
 

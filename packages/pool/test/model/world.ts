@@ -1,6 +1,6 @@
 import { type Backup, type FaultyBackup, faultyBackup, isSpillwayError, memoryBackup } from '@spillway/core'
 import { machineOf } from '../../src/api/pool.ts'
-import { type PagedBuffer, Pool } from '../../src/index.ts'
+import { MemoryBudget, type PagedBuffer, Pool } from '../../src/index.ts'
 import { MmapProvider } from '../../src/providers/mmap.ts'
 import { ResizableProvider } from '../../src/providers/resizable.ts'
 import { RecordingProvider } from '../exhaustive/support/recording-provider.ts'
@@ -22,6 +22,8 @@ export interface WorldOptions {
   readonly debug: boolean
   /** Whether backups have `startCopy`. */
   readonly startsCopies: boolean
+  /** Whether a second pool has the same budget, and what is never taken from it. */
+  readonly neighbour: 'none' | 'equal' | 'protected'
 }
 
 /** A buffer, and what has to be in it. */
@@ -49,7 +51,7 @@ export async function memoryWorks(memory: WorldOptions['memory']): Promise<boole
 }
 
 /**
- * A pool with all that belongs to it, and beside it the plain arrays of bytes that tell what it has to hold. One backup
+ * A pool, or two of one budget, with all that belongs to it, and beside it the plain arrays of bytes that tell what it has to hold. One backup
  * has room for everything, the other is small so that it fills up.
  */
 export class World {
@@ -60,7 +62,8 @@ export class World {
   providers: RecordingProvider[]
   readonly copies = new CopyLedger()
   readonly backups: readonly [FaultyBackup, FaultyBackup]
-  pool: Pool
+  pools: readonly Pool[]
+  budget: MemoryBudget | undefined
   subjects: Subject[] = []
   faulty = false
   /** Whether several calls are under way, so that what one call can expect depends on the others. */
@@ -89,13 +92,17 @@ export class World {
       this.copies.watch(backupOf('large', 600, options, wrap)),
       this.copies.watch(backupOf('small', 20, options, wrap)),
     ]
-    this.pool = this.#makePool()
+    this.pools = this.#makePools()
   }
 
-  #makePool(): Pool {
-    const { whenFull, split, maxOrder, limitPages, idlePages, debug } = this.options
+  get pool(): Pool {
+    return this.pools[0]!
+  }
+
+  #makePools(): Pool[] {
+    const { whenFull, split, maxOrder, limitPages, idlePages, debug, neighbour } = this.options
     this.providers = [this.providers.at(-1)!]
-    return new Pool({
+    const options = {
       limitBytes: limitPages * page,
       idleBytes: idlePages * page,
       provider: this.providers[0]!,
@@ -103,14 +110,34 @@ export class World {
       split,
       maxOrder,
       debug,
-    })
+    }
+    if (neighbour === 'none') return [new Pool(options)]
+    const budget = new MemoryBudget({ limitBytes: limitPages * page })
+    this.budget = budget
+    const shared = { ...options, budget, limitBytes: undefined }
+    return [new Pool(shared), new Pool({ ...shared, weight: 2, minBytes: this.minPages * page })]
+  }
+
+  /** What the first pool never takes from the second. */
+  get minPages(): number {
+    return this.options.neighbour === 'protected' ? 3 : 0
+  }
+
+  get residentBytes(): number {
+    return this.budget?.stats().residentBytes ?? this.pool.stats().residentBytes
+  }
+
+  setLimit(limitBytes: number, signal?: AbortSignal): Promise<void> {
+    return (this.budget ?? this.pool).setLimit(limitBytes, { signal })
   }
 
   /** Whether nothing else moves pages: no other call, and no readahead that an earlier one began. */
   get isAlone(): boolean {
     if (this.grouped) return false
-    for (const { readahead } of machineOf(this.pool).residents.buffers.values()) if (readahead) return false
-    return true
+    return this.pools.every((pool) => {
+      for (const { readahead } of machineOf(pool).residents.buffers.values()) if (readahead) return false
+      return true
+    })
   }
 
   /** Forgets which call uses what: a new step begins. */
@@ -132,9 +159,10 @@ export class World {
   async allocate(sizeBytes: number, which: number, maxOrder: number, device: number): Promise<void> {
     const backup = which < 2 ? this.backups[which] : undefined
     const own = this.options.memory.startsWith('own')
+    const pool = this.pools[++this.#label % this.pools.length]!
     const result = await this.attempt(() =>
-      this.pool.allocate(sizeBytes, {
-        label: `b${++this.#label}`,
+      pool.allocate(sizeBytes, {
+        label: `b${this.#label}`,
         backup,
         maxOrder: Math.min(maxOrder, this.options.maxOrder),
         caching: own && device === 1 ? 'write-combined' : 'cached',
@@ -192,7 +220,8 @@ export class World {
         result.aborted = true
         controller.abort(new Error('waited long enough'))
       }
-      if (turn > 20 * patienceTurns) throw new Error(`I9: a call does not end; ${this.pool.dump()}`)
+      if (turn > 20 * patienceTurns)
+        throw new Error(`I9: a call does not end; ${this.pools.map((pool) => pool.dump()).join()}`)
     }
     if (result.error !== undefined) this.#assertAllowed(result.error, result.aborted)
     return result
@@ -218,7 +247,7 @@ export class World {
 
   /** Nothing is held, nothing fails, and there is room for everything: then memory can always be had. */
   #mustSucceed(retryable: boolean): boolean {
-    if (this.faulty || this.#faultyInStep || this.grouped || !retryable) return false
+    if (this.faulty || this.#faultyInStep || this.grouped || !retryable || this.minPages > 0) return false
     return this.subjects.every(({ pins, backup }) => pins.length === 0 && backup === this.backups[0])
   }
 
@@ -242,7 +271,7 @@ export class World {
       }
       // What is in memory and has no room in its backup can only be read with more memory.
       if (limitBytes >= 1000 * page) throw error
-      await this.pool.setLimit(1000 * page)
+      await this.setLimit(1000 * page)
     }
     this.grouped = wasGrouped
     this.faulty = wasFaulty && this.faulty
@@ -258,7 +287,8 @@ export class World {
     done.catch(() => {})
     for (let turn = 0; !settled; turn++) {
       await Promise.race([done, nextTurn()]).catch(() => {})
-      if (turn > 20 * patienceTurns) throw new Error(`I9: ${what} does not end; ${this.pool.dump()}`)
+      if (turn > 20 * patienceTurns)
+        throw new Error(`I9: ${what} does not end; ${this.pools.map((pool) => pool.dump()).join()}`)
     }
     return done
   }
@@ -296,29 +326,35 @@ export class World {
 
   /** Everything that holds after every step. */
   async check(): Promise<void> {
-    const { pool, providers } = this
-    await this.ends('settled', pool.settled())
-    const problems = pool.verify()
+    const { pools, providers } = this
+    for (const pool of pools) await this.ends('settled', pool.settled())
+    const problems = pools.flatMap((pool) => pool.verify())
     if (problems.length > 0) throw new Error(`I10, I11: ${problems.join('; ')}`)
     const violations = providers.flatMap((provider) => provider.violations.splice(0))
     if (violations.length > 0) throw new Error(`I2, I4, I5: ${violations.join('; ')}`)
-    const stats = pool.stats()
-    if (stats.residentBytes > stats.limitBytes) throw new Error('I7: more memory than the limit')
+    const sums = { backedUpBytes: 0, keptBytes: 0, dropFailures: 0, pins: 0, buffers: 0, waiters: 0 }
+    for (const pool of pools) {
+      const stats = pool.stats()
+      for (const gauge of Object.keys(sums) as (keyof typeof sums)[]) sums[gauge] += stats[gauge]
+      if (stats.residentBytes > stats.limitBytes) throw new Error('I7: more memory than the limit')
+    }
+    const { residentBytes } = this
+    if (residentBytes > pools[0]!.limitBytes) throw new Error('I7: more memory than the limit of all pools')
     const out = providers.reduce((pages, { pagesOut }) => pages + pagesOut, 0) * page
     const exact = providers.some(({ capabilities }) => capabilities.pageExactRelease)
-    if (exact ? stats.residentBytes > out : stats.residentBytes !== out)
-      throw new Error(`I2: the provider has ${out} bytes out, the pool says ${stats.residentBytes}`)
+    if (exact ? residentBytes > out : residentBytes !== out)
+      throw new Error(`I2: the provider has ${out} bytes out, the pools say ${residentBytes}`)
     let live = 0
     for (const backup of this.backups) live += backup.stats().livePages * page
-    if (live !== stats.backedUpBytes + stats.keptBytes + stats.dropFailures * page)
+    if (live !== sums.backedUpBytes + sums.keptBytes + sums.dropFailures * page)
       throw new Error(
-        `I3: ${live} bytes stored, the buffers have ${stats.backedUpBytes} and keep ${stats.keptBytes}`,
+        `I3: ${live} bytes stored, the buffers have ${sums.backedUpBytes} and keep ${sums.keptBytes}`,
       )
     let pins = 0
     for (const subject of this.subjects) pins += subject.pins.length
-    if (stats.pins !== pins) throw new Error(`I11: ${stats.pins} pins, not ${pins}`)
-    if (stats.buffers !== this.subjects.length) throw new Error(`I11: ${stats.buffers} buffers`)
-    if (stats.waiters !== 0) throw new Error(`I9: ${stats.waiters} claims still wait`)
+    if (sums.pins !== pins) throw new Error(`I11: ${sums.pins} pins, not ${pins}`)
+    if (sums.buffers !== this.subjects.length) throw new Error(`I11: ${sums.buffers} buffers`)
+    if (sums.waiters !== 0) throw new Error(`I9: ${sums.waiters} claims still wait`)
   }
 
   /** Ends faults; backups are given a second chance at once. */
@@ -340,10 +376,10 @@ export class World {
     this.closing = true
     // What a provider refuses until the end stays with the pool.
     for (const provider of this.providers) provider.heal()
-    await this.ends('close', this.pool.close())
-    this.tally.noteStats(this.pool.stats())
+    for (const pool of this.pools) await this.ends('close', pool.close())
+    for (const pool of this.pools) this.tally.noteStats(pool.stats())
     await this.checkEmpty()
-    this.pool = this.#makePool()
+    this.pools = this.#makePools()
     this.closing = false
   }
 
@@ -352,7 +388,10 @@ export class World {
     this.closing = true
     for (const subject of this.subjects) subject.freed = true
     for (let attempt = 0; ; attempt++) {
-      const refused = await this.pool.close().catch((error: unknown) => error)
+      const refused = await Promise.all(this.pools.map((pool) => pool.close())).then(
+        () => undefined,
+        (error: unknown) => error,
+      )
       if (refused === undefined) break
       if (!isSpillwayError(refused) || refused.code !== 'EBUSY' || attempt > 1000) throw refused
       for (const subject of this.subjects) this.#releasePins(subject, true)
@@ -364,7 +403,7 @@ export class World {
   }
 
   async checkEmpty(): Promise<void> {
-    const { providers, pool } = this
+    const { providers, pools } = this
     await this.check()
     // What a backup refused to release is released when it is asked again.
     this.heal()
@@ -379,7 +418,7 @@ export class World {
       if (livePages !== 0) throw new Error(`I3: ${livePages} pages in ${backup.name} after close`)
     }
     // I12: a second close is harmless.
-    await pool.close()
+    for (const pool of pools) await pool.close()
   }
 }
 
