@@ -11,7 +11,16 @@ import { installBun, installDeno, installNode, type Runtime } from './runtimes/i
 
 const root = join(import.meta.dirname, '..')
 const scratch = mkdtempSync(join(tmpdir(), 'spillway-runtimes-'))
-const packages = ['core', 'native', 'backup-shmem', 'backup-file', 'backup-encrypted', 'backup-s3', 'pool']
+const packages = [
+  'core',
+  'native',
+  'backup-shmem',
+  'backup-file',
+  'backup-encrypted',
+  'backup-compressed',
+  'backup-s3',
+  'pool',
+]
 const longestMs = 600_000
 let failures = 0
 

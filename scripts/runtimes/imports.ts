@@ -5,6 +5,7 @@
 import '@spillway/core'
 import '@spillway/native'
 import '@spillway/backup-shmem'
+import '@spillway/backup-compressed'
 import '@spillway/backup-encrypted'
 import '@spillway/backup-file'
 import '@spillway/pool'

@@ -17,7 +17,7 @@ export type {
 export { tellCopied } from './copy-done.ts'
 export { defineBackup } from './define/define-backup.ts'
 export type { BackupDefinition, NumberedPages, PlacedPages, Stopped } from './define/definition.ts'
-export { assertInnerBackup, InnerPages } from './define/inner-pages.ts'
+export { assertInnerBackup, InnerPages, innerError } from './define/inner-pages.ts'
 export { errnoName, type SystemErrorCode, systemErrorCodes } from './errno.ts'
 export {
   abortError,

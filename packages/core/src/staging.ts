@@ -30,16 +30,18 @@ export class StagingBuffers {
     return this.#made * this.bufferBytes
   }
 
+  /** A buffer, where there is one at once. */
+  takeNow(): StagingBuffer | undefined {
+    const buffer = this.#idle.pop()
+    if (buffer !== undefined || this.#made >= this.#most) return buffer
+    const made = this.#make(this.bufferBytes)
+    this.#made++
+    return made
+  }
+
   /** A buffer, to be given back. Rejects with `EINTR` when the signal is aborted while it waits. */
   take(signal?: AbortSignal): StagingBuffer | Promise<StagingBuffer> {
-    const buffer = this.#idle.pop()
-    if (buffer !== undefined) return buffer
-    if (this.#made < this.#most) {
-      const made = this.#make(this.bufferBytes)
-      this.#made++
-      return made
-    }
-    return this.#wait(signal)
+    return this.takeNow() ?? this.#wait(signal)
   }
 
   give(buffer: StagingBuffer): void {

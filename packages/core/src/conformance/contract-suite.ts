@@ -1,5 +1,6 @@
 import { aborting } from './aborting.ts'
 import { capacity } from './capacity.ts'
+import { compressibleData, droppedHereAndThere } from './compressible-data.ts'
 import { concurrency } from './concurrency.ts'
 import { corruption } from './corruption.ts'
 import { dropping } from './dropping.ts'
@@ -18,6 +19,10 @@ const concerns: Record<string, (suite: Suite) => void> = {
   handles: handleChecks,
   misuse,
   capacity,
+  'data that could take less space': (suite) => {
+    compressibleData(suite)
+    droppedHereAndThere(suite)
+  },
   aborting,
   concurrency,
   'starting copies': startingCopies,

@@ -105,7 +105,7 @@ const usableStates: Record<string, (subject: Subject) => Promise<void>> = {
     const aborted = await subject.backup.backupPages([subject.dirty(3)], { signal: AbortSignal.abort() })
     assert.deepEqual(aborted.handles, [])
     const full = await subject.fill(122)
-    const refused = await subject.backup.backupPages([subject.dirty(2)])
+    const refused = await subject.backup.backupPages([subject.pattern(2, 123)])
     assert.deepEqual(refused.handles, [])
     await subject.backup.drop(singles(full.handles.slice(0, subject.capacityPages / 2)))
   },

@@ -29,6 +29,19 @@ export class Subject {
     return bytes
   }
 
+  /** Pages that can be stored in half of their size, and where `withSameFilled` every fourth, one word all over, in next to nothing. */
+  compressible(pageCount: number, seed: number, withSameFilled: boolean): Uint8Array {
+    const bytes = this.pattern(pageCount, seed)
+    for (let page = 0; page < pageCount; page++) {
+      const isSameFilled = withSameFilled && page % 4 === 3
+      const text = isSameFilled ? wordFor(page + seed) : `page ${page} of ${seed} has row after row; `
+      const start = page * this.pageSizeBytes
+      const end = isSameFilled ? this.pageSizeBytes : this.pageSizeBytes / 2
+      for (let at = 0; at < end; at++) bytes[start + at] = text.charCodeAt(at % text.length)
+    }
+    return bytes
+  }
+
   /** Memory that holds something else, so that a copy that does nothing is seen. */
   dirty(pageCount: number): Uint8Array {
     return new Uint8Array(pageCount * this.pageSizeBytes).fill(0xa5)
@@ -98,6 +111,12 @@ export class Subject {
 
 function asBuffer(bytes: Uint8Array): Buffer {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+}
+
+/** Eight characters: all zeros, all the same, or different ones. */
+function wordFor(number: number): string {
+  if (number % 3 === 0) return '\0'.repeat(8)
+  return number % 3 === 1 ? 'z'.repeat(8) : `word${number % 10}-ab`.slice(0, 8)
 }
 
 function fillPattern(bytes: Uint8Array, seed: number): void {

@@ -1,5 +1,5 @@
 import type { Backup, BackupPagesOptions, CopyDone, HandleRun, TransferOptions } from '../contract.ts'
-import { isSpillwayError, SpillwayError } from '../errors.ts'
+import { isSpillwayError, SpillwayError, type SpillwayErrorFields } from '../errors.ts'
 import { RunMap } from '../slots/run-map.ts'
 import type { Stopped } from './definition.ts'
 
@@ -29,18 +29,33 @@ export class InnerPages {
   }
 
   /** Stores the pages of the spans under `first`, `first + 1`, …; tells how many, from the first on, and what stopped it. */
-  async store(
+  store(
     first: number,
     spans: readonly Uint8Array[],
     options: BackupPagesOptions,
   ): Promise<{ pages: number; error?: Error }> {
+    const bytes = spans.reduce((sum, span) => sum + span.byteLength, 0)
+    return this.storeRuns([{ first, count: bytes / this.#inner.capabilities.pageSizeBytes }], spans, options)
+  }
+
+  /** The same for pages of many places, in one call. */
+  async storeRuns(
+    pages: readonly HandleRun[],
+    spans: readonly Uint8Array[],
+    options: BackupPagesOptions,
+  ): Promise<{ pages: number; error?: Error }> {
     const { handles, error } = await this.#inner.backupPages(spans, options)
-    let pages = 0
+    let stored = 0
     for (const run of handles) {
-      this.#handles.set(first + pages, run.count, run.first)
-      pages += run.count
+      let done = 0
+      for (const part of runsFrom(pages, stored, run.count)) {
+        this.#handles.set(part.first, part.count, run.first + done)
+        done += part.count
+      }
+      stored += run.count
     }
-    return error === undefined ? { pages } : { pages, error: this.#told(error, pages, first + pages) }
+    if (error === undefined) return { pages: stored }
+    return { pages: stored, error: this.#told(error, stored, nth(pages, stored)) }
   }
 
   /** Fills the spans with these pages, all of which are kept here. */
@@ -77,6 +92,11 @@ export class InnerPages {
     } catch (failure) {
       throw this.#told(failure as Error, undefined, undefined)
     }
+    this.forget(pages)
+  }
+
+  /** Forgets where these pages are, which the inner backup has dropped, or will have. */
+  forget(pages: readonly HandleRun[]): void {
     for (const { first, count } of pages) this.#handles.delete(first, count)
   }
 
@@ -95,21 +115,32 @@ export class InnerPages {
     return handles
   }
 
-  /**
-   * The outer backup's error for one of the inner's. `ESTALE` is about a handle of the inner one, which nobody but the outer may
-   * drop: the page is lost there, and its own handle is not stale.
-   */
   #told(error: Error, page: number | undefined, handle: number | undefined): Error {
-    if (!isSpillwayError(error)) return error
-    const code = error.code === 'ESTALE' ? 'EIO' : error.code
-    const message = error.message.replace(/^[A-Z0-9]+: /, '')
-    return new SpillwayError(code, message, {
-      cause: error.code === 'EINTR' ? error.cause : error,
-      retryable: error.retryable,
-      backup: this.#backup,
-      page,
-      handle,
-    })
+    return innerError(error, { backup: this.#backup, page, handle })
+  }
+}
+
+/**
+ * The error of a backup made of others for one of an inner backup. `ESTALE` becomes `EIO`: it is about a handle of the inner one, which
+ * nobody but the outer may drop. The page is lost there, and its own handle is not stale.
+ */
+export function innerError(error: Error, at: Pick<SpillwayErrorFields, 'backup' | 'page' | 'handle'>): Error {
+  if (!isSpillwayError(error)) return error
+  const code = error.code === 'ESTALE' ? 'EIO' : error.code
+  const message = error.message.replace(/^[A-Z0-9]+: /, '')
+  const cause = error.code === 'EINTR' ? error.cause : error
+  return new SpillwayError(code, message, { ...at, cause, retryable: error.retryable })
+}
+
+/** The runs of `count` pages, from the `skipped`th on. */
+function* runsFrom(runs: readonly HandleRun[], skipped: number, count: number): Generator<HandleRun> {
+  let before = 0
+  const end = skipped + count
+  for (const run of runs) {
+    const from = Math.max(skipped, before)
+    const to = Math.min(end, before + run.count)
+    if (from < to) yield { first: run.first + from - before, count: to - from }
+    before += run.count
   }
 }
 
