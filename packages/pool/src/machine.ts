@@ -99,7 +99,6 @@ export class Machine implements BudgetPool {
       onIdle: pumpIfShort,
     })
     const { residents } = this
-    this.pins = new Pins(residents)
     this.pageOut = new PageOut(this.residents, pumpIfShort)
     this.reclaim = new Reclaim(residents, this.pageOut, {
       whenFull,
@@ -108,6 +107,7 @@ export class Machine implements BudgetPool {
       pump: onShort,
       largestChunkPages: 1 << maxOrder,
     })
+    this.pins = new Pins(residents, (pages) => this.reclaim.freeWithoutStoring(pages, 'reuse'))
     this.readahead = new Readahead(residents, this.pins, this.reclaim, pageSizeBytes)
     this.readWrite = new ReadWrite(residents, this.pins, this.readahead, pageSizeBytes)
     this.backups = new Backups(this.residents, this.pageOut, splitAlways)

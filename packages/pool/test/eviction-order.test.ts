@@ -218,10 +218,10 @@ describe('the order of eviction', () => {
     const { chunks, order, made } = make(5000, dirtyList, dirty)
     expect(order.takeClean(true)).toBe(0)
     let looks = 0
-    const listOf = chunks.listOf.bind(chunks)
-    chunks.listOf = (chunk: number) => {
+    const listUnless = chunks.listUnless.bind(chunks)
+    chunks.listUnless = (chunk: number, flags: number) => {
       looks++
-      return listOf(chunk)
+      return listUnless(chunk, flags)
     }
     for (let claim = 0; claim < 100; claim++) expect(order.takeClean(true)).toBe(0)
     expect(looks).toBe(0)
@@ -266,17 +266,18 @@ describe('the order of eviction', () => {
       chunks.remove(chunk)
     }
     expect(order.metadataBytes).toBeGreaterThan(before)
-    expect(order.metadataBytes - before).toBeLessThan(8 * 4096 + 1024)
+    // And a little to look at many of them at once.
+    expect(order.metadataBytes - before).toBeLessThan(8.5 * 4096 + 1024)
   })
 
   it('costs few looks for each chunk that leaves, however many there are', () => {
     const looksFor = (count: number) => {
       const { chunks, order } = make(count, cleanList)
       let looks = 0
-      const listOf = chunks.listOf.bind(chunks)
-      chunks.listOf = (chunk: number) => {
+      const listUnless = chunks.listUnless.bind(chunks)
+      chunks.listUnless = (chunk: number, flags: number) => {
         looks++
-        return listOf(chunk)
+        return listUnless(chunk, flags)
       }
       for (let taken = 0; taken < count / 4; taken++) {
         const chunk = order.takeClean(true)

@@ -171,7 +171,16 @@ export class ChunkUses {
 
   /** What keeping a chunk is worth, from 0 to 255. */
   worthOf(chunk: number): number {
+    return this.#worthOf(this.#records.usesOf(chunk))
+  }
+
+  /** The same, or `noWorth` when there is no such chunk, or it is on its way out already. */
+  worthOfWarm(chunk: number): number {
     const word = this.#records.usesOf(chunk)
+    return (word & warmth) === isThere ? this.#worthOf(word) : noWorth
+  }
+
+  #worthOf(word: number): number {
     const age = this.#ageOf(word)
     // Whoever it came in for uses it soon, or never.
     if ((word & awaited) !== 0) return age < generationsPerPool ? mostWorth : 0
@@ -234,6 +243,8 @@ const leastUsesToFade = 2048
 export const worthOfOctave = 8
 /** What a chunk is worth at most. */
 export const mostWorth = 255
+/** Less than any chunk is worth: it is not asked. */
+export const noWorth = -1
 
 const generationMask = 0xfff
 const intervalShift = 12
@@ -247,5 +258,7 @@ const isThere = 1 << 27
 const stampShift = 28
 const stampMask = 15
 const stamps = stampMask << stampShift
+/** Bits that tell chunks that are there and not cold. */
+const warmth = isThere | (coldMask << coldShift)
 /** Bits that make every use one that has to be noted. */
 const aside = (coldMask << coldShift) | awaited

@@ -10,6 +10,7 @@ import {
   coldPurgeable,
   mostWorth,
   notCold,
+  noWorth,
   worthOfOctave,
 } from './chunk-uses.ts'
 
@@ -53,6 +54,8 @@ export class EvictionOrder {
   readonly #counts = new Int32Array(mostWorth + 1)
   /** Chunks that a window offers, with their ranks in the upper bits: scratch. */
   #ranked = new Float64Array(0)
+  /** What each chunk of a window is worth: scratch. */
+  #worths = new Int16Array(0)
 
   /** `storeOf` tells where a chunk can be stored. */
   constructor(chunks: Chunks, storeOf: (chunk: number) => BackingStore | undefined) {
@@ -62,7 +65,11 @@ export class EvictionOrder {
   }
 
   get metadataBytes(): number {
-    let bytes = this.#uses.metadataBytes + this.#clean.metadataBytes + this.#purgeable.metadataBytes
+    let bytes =
+      this.#worths.byteLength +
+      this.#uses.metadataBytes +
+      this.#clean.metadataBytes +
+      this.#purgeable.metadataBytes
     for (const queue of this.#dirty.values()) bytes += queue.metadataBytes
     return bytes
   }
@@ -376,10 +383,14 @@ export class EvictionOrder {
   #pickFrom(window: number): boolean {
     const { end } = this.#chunks
     const counts = this.#counts.fill(0)
+    if (this.#worths.length < window) this.#worths = new Int16Array(window)
+    const worths = this.#worths
     let at = this.#hand
     for (let looks = 0; looks < window; looks++) {
       if (at >= end) at = 0
-      if (this.#isCandidate(at)) counts[this.#uses.worthOf(at)]!++
+      const worth = this.#worthOfCandidate(at)
+      worths[looks] = worth
+      if (worth !== noWorth) counts[worth]!++
       at++
     }
     const wanted = Math.ceil(window / looksPerPick)
@@ -390,13 +401,11 @@ export class EvictionOrder {
     let some = wanted - below
     let found = 0
     if (this.#ranked.length < wanted) this.#ranked = new Float64Array(wanted)
-    at = this.#hand
     for (let looks = 0; looks < window; looks++) {
-      if (at >= end) at = 0
-      const worth = this.#isCandidate(at) ? this.#uses.worthOf(at) : mostWorth + 1
-      if (worth < least || (worth === least && some-- > 0))
-        this.#ranked[found++] = this.#uses.rankOf(at) * chunkRange + at
-      at++
+      const worth = worths[looks]!
+      if (worth === noWorth || worth > least || (worth === least && some-- <= 0)) continue
+      const chunk = (this.#hand + looks) % end
+      this.#ranked[found++] = this.#uses.rankOf(chunk) * chunkRange + chunk
     }
     this.#hand = at
     return this.#pickRanked(found)
@@ -416,12 +425,13 @@ export class EvictionOrder {
     return isAny
   }
 
-  #isCandidate(chunk: number): boolean {
-    const list = this.#chunks.listOf(chunk)
-    if (list !== cleanList && list !== dirtyList) return false
-    if (!this.#uses.has(chunk) || this.#uses.coldOf(chunk) !== notCold || this.#chunks.has(chunk, busy))
-      return false
-    return list === cleanList || this.#leftAlone.size === 0 || !this.#leftAlone.has(this.#storeOf(chunk)!)
+  /** What a chunk is worth that could leave, or could be stored; `noWorth` for all others. */
+  #worthOfCandidate(chunk: number): number {
+    const list = this.#chunks.listUnless(chunk, busy)
+    if (list !== cleanList && list !== dirtyList) return noWorth
+    const worth = this.#uses.worthOfWarm(chunk)
+    if (worth === noWorth || list === cleanList || this.#leftAlone.size === 0) return worth
+    return this.#leftAlone.has(this.#storeOf(chunk)!) ? noWorth : worth
   }
 }
 

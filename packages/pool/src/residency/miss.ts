@@ -31,6 +31,8 @@ export interface MissParts {
   readonly residents: ResidentSet
   readonly pageIn: PageIn
   readonly damage: DamagedPages
+  /** Evicts what needs no I/O until so many pages are free, or as many as there are; returns how many. */
+  readonly makeRoom: (pages: number) => number
 }
 
 type Phase = 'wanted' | 'waiting' | 'charged' | 'installed' | 'started' | 'arrived' | 'delivered'
@@ -166,7 +168,7 @@ export class Miss implements Claim {
     // Whoever frees the buffer waits for this call, so it must not wait for others.
     if (this.buffer.closing) throw closedBuffer(this.buffer)
     this.pages = missing
-    if (residents.limit.tryCharge(missing)) {
+    if (residents.limit.tryCharge(missing) || this.#chargeEvicting(missing)) {
       this.phase = 'charged'
       return true
     }
@@ -186,6 +188,15 @@ export class Miss implements Claim {
     })
     residents.limit.claim(this)
     return false
+  }
+
+  /** Charges what cold clean chunks have to leave for, when nobody waits: then it need not wait either. */
+  #chargeEvicting(pages: number): boolean {
+    const { residents, makeRoom } = this.#parts
+    const { limit } = residents
+    if (limit.waiters > 0 || pages > limit.limitPages) return false
+    makeRoom(pages - limit.availablePages)
+    return limit.tryCharge(pages)
   }
 
   #install(): boolean {

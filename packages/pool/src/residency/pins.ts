@@ -15,9 +15,10 @@ export class Pins {
   readonly damage: DamagedPages
   readonly #parts: MissParts
 
-  constructor(residents: ResidentSet) {
+  /** `makeRoom` evicts what needs no I/O until so many pages are free, or as many as there are. */
+  constructor(residents: ResidentSet, makeRoom: (pages: number) => number) {
     this.damage = new DamagedPages(residents)
-    this.#parts = { residents, pageIn: new PageIn(residents), damage: this.damage }
+    this.#parts = { residents, pageIn: new PageIn(residents), damage: this.damage, makeRoom }
   }
 
   /** Pins a range when all of it is ready now; otherwise undefined, and nothing changed. */

@@ -97,6 +97,12 @@ export class ChunkRecords {
     return (this.#stateOf(chunk) >>> listShift) & listMask
   }
 
+  /** The same, or −1 when the chunk has one of these flags. */
+  listUnless(chunk: number, flags: number): number {
+    const state = this.#stateOf(chunk)
+    return (state & flags) !== 0 ? -1 : (state >>> listShift) & listMask
+  }
+
   flagsOf(chunk: number): number {
     return this.#stateOf(chunk) & flagMask
   }
