@@ -129,8 +129,9 @@ export class BackingStore {
   ): Promise<CopyResult> {
     try {
       const result = await this.backup.copyPages(handles, spans, options)
-      const [copied, error] = this.#believable(result.copied, pageCount, result.error)
-      return { copied, error }
+      const { copied, error } = result
+      const problem = this.#copyProblem(copied, pageCount, error)
+      return { copied: isPrefix(copied, pageCount) ? copied : 0, error: problem ?? error }
     } catch (failure) {
       return { copied: 0, error: asError(failure) }
     }
@@ -160,7 +161,7 @@ export class BackingStore {
       isDone = true
       copied = copiedNow
       error = errorNow ?? undefined
-      if (!isStarting) done(...this.#believable(copied, pageCount, error))
+      if (!isStarting) this.#tell(done, copied, pageCount, error)
     }
     let hasStarted = false
     try {
@@ -169,19 +170,22 @@ export class BackingStore {
       if (!isDone) settle(0, asError(failure))
     }
     isStarting = false
-    if (isDone) done(...this.#believable(copied, pageCount, error))
+    if (isDone) this.#tell(done, copied, pageCount, error)
     return hasStarted || isDone
   }
 
-  /** A result of a copy, or why it cannot be one. */
-  #believable(copied: number, pageCount: number, error: Error | undefined): [number, Error | undefined] {
-    if (!Number.isInteger(copied) || copied < 0 || copied > pageCount) {
-      return [0, brokenError(this, `${copied} pages copied of ${pageCount}`)]
-    }
+  #tell(done: CopyEnd, copied: number, pageCount: number, error: Error | undefined): void {
+    const problem = this.#copyProblem(copied, pageCount, error)
+    done(isPrefix(copied, pageCount) ? copied : 0, problem ?? error)
+  }
+
+  /** Why a result of a copy cannot be one. */
+  #copyProblem(copied: number, pageCount: number, error: Error | undefined): Error | undefined {
+    if (!isPrefix(copied, pageCount)) return brokenError(this, `${copied} pages copied of ${pageCount}`)
     if (copied < pageCount && error === undefined) {
-      return [copied, brokenError(this, 'a short result without an error')]
+      return brokenError(this, 'a short result without an error')
     }
-    return [copied, error]
+    return undefined
   }
 
   /** Whether pages that were given up are still to be released. */
@@ -277,6 +281,10 @@ function broken(store: BackingStore, what: string): BackupResult {
 
 function brokenError(store: BackingStore, what: string): SpillwayError {
   return new SpillwayError('EIO', `backup ${store.name} broke its contract: ${what}`, { backup: store.name })
+}
+
+function isPrefix(copied: number, pageCount: number): boolean {
+  return Number.isInteger(copied) && copied >= 0 && copied <= pageCount
 }
 
 /** Told how a copy that was started ended. */

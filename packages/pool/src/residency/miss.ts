@@ -1,6 +1,6 @@
 import { abortError, SpillwayError, type TransferOptions } from '@spillway/core'
 import { trace } from '../ground/trace.ts'
-import { dirty, notReady, pageIn, pageOut, partial } from '../table/chunks.ts'
+import { dirty, listForOne, notReady, pageIn, pageOut, partial } from '../table/chunks.ts'
 import type { BufferState } from './buffer-state.ts'
 import { closedBuffer } from './closed.ts'
 import type { DamagedPages } from './damaged-pages.ts'
@@ -65,7 +65,7 @@ export class Miss implements Claim {
   readonly #wanted: WantedPages
   readonly #options: PinOptions
   #deliver: Deliver = () => {}
-  readonly #pinned: number[] = []
+  readonly #pinned: number[] = listForOne()
   #abort: (() => void) | undefined
   #isStepping = false
   /** All pages of the range had chunks when it was last gone through. */

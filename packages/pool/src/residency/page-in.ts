@@ -38,32 +38,38 @@ export class PageIn {
     }
     operations.begin()
     operations.keeps(chunks)
-    const end = (error: Error | undefined) => {
-      this.#end(buffer, chunks)
-      done(error)
-    }
-    const fail = (failure: unknown) => end(asError(failure))
     let isReady: boolean
     try {
       isReady = this.#clearAtOnce(chunks)
-      if (!isReady && chunks.length === 1 && this.#startOne(buffer, chunks[0]!, options, end)) return
+      if (!isReady && chunks.length === 1 && this.#startOne(buffer, chunks, options, done)) return
     } catch (failure) {
       // The application may have taken the memory away.
-      fail(failure)
+      this.#end(buffer, chunks, asError(failure), done)
       return
     }
-    if (isReady) end(undefined)
-    else this.#copyAll(buffer, chunks, options).then(end, fail)
+    if (isReady) this.#end(buffer, chunks, undefined, done)
+    else this.#startAll(buffer, chunks, options, done)
   }
 
   /** What is still on its way in now was not begun, or was stopped. */
-  #end(buffer: BufferState, chunks: readonly number[]): void {
+  #end(buffer: BufferState, chunks: readonly number[], error: Error | undefined, done: PageInDone): void {
     for (const chunk of chunks) {
       this.#residents.endPageIn(chunk)
       this.#residents.unpin(chunk, buffer)
     }
     this.#residents.operations.end(chunks)
     this.#residents.unpinned()
+    done(error)
+  }
+
+  #startAll(
+    buffer: BufferState,
+    chunks: readonly number[],
+    options: TransferOptions,
+    done: PageInDone,
+  ): void {
+    const end = (error: Error | undefined) => this.#end(buffer, chunks, error, done)
+    this.#copyAll(buffer, chunks, options).then(end, (failure) => end(asError(failure)))
   }
 
   /** Chunks of which nothing is stored are ready at once when there is little to clear; says whether these are. */
@@ -85,25 +91,30 @@ export class PageIn {
   }
 
   /** Copies a chunk with adjacent handles in without a promise, in a later turn when this one was long; false: it cannot. */
-  #startOne(buffer: BufferState, chunk: number, options: TransferOptions, end: PageInDone): boolean {
-    const { chunks, pages } = this.#residents
+  #startOne(
+    buffer: BufferState,
+    chunks: readonly number[],
+    options: TransferOptions,
+    done: PageInDone,
+  ): boolean {
+    const { chunks: table, pages } = this.#residents
+    const chunk = chunks[0]!
     const { store } = buffer
-    const first = chunks.storedAt(chunk)
+    const first = table.storedAt(chunk)
     if (store === undefined || !store.startsCopies || first <= 0) return false
     // Only `copyPages` can be told so (T45).
     if (options.retryMayFail === true) return false
-    const from = chunks.restoredOf(chunk)
-    const count = chunks.pageCount(chunk) - from
-    const span = pages.slabs.bytes(chunks.frameOf(chunk) + from, count)
+    const from = table.restoredOf(chunk)
+    const count = table.pageCount(chunk) - from
+    const span = pages.slabs.bytes(table.frameOf(chunk) + from, count)
     const arrived = (copied: number, error: Error | undefined) => {
       this.#residents.copyBegan(chunk)
       this.#residents.pagesArrived(chunk, copied, copied === count)
-      const page = error === undefined ? undefined : chunks.firstPageOf(chunk) + chunks.restoredOf(chunk)
-      end(this.#note(buffer, store, copied, { error, page }))
+      const page = error === undefined ? undefined : table.firstPageOf(chunk) + table.restoredOf(chunk)
+      this.#end(buffer, chunks, this.#note(buffer, store, copied, { error, page }), done)
     }
     const start = () => {
-      if (store.startCopy(first + from, span, count, arrived)) return
-      this.#copyAll(buffer, [chunk], options).then(end, (failure) => end(asError(failure)))
+      if (!store.startCopy(first + from, span, count, arrived)) this.#startAll(buffer, chunks, options, done)
     }
     if (mayWork(span.byteLength)) start()
     else onTurn(span.byteLength, start)

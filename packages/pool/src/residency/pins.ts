@@ -1,4 +1,4 @@
-import { busy, notReady, partial } from '../table/chunks.ts'
+import { busy, listForOne, notReady, partial } from '../table/chunks.ts'
 import type { BufferState } from './buffer-state.ts'
 import { DamagedPages } from './damaged-pages.ts'
 import { installMissing } from './installation.ts'
@@ -27,7 +27,7 @@ export class Pins {
     const { chunks, order, operations } = residents
     const { table } = buffer
     const blocked = write ? busy | partial : notReady
-    const pinned: number[] = []
+    const pinned = listForOne()
     for (let page = first; page < end; ) {
       const chunk = table.chunkAt(page)
       if (chunk === 0) return undefined

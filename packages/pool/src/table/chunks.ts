@@ -240,6 +240,13 @@ export class Chunks extends ChunkRecords {
   }
 }
 
+/** An empty list with room for one chunk, as most calls need: what is put into `[]` first makes room for 17. */
+export function listForOne(): number[] {
+  const chunks = [0]
+  chunks.pop()
+  return chunks
+}
+
 /** What everybody may ask of chunks; only the resident set changes them. */
 export type ChunkReader = Pick<
   Chunks,
