@@ -32,6 +32,24 @@ describe('reclaim with a failure at every page', () => {
     expect(failures).toBeGreaterThan(mixes.length)
   })
 
+  it('eviction by another pool of its budget fails or succeeds, and can be tried again [T57, T60, I7, I11]', async () => {
+    let failures = 0
+    const some = allOfIt ? mixes : mixes.filter((_, index) => index % 3 === 0)
+    for (const shape of some) {
+      const options = { ...tight(shape), neighbour: true }
+      failures += await failAtEveryPage(options, evict, 'backupPages', time)
+      if (allOfIt) await failAtEveryPage({ ...options, pageExactRelease: false }, evict, 'backupPages', time)
+    }
+    expect(failures).toBeGreaterThan(some.length)
+  })
+
+  it('a lower limit of a budget of two pools is set or not, and never passed [T28, T57, I7]', async () => {
+    for (const shape of mixes) {
+      const options = { ...tight(shape), neighbour: true, limitPages: 16 }
+      await failAtEveryPage(options, setLimit, 'backupPages', time)
+    }
+  })
+
   it('T57, B12: every code at every page of an eviction', async () => {
     const options = { ...tight(fewestChunks(13, 'dirty')), limitPages: 13 }
     await failAtEveryPage(options, evict, 'backupPages', time, () => codes)

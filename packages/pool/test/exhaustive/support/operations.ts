@@ -140,7 +140,8 @@ export const copy: Operation = {
 export const evict: Operation = {
   name: 'evict',
   async run(scene, signal) {
-    const { pool, others } = scene
+    const { others } = scene
+    const pool = scene.neighbour ?? scene.pool
     if (others.length === 0) {
       const sizeBytes = pool.limitBytes
       others.push({
@@ -188,11 +189,12 @@ export const shrink: Operation = {
 
 export const setLimit: Operation = {
   name: 'setLimit',
-  async run({ pool, options }, signal) {
+  async run(scene, signal) {
+    const { pool, budget, options } = scene
     const least = 2 ** options.maxOrder * page
-    const outcome = await caught(pool.setLimit(least, { signal }))
+    const outcome = await caught((budget ?? pool).setLimit(least, { signal }))
     claim(outcome.error !== undefined || pool.limitBytes === least, 'T28: the limit was not set')
-    claim(pool.stats().residentBytes <= pool.limitBytes, 'I7: more memory than the limit')
+    claim(scene.residentBytes <= pool.limitBytes, 'I7: more memory than the limit')
     return outcome
   },
 }

@@ -1,6 +1,12 @@
 import { type ErrorCode, SpillwayError } from '@spillway/core'
 import { expect } from 'vitest'
-import { type AllocateOptions, type PagedBuffer, Pool, type PoolOptions } from '../../../src/index.ts'
+import {
+  type AllocateOptions,
+  MemoryBudget,
+  type PagedBuffer,
+  Pool,
+  type PoolOptions,
+} from '../../../src/index.ts'
 import type { VirtualTime } from '../../model/virtual-time.ts'
 import { firstDifference, page, pattern } from '../../support/bytes.ts'
 import { RecordingProvider } from './recording-provider.ts'
@@ -17,6 +23,8 @@ export interface SceneOptions {
   readonly pageExactRelease?: boolean
   /** Smaller chunks are carved out of blocks of the highest order; only for shapes that come about by themselves. */
   readonly carved?: boolean
+  /** A second pool has the same budget; what takes memory from the subject takes it there. */
+  readonly neighbour?: boolean
 }
 
 /** A pool with one buffer whose chunks are as the shape says, and the bytes that it has to hold. */
@@ -25,6 +33,8 @@ export class Scene {
   readonly provider: RecordingProvider
   readonly backup: ScriptedBackup
   readonly pool: Pool
+  readonly budget: MemoryBudget | undefined
+  readonly neighbour: Pool | undefined
   readonly oracle: Uint8Array
   readonly time: VirtualTime
   buffer!: PagedBuffer
@@ -37,8 +47,10 @@ export class Scene {
     const pageCount = pagesOf(options.shape)
     this.provider = new RecordingProvider({ pageExactRelease: options.pageExactRelease ?? true })
     this.backup = scriptedBackup(options.backup)
-    this.pool = new Pool({
-      limitBytes: (options.limitPages ?? pageCount + 2 ** options.maxOrder) * page,
+    const limitBytes = (options.limitPages ?? pageCount + 2 ** options.maxOrder) * page
+    this.budget = options.neighbour === true ? new MemoryBudget({ limitBytes }) : undefined
+    const poolOptions: PoolOptions = {
+      ...(this.budget === undefined ? { limitBytes } : { budget: this.budget }),
       maxOrder: options.maxOrder,
       provider: this.provider,
       backup: this.backup,
@@ -46,8 +58,15 @@ export class Scene {
       whenFull: 'fail',
       background: false,
       ...options.pool,
-    })
+    }
+    this.pool = new Pool(poolOptions)
+    if (this.budget !== undefined) this.neighbour = new Pool({ ...poolOptions, name: 'neighbour' })
     this.oracle = new Uint8Array(pageCount * page)
+  }
+
+  /** What all pools hold. */
+  get residentBytes(): number {
+    return this.budget?.stats().residentBytes ?? this.pool.stats().residentBytes
   }
 
   static async build(options: SceneOptions, time: VirtualTime): Promise<Scene> {
@@ -120,18 +139,24 @@ export class Scene {
 
   /** All gauges, all handles, all pages: I2, I3, I4, I5, I7, I10, I11. */
   async check(): Promise<void> {
-    const { pool, provider, backup } = this
-    await pool.settled()
-    const stats = pool.stats()
+    const { pool, neighbour, provider, backup } = this
+    const pools = neighbour === undefined ? [pool] : [pool, neighbour]
+    for (const each of pools) await each.settled()
+    const { residentBytes } = this
     const out = provider.pagesOut * page
-    const problems = [...pool.verify(), ...provider.violations]
-    if (provider.capabilities.pageExactRelease ? stats.residentBytes > out : stats.residentBytes !== out)
-      problems.push(`I2: ${out} bytes out, ${stats.residentBytes} resident`)
-    if (stats.residentBytes > stats.limitBytes) problems.push(`I7: ${stats.residentBytes} bytes resident`)
-    const stored = stats.backedUpBytes + stats.keptBytes + stats.dropFailures * page
+    const problems = [...provider.violations]
+    let stored = 0
+    for (const each of pools) {
+      problems.push(...each.verify())
+      const stats = each.stats()
+      stored += stats.backedUpBytes + stats.keptBytes + stats.dropFailures * page
+      if (stats.waiters > 0) problems.push(`I9: ${stats.waiters} claims wait`)
+    }
     if (backup.stats().livePages * page !== stored)
       problems.push(`I3: ${backup.stats().livePages} pages live, ${stored / page} known`)
-    if (stats.waiters > 0) problems.push(`I9: ${stats.waiters} claims wait`)
+    if (provider.capabilities.pageExactRelease ? residentBytes > out : residentBytes !== out)
+      problems.push(`I2: ${out} bytes out, ${residentBytes} resident`)
+    if (residentBytes > pool.limitBytes) problems.push(`I7: ${residentBytes} bytes resident`)
     if (problems.length > 0) throw new Error(`${nameOf(this.options.shape)}: ${problems.join('; ')}`)
   }
 
@@ -149,6 +174,7 @@ export class Scene {
       await buffer.free()
       await this.check()
     }
+    await this.neighbour?.close()
     await this.pool.close()
     this.checkEmpty()
     await this.pool.close()
