@@ -24,6 +24,13 @@ export interface ReclaimOptions {
   readonly largestChunkPages: number
 }
 
+/** Dirty chunks of one backup. */
+interface Batch {
+  readonly store: BackingStore
+  readonly chunks: number[]
+  readonly pages: number
+}
+
 /** What waits when nothing can be evicted right now. */
 export type WhenFull = 'wait' | 'fail'
 
@@ -229,13 +236,22 @@ export class Reclaim {
   }
 
   /** The dirty chunks of one backup that are to leave next, up to a batch; they are stored at once. */
-  pickBatch(wantedPages: number): { store: BackingStore; chunks: number[]; pages: number } | undefined {
-    const { chunks, order, dirtyStores } = this.residents
+  pickBatch(wantedPages: number): Batch | undefined {
+    const { order, dirtyStores } = this.residents
     // Thousands of claims come here while every backup has all the calls that it takes.
     if (![...dirtyStores].some((candidate) => this.#mayCall(candidate))) return undefined
     order.pickCold(order.coldCleanPages + wantedPages)
-    const store = order.storeOfDirty((each) => this.#mayCall(each))
-    if (store === undefined) return undefined
+    // All that a queue has may have left it by other ways: then another backup has some.
+    for (;;) {
+      const store = order.storeOfDirty((each) => this.#mayCall(each))
+      if (store === undefined) return undefined
+      const batch = this.#takeBatch(store, wantedPages)
+      if (batch.pages > 0) return batch
+    }
+  }
+
+  #takeBatch(store: BackingStore, wantedPages: number): Batch {
+    const { chunks, order } = this.residents
     let pages = 0
     const picked: number[] = []
     while (pages < Math.min(store.batchPages, wantedPages)) {
@@ -245,7 +261,7 @@ export class Reclaim {
       picked.push(chunk)
       pages += chunks.pageCount(chunk)
     }
-    return pages === 0 ? undefined : { store, chunks: picked, pages }
+    return { store, chunks: picked, pages }
   }
 
   #mayCall(store: BackingStore): boolean {

@@ -198,6 +198,37 @@ describe('backups that fail', () => {
     })
   })
 
+  it('a backup that fails and has the oldest chunks does not keep those of another from leaving [T60]', async () => {
+    const broken = faultyBackup(memoryBackup({ name: 'broken' }))
+    await using subject = subjectPool({ limitBytes: 32 * page, whenFull: 'fail' })
+    const first = await subject.filled(8, 1, { backup: broken })
+    const second = await subject.filled(24, 2)
+    broken.inject({ method: 'backupPages', code: 'EIO' })
+    const third = await subject.filled(16, 3)
+    expect(resident([first, second, third])).toEqual([8, 8, 16])
+    expect(subject.pool.stats().refusals).toBe(0)
+    broken.heal()
+    await expectFilled(second, 2)
+    await first.free()
+    await broken.close()
+  })
+
+  it('buffers that were freed with all that used their backup refuse no claim of others [T57]', async () => {
+    await using subject = subjectPool({ limitBytes: 64 * page, whenFull: 'fail' })
+    for (const name of ['one', 'two', 'three']) {
+      const other = memoryBackup({ name })
+      const gone = await subject.filled(64, 1, { backup: other })
+      // Its chunks are the next to leave, and then there are none.
+      gone.advise('dontneed')
+      await gone.free()
+      await other.close()
+    }
+    const stays = await subject.filled(64, 2)
+    await subject.filled(8, 3)
+    expect(subject.pool.stats().refusals).toBe(0)
+    await expectFilled(stays, 2)
+  })
+
   it('T78: a backup that is not available for now is asked again later, and what needs no backup is had meanwhile', async () => {
     await using subject = subjectPool({ limitBytes: 16 * page })
     const { backup } = subject
