@@ -1,7 +1,8 @@
-import { memoryBackup } from '@spillway/core'
+import { delay, memoryBackup, nowMs } from '@spillway/core'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { machineOf } from '../src/api/pool.ts'
 import { Pool } from '../src/index.ts'
+import { VirtualTime } from './model/virtual-time.ts'
 import { page } from './support/bytes.ts'
 
 type Warning = Error & { code?: string; detail?: string }
@@ -57,6 +58,29 @@ describe("a claim that waits for pins (whenFull: 'wait')", () => {
     expect(warnings).toHaveLength(2)
     pin.release()
     await second
+    await pool.close()
+  })
+
+  it('is told of when 5 s have passed, though other claims come and go meanwhile', async () => {
+    using time = new VirtualTime()
+    time.install()
+    const { pool, other, pin } = await full(5000)
+    const warned = nextWarning()
+    const beganMs = nowMs()
+    const waiting = other.write(0, new Uint8Array(page))
+    for (let second = 1; second < 5; second++) {
+      await delay(1000)
+      const controller = new AbortController()
+      const leaving = other.pin({ offset: 8 * page, length: page, signal: controller.signal })
+      controller.abort()
+      await expect(leaving).rejects.toMatchObject({ code: 'EINTR' })
+    }
+    expect(warnings).toHaveLength(0)
+    await warned
+    expect(nowMs() - beganMs).toBeGreaterThanOrEqual(5000)
+    expect(nowMs() - beganMs).toBeLessThan(5600)
+    pin.release()
+    await waiting
     await pool.close()
   })
 
