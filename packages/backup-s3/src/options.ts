@@ -68,7 +68,11 @@ export interface CompactionOptions {
 }
 
 export interface S3BackupOptions {
-  /** The application's own client. The backup never changes and never destroys it. */
+  /**
+   * The application's own client. The backup never changes and never destroys it. Its middleware, logger, signer and retries
+   * see every request, or none goes past them (`pageRequests`). What cannot be seen: an instrumentation that replaced a method
+   * of the SDK's classes before this package was imported. Import this package first, or set `pageRequests: 'sdk'`.
+   */
   readonly client: S3Client
   readonly bucket: string
   /** Everything lies under it. Scratch instances may share one; a persistent store has it for itself. @default 'spillway/' */

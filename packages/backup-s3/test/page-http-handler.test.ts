@@ -6,6 +6,7 @@ import { type AddressInfo, createServer, type Server, type Socket } from 'node:n
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { GetObjectCommand, PutObjectCommand, S3Client } from '@aws-sdk/client-s3'
+import { replaceHost } from '@spillway/core'
 import fc from 'fast-check'
 import { afterEach, describe, expect, it } from 'vitest'
 import { ResponseParser } from '../src/http/response-parser.ts'
@@ -213,6 +214,30 @@ describe('pageHttpHandler()', () => {
       await get(handler, port, sink)
       expect(Buffer.from(sink.into).equals(content)).toBe(true)
     }
+  })
+
+  it.each([
+    ['idle for a minute', [59_000, 61_000]],
+    ['ten minutes old, however busy', [...Array<number>(10).fill(59_000), 11_000]],
+  ])('does not use a kept connection again that is %s', async (_, pausesMs) => {
+    let aheadMs = 0
+    replaceHost({ nowMs: () => performance.now() + aheadMs })
+    cleanups.push(() => replaceHost())
+    const ports: (number | undefined)[] = []
+    const port = await serve((socket) => {
+      ports.push(socket.remotePort)
+      socket.write(ok())
+      socket.write(content)
+    })
+    const handler = handlerFor()
+    for (const pauseMs of [0, ...pausesMs]) {
+      aheadMs += pauseMs
+      const sink = new MemorySink(content.length)
+      await get(handler, port, sink)
+      expect(Buffer.from(sink.into).equals(content)).toBe(true)
+    }
+    expect(new Set(ports.slice(0, -1)).size).toBe(1)
+    expect(ports.at(-1)).not.toBe(ports[0])
   })
 
   it('rejects a body that breaks off, one that is longer than it said, and what is no HTTP', async () => {

@@ -29,6 +29,7 @@ export function openOn(target: S3Target, options: Partial<S3BackupOptions> = {})
     prefix: target.prefix(),
     // Tests that need longer give it; nothing here should take minutes to fail.
     retryForMs: 20_000,
+    ...(target.conditionalWrites ? {} : { conditionalWrites: false }),
     ...options,
   })
 }

@@ -68,8 +68,8 @@ function medianOf(all: readonly Figures[]): Figures {
 }
 
 function row(figures: Figures, bare: Figures): Record<string, string> {
-  const times = (mine: number, others: number) =>
-    Number.isNaN(mine) ? '' : `${(mine / others).toFixed(2)} x`
+  // A pool moves single pages only.
+  const times = (mine: number, others: number) => (mine > 0 ? `${(mine / others).toFixed(2)} x` : '')
   return {
     'pages/s': figures.pagesPerSecond.toFixed(0),
     'of bare': times(figures.pagesPerSecond, bare.pagesPerSecond),

@@ -5,6 +5,7 @@
  *   S3_BUCKET                   a bucket that exists; unset: one is made and removed
  *   AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_REGION (default us-east-1)
  *   S3_FORCE_PATH_STYLE=0       for services that want the bucket in the host name
+ *   S3_CONDITIONAL_WRITES=0     for services that do not honour `If-None-Match: *` and `If-Match`
  *   CEPH_CONTROL                path of a script that kills and restarts parts of the service; see `ceph.ts`
  */
 import { randomBytes } from 'node:crypto'
@@ -39,6 +40,8 @@ export interface S3Target extends AsyncDisposable {
   readonly bucket: string
   readonly credentials: Credentials
   readonly forcePathStyle: boolean
+  /** Whether it honours `If-None-Match: *`. */
+  readonly conditionalWrites: boolean
   /** Whether `server` is there, and with it faults, the request log and counters. */
   readonly canInjectFaults: boolean
   readonly server: EmbeddedServer | undefined
@@ -70,6 +73,11 @@ function environmentCredentials(environment: Environment): Credentials {
 /** Whether the environment names a service. */
 export function hasServiceInEnvironment(): boolean {
   return Boolean(process.env['S3_ENDPOINT'])
+}
+
+/** Whether the service that tests run against honours `If-None-Match: *`, which persistent stores need. */
+export function hasConditionalWrites(environment: Environment = process.env): boolean {
+  return !environment['S3_ENDPOINT'] || environment['S3_CONDITIONAL_WRITES'] !== '0'
 }
 
 /**
@@ -139,6 +147,7 @@ export async function s3Target(options: TargetOptions = {}): Promise<S3Target> {
     bucket,
     credentials,
     forcePathStyle,
+    conditionalWrites: server !== undefined || hasConditionalWrites(environment),
     canInjectFaults: server !== undefined,
     server,
     clientConfig,

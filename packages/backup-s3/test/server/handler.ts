@@ -14,7 +14,7 @@ import { BodyCutShort, checkBodyHeaders, discardBody, readBody, verifyBody } fro
 import type { BodyMemory, Lease } from './body-memory.ts'
 import { accessDenied, notImplemented, S3Error } from './errors.ts'
 import type { FaultPlan } from './fault-plan.ts'
-import { perform, preconditionsOf, type S3Request, type Settings } from './operations.ts'
+import { isDirectoryBucket, perform, preconditionsOf, type S3Request, type Settings } from './operations.ts'
 import type { AcceptedCredentials, Fault, Operation } from './protocol.ts'
 import type { OpenRecord, RequestLog } from './request-log.ts'
 import { verifySignature } from './signature.ts'
@@ -59,7 +59,9 @@ function operationOf(
         ? 'ListObjectsV2'
         : query.has('location')
           ? 'GetBucketLocation'
-          : undefined
+          : query.has('session')
+            ? 'CreateSession'
+            : undefined
     if (method === 'POST') return query.has('delete') ? 'DeleteObjects' : undefined
     return ({ PUT: 'CreateBucket', HEAD: 'HeadBucket', DELETE: 'DeleteBucket' } as const)[method]
   }
@@ -69,7 +71,9 @@ function operationOf(
 function understand(request: IncomingMessage, path: string, query: string): S3Request {
   const slash = path.indexOf('/', 1)
   const bucket = decodeURIComponent(slash < 0 ? path.slice(1) : path.slice(1, slash))
-  const key = slash < 0 ? '' : decodeURIComponent(path.slice(slash + 1))
+  const named = slash < 0 ? '' : decodeURIComponent(path.slice(slash + 1))
+  // The SDK puts a second slash behind a directory bucket that it finds by an address.
+  const key = isDirectoryBucket(bucket) ? named.replace(/^\//, '') : named
   if (Buffer.byteLength(key) > 1024) throw new S3Error(400, 'KeyTooLongError', 'Your key is too long')
   const parameters = new URLSearchParams(query.replaceAll('+', '%2B'))
   let operation = operationOf(request.method ?? '', bucket, key, parameters)
@@ -155,7 +159,11 @@ export async function handle(
 async function answer(exchange: Exchange, understood: S3Request): Promise<void> {
   const { state, request, response, path, query, record } = exchange
   const nowMs = Date.now() + state.clockOffsetMs
-  const user = verifySignature(request, path, query, state.credentials, state.region, nowMs)
+  const accepted = [...state.credentials, ...state.sessions]
+  const user = verifySignature(request, path, query, accepted, state.region, nowMs)
+  // A session is for the objects of a directory bucket, and they are for nobody else.
+  const needsSession = isDirectoryBucket(understood.bucket) && understood.operation !== 'CreateSession'
+  if (needsSession !== (user.isSession === true)) throw accessDenied()
   record.accessKeyId = user.accessKeyId
   if (user.deny?.includes(understood.operation)) throw accessDenied()
 

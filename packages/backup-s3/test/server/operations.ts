@@ -1,11 +1,11 @@
 /** What each S3 operation does to the store. Nothing in here waits, so each operation is atomic. */
-import { createHash } from 'node:crypto'
+import { createHash, randomBytes } from 'node:crypto'
 import type { IncomingHttpHeaders } from 'node:http'
 import type { Body } from './body.ts'
 import { Lease } from './body-memory.ts'
 import { preconditionFailed, S3Error } from './errors.ts'
 import { listObjects } from './listing.ts'
-import type { Fault, Operation, Quirks } from './protocol.ts'
+import type { AcceptedCredentials, Fault, Operation, Quirks } from './protocol.ts'
 import { matchesETag, type Store, type StoredObject } from './store.ts'
 import { document, element, textsOf } from './xml.ts'
 
@@ -30,6 +30,8 @@ export interface Settings {
   quirks: Quirks
   clockOffsetMs: number
   readonly region: string
+  /** Those that were given out for directory buckets. */
+  readonly sessions: AcceptedCredentials[]
   readonly md5ETags: boolean
   readonly maxListKeys: number
 }
@@ -197,6 +199,34 @@ function flipStored(body: Body, atByte: number | undefined): Body {
   }
 }
 
+/** Directory buckets of S3 Express are told by their names. */
+export function isDirectoryBucket(bucket: string): boolean {
+  return bucket.endsWith('--x-s3')
+}
+
+/** Gives out credentials for a directory bucket, good for the time that AWS gives. */
+function createSession(store: Store, request: S3Request, settings: Settings): S3Answer {
+  store.bucket(request.bucket)
+  if (!isDirectoryBucket(request.bucket))
+    throw new S3Error(405, 'MethodNotAllowed', 'The specified method is not allowed against this resource.')
+  const random = () => randomBytes(16).toString('hex')
+  const [accessKeyId, secretAccessKey, sessionToken] = [random(), random(), random()]
+  settings.sessions.push({ accessKeyId, secretAccessKey, sessionToken, isSession: true })
+  const expires = new Date(Date.now() + settings.clockOffsetMs + 5 * 60_000)
+  const parts = [
+    element('SessionToken', sessionToken),
+    element('SecretAccessKey', secretAccessKey),
+    element('AccessKeyId', accessKeyId),
+    element('Expiration', expires.toISOString()),
+  ]
+  return xmlAnswer('CreateSessionResult', `<Credentials>${parts.join('')}</Credentials>`)
+}
+
+function assertWholeFolder(prefix: string): void {
+  if (prefix !== '' && !prefix.endsWith('/'))
+    throw new S3Error(400, 'InvalidArgument', 'A prefix that does not end in a slash is not supported.')
+}
+
 /** Does the operation. @throws S3Error */
 export function perform(
   store: Store,
@@ -219,10 +249,13 @@ export function perform(
     case 'GetBucketLocation':
       store.bucket(request.bucket)
       return xmlAnswer('LocationConstraint', settings.region === 'us-east-1' ? '' : settings.region)
+    case 'CreateSession':
+      return createSession(store, request, settings)
     case 'DeleteBucket':
       store.deleteBucket(request.bucket)
       return { status: 204, headers: {} }
     case 'ListObjectsV2': {
+      if (isDirectoryBucket(request.bucket)) assertWholeFolder(request.query.get('prefix') ?? '')
       const listing = listObjects(
         store.bucket(request.bucket),
         request.bucket,

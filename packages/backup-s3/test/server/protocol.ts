@@ -14,6 +14,7 @@ export const operations = [
   'HeadBucket',
   'DeleteBucket',
   'GetBucketLocation',
+  'CreateSession',
   'ListObjectsV2',
   'DeleteObjects',
   'PutObject',
@@ -30,6 +31,8 @@ export interface AcceptedCredentials {
   readonly secretAccessKey: string
   /** Temporary credentials: the token that has to come with them. */
   readonly sessionToken?: string | undefined
+  /** Whether they are of the session of a directory bucket, which are good for that alone. */
+  readonly isSession?: boolean | undefined
   /** Operations that this user is refused, with 403 AccessDenied. */
   readonly deny?: readonly Operation[] | undefined
 }
@@ -256,6 +259,7 @@ export const keptHeaders = [
   'x-amz-content-sha256',
   'x-amz-expected-bucket-owner',
   'x-amz-request-payer',
+  'x-amz-s3session-token',
   'x-amz-server-side-encryption',
   'x-amz-server-side-encryption-aws-kms-key-id',
   'x-amz-storage-class',

@@ -22,6 +22,7 @@ function makeState(options: ServerOptions): ServerState {
     faults: new FaultPlan(options.seed ?? 1),
     log: new RequestLog(options.logRequests ?? 20_000),
     credentials: options.credentials ?? defaultCredentials,
+    sessions: [],
     quirks: options.quirks ?? {},
     region: options.region ?? 'us-east-1',
     clockOffsetMs: options.clockOffsetMs ?? 0,

@@ -1,7 +1,7 @@
 /**
  * AWS Signature Version 4 in the `Authorization` header, checked against the request as it came over the wire:
  *
- *   canonical request ─ SHA-256 ─▶ string to sign ─ HMAC with the key of (secret, date, region, s3) ─▶ signature
+ *   canonical request ─ SHA-256 ─▶ string to sign ─ HMAC with the key of (secret, date, region, service) ─▶ signature
  *
  * The body takes part by the hash in `x-amz-content-sha256`, which `body.ts` compares with what was received.
  */
@@ -18,11 +18,11 @@ function hmac(key: string | Buffer, text: string): Buffer {
   return createHmac('sha256', key).update(text).digest()
 }
 
-function signingKey(secretAccessKey: string, date: string, region: string): Buffer {
-  const name = `${date} ${region} ${secretAccessKey}`
+function signingKey(secretAccessKey: string, date: string, region: string, service: string): Buffer {
+  const name = `${date} ${region} ${service} ${secretAccessKey}`
   let key = signingKeys.get(name)
   if (key === undefined) {
-    key = hmac(hmac(hmac(hmac(`AWS4${secretAccessKey}`, date), region), 's3'), 'aws4_request')
+    key = hmac(hmac(hmac(hmac(`AWS4${secretAccessKey}`, date), region), service), 'aws4_request')
     if (signingKeys.size > 100) signingKeys.clear()
     signingKeys.set(name, key)
   }
@@ -77,7 +77,7 @@ export function verifySignature(
   const authorization = request.headers.authorization
   if (authorization === undefined) throw accessDenied()
   const match =
-    /^AWS4-HMAC-SHA256 Credential=([^/]+)\/(\d{8})\/([^/]+)\/s3\/aws4_request, ?SignedHeaders=([^,]+), ?Signature=([0-9a-f]{64})$/.exec(
+    /^AWS4-HMAC-SHA256 Credential=([^/]+)\/(\d{8})\/([^/]+)\/(s3|s3express)\/aws4_request, ?SignedHeaders=([^,]+), ?Signature=([0-9a-f]{64})$/.exec(
       authorization,
     )
   if (match === null)
@@ -86,7 +86,7 @@ export function verifySignature(
       'AuthorizationHeaderMalformed',
       'The authorization header is malformed; expected AWS Signature Version 4 for s3.',
     )
-  const [, accessKeyId, date, signedRegion, signedHeaders, signature] = match as unknown as string[]
+  const [, accessKeyId, date, signedRegion, service, signedHeaders, signature] = match as unknown as string[]
   const credentials = accepted.find((candidate) => candidate.accessKeyId === accessKeyId)
   if (credentials === undefined)
     throw new S3Error(
@@ -119,8 +119,8 @@ export function verifySignature(
     .join('')
   const bodyHash = String(request.headers['x-amz-content-sha256'] ?? '')
   const canonicalRequest = `${request.method}\n${rawPath}\n${canonicalQuery(rawQuery)}\n${headers}\n${signedHeaders}\n${bodyHash}`
-  const stringToSign = `${algorithm}\n${amzDate}\n${date}/${signedRegion}/s3/aws4_request\n${createHash('sha256').update(canonicalRequest).digest('hex')}`
-  const expected = hmac(signingKey(credentials.secretAccessKey, date!, signedRegion!), stringToSign)
+  const stringToSign = `${algorithm}\n${amzDate}\n${date}/${signedRegion}/${service}/aws4_request\n${createHash('sha256').update(canonicalRequest).digest('hex')}`
+  const expected = hmac(signingKey(credentials.secretAccessKey, date!, signedRegion!, service!), stringToSign)
   if (!timingSafeEqual(expected, Buffer.from(signature!, 'hex')))
     throw new S3Error(
       403,
@@ -136,7 +136,8 @@ export function verifySignature(
       'RequestTimeTooSkewed',
       'The difference between the request time and the current time is too large.',
     )
-  if (request.headers['x-amz-security-token'] !== credentials.sessionToken)
+  const tokenHeader = credentials.isSession ? 'x-amz-s3session-token' : 'x-amz-security-token'
+  if (request.headers[tokenHeader] !== credentials.sessionToken)
     throw new S3Error(400, 'InvalidToken', 'The provided token is malformed or otherwise invalid.')
   return credentials
 }

@@ -1,0 +1,42 @@
+/** Directory buckets of S3 Express: sessions sign instead of the client's credentials, and listings are of whole folders. */
+import { pageHttpHandler } from '@spillway/backup-s3'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { type S3Target, s3Target } from './harness/index.ts'
+import { openOn, pick, randomPages, read } from './stores.ts'
+
+let target: S3Target
+beforeAll(async () => {
+  target = await s3Target({ embedded: true, buckets: ['spill--use1-az4--x-s3'] })
+})
+afterAll(() => target.close())
+
+describe('a directory bucket', () => {
+  it.each([false, true])('keeps pages and leaves nothing behind (persistent: %s)', async (persistent) => {
+    const client = target.client({ requestHandler: pageHttpHandler() })
+    const options = { client, persistent, prefix: target.prefix(), mergeGapBytes: 0, hedgeShare: 0 }
+    const content = randomPages(40)
+    const first = await openOn(target, options)
+    const { handles } = await first.backupPages([content])
+    let backup = first
+    if (persistent) {
+      await first.close()
+      backup = await openOn(target, options)
+    }
+    await target.server!.clearLog()
+    for (let page = 0; page < 10; page++) {
+      const [one] = pick(handles, [page])
+      expect((await read(backup, [one])).equals(content.subarray(page * 4096, (page + 1) * 4096))).toBe(true)
+    }
+    expect(backup.stats().pageRequests).toMatchObject({ way: 'direct', direct: 9, throughSdk: 1 })
+    const gets = (await target.server!.log('GetObject')).filter(({ key }) => key?.includes('/s-'))
+    // Of a store that was attached to, the checksums of the segment are read first.
+    expect(gets).toHaveLength(persistent ? 11 : 10)
+    for (const { headers } of gets) expect(headers['x-amz-s3session-token']).toMatch(/^[0-9a-f]{32}$/)
+    await backup.sweepOrphans()
+    await backup.drop(handles)
+    await backup.close()
+    const left = (await target.list(options.prefix)).map(({ key }) => key)
+    expect(left.filter((key) => key.includes('/s-'))).toEqual([])
+    if (!persistent) expect(left).toEqual([])
+  })
+})
