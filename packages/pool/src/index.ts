@@ -1,3 +1,4 @@
+export type { ByteSource, Bytes } from './api/byte-sources.ts'
 export {
   type BudgetPoolStats,
   type BudgetStats,
@@ -21,6 +22,7 @@ export { PagedBuffer } from './api/paged-buffer.ts'
 export { type NumbersType, Pin } from './api/pin.ts'
 export { Pool } from './api/pool.ts'
 export type { AllocateOptions, PoolOptions } from './api/pool-options.ts'
+export type { BufferWritable } from './api/streams.ts'
 export type { BufferDump, FreeListDump, PoolDump, StoreDump } from './diagnostics/dump.ts'
 export type { PoolStats } from './diagnostics/stats.ts'
 export type { TraceEvent } from './ground/trace.ts'

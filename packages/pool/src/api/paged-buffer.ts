@@ -9,10 +9,11 @@ import {
   type TransferResult,
 } from '../operations/call-progress.ts'
 import { assertMayLeave } from '../operations/discards.ts'
-import { bytesOf } from '../operations/read-write.ts'
+import { type ByteVisit, bytesOf } from '../operations/read-write.ts'
 import { asError } from '../residency/backing-store.ts'
 import type { BufferState } from '../residency/buffer-state.ts'
 import { assertNotPinned, assertUsable, closedBuffer } from '../residency/closed.ts'
+import { type ByteSource, bytesAtHand, firstBytes, repeating } from './byte-sources.ts'
 import {
   type Advice,
   advices,
@@ -26,9 +27,17 @@ import {
   type RangeOptions,
   type ReadWriteOptions,
 } from './options.ts'
-import { Pin, type PinOwner } from './pin.ts'
+import { type NumbersType, Pin, type PinOwner } from './pin.ts'
 import { assertByte, assertBytes, assertRange, assertWholePages, rangeOf } from './ranges.ts'
-import { copyBetween, readableOf, readPieces, writableOf } from './streams.ts'
+import {
+  type BufferWritable,
+  copyBetween,
+  readableOf,
+  readPieces,
+  readTyped,
+  writableOf,
+  writeSource,
+} from './streams.ts'
 
 /**
  * Bytes that may be more than memory holds. Made by `pool.allocate`; takes memory page by page when it is touched, gives it
@@ -114,13 +123,20 @@ export class PagedBuffer implements AsyncDisposable {
     }, into.byteLength)
   }
 
-  /** Writes `bytes` at `offsetBytes`. Chunks that are overwritten whole are not restored first. */
-  write(offsetBytes: number, bytes: Uint8Array, options: ReadWriteOptions = {}): Promise<void> {
+  /**
+   * Writes the bytes of a source at `offsetBytes`. Chunks that are overwritten whole are not restored first. What has to be waited
+   * for, a Blob or an iterable, is written piece by piece as it comes: what was written before a failure stays. Rejects with
+   * `RangeError` when the bytes do not all fit.
+   */
+  write(offsetBytes: number, source: ByteSource, options: ReadWriteOptions = {}): Promise<void> {
     let isDone = false
+    let bytes: Uint8Array
     try {
       assertUsable(this.#state, this.#machine.providerGuard)
       assertKnownOptions(options, readWriteOptions, 'write')
-      assertBytes(bytes, 'bytes')
+      const atHand = bytesAtHand(source, 'bytes')
+      if (atHand === undefined) return writeSource({ buffer: this, offset: offsetBytes }, source, options)
+      bytes = atHand
       assertRange(this.#state, offsetBytes, bytes.byteLength)
       const mayGoOn = options.signal?.aborted !== true
       isDone = mayGoOn && this.#machine.readWrite.tryWrite(this.#state, offsetBytes, bytes)
@@ -136,13 +152,29 @@ export class PagedBuffer implements AsyncDisposable {
     }, bytes.byteLength)
   }
 
-  /** Writes one byte value over a range. */
-  fill(value: number, options: FillOptions = {}): Promise<void> {
+  /** Writes one byte value over a range, or the bytes of a source over and over, the last time perhaps not to its end. */
+  fill(value: number | ByteSource, options: FillOptions = {}): Promise<void> {
+    try {
+      assertUsable(this.#state, this.#machine.providerGuard)
+      const { length } = rangeOf(this.#state, options, 'fill', ['retryMayFail', 'onProgress'])
+      if (typeof value === 'number') {
+        assertByte(value)
+        return this.#fill((target) => target.fill(value), options)
+      }
+      const bytes = bytesAtHand(value, 'the pattern')
+      if (bytes !== undefined) return this.#fill(repeating(bytes), options)
+      const pattern = firstBytes(value, length, 'the pattern', options.signal)
+      return pattern.then((bytes) => this.#fill(repeating(bytes), options))
+    } catch (failure) {
+      return this.#settled(failure as Error)
+    }
+  }
+
+  #fill(visit: ByteVisit, options: FillOptions): Promise<void> {
     return this.#call((settle) => {
-      assertByte(value)
       const range = rangeOf(this.#state, options, 'fill', ['retryMayFail', 'onProgress'])
       const { signal, retryMayFail, onProgress } = options
-      const source = reporting((target) => target.fill(value), range.length, onProgress)
+      const source = reporting(visit, range.length, onProgress)
       this.#machine.readWrite.writeThen(this.#state, range, { signal, retryMayFail, source }, settle)
     })
   }
@@ -168,6 +200,27 @@ export class PagedBuffer implements AsyncDisposable {
     return readPieces({ buffer: this, offset }, length, pieceBytes, options)
   }
 
+  /**
+   * The values of a range as typed arrays, in order, each with a copy of a chunk at most: `for await (const prices of
+   * buffer.typed(Float64Array)) for (const price of prices) …`. Throws `RangeError` when the length or `pieceBytes` is no multiple of
+   * the type's size.
+   */
+  typed<Numbers>(
+    type: NumbersType<Numbers>,
+    options: PiecesOptions = {},
+  ): AsyncGenerator<Numbers, void, undefined> {
+    const { pieceBytes = Math.min(this.chunkBytes, 1024 ** 2) } = options
+    const range = this.#piecesOf({ ...options, pieceBytes }, 'typed')
+    const size = type.BYTES_PER_ELEMENT
+    if (range.length % size !== 0 || pieceBytes % size !== 0) {
+      throw new RangeError(
+        `length ${range.length} and pieceBytes ${pieceBytes} must be multiples of ${size} for ${type.name}`,
+      )
+    }
+    const { offset, length } = range
+    return readTyped(type, readPieces({ buffer: this, offset }, length, pieceBytes, options))
+  }
+
   #piecesOf(options: PiecesOptions, caller: string): { offset: number; length: number; pieceBytes: number } {
     const { pieceBytes = 1024 ** 2 } = options
     const { offset, length } = rangeOf(this.#state, options, caller, ['pieceBytes', 'retryMayFail'])
@@ -185,8 +238,11 @@ export class PagedBuffer implements AsyncDisposable {
     return readableOf({ buffer: this, offset }, length, pieceBytes, options)
   }
 
-  /** A stream whose bytes are written from `offset` on, and which fails with `RangeError` when there are more than fit. */
-  writable(options: RangeAccessOptions = {}): WritableStream<Uint8Array> {
+  /**
+   * A stream whose bytes are written from `offset` on, and which fails with `RangeError` when there are more than fit. Its
+   * `bytesWritten` tells how many are written so far.
+   */
+  writable(options: RangeAccessOptions = {}): BufferWritable {
     const { offset, length } = rangeOf(this.#state, options, 'writable', ['retryMayFail'])
     return writableOf({ buffer: this, offset }, length, options)
   }

@@ -1,6 +1,7 @@
 import type { Backup } from '@spillway/core'
 import type { Caching, PageProvider } from '../providers/provider.ts'
 import type { ProviderRegistry } from '../providers/registry.ts'
+import type { ByteSource } from './byte-sources.ts'
 import type { MemoryBudget } from './memory-budget.ts'
 
 export interface PoolOptions {
@@ -56,9 +57,16 @@ export interface AllocateOptions {
   readonly maxOrder?: number | undefined
   /** How the processor caches the memory; anything but `'cached'` needs a provider that can do it. */
   readonly caching?: Caching | undefined
+  /** The first content, from byte 0 on; what it does not cover reads as zeros. Default: all zeros. */
+  readonly from?: ByteSource | undefined
+  /** Stops the writing of `from`: `EINTR`. */
+  readonly signal?: AbortSignal | undefined
   /** Map the memory for a device while it is pinned; needs a provider with `map` (T26). Default false. */
   readonly deviceMapped?: boolean | undefined
 }
+
+/** The options that `allocate` knows. */
+export const allocateOptions = ['label', 'backup', 'maxOrder', 'caching', 'deviceMapped', 'from', 'signal']
 
 /** The options that a pool knows. */
 export const poolOptions = [

@@ -15,9 +15,11 @@ import { cachings, type PageProvider } from '../providers/provider.ts'
 import { assertProvider, providerRegistry } from '../providers/registry.ts'
 import { assertBackup } from '../residency/backing-stores.ts'
 import { describePins } from '../residency/refusal.ts'
+import type { ByteSource } from './byte-sources.ts'
 import { PagedBuffer } from './paged-buffer.ts'
 import {
   type AllocateOptions,
+  allocateOptions,
   assertLimit,
   assertOneOf,
   assertOrder,
@@ -96,7 +98,8 @@ export class Pool implements AsyncDisposable {
   }
 
   /**
-   * Makes a buffer of `sizeBytes`. It takes no memory until it is touched. Rejects with `RangeError` for a size that is no
+   * Makes a buffer of `sizeBytes`. It takes no memory until it is touched, unless `from` gives its first content: then it resolves when
+   * that is written, or frees the buffer and rejects with what stopped it. Rejects with `RangeError` for a size that is no
    * whole number of bytes, `ENOSYS` when no page provider works here, `EBADF` when the pool is closed.
    */
   allocate(sizeBytes: number, options: AllocateOptions = {}): Promise<PagedBuffer> {
@@ -105,7 +108,7 @@ export class Pool implements AsyncDisposable {
 
   async #allocate(sizeBytes: number, options: AllocateOptions): Promise<PagedBuffer> {
     this.#assertOpen()
-    assertKnownOptions(options, ['label', 'backup', 'maxOrder', 'caching', 'deviceMapped'], 'allocate')
+    assertKnownOptions(options, allocateOptions, 'allocate')
     assertByteCount(sizeBytes, 'sizeBytes')
     if (sizeBytes / this.pageSizeBytes > maxPages) {
       throw new RangeError(
@@ -121,7 +124,20 @@ export class Pool implements AsyncDisposable {
     this.#assertOpen()
     assertCan(provider, caching !== 'cached', deviceMapped)
     const state = this.#machine.addBuffer(sizeBytes, backup, { label, maxOrder, caching, deviceMapped })
-    return new PagedBuffer(this.#machine, state)
+    const buffer = new PagedBuffer(this.#machine, state)
+    if (options.from !== undefined) await this.#fillNew(buffer, options.from, options.signal)
+    return buffer
+  }
+
+  /** Writes the first content of a buffer that nobody has yet; one that cannot have it is freed. */
+  async #fillNew(buffer: PagedBuffer, from: ByteSource, signal: AbortSignal | undefined): Promise<void> {
+    try {
+      await buffer.write(0, from, { signal })
+    } catch (failure) {
+      // Closing the pool may have freed it meanwhile.
+      if (!buffer.freed) await buffer.free()
+      throw failure
+    }
   }
 
   /**

@@ -1,10 +1,12 @@
 import { assertByteCount, assertKnownOptions } from '@spillway/core'
 import type { BufferState } from '../residency/buffer-state.ts'
+import { assertAttached } from './byte-sources.ts'
 import type { RangeOptions } from './options.ts'
 
-/** Throws `TypeError` unless `bytes` is a Uint8Array; `name` says which argument it is. */
+/** Throws `TypeError` unless `bytes` is a Uint8Array, `EFAULT` when it is detached; `name` says which argument it is. */
 export function assertBytes(bytes: Uint8Array, name: string): void {
   if (!(bytes instanceof Uint8Array)) throw new TypeError(`${name} is not a Uint8Array`)
+  if (bytes.byteLength === 0) assertAttached(bytes, name)
 }
 
 /** Throws `RangeError` unless a range lies in the buffer and is whole pages; the buffer's end is the end of a page. */

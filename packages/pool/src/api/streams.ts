@@ -1,5 +1,7 @@
 import { closedBuffer } from '../residency/closed.ts'
+import { type ByteSource, type Bytes, bytesAtHand, piecesOfSource } from './byte-sources.ts'
 import type { FillOptions, ReadWriteOptions } from './options.ts'
+import type { NumbersType } from './pin.ts'
 import { assertRange } from './ranges.ts'
 
 /** What streams and copies need of a buffer. */
@@ -111,14 +113,47 @@ export function readableOf(
   )
 }
 
+/** The same as numbers of a type. */
+export async function* readTyped<Numbers>(
+  type: NumbersType<Numbers>,
+  pieces: AsyncGenerator<Uint8Array<ArrayBuffer>, void, undefined>,
+): AsyncGenerator<Numbers, void, undefined> {
+  for await (const { buffer, byteLength } of pieces) {
+    yield new type(buffer, 0, byteLength / type.BYTES_PER_ELEMENT)
+  }
+}
+
+/** Writes the pieces of a source as they come; the next is asked for when the last is written. */
+export async function writeSource(
+  { buffer, offset }: BytePlace,
+  source: ByteSource,
+  { signal, retryMayFail }: ReadWriteOptions,
+): Promise<void> {
+  // What tells its size is refused before anything is written.
+  assertRange(buffer, offset, source instanceof Blob ? source.size : 0)
+  let done = 0
+  for await (const piece of piecesOfSource(source, 'bytes', signal)) {
+    await buffer.write(offset + done, piece, { signal, retryMayFail })
+    done += piece.byteLength
+  }
+}
+
+/** A stream into a buffer; a string that it is given is written as UTF-8. */
+export interface BufferWritable extends WritableStream<Bytes> {
+  /** Bytes that are in the buffer: of all writes that have settled. */
+  readonly bytesWritten: number
+}
+
 export function writableOf(
   { buffer, offset }: BytePlace,
   length: number,
   { signal, retryMayFail }: ReadWriteOptions,
-): WritableStream<Uint8Array> {
+): BufferWritable {
   let done = 0
-  return new WritableStream({
-    async write(bytes) {
+  const stream = new WritableStream<Bytes>({
+    async write(chunk) {
+      const bytes = bytesAtHand(chunk, 'the chunk')
+      if (bytes === undefined) throw new TypeError('the chunk is not made of bytes')
       if (done + bytes.byteLength > length) {
         throw new RangeError(
           `the stream has more than the ${length} bytes that fit into buffer ${buffer.label}`,
@@ -128,4 +163,5 @@ export function writableOf(
       done += bytes.byteLength
     },
   })
+  return Object.defineProperty(stream, 'bytesWritten', { get: () => done }) as BufferWritable
 }

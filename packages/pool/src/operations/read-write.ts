@@ -1,4 +1,4 @@
-import { abortError, type TransferOptions } from '@spillway/core'
+import { abortError, SpillwayError, type TransferOptions } from '@spillway/core'
 import { pace, sliceBytes } from '../ground/pace.ts'
 import type { BufferState } from '../residency/buffer-state.ts'
 import { closedBuffer } from '../residency/closed.ts'
@@ -19,10 +19,23 @@ export function bytesOf(bytes: Uint8Array): ByteVisit {
   const total = bytes.byteLength
   return (target, position) => {
     if (bytes.byteLength !== total) {
-      throw new TypeError('the bytes to write were detached or resized during the write')
+      throw memoryGone('the bytes to write were', 'write')
     }
     target.set(target.byteLength === total ? bytes : bytes.subarray(position, position + target.byteLength))
   }
+}
+
+/** The memory of the caller that a read fills, which may be detached or resized while the read waits. */
+function memoryOf(into: Uint8Array): ByteVisit {
+  const total = into.byteLength
+  return (from, position) => {
+    if (into.byteLength !== total) throw memoryGone('the memory to read into was', 'read')
+    into.set(from, position)
+  }
+}
+
+function memoryGone(what: string, call: string): SpillwayError {
+  return new SpillwayError('EFAULT', `${what} detached or resized during the ${call}`)
 }
 
 /** Bytes of a buffer. */
@@ -96,10 +109,11 @@ export class ReadWrite {
       return
     }
     const bytes = { offset, length: into.byteLength }
+    const copyOut = memoryOf(into)
     this.#pins.pinThen(buffer, range, pinOptions(options, false), (pinned, failure) => {
       let error = failure
       if (pinned !== undefined) {
-        error = thrownBy(() => this.#copyAtOnce(pinned, bytes, (from, position) => into.set(from, position)))
+        error = thrownBy(() => this.#copyAtOnce(pinned, bytes, copyOut))
         this.#pins.letGo(buffer, pinned)
       }
       done(error)
@@ -109,7 +123,7 @@ export class ReadWrite {
   async #read(buffer: BufferState, { offset, into }: ReadPlace, options: TransferOptions): Promise<void> {
     const total = into.byteLength
     const { table } = buffer
-    const copyOut: ByteVisit = (bytes, position) => into.set(bytes, position)
+    const copyOut = memoryOf(into)
     for (let done = 0; done < total; ) {
       this.#assertGoing(buffer, options)
       const { limitPages } = this.#residents.limit
@@ -347,6 +361,7 @@ function pinOptions({ signal, retryMayFail }: TransferOptions, write: boolean): 
 
 async function clear(into: Uint8Array, from: number, to: number): Promise<void> {
   for (let done = from; done < to; done += sliceBytes) {
+    if (into.byteLength < to) throw memoryGone('the memory to read into was', 'read')
     into.fill(0, done, Math.min(done + sliceBytes, to))
     const turn = to - done > sliceBytes ? pace() : undefined
     if (turn !== undefined) await turn
