@@ -154,11 +154,24 @@ describe('a budget of several pools', () => {
     }
     await turns()
     expect(subject.budget.stats().waiters).toBe(4)
-    // A claim that would fit does not overtake those that wait.
-    expect((await subject.pools[1]!.allocate(page)).tryPin()).toBeUndefined()
     pin.release()
     for (const got of (await Promise.all(claims)) as { release(): void }[]) got.release()
     expect(served).toEqual(['first', 'second', 'third', 'fourth'])
+  })
+
+  it('lets no claim of one pool overtake one of another, though there is room for it [T57]', async () => {
+    await using subject = several(['a', 'b'])
+    const pin = await (await subject.filled(0, 28)).pin()
+    const large = await subject.pools[1]!.allocate(8 * page)
+    const small = await subject.pools[0]!.allocate(page)
+    const served: string[] = []
+    const first = large.pin().then((got) => served.push('large') && got)
+    const second = small.pin().then((got) => served.push('small') && got)
+    await turns()
+    expect(subject.budget.stats().waiters).toBe(2)
+    pin.release()
+    for (const got of await Promise.all([first, second])) (got as { release(): void }).release()
+    expect(served).toEqual(['large', 'small'])
   })
 
   it('gives a pool below its share memory after at most one batch of each pool above its own [T60]', async () => {
