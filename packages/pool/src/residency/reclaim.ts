@@ -237,6 +237,8 @@ export class Reclaim {
 
   /** The dirty chunks of one backup that are to leave next, up to a batch; they are stored at once. */
   pickBatch(wantedPages: number): Batch | undefined {
+    // What was short is not any more: an empty batch would be picked for ever.
+    if (wantedPages <= 0) return undefined
     const { order, dirtyStores } = this.residents
     // Thousands of claims come here while every backup has all the calls that it takes.
     if (![...dirtyStores].some((candidate) => this.#mayCall(candidate))) return undefined

@@ -104,6 +104,9 @@ describe('what reclaim takes, and in which order', () => {
     await using subject = subjectPool({ idleBytes: 0 })
     const { pool } = subject
     const buffers = [await subject.filled(8, 1), await subject.filled(8, 2), await subject.filled(8, 3)]
+    // Nothing is wanted: that ends, and stores nothing.
+    expect(await machineOf(pool).reclaim.clean(0)).toBe(0)
+    expect(await machineOf(pool).reclaim.clean(-3)).toBe(0)
     expect(await machineOf(pool).reclaim.clean(16)).toBe(16)
     expect(pool.dump().lists).toEqual({ unevictable: 0, dirty: 8, clean: 16, purgeable: 0 })
     await pool.shrink(8 * page)
