@@ -69,9 +69,10 @@ export async function measureAllocator(effort = allocatorEffort): Promise<Alloca
   let allocator: (limitPages: number) => Allocator
   try {
     const { Pages } = await import(source('memory/pages.ts'))
+    const { ResidentLimit } = await import(source('memory/resident-limit.ts'))
     const { ResizableProvider } = await import(source('providers/resizable.ts'))
     allocator = (limitPages) => {
-      const pages = new Pages(4096, 9, limitPages, limitPages) as Allocator
+      const pages = new Pages(4096, 9, new ResidentLimit(limitPages * 4096), limitPages) as Allocator
       pages.slabs.provider = new ResizableProvider()
       return pages
     }
