@@ -105,9 +105,10 @@ export class Machine implements BudgetPool {
       splitAlways,
       onBatch: () => this.background.wake(),
       pump: onShort,
+      freeAtOnce: (pages) => budget.reclaim.freeAtOnce(this.reclaim, pages),
       largestChunkPages: 1 << maxOrder,
     })
-    this.pins = new Pins(residents, (pages) => this.reclaim.freeWithoutStoring(pages, 'reuse'))
+    this.pins = new Pins(residents, this.reclaim.freeAtOnce)
     this.readahead = new Readahead(residents, this.pins, this.reclaim, pageSizeBytes)
     this.readWrite = new ReadWrite(residents, this.pins, this.readahead, pageSizeBytes)
     this.backups = new Backups(this.residents, this.pageOut, splitAlways)

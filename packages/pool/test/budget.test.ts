@@ -111,6 +111,20 @@ describe('a budget of several pools', () => {
     expect(subject.resident()).toEqual([8, 8, 16])
   })
 
+  it('lets a pool that only reads grow to its share, at the cost of one above [T60]', async () => {
+    await using subject = several(['a', 'b'])
+    const reader = await subject.filled(1, 24)
+    await reader.backup()
+    await subject.filled(0, 40)
+    const clean = subject.pools[0]!
+    const other = await clean.allocate(32 * page)
+    await other.write(0, pattern(32 * page))
+    await other.backup()
+    await other.restore()
+    for (let at = 0; at < 24; at++) await reader.read(at * page, new Uint8Array(page))
+    expect(subject.resident()).toEqual([16, 16])
+  })
+
   it('never takes what a pool has as its minimum, and its low mark only when nothing else is left', async () => {
     await using subject = several(['a', 'b'], {
       pools: [{ minBytes: 4 * page, lowBytes: 10 * page }, { weight: 7 }],

@@ -146,8 +146,7 @@ export class Readahead {
 
   /** Pins a range if memory can be had at once. */
   #pin(buffer: BufferState, first: number, end: number, marked: boolean): Promise<number[]> | undefined {
-    const room = (pages: number) =>
-      this.#reclaim.freeWithoutStoring(pages - this.#residents.limit.availablePages, 'reuse') > 0
+    const room = (pages: number) => this.#reclaim.freeAtOnce(pages - this.#residents.limit.availablePages) > 0
     return this.#pins.pinAhead(buffer, { first, end }, { room, marked })
   }
 

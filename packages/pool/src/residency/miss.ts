@@ -194,7 +194,7 @@ export class Miss implements Claim {
   #chargeEvicting(pages: number): boolean {
     const { residents, makeRoom } = this.#parts
     const { limit } = residents
-    if (limit.waiters > 0 || pages > limit.limitPages) return false
+    if (limit.shared.waiters > 0 || pages > limit.limitPages) return false
     makeRoom(pages - limit.availablePages)
     return limit.tryCharge(pages)
   }

@@ -21,6 +21,8 @@ export interface ReclaimOptions {
   readonly onBatch: () => void
   /** Makes room for the claims that wait. */
   readonly pump: () => void
+  /** Frees memory for this pool at once and without I/O, wherever it is; returns the pages. */
+  readonly freeAtOnce: (pages: number) => number
   readonly largestChunkPages: number
 }
 
@@ -52,6 +54,8 @@ export class Reclaim {
   readonly splitAlways: boolean
   readonly #onBatch: () => void
   readonly largestChunkPages: number
+  /** Frees memory for this pool at once and without I/O, in this pool or another of its budget; returns the pages. */
+  readonly freeAtOnce: (pages: number) => number
   readonly #pump: () => void
   #pagesInFlight = 0
   #pagesBeingCleaned = 0
@@ -66,6 +70,7 @@ export class Reclaim {
     this.#onBatch = options.onBatch
     this.#failing = new FailingBackups(residents)
     this.#pump = options.pump
+    this.freeAtOnce = options.freeAtOnce
     this.largestChunkPages = options.largestChunkPages
   }
 

@@ -120,6 +120,26 @@ export class SharedReclaim {
     return given
   }
 
+  /**
+   * Frees memory for a pool at once and without I/O, from the pools that are above their shares, the furthest first; what it
+   * is about to have counts as its own. Returns the pages, which may be fewer: then it has to claim.
+   */
+  freeAtOnce(claiming: Reclaim, pages: number): number {
+    const { pageSizeBytes, capPages, chargedPages } = claiming.limit
+    if (this.#pools.size === 1 || chargedPages + pages > capPages)
+      return claiming.freeWithoutStoring(pages, 'reuse')
+    let leftBytes = pages * pageSizeBytes
+    const own = this.#aboveShareBytes(claiming) + leftBytes
+    const above = (pool: Reclaim) => (pool === claiming ? own : this.#aboveShareBytes(pool))
+    for (const pool of [...this.#pools.values()].sort((one, other) => above(other) - above(one))) {
+      const spare = pool === claiming ? own : this.#spareBytes(pool, 'share')
+      if (leftBytes <= 0 || spare <= 0) break
+      const wanted = Math.ceil(Math.min(leftBytes, spare) / pool.limit.pageSizeBytes)
+      leftBytes -= pool.freeWithoutStoring(wanted, 'reuse') * pool.limit.pageSizeBytes
+    }
+    return Math.floor((pages * pageSizeBytes - leftBytes) / pageSizeBytes)
+  }
+
   /** The process is about to end, and a claim still waits: what it waits for never comes. */
   endDeadlock(): void {
     this.pump()
