@@ -245,6 +245,28 @@ describe('a budget of several pools', () => {
   })
 })
 
+describe('a pool at its minimum', () => {
+  it('keeps no claim of another waiting for a backup that nobody asks to store anything', async () => {
+    await using subject = several(['a', 'b'], {
+      pools: [
+        { whenFull: 'fail', backup: undefined },
+        { minBytes: 8 * page, whenFull: 'fail' },
+      ],
+    })
+    const [claiming, least] = subject.pools
+    await subject.filled(1, 8)
+    subject.backups[1]!.inject({ method: 'backupPages', code: 'ETIMEDOUT' })
+    expect(await least!.shrink(page)).toBe(0)
+    subject.backups[1]!.heal()
+    // Nothing of the other pool can leave: it has no backup.
+    const kept = await claiming!.allocate(32 * page, { label: 'kept' })
+    await kept.write(0, pattern(24 * page))
+    expect(subject.resident()).toEqual([24, 8])
+    expect(await caught(kept.write(24 * page, pattern(page)))).toMatchObject({ code: 'ENOMEM' })
+    expect(subject.resident()).toEqual([24, 8])
+  })
+})
+
 describe('pools that wait for each other', () => {
   it('are told who holds what when nothing can go on', async () => {
     await using subject = several(['a', 'b'])

@@ -225,10 +225,12 @@ export class SharedReclaim {
    *   nothing can be evicted                                                      ─▶ refuse
    */
   #stalled(limit: Limit, pools: Reclaim[]): void {
-    const waitsForPins = pools.some(({ hasPins }) => hasPins) && this.#isPatient(limit)
+    // One at its minimum gives nothing, whatever holds up its pages: nobody asks its backup.
+    const giving = pools.filter((pool) => pool.limit === limit || this.#spareBytes(pool, 'min') > 0)
+    const waitsForPins = giving.some(({ hasPins }) => hasPins) && this.#isPatient(limit)
     if (waitsForPins) this.stallWarning.note()
     if (pools.some(({ isRunning }) => isRunning)) return
-    const failing = pools.flatMap((pool) => pool.failingInTheWay())
+    const failing = giving.flatMap((pool) => pool.failingInTheWay())
     const refused = (claimant: Claimant | undefined) => this.#refusal(limit, pools, claimant)
     const isUntried = ({ failedAttempt }: BackingStore) =>
       this.#isPatient(limit) && failedAttempt <= limit.firstArrivedAt
