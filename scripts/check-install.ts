@@ -61,20 +61,21 @@ async function checkPackage(
   managers: readonly PackageManager[],
   registry: Registry,
 ): Promise<void> {
-  const [program, ...more] = programsOf(readme(directory))
-  if (program === undefined || more.length > 0)
-    throw new Error(`${directory}: the README has not one program`)
+  const programs = programsOf(readme(directory))
+  if (programs.length === 0) throw new Error(`${directory}: the README has no program`)
   for (const manager of managers) {
     const folder = join(scratch, `${directory}-${manager.name}`)
     const names = namesToInstall(readme(directory))
     await check(`${directory} by ${manager.name}`, async () => {
       await makeProject(folder, manager, names, registry)
-      writeFileSync(join(folder, 'program.mjs'), program.source)
       return `installed ${names.join(' ')}`
     })
-    for (const runtime of manager.runtimes) {
-      const output = () => runProgram(program, runIn(folder, runtime, 'program.mjs'))
-      await check(`${directory} on ${runtime.name}`, output)
+    for (const program of programs) {
+      writeFileSync(join(folder, 'program.mjs'), program.source)
+      for (const runtime of manager.runtimes) {
+        const output = () => runProgram(program, runIn(folder, runtime, 'program.mjs'))
+        await check(`${directory} on ${runtime.name}, line ${program.line}`, output)
+      }
     }
   }
 }
@@ -94,15 +95,17 @@ async function checkTogether(managers: readonly PackageManager[], registry: Regi
   }
 }
 
-/** Compiles the program of each README with each TypeScript that is supported, in a project that sets nothing but `module`. */
+/** Compiles the programs of each README with each TypeScript that is supported, in a project that sets nothing but `module`. */
 async function checkTypes(folder: string): Promise<void> {
   const wanted = compilers.map((version) => `typescript-${version}@npm:typescript@${version}`)
   await run('npm', ['install', '--no-audit', '--no-fund', '@types/node@22', ...wanted], { cwd: folder })
-  const sources = packages.map((directory) => {
-    const source = programsOf(readme(directory))[0]!.source
-    writeFileSync(join(folder, `${directory}.ts`), source)
-    return `${directory}.ts`
-  })
+  const sources = packages.flatMap((directory) =>
+    programsOf(readme(directory)).map(({ line, source }) => {
+      const file = `${directory}-${line}.ts`
+      writeFileSync(join(folder, file), source)
+      return file
+    }),
+  )
   const settings = ['--noEmit', '--strict', '--module', 'nodenext', '--skipLibCheck', 'false']
   for (const version of compilers) {
     const compiler = join(folder, `node_modules/typescript-${version}/bin/tsc`)
