@@ -1,8 +1,8 @@
 import { type Backup, delay, memoryBackup } from '@spillway/core'
 import { expect, it } from 'vitest'
+import { tamperedBackup } from '../../core/test/support/tampered-backup.ts'
 import { compressedBackup } from '../src/index.ts'
 import { contentOf, pageBytes } from './content.ts'
-import { tamperedBackup } from './inner-backups.ts'
 
 /** A backup whose next calls of a method can be held. */
 function held(inner: Backup, method: 'backupPages' | 'copyPages') {

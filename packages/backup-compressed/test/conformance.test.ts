@@ -4,8 +4,8 @@ import { openShmemBackup } from '@spillway/backup-shmem'
 import { type Backup, memoryBackup } from '@spillway/core'
 import { backupSuite, backupSuites } from '@spillway/core/conformance'
 import { describe, it } from 'vitest'
+import { withoutStartCopy } from '../../core/test/support/tampered-backup.ts'
 import { compressedBackup } from '../src/index.ts'
-import { withoutStartCopy } from './inner-backups.ts'
 
 const inners: Record<string, (capacityBytes: number) => Promise<Backup>> = {
   memory: async (capacityBytes) => memoryBackup({ capacityBytes }),

@@ -4,8 +4,13 @@ import { openShmemBackup } from '@spillway/backup-shmem'
 import { type Backup, memoryBackup } from '@spillway/core'
 import { backupSuite, backupSuites } from '@spillway/core/conformance'
 import { describe, it } from 'vitest'
+import {
+  flip,
+  followHandles,
+  tamperedBackup,
+  withoutStartCopy,
+} from '../../core/test/support/tampered-backup.ts'
 import { encryptedBackup } from '../src/index.ts'
-import { flip, followHandles, tamperedBackup, withoutStartCopy } from './inner-backups.ts'
 
 const inners: Record<string, (capacityBytes: number) => Promise<Backup>> = {
   memory: async (capacityBytes) => memoryBackup({ capacityBytes }),

@@ -5,8 +5,8 @@ import { join } from 'node:path'
 import { openFileBackup } from '@spillway/backup-file'
 import { type Backup, defineBackup, faultyBackup, memoryBackup, nullBackup } from '@spillway/core'
 import { describe, expect, it } from 'vitest'
+import { flip, followHandles, pagesOf, tamperedBackup } from '../../core/test/support/tampered-backup.ts'
 import { encryptedBackup } from '../src/index.ts'
-import { flip, followHandles, pagesOf, tamperedBackup } from './inner-backups.ts'
 
 const pageBytes = 4096
 const contentOf = (seed: number, pages = 1) => {
