@@ -216,6 +216,30 @@ describe('the limit', () => {
     await pool.close()
   })
 
+  it('setLimit: an abort ends a lower limit that waits behind another, whichever microtask it comes in [T28]', async () => {
+    for (let ticks = 0; ticks < 40; ticks++) {
+      const { pool } = make({ whenFull: 'wait' })
+      // Pinned beyond the lower limit: it waits until it is aborted.
+      const pins = []
+      for (const buffer of await chunkBuffers(pool, 2)) pins.push(await buffer.pin())
+      const controller = new AbortController()
+      const higher = pool.setLimit(64 * page)
+      const lower = pool.setLimit(8 * page, { signal: controller.signal }).then(
+        () => 'kept',
+        (error: { code: string }) => error.code,
+      )
+      for (let tick = 0; tick < ticks; tick++) await undefined
+      controller.abort()
+      for (let turn = 0; turn < 20; turn++) await new Promise((resolve) => setImmediate(resolve))
+      const told = await Promise.race([lower, Promise.resolve('waits for ever')])
+      expect(told, `after ${ticks} microtasks`).toBe('EINTR')
+      await higher
+      expect(pool.limitBytes).toBe(64 * page)
+      for (const pin of pins) pin.release()
+      await pool.close()
+    }
+  })
+
   it('setLimit: a lower limit is kept when the promise resolves; a higher one at once', async () => {
     const { pool } = make()
     const buffers = await chunkBuffers(pool, 4)

@@ -87,6 +87,8 @@ export class LimitChanges {
 
   async #apply(limit: number, before: Change | undefined, signal: AbortSignal): Promise<void> {
     if (before !== undefined) await settledOrAborted(before.ended, signal)
+    // Between the end of the change before and this line the caller, or a later change, may have ended this one.
+    if (signal.aborted) throw abortError(signal)
     const changing = this.#changing
     const sinkBy = () => Math.max(0, changing.chargeable - limit)
     if (sinkBy() > 0) {

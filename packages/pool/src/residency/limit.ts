@@ -162,6 +162,8 @@ export class Limit {
     signal: AbortSignal,
     noteClaim: (claim: Claim) => void = () => {},
   ): Promise<number> {
+    // A listener of a signal that is aborted already is never called.
+    if (signal.aborted) return Promise.reject(abortError(signal))
     return new Promise<number>((resolve, reject) => {
       const claim = new PlainClaim(need, resolve, reject)
       noteClaim(claim)
