@@ -108,7 +108,9 @@ export class Machine implements BudgetPool {
       freeAtOnce: (pages) => budget.reclaim.freeAtOnce(this.reclaim, pages),
       largestChunkPages: 1 << maxOrder,
     })
-    this.pins = new Pins(residents, this.reclaim.freeAtOnce)
+    // What is being stored leaves soon, and counts before more is evicted: a miss waits for it.
+    const makeRoom = (pages: number) => (this.reclaim.isEvicting ? 0 : this.reclaim.freeAtOnce(pages))
+    this.pins = new Pins(residents, makeRoom)
     this.readahead = new Readahead(residents, this.pins, this.reclaim, pageSizeBytes)
     this.readWrite = new ReadWrite(residents, this.pins, this.readahead, pageSizeBytes)
     this.backups = new Backups(this.residents, this.pageOut, splitAlways)

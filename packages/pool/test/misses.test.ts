@@ -250,6 +250,54 @@ describe('a miss of one chunk', () => {
   })
 })
 
+describe('a miss beside a batch that is being evicted', () => {
+  it('waits for its memory, and costs no clean chunk beside', async () => {
+    await using backup = memoryBackup()
+    const { promise: mayStore, resolve: store } = Promise.withResolvers<void>()
+    let holds = false
+    const storePages = backup.backupPages.bind(backup)
+    backup.backupPages = async (...given) => {
+      if (holds) await mayStore
+      return storePages(...given)
+    }
+    await using pool = new Pool({
+      limitBytes: 8 * page,
+      maxOrder: 0,
+      idleBytes: 0,
+      background: false,
+      backup,
+    })
+    const filled = async (pages: number) => {
+      const buffer = await pool.allocate(pages * page)
+      await buffer.write(0, pattern(pages * page))
+      return buffer
+    }
+    const clean = await filled(5)
+    await clean.backup()
+    await clean.restore()
+    await filled(1)
+    const given = await filled(2)
+    const wanting = await pool.allocate(4 * page)
+    // Only the dirty page can leave for the first one that is missing: it is being stored from now on.
+    const [pin, other] = [await clean.pin(), await given.pin()]
+    holds = true
+    const first = wanting.pin({ offset: 0, length: page })
+    await new Promise((resolve) => setImmediate(resolve))
+    pin.release()
+    other.release()
+    await given.free()
+    const pins = [await first, await wanting.pin({ offset: page, length: page })]
+    expect(machineOf(pool).reclaim.isEvicting).toBe(true)
+    const last = wanting.pin({ offset: 2 * page, length: page })
+    await new Promise((resolve) => setImmediate(resolve))
+    expect(clean.residentBytes).toBe(5 * page)
+    store()
+    pins.push(await last)
+    expect(clean.residentBytes).toBe(5 * page)
+    for (const each of pins) each.release()
+  })
+})
+
 describe('a backup that starts copies in a wrong way', () => {
   const endsWith = (copied: number) => (_first: number, _span: Uint8Array, done: Done) => {
     done(copied)

@@ -92,6 +92,11 @@ export class Reclaim {
     return this.#batches.size > 0
   }
 
+  /** Whether pages are being stored that leave when that is done. */
+  get isEvicting(): boolean {
+    return this.#pagesInFlight > 0
+  }
+
   get isPagingOut(): boolean {
     return this.#pageOut.inFlight > 0
   }
