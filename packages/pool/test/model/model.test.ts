@@ -13,7 +13,8 @@ const seed = Number(process.env['SPILLWAY_MODEL_SEED'] ?? Math.floor(Math.random
 const path = process.env['SPILLWAY_MODEL_PATH']
 const replayPath = process.env['SPILLWAY_MODEL_REPLAY']
 
-describe('the model of the pool', () => {
+// In its name, so that a run that is cut off has told it, too.
+describe(`the model of the pool (seed ${seed})`, () => {
   it('I1, I2, I3, I4, I5, I6, I7, I9, I10, I11, I12: no history loses a byte, a page, a handle or a gauge', async () => {
     const memory = (await memoryWorks('mmap')) ? memories : memories.filter((name) => name !== 'mmap')
     const tally = new Tally()
