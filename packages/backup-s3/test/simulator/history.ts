@@ -83,7 +83,7 @@ export class History {
   readonly #lastClass: BackupClass
   readonly #actors: Actor[]
   readonly #oracle = new Oracle()
-  #scheduler: Scheduler
+  readonly #scheduler: Scheduler
   #current: Actor | undefined
   #steps = 0
   /** Handles of the persistent store may go since a sweep of stores has begun. */
@@ -325,6 +325,9 @@ export class History {
     const stored = this.#oracle.acknowledged(actor.scope, first, handles)
     const { name } = actor.process
     this.#note(`${name} stored ${stored} of ${pages} ${error?.message.slice(0, 120) ?? ''}`)
+    const isLost = (error as { code?: string } | undefined)?.code === 'EBADF'
+    if (isLost && actor.isPersistent && this.#epochInHead === actor.epoch)
+      this.#oracle.fail(`${name} is told that it lost the store, which nobody else has claimed`)
     // It began to store when somebody else had opened the store already.
     if (stored > 0 && newer !== undefined) this.#oracle.fail(`${name} and ${newer} own the store`)
   }
@@ -334,6 +337,15 @@ export class History {
     if (!actor.isPersistent || !actor.isOwner) return undefined
     const isNewer = (other: Actor) => other.isPersistent && other.isOwner && other.epoch > actor.epoch
     return this.#actors.find(isNewer)?.process.name
+  }
+
+  /** The epoch that the newest head names, which is what counts. */
+  get #epochInHead(): string | undefined {
+    let newest = ''
+    for (const key of this.service.objects.keys) if (key.startsWith('p/heads/') && key > newest) newest = key
+    if (newest === '') return undefined
+    const { epoch } = JSON.parse(String(this.service.objects.get(newest)!.body)) as { epoch: number }
+    return `store-${String(epoch).padStart(8, '0')}`
   }
 
   #own(actor: Actor): Page[] {
@@ -359,9 +371,15 @@ export class History {
   /** Reads all pages of its store: each is what it was, or there is an error that says why not. */
   async #read(actor: Actor, backup: Backup): Promise<void> {
     const { name } = actor.process
-    const known = this.#oracle.pagesOf(actor.scope).filter(({ state }) => state === 'live')
-    for (const [page, failure] of await this.#oracle.read(name, backup, known)) {
-      if (page.state !== 'live' || !['ESTALE', 'EBADMSG', 'ENOENT'].includes(failure)) continue
+    const isLive = ({ handle, state }: Page, live: ReadonlySet<number>) =>
+      state === 'live' || live.has(handle)
+    // What somebody dropped and the store holds for live has to be there, too.
+    const before = handlesOf(backup.liveHandles())
+    const known = this.#oracle.pagesOf(actor.scope).filter((page) => isLive(page, before))
+    const failures = await this.#oracle.read(name, backup, known)
+    const after = handlesOf(backup.liveHandles())
+    for (const [page, failure] of failures) {
+      if (!isLive(page, after) || !['ESTALE', 'EBADMSG', 'ENOENT'].includes(failure)) continue
       if (actor.isPersistent && this.#storeMayBeSwept) continue
       // Whoever has lost the store may find that. Whoever can still store something has not lost it.
       const isOlder = this.#newerOwner(actor) !== undefined
@@ -382,7 +400,7 @@ export class History {
     const last = new Actor({ name: 'last', steps: [] }, this.#lastClass)
     const usesStore = this.#actors.some(({ script: { steps } }) => steps.some(({ kind }) => kind === 'open'))
     this.#actors.push(last)
-    this.#scheduler = calm(this.#scheduler.random)
+    this.service.isDirect = true
     await this.#calmly(last, async () => {
       if (usesStore) await this.#lookAtStore(last)
       for (let round = 0; round < 2 && this.#leftForEver !== undefined; round++) {
@@ -406,8 +424,9 @@ export class History {
       pages.filter(({ handle }) => live.has(handle)),
     )
     for (const page of pages) {
-      if (page.state === 'dropped') continue
-      const failure = live.has(page.handle) ? failures.get(page) : 'ESTALE'
+      const isLive = live.has(page.handle)
+      if (page.state === 'dropped' && !isLive) continue
+      const failure = isLive ? failures.get(page) : 'ESTALE'
       if (failure === undefined || (this.#storeMayBeSwept && failure === 'ESTALE')) continue
       this.#oracle.fail(`page ${page.id} was acknowledged and is lost: ${failure}`)
     }
@@ -475,17 +494,5 @@ export class History {
         return
       }
     }
-  }
-}
-
-/** Lets everything happen as it does by itself. */
-function calm(random: Random): Scheduler {
-  return {
-    random,
-    process: () => 0,
-    event: () => 0,
-    fate: () => 'through',
-    interruption: () => 'none',
-    pauseMs: () => 0,
   }
 }

@@ -40,6 +40,8 @@ export class SimulatedService {
   readonly objects = new ObjectMap(() => world.now)
   readonly requests: Request[] = []
   served = 0
+  /** Whether requests are done when they are made, without anybody's choice. */
+  isDirect = false
 
   /** A client of this service for a process. */
   clientFor(process: Process): object {
@@ -113,14 +115,16 @@ export class SimulatedService {
         settle: () => {},
       }
       if (process.isBuried) throw buried()
-      await new Promise<void>((resolve) => {
-        request.settle = resolve
-        this.requests.push(request)
-        this.pending.add(request)
-        options.abortSignal?.addEventListener('abort', () => {
-          request.isWanted = false
+      if (this.isDirect) this.arrive(request)
+      else
+        await new Promise<void>((resolve) => {
+          request.settle = resolve
+          this.requests.push(request)
+          this.pending.add(request)
+          options.abortSignal?.addEventListener('abort', () => {
+            request.isWanted = false
+          })
         })
-      })
       const headers = request.date === '' ? {} : { date: request.date }
       const { output, error } = request.answer!
       if (error !== undefined)
