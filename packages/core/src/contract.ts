@@ -26,7 +26,7 @@ export interface BackupCapabilities {
   readonly preferredBatchPages: number
   /** Calls worth having in flight at once. */
   readonly preferredCallsInFlight: number
-  /** Whether handles are good after the process ended. */
+  /** Whether pages can outlive the process: by their handles, or by an image where there are `images`. */
   readonly persistent: boolean
   /** Whether other processes can attach to the same store. */
   readonly shareable: boolean
@@ -78,6 +78,70 @@ export interface Reservation extends AsyncDisposable {
   release(): Promise<void>
 }
 
+/** A block of the body of an image: bytes that mean nothing to the backup. */
+export interface ImageBlock {
+  /** Its place in the body, from 0. */
+  readonly index: number
+  /** At most 1 MiB. The caller leaves it alone until the promise settles. */
+  readonly bytes: Uint8Array
+}
+
+/** An image to be saved, or what is to be changed of one. */
+export interface ImageContent {
+  /** Blocks in rising order, each index once: all of them, or, after the revision in `since`, those that are new or changed. */
+  readonly body: readonly ImageBlock[]
+  /**
+   * `keeps[i]` are the runs of handles that `body[i]` needs: the image keeps these pages until that block is replaced or the image
+   * removed. The caller holds them until the promise settles.
+   */
+  readonly keeps: readonly (readonly HandleRun[])[]
+  /**
+   * What this save follows. Not given: whatever has the name is replaced. `null`: nothing may have the name yet. A revision: the
+   * image must have that one, and its blocks that are not in `body` stay as they are.
+   */
+  readonly since?: string | null | undefined
+}
+
+/** An image as it was saved. */
+export interface LoadedImage {
+  /** All blocks, in order. */
+  readonly body: readonly Uint8Array[]
+  readonly revision: string
+  /** Pages on each of which the caller has one hold more; a page that the image keeps more than once counts as often. */
+  readonly pages: number
+}
+
+/**
+ * Images: named, durable descriptions of pages, for buffers that outlive the process. A page lives while a holder or an
+ * image names it:
+ *
+ *   holders    backupPages gives one hold, load one on each page of its image, drop returns one
+ *   images     save and remove change nothing else
+ *
+ * Calls run one after the other, in their order. Names have 1 to 200 bytes of UTF-8 and no control
+ * characters: `TypeError` or `RangeError` for others. All calls reject with `EBADF` when the backup is closed.
+ */
+export interface ImageStore {
+  /**
+   * Resolves to the new revision, which no other save ever gets, when body and pages are on stable storage. After any crash `load`
+   * gives the old image or the new one, whole.
+   *
+   * Rejects with `EEXIST` (the name is taken, or has another revision than `since`), `ENOENT` (`since` names a revision and nothing
+   * has the name), `ESTALE` (a handle in `keeps` is not live), `ENOSPC`; the old image stays. Rejects with `EIO` from the first
+   * sync that failed on: which of the two is there is seen when the store is opened again.
+   */
+  save(name: string, image: ImageContent): Promise<string>
+
+  /** Reads the image, and none of its pages. Rejects with `ENOENT` when nothing has the name, `EBADMSG` when it is damaged. */
+  load(name: string): Promise<LoadedImage>
+
+  /** All names, sorted. */
+  names(): Promise<string[]>
+
+  /** Removes an image, also on a full medium; pages that nobody else names are released. Rejects with `ENOENT`, `EIO` as `save`. */
+  remove(name: string): Promise<void>
+}
+
 /** Counters every backup keeps; backends add their own. */
 export interface BackupStats {
   readonly livePages: number
@@ -90,6 +154,8 @@ export interface BackupStats {
   readonly writebackErrors: number
   /** Handles still live when the backup was closed (T10); 0 until then. */
   readonly leakedPages: number
+  /** Where there are `images`: how many, and the pages that live only because an image names them. */
+  readonly images?: { readonly count: number; readonly onlyPages: number } | undefined
 }
 
 export interface Backup extends AsyncDisposable {
@@ -128,7 +194,10 @@ export interface Backup extends AsyncDisposable {
    */
   startCopy?(first: number, span: Uint8Array, done: CopyDone): boolean
 
-  /** Releases exactly these pages (T4). Rejects with `ESTALE`, and has dropped none, when one of them is not live. */
+  /**
+   * Releases exactly these pages (T4): one hold of the caller on each, where there are images. Rejects with `ESTALE`, and has
+   * dropped none, when one of them is not live, or is dropped more often than it is held.
+   */
   drop(handles: readonly HandleRun[]): Promise<void>
 
   /** Bytes that could be stored now: honest, but no promise (T8). */
@@ -136,6 +205,9 @@ export interface Backup extends AsyncDisposable {
 
   /** Sets space aside; rejects with `ENOSPC` when there is not that much, `ENOSYS` when this backup cannot promise. */
   reserve(bytes: number): Promise<Reservation>
+
+  /** Named buffers that outlive the process. Optional; that it is there is data, like a capability. */
+  readonly images?: ImageStore | undefined
 
   /** A snapshot of the counters. */
   stats(): BackupStats

@@ -1,4 +1,5 @@
 export { type MemoryBackupOptions, memoryBackup } from './backups/memory-backup.ts'
+export { MemoryMedium } from './backups/memory-medium.ts'
 export { type NullBackupOptions, nullBackup } from './backups/null-backup.ts'
 export { type SharedBackup, shareBackup } from './backups/share-backup.ts'
 export { CallGate } from './call-gate.ts'
@@ -11,6 +12,10 @@ export type {
   CopyDone,
   CopyResult,
   HandleRun,
+  ImageBlock,
+  ImageContent,
+  ImageStore,
+  LoadedImage,
   Reservation,
   TransferOptions,
 } from './contract.ts'
@@ -68,6 +73,34 @@ export {
   stopTimer,
 } from './host/timers.ts'
 export { warn } from './host/warning.ts'
+export { ByteReader, ByteWriter, checksum } from './images/byte-code.ts'
+export {
+  assertImageName,
+  gatedImages,
+  type ImageStoreParts,
+  maxImageBlockBytes,
+} from './images/gated-images.ts'
+export {
+  type ImageChange,
+  type ImageMedium,
+  type ImagePages,
+  ImageTable,
+  type KeptImage,
+} from './images/image-table.ts'
+export { PageHolds } from './images/page-holds.ts'
+export {
+  decodeImage,
+  decodeImageBlock,
+  decodeImageHead,
+  encodeImage,
+  encodeImageBlock,
+  encodeImageHead,
+  type ImageHead,
+  imageBlockCount,
+  imageBlockPages,
+  type PageImage,
+  type PageRun,
+} from './images/page-image.ts'
 export {
   mayWork,
   nextTurn,

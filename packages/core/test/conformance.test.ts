@@ -1,6 +1,26 @@
 import { describe, it } from 'vitest'
 import { backupSuite, backupSuites } from '../src/conformance/index.ts'
-import { memoryBackup, nullBackup } from '../src/index.ts'
+import { type Backup, MemoryMedium, memoryBackup, nullBackup } from '../src/index.ts'
+
+const openings = new WeakMap<Backup, { medium: MemoryMedium; capacityBytes: number }>()
+
+function openIn(medium: MemoryMedium, capacityBytes: number): Backup {
+  const backup = memoryBackup({ medium, capacityBytes })
+  openings.set(backup, { medium, capacityBytes })
+  return backup
+}
+
+backupSuites({
+  describe,
+  it,
+  startsCopies: true,
+  name: 'memoryBackup with images',
+  open: async ({ capacityPages }) => openIn(new MemoryMedium(), capacityPages * 4096),
+  reopen: async (closed) => {
+    const { medium, capacityBytes } = openings.get(closed)!
+    return openIn(medium, capacityBytes)
+  },
+})
 
 backupSuites({
   describe,

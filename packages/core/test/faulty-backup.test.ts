@@ -4,6 +4,7 @@ import {
   type FaultPlan,
   faultyBackup,
   kernelFaults,
+  MemoryMedium,
   memoryBackup,
   nullBackup,
   type RandomFaults,
@@ -108,6 +109,21 @@ describe('faultyBackup', () => {
     await expect(backup.close()).rejects.toMatchObject({ code: 'EIO' })
     await expect(backup.close()).rejects.toMatchObject({ code: 'EIO' })
     await expect(inner.bytesAvailable()).rejects.toMatchObject({ code: 'EBADF' })
+  })
+
+  it('fails calls of images before they do anything', async () => {
+    const backup = faultyBackup(memoryBackup({ medium: new MemoryMedium() }), {
+      faults: (['save', 'load', 'remove'] as const).map((method) => ({ method, code: 'EIO', times: 1 })),
+    })
+    const images = backup.images!
+    const content = { body: [{ index: 0, bytes: Uint8Array.of(1) }], keeps: [[]] }
+    await expect(images.save('a', content)).rejects.toMatchObject({ code: 'EIO' })
+    expect(await images.names()).toEqual([])
+    const revision = await images.save('a', content)
+    await expect(images.load('a')).rejects.toMatchObject({ code: 'EIO' })
+    await expect(images.remove('a')).rejects.toMatchObject({ code: 'EIO' })
+    expect((await images.load('a')).revision).toBe(revision)
+    await backup.close()
   })
 
   it('waits as planned, and close waits for it', async () => {

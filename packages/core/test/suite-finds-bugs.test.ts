@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { type BackupSuiteOptions, backupSuite, faultyBackupSuite } from '../src/conformance/index.ts'
-import { type Backup, memoryBackup } from '../src/index.ts'
+import { type Backup, MemoryMedium, memoryBackup } from '../src/index.ts'
+import { imageMutants } from './fixtures/image-mutants.ts'
 import { change, mutants, unchanged } from './fixtures/mutants.ts'
 import { endsLater, startedCopyMutants } from './fixtures/started-copy-mutants.ts'
 
@@ -12,7 +13,7 @@ type Suite = (options: BackupSuiteOptions) => void
  */
 async function firstFailureOf(
   suite: Suite,
-  change: (backup: Backup) => Backup,
+  mutate: (backup: Backup) => Backup,
   concern?: string,
 ): Promise<string | undefined> {
   const tests: [string, () => Promise<void>][] = []
@@ -24,7 +25,7 @@ async function firstFailureOf(
     it: (name, body) => tests.push([name, body]),
     name: 'mutant',
     startsCopies: true,
-    open: async ({ capacityPages }) => change(memoryBackup({ capacityBytes: capacityPages * 4096 })),
+    ...(concern === 'images' ? withImages(mutate) : withoutImages(mutate)),
   })
   for (const [name, body] of tests) {
     const passed = await body().then(
@@ -34,6 +35,30 @@ async function firstFailureOf(
     if (!passed) return name
   }
   return undefined
+}
+
+type Opening = Pick<BackupSuiteOptions, 'open' | 'reopen'>
+
+function withoutImages(mutate: (backup: Backup) => Backup): Opening {
+  return {
+    open: async ({ capacityPages }) => mutate(memoryBackup({ capacityBytes: capacityPages * 4096 })),
+  }
+}
+
+function withImages(mutate: (backup: Backup) => Backup): Opening {
+  const opened = new WeakMap<Backup, { medium: MemoryMedium; capacityBytes: number }>()
+  const openIn = (medium: MemoryMedium, capacityBytes: number): Backup => {
+    const backup = mutate(memoryBackup({ medium, capacityBytes }))
+    opened.set(backup, { medium, capacityBytes })
+    return backup
+  }
+  return {
+    open: async ({ capacityPages }) => openIn(new MemoryMedium(), capacityPages * 4096),
+    reopen: async (closed) => {
+      const { medium, capacityBytes } = opened.get(closed)!
+      return openIn(medium, capacityBytes)
+    },
+  }
 }
 
 describe('the conformance suite', () => {
@@ -53,6 +78,16 @@ describe('the conformance suite', () => {
       expect(await firstFailureOf(backupSuite, mutate, 'starting copies')).toBeDefined()
     })
   }
+
+  for (const [bug, mutate] of Object.entries(imageMutants)) {
+    it(`finds the bug in images: ${bug}`, async () => {
+      expect(await firstFailureOf(backupSuite, mutate, 'images')).toBeDefined()
+    })
+  }
+
+  it('passes the reference with images', async () => {
+    expect(await firstFailureOf(backupSuite, unchanged, 'images')).toBeUndefined()
+  })
 
   it('passes a backup whose started copies end in a later turn', async () => {
     expect(await firstFailureOf(backupSuite, endsLater, 'starting copies')).toBeUndefined()

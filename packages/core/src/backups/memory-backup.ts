@@ -12,11 +12,12 @@ import { defineBackup } from '../define/define-backup.ts'
 import type { PlacedPages } from '../define/definition.ts'
 import { abortError, SpillwayError, staleHandleError } from '../errors.ts'
 import { pace, sliceBytes } from '../pace.ts'
-import { SlotAllocator } from '../slots/slot-allocator.ts'
+import type { SlotAllocator } from '../slots/slot-allocator.ts'
 import { SpanCursor } from '../spans.ts'
 import { assertByteCount, assertKnownOptions, assertPageSize } from '../validation.ts'
+import { KeptPages, MemoryMedium } from './memory-medium.ts'
 import { Reservations } from './reservations.ts'
-import { SlabStore } from './slab-store.ts'
+import type { SlabStore } from './slab-store.ts'
 
 export interface MemoryBackupOptions {
   /** Size of every page in bytes: a power of two from 4 KiB to 2 MiB. @default 4096 */
@@ -25,55 +26,67 @@ export interface MemoryBackupOptions {
   readonly capacityBytes?: number | undefined
   /** Names it in errors and statistics. @default 'memory' */
   readonly name?: string | undefined
+  /** What its images and their pages are left in, for the next backup to be opened with it. Without it there are no images. */
+  readonly medium?: MemoryMedium | undefined
 }
 
 /**
  * Keeps pages in the memory of the process: the reference that other backups are compared with, and what tests use.
- * Pages lie in slabs, never in a Buffer of their own. Throws `RangeError` for a bad size or capacity.
+ * Pages lie in slabs, never in a Buffer of their own. With a `medium` it can hold images: a stand-in for a disk. Throws
+ * `RangeError` for a bad size or capacity; `EBUSY` when the medium is in use, `EINVAL` when it was made with another size or capacity.
  */
 export function memoryBackup(options: MemoryBackupOptions = {}): Backup {
-  assertKnownOptions(options, ['pageSizeBytes', 'capacityBytes', 'name'], 'memoryBackup')
+  assertKnownOptions(options, ['pageSizeBytes', 'capacityBytes', 'name', 'medium'], 'memoryBackup')
   const { pageSizeBytes = 4096, capacityBytes = 2 ** 30, name = 'memory' } = options
   assertPageSize(pageSizeBytes)
   assertByteCount(capacityBytes, 'capacityBytes')
   if (capacityBytes < pageSizeBytes) {
     throw new RangeError(`capacityBytes is ${capacityBytes}; it must hold a page of ${pageSizeBytes}`)
   }
-  const pages = new PagesInSlabs(name, pageSizeBytes, Math.floor(capacityBytes / pageSizeBytes))
+  const { medium } = options
+  if (medium !== undefined && !(medium instanceof MemoryMedium)) {
+    throw new TypeError(`medium is ${String(medium)}; it must be a MemoryMedium`)
+  }
+  const capacityPages = Math.floor(capacityBytes / pageSizeBytes)
+  const kept = medium?.open(name, pageSizeBytes, capacityPages) ?? new KeptPages(pageSizeBytes, capacityPages)
+  const pages = new PagesInSlabs(name, kept)
+  const images = kept.holds && kept.imagesOf(name, kept.holds)
   return defineBackup({
     name,
     medium: 'memory',
     pageSizeBytes,
     placed: pages,
+    persistent: medium !== undefined,
+    images,
     startCopy: pages.startCopy.bind(pages),
     mediumBytes: () => pages.mediumBytes,
-    release: () => pages.clear(),
+    figures: () => kept.figures,
+    release: () => kept.close(),
   })
 }
 
 class PagesInSlabs implements PlacedPages {
   readonly #backup: string
+  readonly #kept: KeptPages
   readonly #slots: SlotAllocator
   readonly #slabs: SlabStore
   readonly #reservations: Reservations
   readonly #pageSizeBytes: number
   readonly #slicePages: number
 
-  constructor(backup: string, pageSizeBytes: number, capacityPages: number) {
+  constructor(backup: string, kept: KeptPages) {
+    const { pageSizeBytes } = kept
     this.#backup = backup
+    this.#kept = kept
     this.#pageSizeBytes = pageSizeBytes
     this.#slicePages = Math.max(1, sliceBytes / pageSizeBytes)
-    this.#slots = new SlotAllocator({ capacitySlots: capacityPages })
-    this.#slabs = new SlabStore(pageSizeBytes)
+    this.#slots = kept.slots
+    this.#slabs = kept.slabs
     this.#reservations = new Reservations(backup, pageSizeBytes, () => this.#slots.freeSlots)
   }
 
   get mediumBytes(): number {
     return this.#slabs.bytes
-  }
-
-  clear(): void {
-    this.#slabs.clear()
   }
 
   async store(
@@ -99,6 +112,7 @@ class PagesInSlabs implements PlacedPages {
       const { stored, error } = await this.#fill(run, source, options.signal)
       done += stored
       if (stored > 0) handles.push({ first: run.first, count: stored })
+      if (stored > 0) this.#kept.holds?.hold([{ first: run.first, count: stored }])
       if (stored < run.count) {
         // What was taken and not filled goes back; nobody has seen these handles.
         this.#slots.freeRun({ first: run.first + stored, count: run.count - stored })
@@ -148,7 +162,7 @@ class PagesInSlabs implements PlacedPages {
   }
 
   drop(handles: readonly HandleRun[]): number | undefined {
-    return this.#slots.free(handles, (firstSlot, slotCount) => this.#slabs.free(firstSlot, slotCount))
+    return this.#kept.drop(handles)
   }
 
   bytesAvailable(): number {

@@ -8,6 +8,7 @@ import type {
   CopyDone,
   CopyResult,
   HandleRun,
+  ImageStore,
   Reservation,
   TransferOptions,
 } from '../contract.ts'
@@ -66,8 +67,10 @@ class BackupReference implements Backup {
   readonly #backup: Backup
   readonly #leave: () => Promise<void>
   readonly #gate: CallGate
+  readonly images?: ImageStore
   #reservations: Reservation[] = []
   #backedUpPages = 0
+  #loadedPages = 0
   #copiedPages = 0
   #droppedPages = 0
   #leakedPages = 0
@@ -76,6 +79,7 @@ class BackupReference implements Backup {
     this.#backup = backup
     this.#leave = leave
     this.#gate = new CallGate(backup.name)
+    if (backup.images !== undefined) this.images = this.#imagesOf(backup.images)
   }
 
   get name(): string {
@@ -150,7 +154,7 @@ class BackupReference implements Backup {
   stats(): BackupStats {
     return {
       ...this.#backup.stats(),
-      livePages: this.#backedUpPages - this.#droppedPages,
+      livePages: this.#heldPages,
       backedUpPages: this.#backedUpPages,
       copiedPages: this.#copiedPages,
       droppedPages: this.#droppedPages,
@@ -158,10 +162,31 @@ class BackupReference implements Backup {
     }
   }
 
+  /** Holds that this reference was given and has not returned. */
+  get #heldPages(): number {
+    return this.#backedUpPages + this.#loadedPages - this.#droppedPages
+  }
+
+  /** Images are the whole backup's; what `load` gives counts for this reference. */
+  #imagesOf(images: ImageStore): ImageStore {
+    const gate = this.#gate
+    return {
+      save: (name, content) => gate.run(() => images.save(name, content)),
+      load: (name) =>
+        gate.run(async () => {
+          const image = await images.load(name)
+          this.#loadedPages += image.pages
+          return image
+        }),
+      names: () => gate.run(() => images.names()),
+      remove: (name) => gate.run(() => images.remove(name)),
+    }
+  }
+
   close(): Promise<void> {
     return this.#gate.close(async () => {
       if (!this.capabilities.persistent) {
-        this.#leakedPages = Math.max(0, this.#backedUpPages - this.#droppedPages)
+        this.#leakedPages = Math.max(0, this.#heldPages)
       }
       // Space set aside for a user who left would be nobody's.
       for (const reservation of this.#reservations) await reservation.release()

@@ -5,6 +5,7 @@ import { concurrency } from './concurrency.ts'
 import { corruption } from './corruption.ts'
 import { dropping } from './dropping.ts'
 import { handleChecks } from './handles.ts'
+import { images } from './images.ts'
 import { leaks } from './leaks.ts'
 import { lifecycle } from './lifecycle.ts'
 import { misuse } from './misuse.ts'
@@ -40,6 +41,7 @@ export function backupSuite(options: BackupSuiteOptions): void {
     for (const [concern, register] of Object.entries(concerns)) {
       options.describe(concern, () => register(suite))
     }
+    if (options.reopen !== undefined) options.describe('images', () => images(suite))
     if (options.corrupt !== undefined) options.describe('corruption', () => corruption(suite))
   })
 }

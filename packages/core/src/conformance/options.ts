@@ -20,6 +20,8 @@ export interface BackupSuiteOptions {
    * `capabilities.detectsCorruption` is true.
    */
   readonly corrupt?: ((backup: Backup, handle: number) => Promise<void>) | undefined
+  /** Opens what a backup left that was closed. Give it for a backup that has `images`; they are tested then. */
+  readonly reopen?: ((closed: Backup) => Promise<Backup>) | undefined
   /**
    * Whether `startCopy` has to begin a copy of live pages that is small enough. Without it the suite takes false for an
    * answer, as a pool does, and only looks at what was begun.

@@ -25,16 +25,17 @@ function wrapped(
   wrap: (backup: Backup) => Backup,
 ): BackupSuiteOptions {
   const inside = new WeakMap<Backup, Backup>()
-  const { corrupt } = options
+  const { corrupt, reopen } = options
+  const wrapInner = (inner: Backup): Backup => {
+    const outer = wrap(inner)
+    inside.set(outer, inner)
+    return outer
+  }
   return {
     ...options,
     name: `${options.name} ${how}`,
-    async open(request) {
-      const inner = await options.open(request)
-      const outer = wrap(inner)
-      inside.set(outer, inner)
-      return outer
-    },
+    open: async (request) => wrapInner(await options.open(request)),
+    reopen: reopen && (async (closed) => wrapInner(await reopen(inside.get(closed)!))),
     corrupt: corrupt && ((backup, handle) => corrupt(inside.get(backup)!, handle)),
   }
 }

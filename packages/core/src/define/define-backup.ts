@@ -8,11 +8,13 @@ import type {
   CopyDone,
   CopyResult,
   HandleRun,
+  ImageStore,
   Reservation,
   TransferOptions,
 } from '../contract.ts'
 import { tellCopied } from '../copy-done.ts'
 import { SpillwayError, staleHandleError, systemError } from '../errors.ts'
+import { gatedImages } from '../images/gated-images.ts'
 import { sliceBytes } from '../pace.ts'
 import {
   assertBackupPagesOptions,
@@ -69,6 +71,7 @@ class DefinedBackup<Figures extends object> implements Backup {
   readonly capabilities: BackupCapabilities
   /** There where the definition has it. */
   readonly startCopy?: Start
+  readonly images?: ImageStore
   readonly #definition: BackupDefinition<Figures>
   readonly #pages: PlacedPages
   readonly #gate: CallGate
@@ -95,7 +98,8 @@ class DefinedBackup<Figures extends object> implements Backup {
       detectsCorruption: definition.detectsCorruption ?? false,
       stores: definition.stores ?? true,
     })
-    const { startCopy } = definition
+    const { images, startCopy } = definition
+    if (images !== undefined) this.images = gatedImages(this.#gate, images)
     if (startCopy === undefined) return
     this.startCopy = (first, span, done) => this.#startCopy(startCopy, first, span, done)
   }

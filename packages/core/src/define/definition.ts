@@ -7,6 +7,7 @@ import type {
   Reservation,
   TransferOptions,
 } from '../contract.ts'
+import type { ImageStoreParts } from '../images/gated-images.ts'
 
 /**
  * What a backend says of itself, and the few functions that move its pages. `defineBackup` makes the whole `Backup` of it.
@@ -45,6 +46,8 @@ export interface BackupDefinition<Figures extends object = object> {
    * `sliceBytes` of them, and calls `done` once. It is not asked where `firstNotLive` answers with a promise.
    */
   readonly startCopy?: ((first: number, span: Uint8Array, done: CopyDone) => boolean) | undefined
+  /** Its images; arguments are checked and the gate is passed before they are called. */
+  readonly images?: ImageStoreParts | undefined
   /** Bytes that the medium holds, in its own units. @default the live pages */
   readonly mediumBytes?: (() => number) | undefined
   /** Counters of its own, added to `stats()`. They may replace the common ones where the backend counts better. */

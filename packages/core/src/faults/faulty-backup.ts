@@ -8,6 +8,7 @@ import type {
   CopyDone,
   CopyResult,
   HandleRun,
+  ImageStore,
   Reservation,
   TransferOptions,
 } from '../contract.ts'
@@ -51,8 +52,8 @@ export interface FaultyBackup extends Backup {
 
 /**
  * Puts faults between a caller and a backup (T44). A faulty call keeps the contract: the prefix that it tells of was
- * really moved by the backup inside, and the rest was not touched. `drop`, `bytesAvailable` and `reserve` fail before
- * they do anything; `close` closes the backup inside and then fails. `EINTR` strikes only calls that carry a signal
+ * really moved by the backup inside, and the rest was not touched. `drop`, `bytesAvailable`, `reserve` and the calls of
+ * `images` (`save`, `load`, `remove`) fail before they do anything; `close` closes the backup inside and then fails. `EINTR` strikes only calls that carry a signal
  * (T44). Throws `TypeError` or `RangeError` for a plan that makes no sense.
  */
 export function faultyBackup(inner: Backup, plan: FaultPlan = {}): FaultyBackup {
@@ -68,6 +69,7 @@ class FaultInjector implements FaultyBackup {
   readonly #refused = new RefusedCopies()
   readonly #wait: (delayMs: number) => Promise<void>
   readonly #maxRecordedCalls: number
+  readonly images?: ImageStore
 
   constructor(inner: Backup, plan: FaultPlan) {
     this.#inner = inner
@@ -75,6 +77,7 @@ class FaultInjector implements FaultyBackup {
     this.#gate = new CallGate(inner.name)
     this.#wait = plan.wait ?? delay
     this.#maxRecordedCalls = plan.maxRecordedCalls ?? 10_000
+    if (inner.images !== undefined) this.images = this.#imagesOf(inner.images)
   }
 
   get seed(): number {
@@ -198,6 +201,20 @@ class FaultInjector implements FaultyBackup {
       await this.#strike('reserve', 0)
       return this.#inner.reserve(bytes)
     })
+  }
+
+  #imagesOf(images: ImageStore): ImageStore {
+    const struck = <Result>(method: FaultMethod, call: () => Promise<Result>): Promise<Result> =>
+      this.#gate.run(async () => {
+        await this.#strike(method, 0)
+        return call()
+      })
+    return {
+      save: (name, content) => struck('save', () => images.save(name, content)),
+      load: (name) => struck('load', () => images.load(name)),
+      names: () => this.#gate.run(() => images.names()),
+      remove: (name) => struck('remove', () => images.remove(name)),
+    }
   }
 
   stats(): BackupStats {

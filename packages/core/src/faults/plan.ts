@@ -7,6 +7,9 @@ export const faultMethods = [
   'drop',
   'bytesAvailable',
   'reserve',
+  'save',
+  'load',
+  'remove',
   'close',
 ] as const
 
