@@ -15,7 +15,7 @@ import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writ
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
-import { startServer } from '../packages/backup-s3/test/harness/index.ts'
+import { startServer } from '../packages/test-s3-server/src/index.ts'
 import { type DocumentProgram, missingPrint, namesToInstall, programsOf } from './documents/programs.ts'
 import identity from './identity.json' with { type: 'json' }
 import { bun, deno, makeProject, npm, type PackageManager, runIn } from './install/projects.ts'

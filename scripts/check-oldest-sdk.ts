@@ -43,7 +43,7 @@ for (const handler of [{ requestHandler: pageHttpHandler() }, {}]) {
 `
 
 const directory = mkdtempSync(join(tmpdir(), 'spillway-oldest-sdk-'))
-const server = fork(join(root, 'packages/backup-s3/test/server/server.ts'), [], {
+const server = fork(join(root, 'packages/test-s3-server/src/server/server.ts'), [], {
   execArgv: [],
   serialization: 'advanced',
   stdio: ['ignore', 'inherit', 'inherit', 'ipc'],

@@ -2,8 +2,8 @@ import { execFile } from 'node:child_process'
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
+import { type EmbeddedServer, startServer } from '@spillway/test-s3-server'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { type EmbeddedServer, startServer } from '../../packages/backup-s3/test/harness/index.ts'
 import { missingPrint, namesToInstall, programsOf } from '../documents/programs.ts'
 
 const root = join(import.meta.dirname, '../..')

@@ -3,8 +3,8 @@ import { join } from 'node:path'
 import { S3Backup } from '@spillway/backup-s3'
 import { nullBackup } from '@spillway/core'
 import { Pool } from '@spillway/pool'
+import { s3Target } from '@spillway/test-s3-server'
 import { describe, expect, it } from 'vitest'
-import { s3Target } from '../../packages/backup-s3/test/harness/index.ts'
 import { costRows, renewalsPerHour, segmentRequests, tableBytes } from '../documents/sizing.ts'
 
 const MiB = 2 ** 20

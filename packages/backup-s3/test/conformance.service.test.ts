@@ -2,8 +2,8 @@ import type { S3Client } from '@aws-sdk/client-s3'
 import { pageHttpHandler, type S3Backup, type S3BackupOptions } from '@spillway/backup-s3'
 import type { Backup } from '@spillway/core'
 import { backupSuite, backupSuites, faultyBackupSuite, sharedBackupSuite } from '@spillway/core/conformance'
+import { hasConditionalWrites, type S3Target, s3Target } from '@spillway/test-s3-server'
 import { afterAll, beforeAll, describe, it } from 'vitest'
-import { hasConditionalWrites, type S3Target, s3Target } from './harness/index.ts'
 import { corruptPage, openOn, pageSizeBytes } from './stores.ts'
 
 let target: S3Target

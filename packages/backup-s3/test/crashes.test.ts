@@ -7,10 +7,10 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { faults, type RequestRecord, type S3Target, s3Target } from '@spillway/test-s3-server'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { S3Backup, type S3BackupOptions } from '../src/index.ts'
 import type { ChildOrders, ChildReport } from './crash-child.ts'
-import { faults, type RequestRecord, type S3Target, s3Target } from './harness/index.ts'
 import { assertPages, type KeptPage, pageBytes, runsOf, Workload } from './workload.ts'
 
 const slots = 4

@@ -3,9 +3,9 @@
  * which starts a cluster for it; a failure prints the seed, and `SPILLWAY_SEED` replays it.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
+import { type CephControl, cephControl, type S3Target, s3Target } from '@spillway/test-s3-server'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { S3Backup } from '../src/index.ts'
-import { type CephControl, cephControl, type S3Target, s3Target } from './harness/index.ts'
 import { Workload } from './workload.ts'
 
 let target: S3Target

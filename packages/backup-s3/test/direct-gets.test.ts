@@ -1,9 +1,9 @@
 /** Single pages that go past the SDK's middleware: when they do, when they do not, and what is the same either way. */
 import { S3Client, type S3ClientConfig } from '@aws-sdk/client-s3'
 import { pageHttpHandler, type S3Backup, type S3BackupOptions } from '@spillway/backup-s3'
+import { faults, type S3Target, s3Target } from '@spillway/test-s3-server'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { SignedGets } from '../src/service/signed-get.ts'
-import { faults, type S3Target, s3Target } from './harness/index.ts'
 import { openOn, pageSizeBytes, pick, randomPages } from './stores.ts'
 
 let target: S3Target

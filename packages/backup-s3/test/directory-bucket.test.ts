@@ -1,7 +1,7 @@
 /** Directory buckets of S3 Express: sessions sign instead of the client's credentials, and listings are of whole folders. */
 import { pageHttpHandler } from '@spillway/backup-s3'
+import { type S3Target, s3Target } from '@spillway/test-s3-server'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { type S3Target, s3Target } from './harness/index.ts'
 import { openOn, pick, randomPages, read } from './stores.ts'
 
 let target: S3Target

@@ -3,9 +3,9 @@
  * that pass are not seen at all; faults that stay end the call that met them with a code of its own, and nothing else.
  */
 import { type HandleRun, isSpillwayError } from '@spillway/core'
+import { type Fault, faults, type Operation, type S3Target, s3Target } from '@spillway/test-s3-server'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { pageHttpHandler, S3Backup } from '../src/index.ts'
-import { type Fault, faults, type Operation, type S3Target, s3Target } from './harness/index.ts'
 import { assertPages, handlesOf, pageBytes, pagesOf, runsOf } from './workload.ts'
 
 /** Histories run side by side, each as a user of its own that alone meets its fault: most of their time is waiting. */

@@ -3,10 +3,10 @@
  * lost answers and other faults by chance, and processes that are cut off from the service and attached after.
  */
 import type { S3Client } from '@aws-sdk/client-s3'
+import { faults, type S3Target, s3Target } from '@spillway/test-s3-server'
 import fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { pageHttpHandler, type S3Backup, type S3BackupOptions } from '../src/index.ts'
-import { faults, type S3Target, s3Target } from './harness/index.ts'
 import { openOn, pageSizeBytes, randomPages } from './stores.ts'
 
 /** `SPILLWAY_RUNS=500 npx vitest run histories` is the long version. */

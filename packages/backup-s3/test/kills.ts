@@ -8,10 +8,10 @@
 import { type ChildProcess, fork } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
+import { seededRandom } from '@spillway/core'
+import { faults, type S3Target, s3Target } from '@spillway/test-s3-server'
 import { S3Backup } from '../src/index.ts'
 import type { ChildOrders, ChildReport } from './crash-child.ts'
-import { faults, type S3Target, s3Target } from './harness/index.ts'
-import { seededRandom } from './server/fault-plan.ts'
 import { assertPages, type KeptPage, pageBytes, runsOf } from './workload.ts'
 
 const { values } = parseArgs({

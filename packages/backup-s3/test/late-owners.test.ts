@@ -3,9 +3,9 @@
  * before anything it relies on is gone, and whoever is not keeps every page.
  */
 import { isSpillwayError } from '@spillway/core'
+import { faults, type S3Target, s3Target } from '@spillway/test-s3-server'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { S3Backup } from '../src/index.ts'
-import { faults, type S3Target, s3Target } from './harness/index.ts'
 import { assertPages, handlesOf, pageBytes, pagesOf, runsOf } from './workload.ts'
 
 const leaseMs = 400

@@ -4,8 +4,8 @@ import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import type { S3ClientConfig } from '@aws-sdk/client-s3'
 import { pageHttpHandler } from '@spillway/backup-s3'
+import { faults, type S3Target, s3Target } from '@spillway/test-s3-server'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
-import { faults, type S3Target, s3Target } from './harness/index.ts'
 import { openOn, pageSizeBytes, pick, randomPages, read } from './stores.ts'
 
 let target: S3Target

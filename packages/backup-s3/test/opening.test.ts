@@ -3,9 +3,9 @@ import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { CreateBucketCommand, S3Client } from '@aws-sdk/client-s3'
 import { isSpillwayError, type SpillwayError } from '@spillway/core'
+import { faults, rgwQuirks, type S3Target, s3Target } from '@spillway/test-s3-server'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { S3Backup, type S3BackupOptions } from '../src/index.ts'
-import { faults, rgwQuirks, type S3Target, s3Target } from './harness/index.ts'
 import { openOn, pageSizeBytes, randomPages, read } from './stores.ts'
 
 let target: S3Target

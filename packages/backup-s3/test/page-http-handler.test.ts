@@ -7,12 +7,12 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { GetObjectCommand, PutObjectCommand, S3Client } from '@aws-sdk/client-s3'
 import { replaceHost } from '@spillway/core'
+import { startServer } from '@spillway/test-s3-server'
 import fc from 'fast-check'
 import { afterEach, describe, expect, it } from 'vitest'
 import { ResponseParser } from '../src/http/response-parser.ts'
 import { type ResponseHead, type ResponseSink, responseSink } from '../src/http/response-sink.ts'
 import { type ClientRequestHandler, pageHttpHandler } from '../src/index.ts'
-import { startServer } from './harness/index.ts'
 import { randomPages } from './stores.ts'
 
 const cleanups: (() => void)[] = []

@@ -9,8 +9,8 @@ import {
   type S3Client,
   type S3ServiceException,
 } from '@aws-sdk/client-s3'
+import { hasConditionalWrites, type S3Target, s3Target } from '@spillway/test-s3-server'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { hasConditionalWrites, type S3Target, s3Target } from './harness/index.ts'
 
 let target: S3Target
 let client: S3Client

@@ -1,7 +1,7 @@
 import { pageHttpHandler } from '@spillway/backup-s3'
 import type { HandleRun } from '@spillway/core'
+import { type S3Target, s3Target } from '@spillway/test-s3-server'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { type S3Target, s3Target } from './harness/index.ts'
 import { openOn, pageSizeBytes, pick, randomPages, read } from './stores.ts'
 
 let target: S3Target

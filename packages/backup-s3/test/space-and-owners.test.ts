@@ -1,9 +1,9 @@
 /** What becomes of dropped pages, of dead owners, and of stores that outlive their process. */
 
 import type { HandleRun } from '@spillway/core'
+import { faults, type S3Target, s3Target } from '@spillway/test-s3-server'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { S3Backup, type S3BackupOptions } from '../src/index.ts'
-import { faults, type S3Target, s3Target } from './harness/index.ts'
 import { countOf, openOn, pageSizeBytes, pick, randomPages, read } from './stores.ts'
 
 let target: S3Target

@@ -2,7 +2,7 @@ import { randomFillSync } from 'node:crypto'
 import { GetObjectCommand, PutObjectCommand } from '@aws-sdk/client-s3'
 import { S3Backup, type S3BackupOptions } from '@spillway/backup-s3'
 import type { Backup, HandleRun } from '@spillway/core'
-import type { S3Target } from './harness/index.ts'
+import type { S3Target } from '@spillway/test-s3-server'
 
 export const pageSizeBytes = 4096
 

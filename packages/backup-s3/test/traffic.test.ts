@@ -1,7 +1,8 @@
 /** How many requests, of what size, when, and what they cost. */
+
+import { faults, type S3Target, s3Target } from '@spillway/test-s3-server'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { pageHttpHandler, type S3BackupOptions } from '../src/index.ts'
-import { faults, type S3Target, s3Target } from './harness/index.ts'
 import { countOf, openOn, pageSizeBytes, pick, randomPages, read } from './stores.ts'
 
 const segment = '/s-'

@@ -8,10 +8,10 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { S3ClientConfig } from '@aws-sdk/client-s3'
 import { type PageHttpHandlerOptions, pageHttpHandler } from '@spillway/backup-s3'
+import { type S3Target, s3Target } from '@spillway/test-s3-server'
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest'
 import { isExempt, parseProxy, proxyOfEnvironment } from '../src/http/proxy.ts'
 import { requestHead } from '../src/http/request-head.ts'
-import { type S3Target, s3Target } from './harness/index.ts'
 import { openOn, pageSizeBytes, pick, randomPages, read } from './stores.ts'
 
 let target: S3Target

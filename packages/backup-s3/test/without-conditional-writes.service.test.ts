@@ -3,8 +3,8 @@
  * `S3_CONDITIONAL_WRITES=0` the service that the tests run against.
  */
 import { pageHttpHandler, S3Backup } from '@spillway/backup-s3'
+import { hasConditionalWrites, s3Target } from '@spillway/test-s3-server'
 import { describe, expect, it } from 'vitest'
-import { hasConditionalWrites, s3Target } from './harness/index.ts'
 import { openOn, randomPages, read } from './stores.ts'
 
 const embedded = hasConditionalWrites()

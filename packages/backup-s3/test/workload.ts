@@ -2,8 +2,7 @@
  * A random load on a backup whose every byte is known: each page is made from its number, so whatever is restored can be
  * checked without keeping a copy.
  */
-import { type Backup, type HandleRun, isSpillwayError } from '@spillway/core'
-import { seededRandom } from './server/fault-plan.ts'
+import { type Backup, type HandleRun, isSpillwayError, seededRandom } from '@spillway/core'
 
 export const pageBytes = 4096
 const pageWords = pageBytes / 4

@@ -1,5 +1,4 @@
 import { randomBytes } from 'node:crypto'
-import { fileURLToPath, pathToFileURL } from 'node:url'
 import { failureLine, UsageError } from '../usage-error.ts'
 
 /** What a process needs to reach the service: plain data, so that it can be sent to it. */
@@ -13,7 +12,7 @@ export interface S3Access {
 }
 
 export interface S3ServerOptions {
-  /** The test server of backup-s3, a throwaway Ceph cluster, or the service that the environment names. */
+  /** The S3 server for tests, a throwaway Ceph cluster, or the service that the environment names. */
   readonly kind: 'embedded' | 'ceph' | 'env'
   /** Added to every answer, and the share of requests that is answered with 503; with the embedded server only. */
   readonly latencyMs: number
@@ -55,20 +54,17 @@ export interface S3Server extends AsyncDisposable {
   list(): Promise<string[]>
 }
 
-/** Starts the service, or takes the one of the environment. The harness is test code: it is loaded from the checkout. */
+/** Starts the service, or takes the one of the environment. */
 export async function startS3Server(options: S3ServerOptions): Promise<S3Server> {
   const { kind, latencyMs, errorShare, warmBytes = 0 } = options
   assertEnvironment(kind)
-  const path = fileURLToPath(
-    new URL('../../../packages/backup-s3/test/harness/index.ts', rootOf(import.meta.url)),
-  )
-  const { faults, s3Target, startCeph } = await import(pathToFileURL(path).href)
+  const { faults, s3Target, startCeph } = await import('@spillway/test-s3-server')
   const cluster = kind === 'ceph' ? await startCeph() : undefined
   try {
     const target = await s3Target(
       kind === 'embedded'
         ? { embedded: true, warmBytes }
-        : kind === 'env'
+        : cluster === undefined
           ? {}
           : { environment: cluster.environment },
     ).catch((failure: Error) => {
@@ -80,7 +76,7 @@ export async function startS3Server(options: S3ServerOptions): Promise<S3Server>
     })
     const prefix = `spillway-bench-${randomBytes(6).toString('hex')}/`
     const setFaults = async (shares: FaultShares) => {
-      const plan = target.server.faults
+      const plan = target.server!.faults
       await plan.clear()
       if (shares.slowDown) await plan.always('any', faults.slowDown, { chance: shares.slowDown })
       if (shares.cut) await plan.always('GetObject', faults.cut(), { chance: shares.cut })
@@ -89,11 +85,10 @@ export async function startS3Server(options: S3ServerOptions): Promise<S3Server>
       if (shares.latencyMs) await plan.always('any', faults.delayed(shares.latencyMs))
     }
     if (kind === 'embedded') await setFaults({ latencyMs, slowDown: errorShare })
-    const list = async (): Promise<string[]> =>
-      (await target.list(prefix)).map(({ key }: { readonly key: string }) => key)
+    const list = async (): Promise<string[]> => (await target.list(prefix)).map(({ key }) => key)
     return {
       access: {
-        clientConfig: target.clientConfig,
+        clientConfig: { ...target.clientConfig },
         bucket: target.bucket,
         prefix,
         engine: cluster?.environment.S3_ENGINE ?? (kind === 'env' ? target.endpoint : 'embedded test server'),
@@ -133,9 +128,4 @@ function assertEnvironment(kind: S3ServerOptions['kind']): void {
   throw new UsageError(
     `--s3 env needs ${needed.join(', ')} in the environment; not set: ${missing.join(', ')}`,
   )
-}
-
-/** The directory of the program, whether it runs built (`dist`) or from the sources (`src/s3`). */
-function rootOf(url: string): URL {
-  return new URL(url.endsWith('.ts') ? '../' : './', url)
 }

@@ -11,7 +11,7 @@ import { loadavg } from 'node:os'
 import { resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
-import { s3Target } from '../harness/index.ts'
+import { s3Target } from '@spillway/test-s3-server'
 import type { Figures, Order } from './measure.ts'
 
 const measurePath = fileURLToPath(new URL('measure.ts', import.meta.url))

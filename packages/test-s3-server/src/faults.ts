@@ -1,5 +1,5 @@
 /** The things that go wrong with S3, by name. */
-import type { Fault } from '../server/protocol.ts'
+import type { Fault } from './server/protocol.ts'
 
 /** Slow, but done: `delayMs` plus up to `jitterMs` before the operation. */
 export const delayed = (delayMs: number, jitterMs = 0): Fault => ({ kind: 'delay', delayMs, jitterMs })

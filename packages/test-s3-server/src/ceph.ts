@@ -1,5 +1,9 @@
-/** A throwaway Ceph cluster on this machine, by way of `scripts/ceph/cluster.sh`: started here, or found in the environment. */
+/**
+ * A throwaway Ceph cluster on this machine, by way of `scripts/ceph/cluster.sh` of the repository, which is not part of the
+ * published package: started here, or found in the environment.
+ */
 import { execFile } from 'node:child_process'
+import { existsSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -7,7 +11,7 @@ import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 
 const run = promisify(execFile)
-const clusterScript = fileURLToPath(new URL('../../../../scripts/ceph/cluster.sh', import.meta.url))
+const clusterScript = fileURLToPath(new URL('../../../scripts/ceph/cluster.sh', import.meta.url))
 
 /** What can be done to the cluster while requests are under way. Each resolves once it has been done. */
 export interface CephControl {
@@ -62,6 +66,9 @@ export interface CephCluster extends AsyncDisposable {
 export async function startCeph(
   options: { store?: 'bluestore' | 'memstore'; storeBytes?: number } = {},
 ): Promise<CephCluster> {
+  if (!existsSync(clusterScript)) {
+    throw new Error('Ceph is started by a script of the Spillway repository, and this is no checkout of it')
+  }
   const directory = await mkdtemp(join(tmpdir().length <= 40 ? tmpdir() : '/tmp', 'spillway-ceph-'))
   const env: NodeJS.ProcessEnv = {
     ...process.env,

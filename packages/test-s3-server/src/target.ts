@@ -17,8 +17,8 @@ import {
   S3Client,
   type S3ClientConfig,
 } from '@aws-sdk/client-s3'
-import type { ServerOptions } from '../server/protocol.ts'
 import { type Credentials, type EmbeddedServer, startServer } from './embedded-server.ts'
+import type { ServerOptions } from './server/protocol.ts'
 
 export interface TargetOptions extends ServerOptions {
   /** Takes the embedded server whatever the environment says, for tests that need its faults. @default false */
@@ -80,9 +80,31 @@ export function hasConditionalWrites(environment: Environment = process.env): bo
   return !environment['S3_ENDPOINT'] || environment['S3_CONDITIONAL_WRITES'] !== '0'
 }
 
-/**
- * The target to test against.
- */
+async function listObjects(client: S3Client, bucket: string, prefix: string): Promise<ListedObject[]> {
+  const objects: ListedObject[] = []
+  let token: string | undefined
+  do {
+    const page = await client.send(
+      new ListObjectsV2Command({ Bucket: bucket, Prefix: prefix, ContinuationToken: token }),
+    )
+    for (const { Key, Size } of page.Contents ?? []) objects.push({ key: Key!, bytes: Size ?? 0 })
+    token = page.NextContinuationToken
+  } while (token !== undefined)
+  return objects
+}
+
+async function deleteObjects(client: S3Client, bucket: string, prefix: string): Promise<void> {
+  const objects = await listObjects(client, bucket, prefix)
+  for (let start = 0; start < objects.length; start += 1000) {
+    const Objects = objects.slice(start, start + 1000).map(({ key }) => ({ Key: key }))
+    const answer = await client.send(
+      new DeleteObjectsCommand({ Bucket: bucket, Delete: { Objects, Quiet: true } }),
+    )
+    if (answer.Errors?.length) throw new Error(`not deleted: ${JSON.stringify(answer.Errors[0])}`)
+  }
+}
+
+/** The target to test against. */
 export async function s3Target(options: TargetOptions = {}): Promise<S3Target> {
   const { embedded = false, reuseProcess = false, environment = process.env, ...serverOptions } = options
   const endpoint = environment['S3_ENDPOINT']
@@ -107,28 +129,8 @@ export async function s3Target(options: TargetOptions = {}): Promise<S3Target> {
   const bucket = namedBucket || `spillway-test-${randomBytes(6).toString('hex')}`
   if (!namedBucket) await own.send(new CreateBucketCommand({ Bucket: bucket }))
 
-  const list = async (prefix = '') => {
-    const objects: ListedObject[] = []
-    let token: string | undefined
-    do {
-      const page = await own.send(
-        new ListObjectsV2Command({ Bucket: bucket, Prefix: prefix, ContinuationToken: token }),
-      )
-      for (const { Key, Size } of page.Contents ?? []) objects.push({ key: Key!, bytes: Size ?? 0 })
-      token = page.NextContinuationToken
-    } while (token !== undefined)
-    return objects
-  }
-  const clear = async (prefix = '') => {
-    const objects = await list(prefix)
-    for (let start = 0; start < objects.length; start += 1000) {
-      const Objects = objects.slice(start, start + 1000).map(({ key }) => ({ Key: key }))
-      const answer = await own.send(
-        new DeleteObjectsCommand({ Bucket: bucket, Delete: { Objects, Quiet: true } }),
-      )
-      if (answer.Errors?.length) throw new Error(`not deleted: ${JSON.stringify(answer.Errors[0])}`)
-    }
-  }
+  const list = (prefix = '') => listObjects(own, bucket, prefix)
+  const clear = (prefix = '') => deleteObjects(own, bucket, prefix)
   let closing: Promise<void> | undefined
   const close = () => {
     closing ??= (async () => {

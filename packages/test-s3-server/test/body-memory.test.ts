@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest'
-import { BodyMemory } from './server/body-memory.ts'
+import { BodyMemory } from '../src/server/body-memory.ts'
 
 it('hands memory out again only after its last user released it', () => {
   const memory = new BodyMemory(0)

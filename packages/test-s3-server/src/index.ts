@@ -1,6 +1,6 @@
-export type * from '../server/protocol.ts'
-export { rgwQuirks } from '../server/protocol.ts'
 export * from './ceph.ts'
 export * from './embedded-server.ts'
 export * as faults from './faults.ts'
+export type * from './server/protocol.ts'
+export { rgwQuirks } from './server/protocol.ts'
 export * from './target.ts'

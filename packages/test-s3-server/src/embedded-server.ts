@@ -12,7 +12,7 @@ import type {
   RequestRecord,
   ServerCounters,
   ServerOptions,
-} from '../server/protocol.ts'
+} from './server/protocol.ts'
 
 export interface Credentials {
   readonly accessKeyId: string
@@ -70,7 +70,9 @@ export interface EmbeddedServer extends AsyncDisposable {
   close(): Promise<void>
 }
 
-const serverPath = fileURLToPath(new URL('../server/server.ts', import.meta.url))
+// The server lies beside this file, built or as source.
+const serverExtension = import.meta.url.endsWith('.ts') ? 'ts' : 'js'
+const serverPath = fileURLToPath(new URL(`./server/server.${serverExtension}`, import.meta.url))
 const defaultCredentials: Credentials = {
   accessKeyId: 'test-access-key',
   secretAccessKey: 'test-secret-key',
@@ -152,6 +154,25 @@ async function renewProcess(options: ServerOptions): Promise<ServerProcess | und
   return idle && { ...idle, port: await idle.channel.send<number>({ command: 'renew', options }) }
 }
 
+function faultsOf(channel: Channel): ServerFaults {
+  const add = (
+    operation: Operation | readonly Operation[] | 'any',
+    fault: Fault,
+    scope: FaultScope,
+  ): Promise<number> => {
+    const rule: FaultRule =
+      operation === 'any' ? { ...scope, fault } : { ...scope, operation: operation as Operation, fault }
+    return channel.send({ command: 'addFault', rule })
+  }
+  return {
+    once: (operation, fault, scope = {}) => add(operation, fault, { ...scope, times: 1 }),
+    always: (operation, fault, scope = {}) => add(operation, fault, scope),
+    remove: (ruleId) => channel.send({ command: 'removeFault', ruleId }),
+    clear: () => channel.send({ command: 'clearFaults' }),
+    fired: () => channel.send({ command: 'fired' }),
+  }
+}
+
 /**
  * Starts the S3 test server in a process of its own, which ends with this one at the latest.
  * @param options see `ServerOptions`; nothing has to be given
@@ -163,15 +184,6 @@ export async function startServer(
 ): Promise<EmbeddedServer> {
   const serverProcess = (reuseProcess && (await renewProcess(options))) || (await startProcess(options))
   const { child, channel, port } = serverProcess
-  const add = (
-    operation: Operation | readonly Operation[] | 'any',
-    fault: Fault,
-    scope: FaultScope,
-  ): Promise<number> => {
-    const rule: FaultRule =
-      operation === 'any' ? { ...scope, fault } : { ...scope, operation: operation as Operation, fault }
-    return channel.send({ command: 'addFault', rule })
-  }
   let closing: Promise<void> | undefined
   const leave = async () => {
     await channel.send({ command: 'outage', out: true })
@@ -196,13 +208,7 @@ export async function startServer(
     bucket: options.buckets?.[0] ?? 'test',
     credentials: { accessKeyId, secretAccessKey, ...(sessionToken === undefined ? {} : { sessionToken }) },
     pid: child.pid!,
-    faults: {
-      once: (operation, fault, scope = {}) => add(operation, fault, { ...scope, times: 1 }),
-      always: (operation, fault, scope = {}) => add(operation, fault, scope),
-      remove: (ruleId) => channel.send({ command: 'removeFault', ruleId }),
-      clear: () => channel.send({ command: 'clearFaults' }),
-      fired: () => channel.send({ command: 'fired' }),
-    },
+    faults: faultsOf(channel),
     log: (operation, after = 0) => channel.send({ command: 'log', operation, after }),
     clearLog: () => channel.send({ command: 'clearLog' }),
     counters: () => channel.send({ command: 'counters' }),

@@ -11,7 +11,7 @@ import {
   type S3ServiceException,
 } from '@aws-sdk/client-s3'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
-import { type EmbeddedServer, faults, type S3Target, s3Target } from './harness/index.ts'
+import { type EmbeddedServer, faults, type S3Target, s3Target } from '../src/index.ts'
 
 let target: S3Target
 let server: EmbeddedServer
