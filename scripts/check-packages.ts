@@ -5,14 +5,33 @@
 import { execFileSync } from 'node:child_process'
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { basename, join, relative } from 'node:path'
 import identity from './identity.json' with { type: 'json' }
+import { publishedFolders } from './published-folders.ts'
 import { compareWithAllowance, sourceProblems } from './source-rules.ts'
 
 const root = join(import.meta.dirname, '..')
 const allowedDependencies: Record<string, readonly string[]> = {
   '@spillway/native': ['koffi'],
   '@spillway/backup-shmem': ['@spillway/native'],
+  // A program, and nobody's dependency: it brings everything that it measures.
+  '@spillway/bench': [
+    '@aws-sdk/client-s3',
+    '@smithy/node-http-handler',
+    ...['core', 'native', 'pool', 'backup-file', 'backup-s3', 'backup-shmem', 'test-s3-server'].map(
+      (name) => `@spillway/${name}`,
+    ),
+    ...[
+      'bytes',
+      'cli-progress',
+      'cli-table3',
+      'commander',
+      'echarts',
+      'koffi',
+      'pretty-bytes',
+      'simple-statistics',
+    ],
+  ],
 }
 const maxReadmeLines = 200
 
@@ -26,7 +45,7 @@ function templateProblems(folder: string): string[] {
   const expect = (holds: boolean, problem: string) => {
     if (!holds) problems.push(problem)
   }
-  const name = folder.split('/').at(-1)
+  const name = basename(folder)
   const manifest = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8'))
   expect(manifest.name === `${identity.scope}/${name}`, `name is ${manifest.name}`)
   const url = `git+https://github.com/${identity.repository}.git`
@@ -37,7 +56,7 @@ function templateProblems(folder: string): string[] {
   expect(manifest.engines?.node === '>=22.19', 'engines.node is not >=22.19')
   expect(manifest.publishConfig?.access === 'public', 'publishConfig.access is not public')
   expect(manifest.publishConfig?.provenance === true, 'publishConfig.provenance is not true')
-  expect(manifest.repository?.directory === `packages/${name}`, 'repository.directory is wrong')
+  expect(manifest.repository?.directory === relative(root, folder), 'repository.directory is wrong')
   expect(typeof manifest.description === 'string', 'description is missing')
   expect(manifest.exports?.['./package.json'] === './package.json', 'exports lacks ./package.json')
   for (const [subpath, conditions] of Object.entries(manifest.exports ?? {})) {
@@ -170,8 +189,8 @@ const report = (name: string, problems: readonly string[]) => {
 }
 report('rules for sources', ruleProblems())
 report('changesets', changesetProblems())
-for (const name of readdirSync(join(root, 'packages')).sort()) {
-  const folder = join(root, 'packages', name)
-  report(name, [...templateProblems(folder), ...tarballProblems(folder)])
+for (const published of publishedFolders) {
+  const folder = join(root, published)
+  report(basename(folder), [...templateProblems(folder), ...tarballProblems(folder)])
 }
 process.exitCode = failed ? 1 : 0

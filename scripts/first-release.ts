@@ -4,6 +4,7 @@
  */
 import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { publishedFolders } from './published-folders.ts'
 
 const root = join(import.meta.dirname, '..')
 const folder = join(root, '.changeset')
@@ -15,11 +16,9 @@ const changes = readdirSync(folder)
     return { name, packages, text: text.trim().replaceAll('\n', '\n  ') }
   })
 
-for (const directory of readdirSync(join(root, 'packages'))) {
-  const { name, version } = JSON.parse(
-    readFileSync(join(root, 'packages', directory, 'package.json'), 'utf8'),
-  )
-  const file = join(root, 'packages', directory, 'CHANGELOG.md')
+for (const directory of publishedFolders) {
+  const { name, version } = JSON.parse(readFileSync(join(root, directory, 'package.json'), 'utf8'))
+  const file = join(root, directory, 'CHANGELOG.md')
   if (readFileSync(file, 'utf8').includes('\n## ')) throw new Error(`${file} has a release already`)
   const lines = changes.filter(({ packages }) => packages.includes(name)).map(({ text }) => `- ${text}`)
   writeFileSync(file, `# ${name}\n\n## ${version}\n\n${lines.join('\n')}\n`)

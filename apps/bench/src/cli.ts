@@ -3,6 +3,7 @@ import { Command, CommanderError } from 'commander'
 import { backendNames } from './backends.ts'
 import { compareCommand } from './compare-command.ts'
 import { type LargeArguments, largeCommand } from './large-command.ts'
+import { ownVersion } from './machine.ts'
 import { simulatorNames } from './policy/simulators.ts'
 import { traceKinds } from './policy/traces.ts'
 import { type PolicyArguments, policyCommand } from './policy-command.ts'
@@ -31,9 +32,14 @@ function buildProgram(): Command {
     .description(
       'Runs pools on every backend with real files, proves that no byte was lost, and compares them with the physical limits.',
     )
+    .version(ownVersion())
     .exitOverride()
     .configureOutput({ outputError: (text, write) => write(text) })
+  for (const add of [addRun, addCompare, addScale, addSoak, addLarge, addPolicy, addSelfTest]) add(program)
+  return program
+}
 
+function addRun(program: Command): void {
   program
     .command('run')
     .description('measure backends with real files under a memory limit')
@@ -84,7 +90,9 @@ function buildProgram(): Command {
     .action(async (given: RunArguments, command: Command) => {
       process.exitCode = await runCommand(parseRunOptions(withQuick(given, command)), stop.signal)
     })
+}
 
+function addCompare(program: Command): void {
   program
     .command('compare')
     .description('compare the JSON of two runs; exit status 1 when the second is slower')
@@ -94,7 +102,9 @@ function buildProgram(): Command {
     .action((first: string, second: string, { threshold }: { threshold: string }) => {
       process.exitCode = compareCommand(first, second, threshold)
     })
+}
 
+function addScale(program: Command): void {
   program
     .command('scale')
     .description('measure what the pool costs by itself, from 1 GiB to 1 TiB in the null backup')
@@ -105,7 +115,9 @@ function buildProgram(): Command {
     .action(async (given: ScaleArguments) => {
       process.exitCode = await scaleCommand(given, stop.signal)
     })
+}
 
+function addSoak(program: Command): void {
   program
     .command('soak')
     .description('random operations for minutes or hours, every byte checked, with faults')
@@ -128,7 +140,9 @@ function buildProgram(): Command {
     .action(async (given: SoakArguments) => {
       process.exitCode = await soakCommand(given, stop.signal)
     })
+}
 
+function addLarge(program: Command): void {
   program
     .command('large')
     .description(
@@ -145,7 +159,9 @@ function buildProgram(): Command {
     .action(async (given: LargeArguments) => {
       process.exitCode = await largeCommand(given, stop.signal)
     })
+}
 
+function addPolicy(program: Command): void {
   program
     .command('policy')
     .description('compare hit rates and backup writes of the pool with policies simulated on the same traces')
@@ -162,15 +178,15 @@ function buildProgram(): Command {
     .action(async (given: PolicyArguments) => {
       process.exitCode = await policyCommand(given, stop.signal)
     })
+}
 
+function addSelfTest(program: Command): void {
   program
     .command('self-test')
     .description('spoil a backend on purpose and check that the bench notices every time')
     .action(async () => {
       process.exitCode = await selfTestCommand(stop.signal)
     })
-
-  return program
 }
 
 /** `--quick` changes defaults only: what was said on the command line stays. */

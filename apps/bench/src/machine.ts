@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process'
-import { statfsSync } from 'node:fs'
+import { readFileSync, statfsSync } from 'node:fs'
 import { availableParallelism, cpus, release, totalmem, type } from 'node:os'
 import { dirname } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -44,9 +44,19 @@ function describeMachine(directory: string): Machine {
   }
 }
 
-/** The commit that was measured, `+changes` when the tree differs from it, `unknown` outside of a checkout. */
+/** The version of this package. */
+export function ownVersion(): string {
+  return JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')).version
+}
+
+/**
+ * What was measured: in a checkout its commit, `+changes` when the tree differs from it; where the bench is installed, its
+ * version, because the repository around it is somebody else's.
+ */
 function currentCommit(): string {
-  const options = { cwd: dirname(fileURLToPath(import.meta.url)), encoding: 'utf8', stdio: 'pipe' } as const
+  const cwd = dirname(fileURLToPath(import.meta.url))
+  if (cwd.includes('node_modules')) return `version ${ownVersion()}`
+  const options = { cwd, encoding: 'utf8', stdio: 'pipe' } as const
   try {
     const commit = execFileSync('git', ['rev-parse', '--short=12', 'HEAD'], options).trim()
     const changes = execFileSync('git', ['status', '--porcelain', '--untracked-files=no'], options).trim()

@@ -1,0 +1,2 @@
+/** What `run` writes as JSON. */
+export type { CaseResult, FailedCase, Machine, RunResult } from './results.ts'
