@@ -61,6 +61,8 @@ class Actor {
   /** Orders owners of a store: by when they claimed it. */
   epoch = ''
   isPersistent = false
+  /** Handles that were in the store when it opened that. */
+  found: ReadonlySet<number> = new Set()
 
   constructor(script: Script, backupClass: BackupClass) {
     this.process = new Process(script.name)
@@ -268,6 +270,7 @@ export class History {
         actor.scope = actor.isPersistent ? 'store' : `scratch of ${process.name}`
         actor.epoch = actor.backup.stats().epoch
         actor.isOwner = true
+        actor.found = handlesOf(actor.backup.liveHandles())
         this.#note(`${process.name} has opened`)
         return
       case 'sweep':
@@ -365,6 +368,9 @@ export class History {
   async #retainFirst(actor: Actor, backup: Backup): Promise<void> {
     const [first, ...others] = this.#own(actor)
     for (const page of others) page.state = 'dropped'
+    // Those of a process, too, that has yet to hear that they were stored.
+    for (const handle of handlesOf(backup.liveHandles()))
+      if (actor.found.has(handle)) this.#oracle.droppedFound(actor.scope, handle)
     await backup.retainOnly(first === undefined ? [] : [{ first: first.handle, count: 1 }])
   }
 

@@ -37,6 +37,8 @@ export class Oracle {
   /** The first rule that was broken. */
   violation: Violation | undefined
   readonly #pages = new Map<string, Page>()
+  /** Handles that an owner dropped before whoever stored them was told that they are there. */
+  readonly #droppedEarly = new Set<string>()
   #nextId = 1
 
   fail(text: string): void {
@@ -59,10 +61,17 @@ export class Oracle {
       for (let handle = run.first; handle < run.first + run.count; handle++, page++) {
         const key = `${scope} ${handle}`
         if (this.#pages.has(key)) this.fail(`handle ${handle} was given twice`)
-        this.#pages.set(key, { id: first + page, handle, scope, state: 'live' })
+        const state = this.#droppedEarly.has(key) ? 'dropped' : 'live'
+        this.#pages.set(key, { id: first + page, handle, scope, state })
       }
     }
     return page
+  }
+
+  /** The owner is about to drop a handle that it found in the store; who stored the page may have yet to hear that it is there. */
+  droppedFound(scope: string, handle: number): void {
+    const key = `${scope} ${handle}`
+    if (!this.#pages.has(key)) this.#droppedEarly.add(key)
   }
 
   pagesOf(scope: string): Page[] {
