@@ -319,10 +319,13 @@ export class Reclaim {
     const { splitAlways } = this
     const attempt = this.#failing.begin()
     const options = { destination: 'reuse', splitAlways, retryMayFail } as const
-    const { error } = await this.#pageOut.run(store, chunks, options)
+    const batch = await this.#pageOut.store(store, chunks, options)
+    // Whoever wanted the memory may have it from elsewhere by now: then the chunks are clean, and worth more where they are.
+    const isWanted = this.limit.shared.waiters > 0
+    this.#pageOut.commit(batch, isWanted ? 'reuse' : 'stay')
     store.reclaimCalls--
     this.#pagesInFlight -= pages
-    this.#failing.note(store, error, attempt)
+    this.#failing.note(store, batch.error, attempt)
   }
 
   #purge(chunk: number, destination: Destination): number {
