@@ -18,6 +18,7 @@ const packages = [
   'backup-file',
   'backup-encrypted',
   'backup-compressed',
+  'backup-tiered',
   'backup-s3',
   'pool',
 ]

@@ -8,6 +8,7 @@ import '@spillway/backup-shmem'
 import '@spillway/backup-compressed'
 import '@spillway/backup-encrypted'
 import '@spillway/backup-file'
+import '@spillway/backup-tiered'
 import '@spillway/pool'
 
 console.log('imported')

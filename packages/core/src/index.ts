@@ -1,3 +1,4 @@
+export { orAbort } from './abort.ts'
 export { type MemoryBackupOptions, memoryBackup } from './backups/memory-backup.ts'
 export { MemoryMedium } from './backups/memory-medium.ts'
 export { type NullBackupOptions, nullBackup } from './backups/null-backup.ts'
@@ -22,7 +23,7 @@ export type {
 export { tellCopied } from './copy-done.ts'
 export { defineBackup } from './define/define-backup.ts'
 export type { BackupDefinition, NumberedPages, PlacedPages, Stopped } from './define/definition.ts'
-export { assertInnerBackup, InnerPages, innerError } from './define/inner-pages.ts'
+export { assertInnerBackup, InnerPages, innerError, type KeptRun } from './define/inner-pages.ts'
 export { errnoName, type SystemErrorCode, systemErrorCodes } from './errno.ts'
 export {
   abortError,
@@ -110,7 +111,7 @@ export {
   smallCallBytes,
   yieldToEventLoop,
 } from './pace.ts'
-export { firstHandles, firstSpans } from './runs.ts'
+export { firstHandles, firstSpans, restHandles } from './runs.ts'
 export { type BitRun, BitSet } from './slots/bit-set.ts'
 export { RunMap } from './slots/run-map.ts'
 export { SlotAllocator, type SlotAllocatorOptions } from './slots/slot-allocator.ts'

@@ -24,3 +24,15 @@ export function firstHandles(handles: readonly HandleRun[], pages: number): Hand
   }
   return prefix
 }
+
+/** The handles behind the first `pages`. */
+export function restHandles(handles: readonly HandleRun[], pages: number): HandleRun[] {
+  const rest: HandleRun[] = []
+  let before = 0
+  for (const { first, count } of handles) {
+    const skipped = Math.min(count, Math.max(0, pages - before))
+    if (skipped < count) rest.push({ first: first + skipped, count: count - skipped })
+    before += count
+  }
+  return rest
+}

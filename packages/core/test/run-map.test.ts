@@ -30,6 +30,9 @@ describe('RunMap', () => {
       const start = expected.get(from)
       while (start !== undefined && length < 200 && expected.get(from + length) === start + length) length++
       expect(map.lengthFrom(from, 200), `seed ${seed}, step ${step}`).toBe(length)
+      let gap = 0
+      while (gap < 200 && !expected.has(from + gap)) gap++
+      expect(map.gapFrom(from, 200), `seed ${seed}, step ${step}`).toBe(gap)
     }
     for (let number = least; number < least + 5000; number++) {
       expect(map.targetOf(number)).toBe(expected.get(number))

@@ -3,6 +3,11 @@ import { isSpillwayError, SpillwayError, type SpillwayErrorFields } from '../err
 import { RunMap } from '../slots/run-map.ts'
 import type { Stopped } from './definition.ts'
 
+/** Pages `first`, `first + 1`, … that the inner backup has under `handle`, `handle + 1`, … */
+export interface KeptRun extends HandleRun {
+  readonly handle: number
+}
+
 /**
  * Pages that a backup made of backups keeps in one of them: under its own numbers, each mapped to a handle of the inner backup. What
  * the inner backup says is told in the outer one's terms: its errors name the outer backup, page and handle, and have what the
@@ -26,6 +31,22 @@ export class InnerPages {
   /** Whether a page is kept here. */
   has(page: number): boolean {
     return this.#handles.targetOf(page) !== undefined
+  }
+
+  /** How many pages from this one on, at most `count`, are kept here under adjacent handles. */
+  lengthFrom(page: number, count: number): number {
+    return this.#handles.lengthFrom(page, count)
+  }
+
+  /** Those of some pages that are kept here, in runs that the inner backup has under adjacent handles. */
+  *keptOf({ first, count }: HandleRun): Generator<KeptRun> {
+    for (let done = this.#handles.gapFrom(first, count); done < count; ) {
+      const page = first + done
+      const length = this.#handles.lengthFrom(page, count - done)
+      yield { first: page, count: length, handle: this.#handles.targetOf(page)! }
+      done += length
+      done += this.#handles.gapFrom(first + done, count - done)
+    }
   }
 
   /** Stores the pages of the spans under `first`, `first + 1`, …; tells how many, from the first on, and what stopped it. */
@@ -56,6 +77,11 @@ export class InnerPages {
     }
     if (error === undefined) return { pages: stored }
     return { pages: stored, error: this.#told(error, stored, nth(pages, stored)) }
+  }
+
+  /** Keeps pages that were stored in the inner backup by other means. */
+  adopt({ first, count, handle }: KeptRun): void {
+    this.#handles.set(first, count, handle)
   }
 
   /** Fills the spans with these pages, all of which are kept here. */

@@ -52,6 +52,15 @@ export class RunMap {
     return length
   }
 
+  /** How many numbers from `first` on, at most `count`, are mapped to nothing. */
+  gapFrom(first: number, count: number): number {
+    let length = 0
+    while (length < count && this.targetOf(first + length) === undefined) {
+      length = Math.min(count, length + this.#restOfRun(first + length))
+    }
+    return length
+  }
+
   /** Forgets everything. */
   clear(): void {
     this.#segments.clear()
@@ -64,11 +73,11 @@ export class RunMap {
     return bytes
   }
 
-  /** Numbers from this one to the end of its run in its segment. */
+  /** Numbers from this one to the end of its run, or gap, in its segment. */
   #restOfRun(number: number): number {
-    const segment = this.#segments.get(Math.floor(number / segmentNumbers))!
+    const segment = this.#segments.get(Math.floor(number / segmentNumbers))
     const offset = number % segmentNumbers
-    return (segment.starts[runAt(segment, offset) + 1] ?? segmentNumbers) - offset
+    return (segment?.starts[runAt(segment, offset) + 1] ?? segmentNumbers) - offset
   }
 
   #eachPart(

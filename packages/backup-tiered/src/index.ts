@@ -1,0 +1,3 @@
+export type { TieredBackupOptions, TierOptions } from './options.ts'
+export type { TierStats } from './tier.ts'
+export { type TieredBackup, type TieredBackupStats, tieredBackup } from './tiered-backup.ts'
