@@ -63,7 +63,11 @@ export class Budget {
   /** The memory of pools that ask for the same, or new one. */
   memoryFor(wish: MemoryWish): PoolMemory {
     for (const memory of this.#memories) if (memory.fulfils(wish)) return memory
-    const memory = new PoolMemory(wish, this.resident, this.#memories)
+    const memory = new PoolMemory(wish, {
+      limit: this.resident,
+      all: this.#memories,
+      isWaitedFor: () => this.shared.waiters > 0,
+    })
     this.#memories.add(memory)
     return memory
   }

@@ -209,7 +209,7 @@ export class Machine implements BudgetPool {
     await this.settled()
     // What other pools of the budget keep warm stays.
     const keptPages = this.memory.isShared ? this.pages.idleLimitPages - this.#idlePages : 0
-    await this.reclaim.trim(this.pages.idlePages - keptPages)
+    await this.reclaim.trim(Math.max(this.pages.retainedPages, this.pages.idlePages - keptPages))
     this.budget.leave(this, this.#idlePages)
   }
 

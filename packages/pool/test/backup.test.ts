@@ -4,7 +4,7 @@ import { machineOf } from '../src/api/pool.ts'
 import { Pool } from '../src/index.ts'
 import { page, pattern } from './support/bytes.ts'
 import { FakeProvider } from './support/fake-provider.ts'
-import { aborted, setup } from './support/setup.ts'
+import { aborted, returned, setup } from './support/setup.ts'
 
 const code = (error: unknown) => (error as { code?: string } | undefined)?.code
 
@@ -113,10 +113,56 @@ describe('backup', () => {
     await empty.free()
   })
 
-  it('T33: gives memory to the system, not to the free lists', async () => {
-    await using subject = await setup({ idleBytes: 64 * page })
+  it('T33: gives memory to the system within a moment, not to the free lists', async () => {
+    const provider = new FakeProvider()
+    await using subject = await setup({ provider, idleBytes: 64 * page })
     await subject.buffer.backup()
+    const { inUseBytes, idleBytes, retainedBytes, residentBytes } = subject.pool.stats()
+    expect([inUseBytes, idleBytes]).toEqual([0, 0])
+    expect(residentBytes).toBe(retainedBytes)
+    await returned(subject.pool)
     expect(subject.pool.stats()).toMatchObject({ residentBytes: 0, idleBytes: 0 })
+    expect(provider.pagesOut).toBe(0)
+  })
+
+  it('keeps the memory that it frees for a moment: a restore at once takes none from the system', async () => {
+    const provider = new FakeProvider()
+    await using subject = await setup({ provider, idleBytes: 0 })
+    const { buffer, pool } = subject
+    await buffer.backup()
+    const { pagesOut } = provider
+    expect(pool.stats().retainedBytes).toBe(21 * page)
+    provider.refuse = () => true
+    expect(await buffer.restore()).toEqual({ pages: 21 })
+    provider.refuse = () => false
+    expect(provider.pagesOut).toBe(pagesOut)
+    expect(pool.stats()).toMatchObject({ retainedBytes: 0, residentBytes: 21 * page })
+    await buffer.backup()
+    // Who asks for memory to go has all of it go at once.
+    expect(await pool.shrink(21 * page)).toBe(21 * page)
+    expect(pool.stats()).toMatchObject({ retainedBytes: 0, residentBytes: 0 })
+    await subject.check()
+  })
+
+  it('counts what it frees within the limit until it has gone', async () => {
+    const provider = new FakeProvider()
+    await using subject = await setup({ pages: 32, limitBytes: 32 * page, provider, idleBytes: 0 })
+    const { buffer, pool } = subject
+    await buffer.backup()
+    expect(pool.stats().retainedBytes).toBe(32 * page)
+    let peakBytes = 0
+    const get = provider.get.bind(provider)
+    provider.get = (order, request) => {
+      const block = get(order, request)
+      peakBytes = Math.max(peakBytes, pool.stats().residentBytes)
+      return block
+    }
+    const other = await pool.allocate(32 * page, { maxOrder: 0 })
+    await other.fill(2)
+    expect(peakBytes).toBeLessThanOrEqual(32 * page)
+    expect(pool.stats().residentBytes).toBe(32 * page)
+    await other.free()
+    await subject.check()
   })
 
   it('T33: with split "always" the backup gets pages one by one', async () => {
@@ -236,6 +282,7 @@ describe('backup', () => {
     expect(await buffer.purge()).toEqual({ pages: 21 })
     expect(buffer.purged).toBe(true)
     expect(backup.stats().livePages).toBe(0)
+    await returned(pool)
     expect(pool.stats()).toMatchObject({ residentBytes: 0, purgedPages: 21 })
     subject.bytes.fill(0)
     await subject.check()

@@ -2,6 +2,7 @@ import { memoryBackup } from '@spillway/core'
 import { describe, expect, it } from 'vitest'
 import { Pool } from '../src/index.ts'
 import { firstDifference, mebibyte, page, pattern } from './support/bytes.ts'
+import { returned } from './support/setup.ts'
 
 for (const provider of ['mmap', 'resizable'] as const) {
   describe(`a pool on ${provider} memory`, () => {
@@ -49,6 +50,7 @@ for (const provider of ['mmap', 'resizable'] as const) {
       await buffer.write(0, bytes)
       expect(await buffer.backup()).toEqual({ pages: 769 })
       expect(buffer.residentBytes).toBe(0)
+      await returned(pool)
       expect(pool.stats()).toMatchObject({ residentBytes: 0, backedUpBytes: 769 * page })
       expect(await buffer.backup()).toEqual({ pages: 0 })
       expect(await buffer.restore()).toEqual({ pages: 769 })

@@ -225,6 +225,27 @@ describe('a budget of several pools', () => {
     expect(subject.pools[1]!.stats().evictedDirtyPages).toBe(0)
   })
 
+  it('has what a backup of one pool freed a moment ago serve the others, and within the limit', async () => {
+    const other = new FakeProvider()
+    await using subject = several(['a', 'b', 'c'], { exact: true, pools: [{}, {}, { provider: other }] })
+    const { budget, pools, provider } = subject
+    const first = await subject.filled(0, 32)
+    await first.backup()
+    expect(pools[0]!.stats().retainedBytes).toBe(32 * page)
+    // The same memory: nothing is asked of the system.
+    const { pagesOut } = provider
+    const second = await subject.filled(1, 20)
+    expect([provider.pagesOut, pools[0]!.stats().retainedBytes]).toEqual([pagesOut, 12 * page])
+    // Other memory: what is retained goes for it, as much as it takes.
+    await subject.filled(2, 4)
+    expect([pools[0]!.stats().retainedBytes, budget.stats().residentBytes]).toEqual([8 * page, 32 * page])
+    await second.backup()
+    await budget.setLimit(16 * page)
+    expect(budget.stats().residentBytes).toBeLessThanOrEqual(16 * page)
+    await pools[1]!.close()
+    expect(pools[0]!.stats().retainedBytes).toBe(0)
+  })
+
   it('passes over a pool that fails to store, and is refused when none can give, with what each says', async () => {
     await using subject = several(['a', 'b', 'c'])
     const pinned = await subject.filled(1, 6)

@@ -4,6 +4,7 @@ import { afterEach, describe, expect, it } from 'vitest'
 import { machineOf } from '../src/api/pool.ts'
 import { type PagedBuffer, Pool, type PoolOptions } from '../src/index.ts'
 import { page, pattern } from './support/bytes.ts'
+import { returned } from './support/setup.ts'
 
 type Done = (copied: number, error?: Error) => void
 
@@ -192,6 +193,7 @@ describe('a miss of one chunk', () => {
     controller.abort()
     await expect(aborted).rejects.toMatchObject({ code: 'EINTR' })
     expect(pool.stats().inUseBytes).toBe(page)
+    await returned(pool)
     expect(await pool.shrink(64 * page)).toBe(0)
     const { limit, residents } = machineOf(pool)
     const { operations } = residents

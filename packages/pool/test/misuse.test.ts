@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest'
 import { type Advice, Pool, type PoolOptions } from '../src/index.ts'
 import { RecordingProvider } from './exhaustive/support/recording-provider.ts'
 import { page } from './support/bytes.ts'
-import { aborted, setup } from './support/setup.ts'
+import { aborted, returned, setup } from './support/setup.ts'
 
 const make = (options: object) => new Pool(options as PoolOptions)
 const base = { limitBytes: 64 * page, maxOrder: 3, provider: 'resizable' }
@@ -289,6 +289,7 @@ describe('bad calls', () => {
     const pin = await buffer.pin({ write: true, length: 7 * page })
     pin.release()
     await buffer.backup()
+    await returned(pool)
     await buffer.read(0, new Uint8Array(8 * page))
     await Promise.all(later)
     for (const hook of hooks) if (hook !== 'release') expect(entered).toContain(hook)

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest'
 import { Pool } from '../src/index.ts'
 import { firstDifference, page, pattern } from './support/bytes.ts'
 import { FakeProvider } from './support/fake-provider.ts'
-import { aborted, setup } from './support/setup.ts'
+import { aborted, returned, setup } from './support/setup.ts'
 
 const code = (error: unknown) => (error as { code?: string } | undefined)?.code
 
@@ -143,6 +143,7 @@ describe('restore', () => {
     const provider = new FakeProvider()
     await using subject = await setup({ provider, idleBytes: 0 })
     await subject.buffer.backup()
+    await returned(subject.pool)
     expect(provider.pagesOut).toBe(0)
     let peak = 0
     const get = provider.get.bind(provider)
@@ -184,6 +185,7 @@ describe('restore', () => {
     const provider = new FakeProvider()
     await using subject = await setup({ provider, idleBytes: 0 })
     await subject.buffer.backup()
+    await returned(subject.pool)
     provider.refuse = (order) => order > 1
     await subject.buffer.restore()
     using pin = await subject.buffer.pin()
@@ -195,6 +197,7 @@ describe('restore', () => {
     const provider = new FakeProvider()
     await using subject = await setup({ provider, idleBytes: 0 })
     await subject.buffer.backup()
+    await returned(subject.pool)
     provider.refuse = () => true
     expect(code((await subject.buffer.restore()).error)).toBe('ENOMEM')
     expect(subject.pool.verify()).toEqual([])

@@ -313,7 +313,8 @@ export class PagedBuffer implements AsyncDisposable {
   }
 
   /**
-   * Stores what is not stored yet and gives all memory of this buffer to the system, at once. Resolves to the pages that
+   * Stores what is not stored yet and gives up all memory of this buffer, at once to whoever needs some, and to the system
+   * unless somebody takes it within a tenth of a second. Resolves to the pages that
    * left memory, and to what stopped it if not all did: pages before that are stored, pages after it are in memory, and the
    * next call goes on (T37). Pinned pages stay, and are reported as `EBUSY`.
    *

@@ -10,6 +10,8 @@ export interface PoolStats extends Readonly<Counters> {
   readonly inUseBytes: number
   /** Memory that no buffer uses, kept warm in the free lists; pools of one budget have these together where they can. */
   readonly idleBytes: number
+  /** Memory that backups freed a moment ago: reused first, and given to the system when nobody takes it. */
+  readonly retainedBytes: number
   /** Memory that no buffer uses, and that cannot be given back because its slab is in use; reused first. */
   readonly strandedBytes: number
   /** Memory that is held by pins and running operations. */
@@ -50,7 +52,8 @@ export function poolStats(machine: Machine): PoolStats {
     limitBytes: machine.limitBytes,
     residentBytes: (residents.inUsePages + pages.idlePages + pages.slabs.strandedPages) * pageSizeBytes,
     inUseBytes: residents.inUsePages * pageSizeBytes,
-    idleBytes: pages.idlePages * pageSizeBytes,
+    idleBytes: (pages.idlePages - pages.retainedPages) * pageSizeBytes,
+    retainedBytes: pages.retainedPages * pageSizeBytes,
     strandedBytes: pages.slabs.strandedPages * pageSizeBytes,
     pinnedBytes: residents.pinnedPages * pageSizeBytes,
     dirtyBytes: residents.dirtyPages * pageSizeBytes,

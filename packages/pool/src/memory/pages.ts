@@ -1,3 +1,4 @@
+import { pace } from '../ground/pace.ts'
 import { warn } from '../ground/trace.ts'
 import { cachings, type PageProvider } from '../providers/provider.ts'
 import { FrameStack } from './frame-stack.ts'
@@ -24,10 +25,14 @@ export class Pages {
   readonly slabs: Slabs
   readonly limit: ResidentLimit
   idleLimitPages: number
+  /** Told of memory that is to go to the system unless somebody takes it soon. */
+  onUnwanted: () => void = () => {}
   /** Pages in chunks that are handed out. */
   inUsePages = 0
   /** Pages in free lists. */
   idlePages = 0
+  /** Of these, pages that were freed a moment ago and may be wanted again at once: else they go to the system. */
+  retainedPages = 0
   /** Order worth reclaiming for; 0 means none (T23, B10). */
   beneficialOrder = 0
   /** Set while somebody takes memory who would rather fail than have the provider try hard (T45, B11). */
@@ -46,6 +51,10 @@ export class Pages {
   /** Providers that failed last: each failure is counted, the first told. */
   readonly #failing = new Set<PageProvider>()
   #rotation = 0
+  #pacedTrims = 0
+  /** How few pages have been idle, and how few of these retained, since `watchIdle`. */
+  #leastIdlePages = 0
+  #leastRetainedPages = 0
 
   constructor(pageSizeBytes: number, maxOrder: number, limit: ResidentLimit, idleLimitPages: number) {
     this.slabs = new Slabs(pageSizeBytes, maxOrder === 0 ? singlesSlabOrder : maxOrder)
@@ -72,7 +81,7 @@ export class Pages {
     for (let wanted = order; wanted >= 0; wanted--) {
       const entry = this.#list(caching, wanted).pop()
       if (entry >= 0) {
-        this.idlePages -= 1 << wanted
+        this.#idleTaken(1 << wanted)
         this.inUsePages += 1 << wanted
         this.takenOrder = wanted
         this.takenZero = (entry & 1) === 1
@@ -92,7 +101,8 @@ export class Pages {
 
   /** Takes a chunk back into its free list (T16), or gives it to the system when enough pages are idle. */
   free(frame: number, order: number, zero: boolean, caching = 0): void {
-    if (this.idlePages + (1 << order) > this.idleLimitPages || !this.slabs.isIntact(frame)) {
+    const idlePages = this.idlePages - this.retainedPages + (1 << order)
+    if (idlePages > this.idleLimitPages || !this.slabs.isIntact(frame)) {
       this.release(frame, order, caching)
       return
     }
@@ -110,7 +120,36 @@ export class Pages {
     this.#list(caching, order).push(frame * 2 + (zero ? 1 : 0))
   }
 
-  /** Gives a chunk to the system at once (T33, T36), with its caching set back (T82, I5). */
+  /** Takes a chunk back that may be wanted again in a moment; if it is not, it goes to the system. */
+  retain(frame: number, order: number, zero: boolean, caching = 0): void {
+    // Memory of a former provider goes back to it.
+    if (this.slabs.providerOf(frame) !== this.slabs.provider) {
+      this.release(frame, order, caching)
+      return
+    }
+    const before = this.idlePages
+    this.keep(frame, order, zero, caching)
+    if (this.idlePages > before) this.retainedPages += 1 << order
+    this.onUnwanted()
+  }
+
+  /** Begins to notice how much stays idle, and how much of that is retained. */
+  watchIdle(): void {
+    this.#leastIdlePages = this.idlePages
+    this.#leastRetainedPages = this.retainedPages
+  }
+
+  /** Pages that stayed idle since `watchIdle` and should not: what is retained, and what is more than may be idle. */
+  get unwantedPages(): number {
+    return Math.max(this.#leastRetainedPages, this.#leastIdlePages - this.idleLimitPages, 0)
+  }
+
+  /** Whether there is memory that is to go to the system unless somebody takes it soon. */
+  get hasUnwanted(): boolean {
+    return this.retainedPages > 0 || this.idlePages > this.idleLimitPages
+  }
+
+  /** Gives a chunk to the system at once (T36), with its caching set back (T82, I5). */
   release(frame: number, order: number, caching = 0): void {
     this.inUsePages -= 1 << order
     if (!this.#give(frame, order, caching)) this.unreleasedPages += 1 << order
@@ -137,7 +176,7 @@ export class Pages {
       // Each chunk once: what is not taken goes to the list's other end.
       for (let left = this.#lists[index]!.length; left > 0; left--) {
         const entry = this.#lists[index]!.pop()
-        this.idlePages -= 1 << order
+        this.#idleTaken(1 << order)
         if (this.#give(entry >> 1, order, caching)) return 1 << order
       }
     }
@@ -155,6 +194,31 @@ export class Pages {
     return given
   }
 
+  /** Gives idle chunks to the system, at least `wanted` pages if there are as many, without blocking the event loop. */
+  async trimPaced(wanted: number): Promise<number> {
+    this.#pacedTrims++
+    let given = 0
+    while (given < wanted) {
+      const step = this.shrinkStep()
+      if (step === 0) break
+      given += step
+      const turn = pace()
+      if (turn !== undefined) await turn
+    }
+    this.#pacedTrims--
+    return given
+  }
+
+  /** Whether somebody gives idle chunks to the system, and will say how many. */
+  get isTrimmed(): boolean {
+    return this.#pacedTrims > 0
+  }
+
+  /** Memory that nobody takes soon is to go to the system. */
+  trimSoon(): void {
+    if (this.hasUnwanted) this.onUnwanted()
+  }
+
   /** The pool ends: gives all it can to the system, blocks without memory included. */
   end(): void {
     this.trim(0)
@@ -166,6 +230,13 @@ export class Pages {
   /** Chunks in one free list. */
   listLength(caching: number, order: number): number {
     return this.#list(caching, order).length
+  }
+
+  #idleTaken(pages: number): void {
+    this.idlePages -= pages
+    this.retainedPages = Math.max(0, this.retainedPages - pages)
+    this.#leastIdlePages = Math.min(this.#leastIdlePages, this.idlePages)
+    this.#leastRetainedPages = Math.min(this.#leastRetainedPages, this.retainedPages)
   }
 
   /** Gives a chunk to the system; says false when its provider does not take it, and it is idle instead. */

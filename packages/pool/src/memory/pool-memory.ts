@@ -2,6 +2,7 @@ import { SpillwayError } from '@spillway/core'
 import { ProviderGuard } from '../providers/guard.ts'
 import type { PageProvider } from '../providers/provider.ts'
 import { assertProvider, builtInProvider, type ProviderRegistry } from '../providers/registry.ts'
+import { IdleTrimmer } from './idle-trimmer.ts'
 import { Pages } from './pages.ts'
 import type { ResidentLimit } from './resident-limit.ts'
 
@@ -15,6 +16,15 @@ export interface MemoryWish {
   readonly registry: ProviderRegistry
 }
 
+/** The budget that a memory is of. */
+export interface MemoryPlace {
+  readonly limit: ResidentLimit
+  /** All memories of the budget. */
+  readonly all: ReadonlySet<PoolMemory>
+  /** Whether claims wait for memory. */
+  readonly isWaitedFor: () => boolean
+}
+
 /**
  * Free lists over a page provider, which is chosen when memory is first needed. Several pools of a budget have it together: what one evicts the
  * other takes without asking the system.
@@ -22,6 +32,7 @@ export interface MemoryWish {
 export class PoolMemory {
   readonly pages: Pages
   readonly guard = new ProviderGuard()
+  readonly #trimmer: IdleTrimmer
   readonly #wish: MemoryWish
   #users = 0
   /** Another provider was set: who comes now may not have wished for that one. */
@@ -36,11 +47,12 @@ export class PoolMemory {
 
   readonly #all: ReadonlySet<PoolMemory>
 
-  /** `all`: the memories of its budget. */
-  constructor(wish: MemoryWish, limit: ResidentLimit, all: ReadonlySet<PoolMemory>) {
+  constructor(wish: MemoryWish, place: MemoryPlace) {
     this.#wish = wish
-    this.#all = all
-    this.pages = new Pages(wish.pageSizeBytes, wish.maxOrder, limit, 0)
+    this.#all = place.all
+    this.pages = new Pages(wish.pageSizeBytes, wish.maxOrder, place.limit, 0)
+    this.#trimmer = new IdleTrimmer(this.pages, place.isWaitedFor)
+    this.pages.onUnwanted = () => this.#trimmer.start()
     this.pages.beneficialOrder = wish.beneficialOrder
   }
 
@@ -65,6 +77,7 @@ export class PoolMemory {
   leave(idlePages: number): boolean {
     this.pages.idleLimitPages -= idlePages
     if (--this.#users > 0) return false
+    this.#trimmer.stop()
     // What a provider did not take the first time is offered once more.
     this.pages.end()
     // One that is still looked for is closed when it is found.
@@ -93,6 +106,7 @@ export class PoolMemory {
     const call = ++this.#changes
     await assertProbes(provider)
     await this.provider()
+    await this.pages.trimPaced(this.pages.retainedPages)
     this.#assertAlone()
     check()
     this.#assertExact(provider)
@@ -100,6 +114,8 @@ export class PoolMemory {
     if (call < this.#changedBy) return
     this.#changedBy = call
     this.#isChanged = true
+    // What is retained of the former one is not handed out any more.
+    this.pages.trim(this.pages.idlePages - this.pages.retainedPages)
     this.#use(provider)
   }
 

@@ -56,7 +56,7 @@ export class Backups {
         if (buffer.store === undefined) return run.stop(noBackup(buffer))
         store = buffer.store
         const call = this.#pageOut
-          .run(store, chunks, { ...options, destination: 'system', splitAlways: this.#splitAlways })
+          .run(store, chunks, { ...options, destination: 'retained', splitAlways: this.#splitAlways })
           .then(({ evictedPages, error }) => {
             calls.delete(call)
             if (error !== undefined) run.stop(error)
@@ -149,7 +149,7 @@ export class Backups {
     if (pinned !== undefined) run.stop(pinned)
     const own = new Set<number>()
     let isReplaced = false
-    const how = { ...options, destination: 'system', splitAlways: this.#splitAlways, reservation } as const
+    const how = { ...options, destination: 'retained', splitAlways: this.#splitAlways, reservation } as const
     const begin = (chunks: readonly number[]) => {
       isReplaced = buffer.store !== store
       if (isReplaced) return run.stop(noBackup(buffer))
@@ -199,7 +199,7 @@ export class Backups {
   ): Promise<TransferResult> {
     run.pages = 0
     for (const batch of batches) {
-      run.pages += this.#pageOut.commit(batch, 'system').evictedPages
+      run.pages += this.#pageOut.commit(batch, 'retained').evictedPages
       const turn = pace()
       if (turn !== undefined) await turn
     }
@@ -251,7 +251,7 @@ export class Backups {
         run.staying ??= tamperedError(buffer, next)
       } else if ((flags & dirty) === 0) {
         if (evictClean) {
-          this.#residents.evict(chunk, 'system')
+          this.#residents.evict(chunk, 'retained')
           counters.evictedCleanPages += count
           run.pages += count
         }

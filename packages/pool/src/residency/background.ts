@@ -1,4 +1,4 @@
-import { delay, type HostTimer, nowMs, startTimer, stopTimer } from '@spillway/core'
+import { delay, nowMs } from '@spillway/core'
 import { dirtyList, purgeableList } from '../table/chunks.ts'
 import type { PoolLimit } from './pool-limit.ts'
 import type { Reclaim } from './reclaim.ts'
@@ -22,7 +22,6 @@ export class Background {
   #running: Promise<void> | undefined
   #stopped = false
   #restUntilMs = 0
-  #trimTimer: HostTimer | undefined
 
   constructor(residents: ResidentSet, limit: PoolLimit, reclaim: Reclaim, enabled: boolean) {
     this.#residents = residents
@@ -47,7 +46,7 @@ export class Background {
 
   /** Starts if there is too little; cheap enough to be asked after every claim. */
   wake(): void {
-    if (this.#residents.pages.idlePages > this.#residents.pages.idleLimitPages) this.#trimSoon()
+    this.#residents.pages.trimSoon()
     if (!this.enabled || this.#stopped || this.#running !== undefined) return
     if (this.readyPages >= this.lowPages || this.#residents.chunks.listPages[dirtyList] === 0) return
     if (nowMs() < this.#restUntilMs) return
@@ -66,20 +65,6 @@ export class Background {
 
   stop(): void {
     this.#stopped = true
-    stopTimer(this.#trimTimer)
-  }
-
-  /** Memory that was freed for claims which did not take it after all goes to the system, a little later. */
-  #trimSoon(): void {
-    if (this.#trimTimer !== undefined || this.#stopped) return
-    const timer = startTimer(() => {
-      this.#trimTimer = undefined
-      const { idlePages, idleLimitPages } = this.#residents.pages
-      if (this.#limit.shared.waiters === 0) void this.#reclaim.trim(idlePages - idleLimitPages)
-    }, trimDelayMs)
-    this.#trimTimer = timer
-    // Where timers keep a process alive, this one must not.
-    timer.unref?.()
   }
 
   async #run(): Promise<void> {
@@ -99,4 +84,3 @@ export class Background {
 
 const thrashingPauseMs = 50
 const restMs = 50
-const trimDelayMs = 100

@@ -174,17 +174,8 @@ export class Reclaim {
   }
 
   /** Gives idle memory to the system, at least `wanted` pages if there are as many, without blocking the event loop. */
-  async trim(wanted: number): Promise<number> {
-    const { pages } = this.residents
-    let given = 0
-    while (given < wanted) {
-      const step = pages.shrinkStep()
-      if (step === 0) break
-      given += step
-      const turn = pace()
-      if (turn !== undefined) await turn
-    }
-    return given
+  trim(wanted: number): Promise<number> {
+    return this.residents.pages.trimPaced(wanted)
   }
 
   /** `freeWithoutStoring` to the system: what takes longest is giving memory back, so a few chunks at a time. */

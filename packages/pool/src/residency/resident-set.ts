@@ -552,6 +552,7 @@ export class ResidentSet {
     this.order.leaving(chunk, destination === 'reuse')
     chunks.remove(chunk)
     if (destination === 'reuse') pages.keep(frame, order, zero, caching)
+    else if (destination === 'retained') pages.retain(frame, order, zero, caching)
     else if (destination === 'idle') pages.free(frame, order, zero, caching)
     else pages.release(frame, order, caching)
     this.#uncharge(1 << order)

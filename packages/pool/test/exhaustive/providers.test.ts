@@ -247,6 +247,7 @@ describe('a provider that fails to take memory back, at every call', () => {
     const scene = await Scene.build({ shape: fewestChunks(7, 'dirty'), maxOrder: 2 }, time)
     scene.provider.refusePut = () => true
     await scene.buffer.backup()
+    await scene.returned()
     expect(scene.pool.stats()).toMatchObject({ inUseBytes: 0, idleBytes: 7 * page })
     expect(scene.pool.stats().providerFailures).toBeGreaterThan(1)
     await new Promise((resolve) => setImmediate(resolve))

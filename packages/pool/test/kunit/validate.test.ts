@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest'
 import { type PagedBuffer, Pool } from '../../src/index.ts'
 import { expectFilled, expectZeros, subjectPool } from '../ledger/support/pools.ts'
 import { firstDifference, page, pattern } from '../support/bytes.ts'
+import { returned } from '../support/setup.ts'
 
 /** The kernel's cases for validating a buffer object: here, making a range resident, with whatever has to leave for it. */
 const resident = (buffers: PagedBuffer[]) => buffers.map((buffer) => buffer.residentBytes / page)
@@ -93,6 +94,7 @@ describe('making a buffer resident', () => {
     await using subject = subjectPool({ idleBytes: 0 })
     const buffer = await subject.filled(8)
     await buffer.backup()
+    await returned(subject.pool)
     subject.provider.refuse = () => true
     await expect(buffer.pin()).rejects.toMatchObject({ code: 'ENOMEM', buffer: buffer.label })
     expect([buffer.residentBytes, buffer.backedUpBytes]).toEqual([0, 8 * page])

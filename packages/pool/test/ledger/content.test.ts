@@ -1,6 +1,7 @@
 import { memoryBackup } from '@spillway/core'
 import { describe, expect, it, vi } from 'vitest'
 import { page, pattern } from '../support/bytes.ts'
+import { returned } from '../support/setup.ts'
 import { code, expectFilled, expectZeros, subjectPool } from './support/pools.ts'
 
 /** Under this limit a buffer of 21 pages, in chunks of 8, 8, 4 and 1, is restored in one call to the backup. */
@@ -88,6 +89,7 @@ describe('buffers and their backups', () => {
     const { pool, provider, backup } = subject
     const buffer = await subject.filled(pages, 1, { caching: 'uncached', deviceMapped: true })
     await buffer.backup()
+    await returned(pool)
     const before = pool.stats()
     const gauges = ({
       residentBytes,

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { page } from '../support/bytes.ts'
 import { Random } from '../support/random.ts'
+import { returned } from '../support/setup.ts'
 import { expectFilled, subjectPool } from './support/pools.ts'
 
 /** Under this limit a buffer of 21 pages, in chunks of 8, 8, 4 and 1, is restored in one call to the backup. */
@@ -24,6 +25,7 @@ describe('memory that a device sees', () => {
     const buffer = await subject.filled(8, 1, { deviceMapped: true })
     ;(await buffer.pin()).release()
     expect(await buffer.backup()).toEqual({ pages: 8 })
+    await returned(subject.pool)
     expect(events).toEqual(['map', 'unmap', 'backupPages', 'put'])
     // A backup that stops before it stored anything: the memory stays, without its mapping, until it is pinned again.
     await buffer.fill(1)

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { page, pattern } from '../support/bytes.ts'
+import { returned } from '../support/setup.ts'
 import { code, subjectPool } from './support/pools.ts'
 
 /** Under this limit a buffer of 21 pages, in chunks of 8, 8, 4 and 1, is restored in one call to the backup. */
@@ -13,12 +14,14 @@ describe('memory that is given up', () => {
     const nothing = { residentBytes: 0, inUseBytes: 0, dirtyBytes: 0, pinnedBytes: 0, chunks: 0 }
     const buffer = await subject.filled(pages)
     await buffer.backup()
+    await returned(pool)
     expect(pool.stats()).toMatchObject(nothing)
     // What a failed restore left behind is in the gauges, and leaves them when it is freed.
     backup.inject({ method: 'copyPages', times: 1, stop: 11, code: 'EIO' })
     await buffer.restore()
     expect(pool.stats().inUseBytes).toBe(buffer.residentBytes)
     await buffer.backup()
+    await returned(pool)
     expect(pool.stats()).toMatchObject(nothing)
     await buffer.restore()
     await buffer.purge()
@@ -134,6 +137,7 @@ describe('memory that is given up', () => {
       const calls = provider.cachingCalls.length
       expect(calls).toBe(3)
       expect((await buffer.backup()).pages).toBe(24)
+      await returned(pool)
       await buffer.read(26 * page, new Uint8Array(page))
       const converted = (kind: string) =>
         provider.cachingCalls

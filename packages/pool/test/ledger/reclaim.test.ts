@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest'
 import { machineOf } from '../../src/api/pool.ts'
 import type { PagedBuffer } from '../../src/index.ts'
 import { page, pattern } from '../support/bytes.ts'
-import { aborted } from '../support/setup.ts'
+import { aborted, returned } from '../support/setup.ts'
 import { code, expectFilled, expectZeros, subjectPool } from './support/pools.ts'
 
 const resident = (buffers: PagedBuffer[]) => buffers.map((buffer) => buffer.residentBytes / page)
@@ -39,6 +39,7 @@ describe('what reclaim takes, and in which order', () => {
     const { pool } = subject
     const buffers = [await subject.filled(8, 1), await subject.filled(8, 2), await subject.filled(8, 3)]
     await buffers[0]!.backup()
+    await returned(pool)
     buffers[1]!.advise('purgeable')
     expect(await pool.shrink(64 * page)).toBe(8 * page)
     expect(resident(buffers)).toEqual([0, 0, 8])

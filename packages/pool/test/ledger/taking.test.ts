@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest'
 import { page, pattern } from '../support/bytes.ts'
 import { FakeProvider } from '../support/fake-provider.ts'
 import { Random } from '../support/random.ts'
+import { returned } from '../support/setup.ts'
 import { code, expectFilled, expectZeros, ordersOf, subjectPool } from './support/pools.ts'
 
 /** Under this limit a buffer of 21 pages, in chunks of 8, 8, 4 and 1, is restored in one call to the backup. */
@@ -16,6 +17,7 @@ describe('memory that is taken', () => {
         const { pool, provider, backup } = subject
         const buffer = await subject.filled(pages, 1, { caching: 'uncached', deviceMapped: true })
         await buffer.backup()
+        await returned(pool)
         expect([provider.pagesOut, provider.mappings.size]).toEqual([0, 0])
         let asked = 0
         if (kind === 'copy') backup.inject({ method: 'copyPages', times: 1, stop, code: 'EIO' })
@@ -48,6 +50,7 @@ describe('memory that is taken', () => {
       const { provider, backup } = subject
       const buffer = await subject.filled(1)
       await buffer.backup()
+      await returned(subject.pool)
       const asked: unknown[] = []
       const { copyPages } = backup
       // Where nothing is to be said there may be a shorter way than this one.
@@ -85,6 +88,7 @@ describe('memory that is taken', () => {
       await buffer.backup()
     }
     expect((await buffer.backup()).error).toBeUndefined()
+    await returned(subject.pool)
     expect([provider.pagesOut, subject.pool.dump().slabs]).toEqual([0, 0])
     await buffer.restore()
     expect(await ordersOf(buffer)).toEqual([3, 3, 2, 0])

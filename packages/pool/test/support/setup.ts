@@ -60,3 +60,8 @@ export async function setup(options: SetupOptions = {}): Promise<Setup> {
 export function aborted(reason: unknown = new Error('no longer needed')): AbortSignal {
   return AbortSignal.abort(reason)
 }
+
+/** Resolves when what backups freed has gone to the system, as it does within a moment when nobody takes it. */
+export async function returned(pool: Pool): Promise<void> {
+  while (pool.stats().retainedBytes > 0) await new Promise((resolve) => setTimeout(resolve, 5))
+}

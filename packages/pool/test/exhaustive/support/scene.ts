@@ -98,7 +98,10 @@ export class Scene {
       }
     }
     await write((state) => state === 'stored' || state === 'clean' || state === 'partial')
-    if (chunks.some(({ state }) => state !== 'empty' && state !== 'dirty')) await buffer.backup()
+    if (chunks.some(({ state }) => state !== 'empty' && state !== 'dirty')) {
+      await buffer.backup()
+      await this.returned()
+    }
     const into = scratch.subarray(0, oracle.byteLength)
     for (const { state, order, from, to } of chunks) {
       if (carved !== true) provider.highestOrder = order
@@ -117,6 +120,11 @@ export class Scene {
     backup.asked.backupPages = 0
     backup.asked.copyPages = 0
     backup.asked.drop = 0
+  }
+
+  /** Resolves when what backups freed has gone to the system. */
+  async returned(): Promise<void> {
+    while (this.pool.stats().retainedBytes > 0) await new Promise(setImmediate)
   }
 
   /** The next page of this number, from 0, stops its call. */
