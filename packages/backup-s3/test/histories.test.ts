@@ -10,7 +10,7 @@ import { pageHttpHandler, type S3Backup, type S3BackupOptions } from '../src/ind
 import { openOn, pageSizeBytes, randomPages } from './stores.ts'
 
 /** `SPILLWAY_RUNS=500 npx vitest run histories` is the long version. */
-const runs = Number(process.env['SPILLWAY_RUNS'] ?? 6)
+const runs = Number(process.env['SPILLWAY_RUNS'] ?? 3)
 
 let target: S3Target
 beforeAll(async () => {

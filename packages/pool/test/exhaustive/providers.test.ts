@@ -32,7 +32,7 @@ afterAll(() => {
   for (const listener of warnings) process.on('warning', listener)
 })
 
-const statesEach = allOfIt ? 125 : 5
+const statesEach = allOfIt ? 125 : 2
 const mixes = partitions(3).flatMap((partition, index) => withStates(partition, statesEach, 90 + index))
 
 type Calls = 'gets' | 'puts' | 'releases' | 'maps' | 'unmaps' | 'cachingCalls'
@@ -191,7 +191,7 @@ describe('a provider that fails to take memory back, at every call', () => {
   ] as const
   /** Of these sizes chunks have the orders that they get by themselves. */
   const natural = (['dirty', 'stored', 'clean'] as const).flatMap((state) =>
-    [3, 5, 7, 11, 14].map((size) => fewestChunks(size, state)),
+    (allOfIt ? [3, 5, 7, 11, 14] : [7]).map((size) => fewestChunks(size, state)),
   )
   for (const [what, failure, more] of kinds) {
     const shapes = 'carved' in more ? natural : mixes.filter((_, index) => index % (allOfIt ? 4 : 6) === 0)
