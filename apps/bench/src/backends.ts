@@ -1,4 +1,5 @@
 import type { Backup } from '@spillway/core'
+import { composerNames, describeExpression, isExpression } from './backend-expressions.ts'
 import type { S3Access } from './s3/server.ts'
 import { UsageError } from './usage-error.ts'
 
@@ -113,7 +114,7 @@ export const backends: readonly BackendDescription[] = [
 export const spoilers = ['flip', 'lose'] as const
 export type Spoiler = (typeof spoilers)[number]
 
-/** A backend as named on the command line: `file:uring:unchecked`, `memory+flip`. */
+/** A backend as named on the command line: `file:uring:unchecked`, `memory+flip`, `compressed(file)`. */
 export interface BackendChoice {
   readonly name: string
   readonly description: BackendDescription
@@ -124,10 +125,24 @@ export interface BackendChoice {
 /** Understands the name of a backend; throws `UsageError` with what there is. */
 export function chooseBackend(name: string): BackendChoice {
   const [path, spoilerName, ...rest] = name.split('+')
-  const [baseName, ...variantNames] = path.split(':')
+  const spoiler = spoilers.find((known) => known === spoilerName)
+  if (rest.length > 0 || (spoilerName !== undefined && spoiler === undefined)) {
+    throw new UsageError(
+      `--backend '${name}': after '+' comes one of ${spoilers.join(', ')}, which spoil it on purpose`,
+    )
+  }
+  if (isExpression(path)) {
+    return { name, description: describeExpression(path, chooseVariant), settings: {}, spoiler }
+  }
+  return { name, ...chooseVariant(path), spoiler }
+}
+
+function chooseVariant(name: string): Pick<BackendChoice, 'description' | 'settings'> {
+  const [baseName, ...variantNames] = name.split(':')
   const description = backends.find((backend) => backend.name === baseName)
   if (description === undefined) {
-    throw new UsageError(`--backend '${name}' is not known; there are ${backendNames().join(', ')}`)
+    const known = [...backendNames(), ...composerNames.map((composer) => `${composer}(…)`)]
+    throw new UsageError(`--backend '${name}' is not known; there are ${known.join(', ')}`)
   }
   let settings: Partial<BackendSettings> = {}
   for (const variantName of variantNames) {
@@ -139,13 +154,7 @@ export function chooseBackend(name: string): BackendChoice {
     }
     settings = { ...settings, ...variant }
   }
-  const spoiler = spoilers.find((known) => known === spoilerName)
-  if (rest.length > 0 || (spoilerName !== undefined && spoiler === undefined)) {
-    throw new UsageError(
-      `--backend '${name}': after '+' comes one of ${spoilers.join(', ')}, which spoil it on purpose`,
-    )
-  }
-  return { name, description, settings, spoiler }
+  return { description, settings }
 }
 
 /** Loads the pool, a backend, and the native code that both use, so that a baseline of memory has them. */

@@ -2,6 +2,7 @@
 import { Command, CommanderError } from 'commander'
 import { backendNames } from './backends.ts'
 import { compareCommand } from './compare-command.ts'
+import { dataSets } from './input/data-sets.ts'
 import { type LargeArguments, largeCommand } from './large-command.ts'
 import { ownVersion } from './machine.ts'
 import { simulatorNames } from './policy/simulators.ts'
@@ -43,11 +44,16 @@ function addRun(program: Command): void {
   program
     .command('run')
     .description('measure backends with real files under a memory limit')
-    .option('--backend <names>', `comma-separated: ${backendNames().join(', ')}`, 'shmem,file')
+    .option(
+      '--backend <names>',
+      `comma-separated: ${backendNames().join(', ')}, or made of them: tiered(shmem:256MiB,file), compressed(file), encrypted(file), nested`,
+      'shmem,file',
+    )
     .option(
       '--input <paths...>',
       'files and directories to load (default: node_modules and the node executable)',
     )
+    .option('--data <set>', `in place of files, made data: ${dataSets.join(', ')}`)
     .option('--limit <size>', 'memory limit of the pool', '256MiB')
     .option('--overcommit <factor>', 'how many times the limit the data is', '4')
     .option('--workload <names>', 'comma-separated: sweep, random, zipf', 'sweep,random,zipf')

@@ -6,6 +6,7 @@ import type { CaseOrder } from './case/protocol.ts'
 import { isFailedCase, startCase } from './case/start-case.ts'
 import type { CeilingFindings } from './ceilings/measure.ts'
 import { startCeilings } from './ceilings/start-ceilings.ts'
+import { writeDataSet } from './input/data-sets.ts'
 import { defaultInputPaths, listInputFiles } from './input/files.ts'
 import { type InputPlan, planInput, savePlan } from './input/plan.ts'
 import { provenance } from './machine.ts'
@@ -39,8 +40,8 @@ interface PlannedCase {
 /** The command `run`. Resolves to the exit status: 0 when every byte was right, else 1. */
 export async function runCommand(options: RunOptions, signal: AbortSignal): Promise<number> {
   const startMs = performance.now()
-  const plan = makePlan(options)
   using scratch = makeScratch(options.directory)
+  const plan = makePlan(options, scratch.path)
   assertRoom(options, plan)
   const planPath = join(scratch.path, 'plan.json')
   savePlan(planPath, plan)
@@ -84,10 +85,11 @@ export async function runCommand(options: RunOptions, signal: AbortSignal): Prom
   return isClean(run) ? 0 : 1
 }
 
-function makePlan(options: RunOptions): InputPlan {
-  const inputs = options.inputs ?? defaultInputPaths(dirname(fileURLToPath(import.meta.url)))
+function makePlan(options: RunOptions, scratch: string): InputPlan {
+  const made = options.data && [writeDataSet(options.data, scratch)]
+  const inputs = made ?? options.inputs ?? defaultInputPaths(dirname(fileURLToPath(import.meta.url)))
   return planInput({
-    files: listInputFiles(inputs, options.inputs === undefined),
+    files: listInputFiles(inputs, made === undefined && options.inputs === undefined),
     wantedBytes: options.limitBytes * options.overcommit,
     bufferBytes: options.bufferBytes,
     seed: options.seed,
@@ -236,7 +238,7 @@ function assembleRun(
       seed: options.seed,
       rounds: options.rounds,
       overcommit: options.overcommit,
-      inputs: options.inputs ?? ['installed node_modules and the node executable'],
+      inputs: options.inputs ?? [options.data ?? 'installed node_modules and the node executable'],
       inputFiles: plan.files.length,
       inputBytes: plan.distinctBytes,
       io: options.io,

@@ -1,8 +1,10 @@
 import { closeSync, existsSync, mkdirSync, openSync, rmdirSync, statSync, unlinkSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, resolve } from 'node:path'
+import { splitList } from './backend-expressions.ts'
 import { type BackendChoice, chooseBackend } from './backends.ts'
 import { type Workload, workloadNamed, workloads } from './case/workloads.ts'
+import { type DataSet, dataSets } from './input/data-sets.ts'
 import { fileSystemOf } from './machine.ts'
 import type { S3ServerOptions } from './s3/server.ts'
 import { formatByteSize, kibibyte, mebibyte, parseByteSize } from './sizes.ts'
@@ -12,6 +14,7 @@ import { UsageError } from './usage-error.ts'
 export interface RunArguments {
   readonly backend: string
   readonly input?: readonly string[]
+  readonly data?: string
   readonly limit: string
   readonly overcommit: string
   readonly workload: string
@@ -41,6 +44,8 @@ export interface RunOptions {
   readonly backends: readonly BackendChoice[]
   readonly workloads: readonly Workload[]
   readonly inputs: readonly string[] | undefined
+  /** Made data in place of real files. */
+  readonly data: DataSet | undefined
   readonly limitBytes: number
   readonly overcommit: number
   readonly pageSizeBytes: number
@@ -87,6 +92,7 @@ export function parseRunOptions(given: RunArguments): RunOptions {
     backends: parseList(given.backend, '--backend').map(chooseBackend),
     workloads: parseList(given.workload, '--workload').map(chooseWorkload),
     inputs: given.input,
+    data: parseData(given),
     limitBytes,
     overcommit: parseOvercommit(given.overcommit),
     pageSizeBytes,
@@ -109,11 +115,17 @@ export function parseRunOptions(given: RunArguments): RunOptions {
 }
 
 function parseList(text: string, option: string): string[] {
-  const names = text.split(',').map((name) => name.trim())
+  const names = splitList(text)
   if (names.some((name) => name === '')) {
     throw new UsageError(`${option} '${text}' has an empty name in it; write for example a,b`)
   }
   return [...new Set(names)]
+}
+
+function parseData({ data, input }: RunArguments): DataSet | undefined {
+  if (data === undefined) return undefined
+  if (input !== undefined) throw new UsageError('--data and --input exclude each other; give one of them')
+  return parseChoice(data, '--data', dataSets)
 }
 
 function chooseWorkload(name: string): Workload {

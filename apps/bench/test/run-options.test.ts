@@ -67,10 +67,31 @@ describe('options of run', () => {
     expect(existsSync(join(directory, 'new'))).toBe(false)
   })
 
+  it('knows backends made of others, each with its own size and variants', () => {
+    const text = 'compressed(tiered(shmem:256MiB,encrypted(file:unchecked))), encrypted(memory:1MiB)+flip'
+    const [stack, spoiled] = parseRunOptions({ ...good, backend: text }).backends
+    expect(stack.name).toBe('compressed(tiered(shmem:256MiB,encrypted(file:unchecked)))')
+    expect(stack.description).toMatchObject({ usesMemory: false, storesInProcess: false })
+    expect(stack.description.backupCeilings).toContain('fioBestWrite')
+    expect(spoiled.spoiler).toBe('flip')
+    expect(spoiled.description).toMatchObject({ usesMemory: false, storesInProcess: true })
+  })
+
   const wrong: [Partial<RunArguments>, string][] = [
     [{ s3Matrix: true }, '--s3-matrix takes --backend s3 --s3 embedded'],
     [{ s3Matrix: true, backend: 's3', s3Latency: '20ms' }, '--s3-matrix takes --backend s3'],
     [{ backend: 'floppy' }, "--backend 'floppy' is not known; there are memory, shmem, file"],
+    [
+      { backend: 'zipped(file)' },
+      "--backend 'zipped(file)' is not made of backends as tiered, compressed, encrypted",
+    ],
+    [{ backend: 'compressed(file,shmem)' }, 'compressed is made of one backend'],
+    [{ backend: 'tiered(shmem,,file)' }, 'tiered is made of one to 8 backends'],
+    [{ backend: 'tiered(shmem:1GiB:2GiB,file)' }, "'shmem:1GiB:2GiB' has two sizes"],
+    [{ backend: 'encrypted(floppy)' }, "--backend 'floppy' is not known"],
+    [{ backend: 'encrypted(shmem:1x)' }, "'1x' is not a size"],
+    [{ data: 'music' }, "--data 'music' is not known; there are half-zeros, records, text, random"],
+    [{ data: 'text', input: ['.'] }, '--data and --input exclude each other'],
     [{ backend: 'shmem,,file' }, "--backend 'shmem,,file' has an empty name"],
     [{ backend: 'shmem:uring' }, "shmem has no variant 'uring'"],
     [{ backend: 'memory+melt' }, "after '+' comes one of flip, lose"],
