@@ -107,7 +107,9 @@ export interface LoadedImage {
   /** All blocks, in order. */
   readonly body: readonly Uint8Array[]
   readonly revision: string
-  /** Pages on each of which the caller has one hold more; a page that the image keeps more than once counts as often. */
+  /** By block: the runs that it keeps. The caller has one hold more on each of these pages, as often as it is named. */
+  readonly keeps: readonly (readonly HandleRun[])[]
+  /** How many pages those are. */
   readonly pages: number
 }
 

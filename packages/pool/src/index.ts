@@ -21,12 +21,13 @@ export type {
 export { PagedBuffer } from './api/paged-buffer.ts'
 export { type NumbersType, Pin } from './api/pin.ts'
 export { Pool } from './api/pool.ts'
-export type { AllocateOptions, PoolOptions } from './api/pool-options.ts'
+export type { AllocateOptions, LoadOptions, PoolOptions } from './api/pool-options.ts'
 export type { BufferWritable } from './api/streams.ts'
 export type { BufferDump, FreeListDump, PoolDump, StoreDump } from './diagnostics/dump.ts'
 export type { PoolStats } from './diagnostics/stats.ts'
 export type { TraceEvent } from './ground/trace.ts'
 export type { BackupOptions, Progress, RestoreOptions, TransferResult } from './operations/call-progress.ts'
+export type { SaveOptions } from './operations/save.ts'
 export type {
   Caching,
   MemoryBlock,

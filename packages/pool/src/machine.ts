@@ -9,6 +9,7 @@ import { type ChangeableLimit, LimitChanges } from './operations/limit-changes.t
 import { ReadWrite } from './operations/read-write.ts'
 import { Readahead } from './operations/readahead.ts'
 import { Restores } from './operations/restores.ts'
+import { Saves } from './operations/save.ts'
 import type { ProviderGuard } from './providers/guard.ts'
 import type { Caching } from './providers/provider.ts'
 import { Background } from './residency/background.ts'
@@ -65,6 +66,7 @@ export class Machine implements BudgetPool {
   readonly reclaim: Reclaim
   readonly readWrite: ReadWrite
   readonly backups: Backups
+  readonly saves: Saves
   readonly restores: Restores
   readonly discards: Discards
   readonly background: Background
@@ -114,6 +116,7 @@ export class Machine implements BudgetPool {
     this.readahead = new Readahead(residents, this.pins, this.reclaim, pageSizeBytes)
     this.readWrite = new ReadWrite(residents, this.pins, this.readahead, pageSizeBytes)
     this.backups = new Backups(this.residents, this.pageOut, splitAlways)
+    this.saves = new Saves(residents, this.pageOut, pageSizeBytes)
     this.restores = new Restores(residents, this.pins)
     this.discards = new Discards(this.residents)
     this.background = new Background(this.residents, this.limit, this.reclaim, options.background)
@@ -148,7 +151,8 @@ export class Machine implements BudgetPool {
     if (store !== undefined) store.users++
     const pageCount = Math.ceil(sizeBytes / this.pageSizeBytes)
     const label = options.label ?? `#${id}`
-    const state = new BufferState({ ...options, id, label, sizeBytes, pageCount, store })
+    const hasName = options.label !== undefined
+    const state = new BufferState({ ...options, id, label, hasName, sizeBytes, pageCount, store })
     this.residents.buffers.set(id, state)
     return state
   }

@@ -29,6 +29,7 @@ function outliving({ test, options }: Suite): void {
       )
       assert.equal(image.revision, revision)
       assert.equal(image.pages, 5)
+      assert.deepEqual(image.keeps.map(handlesOf), [handlesOf(handles), [], []])
       assert.deepEqual(again.backup.stats().images, { count: 1, onlyPages: 0 })
       await again.assertHolds(handles, bytes)
       await again.backup.drop(handles)

@@ -89,7 +89,7 @@ export class ImageTable<Place> {
       if (image === undefined) throw this.#missing(name)
       const body = await this.#medium.read(name, image.place)
       const pages = await this.#eachSlice(image.keeps, (runs) => this.#pages.hold(runs))
-      return { body, revision: image.revision, pages }
+      return { body, keeps: image.keeps, revision: image.revision, pages }
     })
   }
 

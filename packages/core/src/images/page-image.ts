@@ -115,11 +115,11 @@ export function decodeImageHead(body: readonly Uint8Array[]): ImageHead {
     throw damaged(0, cause)
   }
   const pages = Math.ceil(head.sizeBytes / head.pageSizeBytes)
-  if (head.sizeBytes >= 1 && imageBlockCount(pages) === body.length) return head
+  if (imageBlockCount(pages) === body.length) return head
   throw damaged(0, new RangeError(`${body.length} blocks for ${head.sizeBytes} bytes`))
 }
 
-/** Tells the runs of block `index`, 1 or more, in order; errors as of `decodeImage`, before it tells the first. */
+/** Tells the runs of block `index`, 1 or more, in order; errors as of `decodeImage`. A `RangeError` of `tell` counts as damage. */
 export function decodeImageBlock(
   index: number,
   bytes: Uint8Array,

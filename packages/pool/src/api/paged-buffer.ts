@@ -10,6 +10,7 @@ import {
 } from '../operations/call-progress.ts'
 import { assertMayLeave } from '../operations/discards.ts'
 import { type ByteVisit, bytesOf } from '../operations/read-write.ts'
+import { imageNameOf, type SaveOptions } from '../operations/save.ts'
 import { asError } from '../residency/backing-store.ts'
 import type { BufferState } from '../residency/buffer-state.ts'
 import { assertNotPinned, assertUsable, closedBuffer } from '../residency/closed.ts'
@@ -28,6 +29,7 @@ import {
   type ReadWriteOptions,
 } from './options.ts'
 import { type NumbersType, Pin, type PinOwner } from './pin.ts'
+import { assertOneOf } from './pool-options.ts'
 import { assertByte, assertBytes, assertRange, assertWholePages, rangeOf } from './ranges.ts'
 import {
   type BufferWritable,
@@ -64,6 +66,7 @@ export class PagedBuffer implements AsyncDisposable {
       assertCallable: () => machine.providerGuard.assertIdle(),
       unpin: (pin) => {
         state.userPins--
+        if (pin.write) state.writePins.end(pin)
         machine.residents.applicationPins--
         machine.pins.release(state, pin.chunks)
       },
@@ -280,6 +283,13 @@ export class PagedBuffer implements AsyncDisposable {
   #pinThen(options: PinOptions, settle: Settle<Pin>): void {
     const state = this.#state
     const { offset = 0, length = state.sizeBytes - offset, write = false, signal, retryMayFail } = options
+    if (write && state.writePins.isShut) {
+      state.writePins.whenOpen(signal).then(() => {
+        if (state.closing) settle(closedBuffer(state))
+        else this.#pinThen(options, settle)
+      }, settle)
+      return
+    }
     const { readWrite, pins, pageSizeBytes } = this.#machine
     const first = Math.floor(offset / pageSizeBytes)
     const end = Math.ceil((offset + length) / pageSizeBytes)
@@ -303,7 +313,7 @@ export class PagedBuffer implements AsyncDisposable {
     for (const key in options)
       if (!pinOptions.has(key) || key === 'signal') assertKnownOptions(options, [...pinOptions], 'pin')
     assertRange(this.#state, offset, length)
-    if (signal?.aborted) return undefined
+    if (signal?.aborted || (write && state.writePins.isShut)) return undefined
     const { pins, pageSizeBytes, readahead } = this.#machine
     readahead.note(state, offset, length)
     const first = Math.floor(offset / pageSizeBytes)
@@ -325,6 +335,27 @@ export class PagedBuffer implements AsyncDisposable {
     return this.#run(() => {
       assertKnownOptions(options, ['writeback', 'atomic', 'signal', 'onProgress', 'retryMayFail'], 'backup')
       return this.#machine.backups.backup(this.#state, options)
+    })
+  }
+
+  /**
+   * Saves the buffer as it is now under a name, its label by default: `pool.load` gives it back, in this process or after it.
+   * Resolves when the image is on stable storage; after any crash it is the old or the new one, whole. What is dirty is stored and
+   * stays in memory, clean; only what changed since the last save is written. Writes that come later wait for what they meet on
+   * its way. Saves of a buffer run in order.
+   *
+   * Rejects with `TypeError` (no name and no label), `ENOTSUP` (no backup that holds images), `EBUSY` (a pin that writes, or pages
+   * that may not leave; `pins: 'wait'` waits for the pins), `EEXIST` (the image is another buffer's; `replace: true` takes its
+   * name), `EINVAL` (purgeable), `EINTR`, `ENOSPC`, or with what the backup said; the old image stays.
+   */
+  save(name?: string, options: SaveOptions = {}): Promise<void> {
+    return this.#run(() => {
+      assertKnownOptions(options, ['signal', 'replace', 'pins'], 'save')
+      const { replace, pins = 'fail' } = options
+      if (replace !== undefined && typeof replace !== 'boolean')
+        throw new TypeError(`replace is ${String(replace)}; it must be true or false`)
+      assertOneOf(pins, ['fail', 'wait'], 'pins')
+      return this.#machine.saves.save(this.#state, imageNameOf(this.#state, name), options)
     })
   }
 
@@ -421,7 +452,9 @@ export class PagedBuffer implements AsyncDisposable {
     this.#state.userPins++
     this.#machine.residents.applicationPins++
     this.#machine.pins.handOver(chunks)
-    return new Pin(this.#owner, chunks, { offset, length, write })
+    const pin = new Pin(this.#owner, chunks, { offset, length, write })
+    if (write) this.#state.writePins.begin(pin)
+    return pin
   }
 
   /** A call that ends with a promise of its own: counts as an operation, so that `free` waits for it. */

@@ -65,6 +65,22 @@ export interface AllocateOptions {
   readonly deviceMapped?: boolean | undefined
 }
 
+export interface LoadOptions {
+  /** Where the image is. Default: the pool's backup. */
+  readonly backup?: Backup | undefined
+  /** Names the buffer in errors, statistics and dumps, and its next image. Default: the label that it was saved with. */
+  readonly label?: string | undefined
+  /** As of `allocate`. */
+  readonly maxOrder?: number | undefined
+  readonly caching?: Caching | undefined
+  readonly deviceMapped?: boolean | undefined
+  /** Stops the call: `EINTR`. */
+  readonly signal?: AbortSignal | undefined
+}
+
+/** The options that `load` knows. */
+export const loadOptions = ['backup', 'label', 'maxOrder', 'caching', 'deviceMapped', 'signal']
+
 /** The options that `allocate` knows. */
 export const allocateOptions = ['label', 'backup', 'maxOrder', 'caching', 'deviceMapped', 'from', 'signal']
 

@@ -1,5 +1,7 @@
 import {
+  abortError,
   assertByteCount,
+  assertImageName,
   assertKnownOptions,
   assertPageSize,
   type Backup,
@@ -11,9 +13,13 @@ import { verify } from '../diagnostics/verify.ts'
 import { pacedCall } from '../ground/paced-call.ts'
 import { poolTitle, unnamedPool } from '../ground/trace.ts'
 import { Machine } from '../machine.ts'
+import { headOf, ImageFilling, imagesOf } from '../operations/load.ts'
 import { cachings, type PageProvider } from '../providers/provider.ts'
 import { assertProvider, providerRegistry } from '../providers/registry.ts'
+import { asError } from '../residency/backing-store.ts'
 import { assertBackup } from '../residency/backing-stores.ts'
+import type { BufferState } from '../residency/buffer-state.ts'
+import { located } from '../residency/failures.ts'
 import { describePins } from '../residency/refusal.ts'
 import type { ByteSource } from './byte-sources.ts'
 import { PagedBuffer } from './paged-buffer.ts'
@@ -23,6 +29,8 @@ import {
   assertLimit,
   assertOneOf,
   assertOrder,
+  type LoadOptions,
+  loadOptions,
   maxOrderOf,
   maxPages,
   type PoolOptions,
@@ -110,11 +118,7 @@ export class Pool implements AsyncDisposable {
     this.#assertOpen()
     assertKnownOptions(options, allocateOptions, 'allocate')
     assertByteCount(sizeBytes, 'sizeBytes')
-    if (sizeBytes / this.pageSizeBytes > maxPages) {
-      throw new RangeError(
-        `sizeBytes is ${sizeBytes}; a buffer has at most ${maxPages} pages of ${this.pageSizeBytes}`,
-      )
-    }
+    this.#assertSize(sizeBytes)
     const { label, backup = this.#backup, caching = 'cached', maxOrder = this.#machine.maxOrder } = options
     assertOrder(maxOrder, this.#machine.maxOrder)
     assertOneOf(caching, cachings, 'caching')
@@ -127,6 +131,56 @@ export class Pool implements AsyncDisposable {
     const buffer = new PagedBuffer(this.#machine, state)
     if (options.from !== undefined) await this.#fillNew(buffer, options.from, options.signal)
     return buffer
+  }
+
+  /**
+   * Makes a buffer of the image that was saved under a name, and reads nothing but the image: pages come when they are touched.
+   * Rejects with `ENOENT` (nothing has the name), `ENOTSUP` (no backup that holds images, or an image of a newer version),
+   * `EINVAL` (an image of other pages than the pool's), `EBADMSG` (a damaged one), and as `allocate` does.
+   */
+  load(name: string, options: LoadOptions = {}): Promise<PagedBuffer> {
+    return pacedCall(() => this.#load(name, options))
+  }
+
+  async #load(name: string, options: LoadOptions): Promise<PagedBuffer> {
+    this.#assertOpen()
+    assertKnownOptions(options, loadOptions, 'load')
+    assertImageName(name)
+    const { caching = 'cached', maxOrder = this.#machine.maxOrder, deviceMapped = false, signal } = options
+    assertOrder(maxOrder, this.#machine.maxOrder)
+    assertOneOf(caching, cachings, 'caching')
+    const { backup, images } = imagesOf(options.backup ?? this.#backup)
+    assertBackup(backup, this.pageSizeBytes)
+    const provider = await this.#machine.memory.provider()
+    this.#assertOpen()
+    assertCan(provider, caching !== 'cached', deviceMapped)
+    if (signal?.aborted) throw abortError(signal)
+    const image = await images.load(name)
+    let filling: ImageFilling | undefined
+    let state: BufferState | undefined
+    try {
+      if (signal?.aborted) throw abortError(signal)
+      this.#assertOpen()
+      const head = headOf(image, name, this.pageSizeBytes)
+      this.#assertSize(head.sizeBytes)
+      const { label = head.label } = options
+      state = this.#machine.addBuffer(head.sizeBytes, backup, { label, maxOrder, caching, deviceMapped })
+      filling = new ImageFilling(this.#machine.residents, state, image)
+      await filling.fill(name, head.label)
+      return new PagedBuffer(this.#machine, state)
+    } catch (failure) {
+      // The buffer gives up what it got, and this what it did not.
+      await backup.drop(filling === undefined ? image.keeps.flat() : filling.left).catch(() => {})
+      if (state !== undefined && !state.closing) await this.#machine.freeBuffer(state)
+      throw located(asError(failure), 'loading', { buffer: name, backup: backup.name })
+    }
+  }
+
+  #assertSize(sizeBytes: number): void {
+    if (sizeBytes / this.pageSizeBytes <= maxPages) return
+    throw new RangeError(
+      `sizeBytes is ${sizeBytes}; a buffer has at most ${maxPages} pages of ${this.pageSizeBytes}`,
+    )
   }
 
   /** Writes the first content of a buffer that nobody has yet; one that cannot have it is freed. */

@@ -104,7 +104,7 @@ export class Discards {
     residents.giveUpStoredPart(chunk, index, count)
     // Held meanwhile: until its memory is zeros it must not leave, for its pages are not stored any more.
     const held = [chunk]
-    residents.operations.keeps(held)
+    residents.operations.keepsWriting(held)
     residents.pin(chunk)
     try {
       const bytes = residents.bytes(chunk)

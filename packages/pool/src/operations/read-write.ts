@@ -193,7 +193,7 @@ export class ReadWrite {
       const pinned =
         this.#pins.tryPin(buffer, page, endPage, true) ??
         (await this.#pins.pin(buffer, { first: page, end: endPage }, pinForWrite))
-      if (total - done > sliceBytes) this.#pins.keep(pinned)
+      if (total - done > sliceBytes) this.#pins.keepWriting(pinned)
       try {
         done = await this.#copySliced(pinned, { offset, from: done, end: total }, source, overwritten)
       } finally {

@@ -72,14 +72,17 @@ export class BackingStores {
         )
       }
       const busyChunk = isOurs((chunk) => chunks.has(chunk, busy))
-      if (busyChunk === 0) break
-      await chunks.whenSettled(busyChunk)
+      if (busyChunk !== 0) await chunks.whenSettled(busyChunk)
+      else if (state.images?.isSaving) await state.images.saved()
+      else break
     }
     isOurs((chunk) => {
       this.#residents.giveUpStored(chunk)
       return false
     })
     const former = state.store
+    // Images are a backup's: in another one the buffer has none.
+    state.images = undefined
     // Looked up again: a store without users may have been forgotten during a wait (B9).
     const next = backup === undefined ? undefined : this.of(backup)
     this.#residents.changeStore(state, next)

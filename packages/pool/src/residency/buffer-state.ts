@@ -3,6 +3,8 @@ import { cachings } from '../providers/provider.ts'
 import { cleanList, dirty, dirtyList, purgeableList, unevictable, unevictableList } from '../table/chunks.ts'
 import { PageTable, type PageTableReader } from '../table/page-table.ts'
 import type { BackingStore } from './backing-store.ts'
+import type { ImageState } from './image-state.ts'
+import { WritePins } from './write-pins.ts'
 
 /** A buffer as the machinery sees it. */
 export class BufferState {
@@ -43,12 +45,19 @@ export class BufferState {
   damagedPages: Set<number> | undefined
   /** Who made it, in debug mode. */
   madeAt: string | undefined
+  /** What images know of it, once it was saved or loaded. */
+  images: ImageState | undefined
+  /** Pins of the application that write. */
+  readonly writePins = new WritePins()
+  /** Whether the application named it. */
+  readonly hasName: boolean
   /** Resolved when `operations` falls to 0. */
   idle: PromiseWithResolvers<void> | undefined
 
   constructor(made: BufferProperties) {
     this.id = made.id
     this.label = made.label
+    this.hasName = made.hasName
     this.sizeBytes = made.sizeBytes
     this.table = new PageTable(made.pageCount, 1 << made.maxOrder)
     this.maxOrder = made.maxOrder
@@ -76,6 +85,7 @@ export class BufferState {
 export interface BufferProperties {
   readonly id: number
   readonly label: string
+  readonly hasName: boolean
   readonly sizeBytes: number
   readonly pageCount: number
   readonly maxOrder: number

@@ -163,9 +163,13 @@ export class EvictionOrder {
     else if (this.#isExhausted) this.#makeCold(chunk)
   }
 
-  /** All of a chunk that `takeDirty` gave is stored, and it stays: it is the next to leave, unless it was used meanwhile. */
+  /**
+   * All of a chunk is stored, and it stays: if `takeDirty` gave it, or would have, it is the next to leave, unless it was used
+   * meanwhile.
+   */
   stored(chunk: number): void {
-    if (this.#uses.coldOf(chunk) !== coldBusy) return
+    const cold = this.#uses.coldOf(chunk)
+    if (cold !== coldBusy && cold !== coldDirty) return
     this.#warm(chunk)
     this.#makeCold(chunk)
   }

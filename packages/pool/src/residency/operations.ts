@@ -17,6 +17,8 @@ export class Operations {
   readonly #chunks: ChunkReader
   readonly #onIdle: () => void
   readonly #pinned = new Set<readonly number[]>()
+  /** Those of them whose memory is being changed. */
+  readonly #writing = new Set<readonly number[]>()
   readonly #letGo = new Map<readonly number[], () => void>()
 
   /** `onIdle` is told when the last of them ended. */
@@ -35,9 +37,22 @@ export class Operations {
     this.#pinned.add(pinned)
   }
 
+  /** The same for one that changes their memory in several steps. */
+  keepsWriting(pinned: readonly number[]): void {
+    this.keeps(pinned)
+    this.#writing.add(pinned)
+  }
+
+  /** Whether an operation is changing the memory of a chunk, and is not through with it in this step. */
+  isWriting(chunk: number): boolean {
+    for (const pinned of this.#writing) if (pinned.includes(chunk)) return true
+    return false
+  }
+
   /** It does no more; or they are the application's from now on. */
   keepsNoMore(pinned: readonly number[]): void {
     if (this.#pinned.size > 0) this.#pinned.delete(pinned)
+    if (this.#writing.size > 0) this.#writing.delete(pinned)
   }
 
   /** An operation that pinned these chunks, or none, is over. */

@@ -14,6 +14,8 @@ export interface PageOutOptions extends BackupPagesOptions {
   readonly destination: StoredDestination
   /** Hand pages over one by one instead of whole chunks. */
   readonly splitAlways?: boolean | undefined
+  /** `beginPageOut` was told already. */
+  readonly isMarked?: boolean | undefined
 }
 
 /** What became of a batch. */
@@ -73,7 +75,7 @@ export class PageOut {
     let pageCount = 0
     this.inFlight++
     for (const chunk of chunks) {
-      this.#residents.beginPageOut(chunk)
+      if (options.isMarked !== true) this.#residents.beginPageOut(chunk)
       pageCount += table.pageCount(chunk)
     }
     const { signal, retryMayFail, writeback: durable, splitAlways = false, reservation } = options
@@ -130,7 +132,7 @@ export class PageOut {
       }
     }
     counters.evictedDirtyPages += evictedPages
-    this.#settled()
+    this.settled()
     return { evictedPages, storedPages: batch.storedPages, error: batch.error }
   }
 
@@ -138,10 +140,15 @@ export class PageOut {
   undo(batch: StoredBatch): void {
     batch.store.dropRuns(batch.handles)
     for (const chunk of batch.chunks) this.#residents.pageOutFailed(chunk)
-    this.#settled()
+    this.settled()
   }
 
-  #settled(): void {
+  /** Chunks are marked that are to be stored: as batches that are being stored, they end by themselves. Ends with `settled`. */
+  begins(): void {
+    this.inFlight++
+  }
+
+  settled(): void {
     this.inFlight--
     this.#onSettled()
   }

@@ -116,6 +116,11 @@ export class Pins {
     this.#parts.residents.operations.keeps(pinned)
   }
 
+  /** The same, to write to them. */
+  keepWriting(pinned: number[]): void {
+    this.#parts.residents.operations.keepsWriting(pinned)
+  }
+
   /** Releases chunks that the application pinned. */
   release(buffer: BufferState, pinned: number[]): void {
     if (pinned.length === 0) return

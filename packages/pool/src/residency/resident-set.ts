@@ -1,3 +1,4 @@
+import type { HandleRun } from '@spillway/core'
 import type { Pages } from '../memory/pages.ts'
 import {
   ahead,
@@ -178,11 +179,13 @@ export class ResidentSet {
   }
 
   #becomeDirty(buffer: BufferState, chunk: number): void {
+    const [first, count] = [this.#chunks.firstPageOf(chunk), this.#chunks.pageCount(chunk)]
+    buffer.images?.beforeChange(first, count)
     this.#releaseStored(buffer, chunk)
-    buffer.heal(this.#chunks.firstPageOf(chunk), this.#chunks.pageCount(chunk))
+    buffer.heal(first, count)
     this.#chunks.clearFlags(chunk, zeroed)
     this.#chunks.setFlags(chunk, dirty)
-    this.#countDirty(buffer, this.#chunks.pageCount(chunk))
+    this.#countDirty(buffer, count)
   }
 
   /** Gives a buffer another place for its pages; nothing of it is stored, and none of its chunks is busy. */
@@ -345,7 +348,8 @@ export class ResidentSet {
         'page-out of a chunk that is not dirty and idle',
       )
     }
-    this.mappings.unmap(chunk)
+    // For an image a chunk is stored although somebody pins it: to read, so that his device may go on with that.
+    if (!chunks.isPinned(chunk)) this.mappings.unmap(chunk)
     chunks.setFlags(chunk, pageOut)
     if (this.#checks) this.#check(chunk)
   }
@@ -362,6 +366,7 @@ export class ResidentSet {
     this.relist(chunk)
     if (chunks.isPinned(chunk)) this.order.stored(chunk)
     if (this.#checks) this.#check(chunk)
+    this.bufferOf(chunk).images?.stored(chunk)
     chunks.wake(chunk)
   }
 
@@ -369,10 +374,12 @@ export class ResidentSet {
   pageOutFailed(chunk: number): void {
     if (this.#checks)
       this.#assert(this.#chunks.has(chunk, pageOut), chunk, 'the end of a page-out that did not begin')
-    this.#chunks.clearFlags(chunk, pageOut)
+    // Nobody may write to it before an image that is being saved has it as it is.
+    const isTakenOver = this.bufferOf(chunk).images?.takesOver(chunk) === true
+    if (!isTakenOver) this.#chunks.clearFlags(chunk, pageOut)
     this.order.notStored(chunk)
     if (this.#checks) this.#check(chunk)
-    this.#chunks.wake(chunk)
+    if (!isTakenOver) this.#chunks.wake(chunk)
   }
 
   /**
@@ -382,10 +389,21 @@ export class ResidentSet {
   pagesLeft(chunk: number, stored: number, handles: HandleCursor): void {
     if (this.#checks)
       this.#assert(!this.#chunks.isPinned(chunk), chunk, 'pages of a chunk leave that somebody pins')
+    const { images } = this.bufferOf(chunk)
     const table = tableOf(this.bufferOf(chunk))
     const first = this.#chunks.firstPageOf(chunk)
+    const end = this.#chunks.endPageOf(chunk)
     for (let index = 0; index < stored; index++) table.setHandles(first + index, 1, handles.takeOne())
+    const splits = images?.splits(chunk)
     this.#split(chunk, stored)
+    if (splits === undefined) return
+    splits.stored(first, stored)
+    for (let page = first + stored; page < end; ) {
+      const piece = table.chunkAt(page)
+      this.beginPageOut(piece)
+      splits.pieces(piece)
+      page = this.#chunks.endPageOf(piece)
+    }
   }
 
   /**
@@ -480,6 +498,7 @@ export class ResidentSet {
       )
     }
     const buffer = this.bufferOf(chunk)
+    buffer.images?.beforeChange(chunks.firstPageOf(chunk), chunks.pageCount(chunk))
     this.#releaseStored(buffer, chunk)
     buffer.heal(chunks.firstPageOf(chunk), chunks.pageCount(chunk))
     tableOf(buffer).setEmpty(chunks.firstPageOf(chunk), chunks.pageCount(chunk))
@@ -489,8 +508,9 @@ export class ResidentSet {
   /** Gives up stored pages with adjacent handles that are not in memory. */
   discardStored(buffer: BufferState, page: number, count: number): void {
     const table = tableOf(buffer)
+    buffer.images?.beforeChange(page, count)
     table.look(page, page + count)
-    buffer.store!.drop(table.foundHandle, count)
+    this.#drop(buffer, table.foundHandle, count)
     buffer.heal(page, count)
     table.setEmpty(page, count)
   }
@@ -499,10 +519,11 @@ export class ResidentSet {
   giveUpStoredPart(chunk: number, index: number, count: number): void {
     const chunks = this.#chunks
     if (chunks.storedAt(chunk) === 0) return
-    const { store } = this.bufferOf(chunk)
+    const buffer = this.bufferOf(chunk)
+    buffer.images?.beforeChange(chunks.firstPageOf(chunk) + index, count)
     const handles = chunks.scatter(chunk)
     for (let at = index; at < index + count; at++) {
-      if (handles[at] !== 0) store!.drop(handles[at]!, 1)
+      if (handles[at] !== 0) this.#drop(buffer, handles[at]!, 1)
       handles[at] = 0
     }
     if (!handles.some((handle) => handle !== 0)) chunks.forgetStored(chunk)
@@ -513,9 +534,26 @@ export class ResidentSet {
     const chunks = this.#chunks
     if (chunks.storedAt(chunk) === 0) return
     chunks.eachRun(chunk, 0, (_, handle, length) => {
-      if (handle !== 0) buffer.store!.drop(handle, length)
+      if (handle !== 0) this.#drop(buffer, handle, length)
     })
     chunks.forgetStored(chunk)
+  }
+
+  /** Nothing of the buffer names these handles any more; an image that is being saved may. */
+  #drop(buffer: BufferState, handle: number, count: number): void {
+    if (buffer.images?.defersDrop(handle, count) !== true) buffer.store!.drop(handle, count)
+  }
+
+  // Content that was stored before there was the buffer.
+
+  /** Pages of a new buffer are stored under adjacent handles. */
+  setStored(buffer: BufferState, page: number, { first, count }: HandleRun): void {
+    const table = tableOf(buffer)
+    for (let done = 0; done < count; ) {
+      const length = Math.min(count - done, table.blockEnd(page + done) - page - done)
+      table.setHandles(page + done, length, first + done)
+      done += length
+    }
   }
 
   /** The first `storedCount` pages leave memory page by page, the rest becomes smaller chunks in the whole's place in its list. */

@@ -94,6 +94,7 @@ describe('histories that failed once', () => {
       store: undefined,
       caching: 'cached',
       deviceMapped: false,
+      hasName: true,
     })
     residents.buffers.set(1, buffer)
     // One page was charged while the other page of its pair was resident; now both could be had as one chunk.

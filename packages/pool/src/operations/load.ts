@@ -1,0 +1,95 @@
+import {
+  type Backup,
+  decodeImageBlock,
+  decodeImageHead,
+  type HandleRun,
+  type ImageHead,
+  type ImageStore,
+  type LoadedImage,
+  SpillwayError,
+} from '@spillway/core'
+import { pace } from '../ground/pace.ts'
+import type { BufferState } from '../residency/buffer-state.ts'
+import { closedBuffer } from '../residency/closed.ts'
+import { ImageState } from '../residency/image-state.ts'
+import type { ResidentSet } from '../residency/resident-set.ts'
+
+/** The images of a backup. Throws `ENOTSUP` when it holds none, or there is none. */
+export function imagesOf(backup: Backup | undefined): { backup: Backup; images: ImageStore } {
+  if (backup?.images !== undefined) return { backup, images: backup.images }
+  const what =
+    backup === undefined ? 'there is no backup to load from' : `backup ${backup.name} holds no images`
+  throw new SpillwayError('ENOTSUP', what, { backup: backup?.name })
+}
+
+/** What a buffer of an image is. Throws `EINVAL` for one with other pages than the pool's, `EBADMSG`, `ENOTSUP`. */
+export function headOf({ body }: LoadedImage, name: string, pageSizeBytes: number): ImageHead {
+  const head = decodeImageHead(body)
+  if (head.pageSizeBytes === pageSizeBytes) return head
+  const found = `image ${name} has pages of ${head.pageSizeBytes} bytes`
+  throw new SpillwayError('EINVAL', `${found}; the pool's have ${pageSizeBytes}`)
+}
+
+/** Gives a buffer that is new the content of an image, and reads none of it. */
+export class ImageFilling {
+  readonly #residents: ResidentSet
+  readonly #buffer: BufferState
+  readonly #image: LoadedImage
+  /** Blocks whose pages are the buffer's now. */
+  #filled = 1
+
+  constructor(residents: ResidentSet, buffer: BufferState, image: LoadedImage) {
+    this.#residents = residents
+    this.#buffer = buffer
+    this.#image = image
+  }
+
+  /** The runs that the buffer did not get. */
+  get left(): HandleRun[] {
+    return this.#image.keeps.slice(this.#filled).flat()
+  }
+
+  /** Rejects with `EBADMSG` at the first block that is damaged, and with `EBADF` when the buffer is freed. */
+  async fill(name: string, label: string): Promise<void> {
+    const buffer = this.#buffer
+    const { body, revision } = this.#image
+    // Whoever frees the buffer waits for it.
+    buffer.operations++
+    try {
+      for (; this.#filled < body.length; this.#filled++) {
+        if (buffer.closing) throw closedBuffer(buffer)
+        this.#fillBlock(this.#filled)
+        const turn = pace()
+        if (turn !== undefined) await turn
+      }
+      if (buffer.closing) throw closedBuffer(buffer)
+    } finally {
+      if (--buffer.operations === 0) buffer.idle?.resolve()
+    }
+    const state = new ImageState(buffer.table, this.#residents.chunks)
+    state.revisions.set(name, revision)
+    state.base = name
+    state.savedLabel = label
+    buffer.images = state
+  }
+
+  #fillBlock(index: number): void {
+    const { body, keeps } = this.#image
+    const { table } = this.#buffer
+    const kept = keeps[index]!
+    const pages: number[] = []
+    decodeImageBlock(index, body[index]!, (page, handle, count) => {
+      const run = kept[pages.length]
+      const isKept = run !== undefined && run.first === handle && run.count === count
+      if (isKept && page + count <= table.pageCount) pages.push(page)
+      else throw new RangeError(`page ${page} is not one that the image keeps`)
+    })
+    if (pages.length < kept.length) throw damaged(index)
+    for (const [position, page] of pages.entries())
+      this.#residents.setStored(this.#buffer, page, kept[position]!)
+  }
+}
+
+function damaged(index: number): SpillwayError {
+  return new SpillwayError('EBADMSG', `block ${index} of the image does not have all that it keeps`)
+}

@@ -1,0 +1,83 @@
+import { abortError } from '@spillway/core'
+
+/** A pin that writes, as far as images look at it. */
+export interface WritePin {
+  readonly offsetBytes: number
+  readonly length: number
+}
+
+/**
+ * The pins of a buffer through which the application may write at any moment. Whoever needs a moment without them waits for
+ * it; new ones come after him.
+ */
+export class WritePins {
+  #pins: Set<WritePin> | undefined
+  /** Settled when there are none, or one who waited has left. */
+  #change: PromiseWithResolvers<void> | undefined
+  #waiting = 0
+  /** Settled when nobody waits for a moment without pins. */
+  #open: PromiseWithResolvers<void> | undefined
+
+  get count(): number {
+    return this.#pins?.size ?? 0
+  }
+
+  /** Whether new ones have to wait. */
+  get isShut(): boolean {
+    return this.#waiting > 0
+  }
+
+  begin(pin: WritePin): void {
+    this.#pins ??= new Set()
+    this.#pins.add(pin)
+  }
+
+  end(pin: WritePin): void {
+    this.#pins?.delete(pin)
+    if (this.count === 0) this.#change?.resolve()
+  }
+
+  /** Which bytes, for people. */
+  describe(): string {
+    const ranges = [...(this.#pins ?? [])].slice(0, 8)
+    return ranges
+      .map(({ offsetBytes, length }) => `bytes ${offsetBytes} to ${offsetBytes + length}`)
+      .join(', ')
+  }
+
+  /** Calls `act` in the first moment without pins. Rejects with `EINTR` when aborted before. */
+  async whenNone<Result>(signal: AbortSignal | undefined, act: () => Result): Promise<Result> {
+    if (this.#waiting++ === 0) this.#open = Promise.withResolvers()
+    try {
+      while (this.count > 0) {
+        this.#change ??= Promise.withResolvers()
+        await orAborted(this.#change.promise, signal)
+        if (this.count > 0) continue
+        this.#change = undefined
+      }
+      if (signal?.aborted) throw abortError(signal)
+      return act()
+    } finally {
+      if (--this.#waiting === 0) this.#open?.resolve()
+    }
+  }
+
+  /** Resolves when new ones need not wait any more. Rejects with `EINTR` when aborted before. */
+  async whenOpen(signal: AbortSignal | undefined): Promise<void> {
+    while (this.isShut) await orAborted(this.#open!.promise, signal)
+  }
+}
+
+/** The same promise, but rejects with `EINTR` as soon as the signal is aborted. */
+export function orAborted<Result>(
+  promise: Promise<Result>,
+  signal: AbortSignal | undefined,
+): Promise<Result> {
+  if (signal === undefined) return promise
+  return new Promise((resolve, reject) => {
+    const abort = () => reject(abortError(signal))
+    if (signal.aborted) return abort()
+    signal.addEventListener('abort', abort, { once: true })
+    promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort))
+  })
+}
