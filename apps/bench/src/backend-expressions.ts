@@ -1,5 +1,5 @@
 import type { Backup } from '@spillway/core'
-import type { BackendDescription, BackendSettings } from './backends.ts'
+import type { BackendDescription, BackendSettings } from './backend-description.ts'
 import { parseByteSize } from './sizes.ts'
 import { UsageError } from './usage-error.ts'
 

@@ -1,39 +1,7 @@
-import type { Backup } from '@spillway/core'
+import type { BackendDescription, BackendSettings } from './backend-description.ts'
 import { composerNames, describeExpression, isExpression } from './backend-expressions.ts'
-import type { S3Access } from './s3/server.ts'
+import { describeModule, isModulePath } from './backend-module.ts'
 import { UsageError } from './usage-error.ts'
-
-/** What a backend is opened with. */
-export interface BackendSettings {
-  readonly capacityBytes: number
-  readonly pageSizeBytes: number
-  /** Where the file backend keeps its file. */
-  readonly directory: string
-  readonly io: 'auto' | 'uring' | 'threads'
-  readonly checksums: boolean
-  /** Memory that a shared-memory backend keeps of dropped pages: as much as the set of whole buffers that is measured. */
-  readonly warmBytes: number
-  /** The service that the S3 backend talks to. */
-  readonly s3?: S3Access | undefined
-}
-
-/** One place where pages can go, as the bench knows it. */
-export interface BackendDescription {
-  readonly name: string
-  readonly title: string
-  /** Whether the stored bytes are memory of this machine: then there must be enough of it. */
-  readonly usesMemory: boolean
-  /** Whether they are ordinary memory of the process, which its resident size then cannot tell from the pool's. */
-  readonly storesInProcess: boolean
-  /** The ceilings that its whole-buffer figures are held against, the first that was measured. */
-  readonly backupCeilings: readonly string[]
-  readonly restoreCeilings: readonly string[]
-  /** `name:variant` changes settings. */
-  readonly variants: Readonly<Record<string, Partial<BackendSettings>>>
-  /** Loads the modules that it takes: they are part of a program that does nothing yet. */
-  load(): Promise<unknown>
-  open(settings: BackendSettings): Promise<Backup>
-}
 
 const fileWriteCeilings = ['fioBestWrite', 'nodeDirectWrite', 'nodeBufferedWrite']
 const fileReadCeilings = ['fioBestRead', 'nodeDirectRead', 'nodeBufferedRead']
@@ -114,9 +82,12 @@ export const backends: readonly BackendDescription[] = [
 export const spoilers = ['flip', 'lose'] as const
 export type Spoiler = (typeof spoilers)[number]
 
-/** A backend as named on the command line: `file:uring:unchecked`, `memory+flip`, `compressed(file)`. */
+/** A backend as named on the command line: `file:uring:unchecked`, `memory+flip`, `compressed(file)`, `mine=./my-backup.mjs:fast`. */
 export interface BackendChoice {
+  /** What results call it: its label, or else all that was written. */
   readonly name: string
+  /** What was written without the label: `chooseBackend` understands it. */
+  readonly spec: string
   readonly description: BackendDescription
   readonly settings: Partial<BackendSettings>
   readonly spoiler: Spoiler | undefined
@@ -124,25 +95,32 @@ export interface BackendChoice {
 
 /** Understands the name of a backend; throws `UsageError` with what there is. */
 export function chooseBackend(name: string): BackendChoice {
-  const [path, spoilerName, ...rest] = name.split('+')
+  const [, label, spec] = /^(?:([\w. -]+)=)?(.*)$/s.exec(name)!
+  const [path, spoilerName, ...rest] = spec.split('+')
   const spoiler = spoilers.find((known) => known === spoilerName)
   if (rest.length > 0 || (spoilerName !== undefined && spoiler === undefined)) {
     throw new UsageError(
       `--backend '${name}': after '+' comes one of ${spoilers.join(', ')}, which spoil it on purpose`,
     )
   }
+  const choice = { name: label ?? spec, spec, spoiler }
   if (isExpression(path)) {
-    return { name, description: describeExpression(path, chooseVariant), settings: {}, spoiler }
+    return { ...choice, description: describeExpression(path, chooseVariant), settings: {} }
   }
-  return { name, ...chooseVariant(path), spoiler }
+  return { ...choice, ...chooseVariant(path) }
 }
 
 function chooseVariant(name: string): Pick<BackendChoice, 'description' | 'settings'> {
   const [baseName, ...variantNames] = name.split(':')
+  if (isModulePath(baseName)) {
+    return { description: describeModule(baseName, variantNames), settings: {} }
+  }
   const description = backends.find((backend) => backend.name === baseName)
   if (description === undefined) {
     const known = [...backendNames(), ...composerNames.map((composer) => `${composer}(…)`)]
-    throw new UsageError(`--backend '${name}' is not known; there are ${known.join(', ')}`)
+    throw new UsageError(
+      `--backend '${name}' is not known; there are ${known.join(', ')}, and paths of modules like ./my-backup.mjs`,
+    )
   }
   let settings: Partial<BackendSettings> = {}
   for (const variantName of variantNames) {
@@ -155,6 +133,16 @@ function chooseVariant(name: string): Pick<BackendChoice, 'description' | 'setti
     settings = { ...settings, ...variant }
   }
   return { description, settings }
+}
+
+/**
+ * Loads the module of a backend that is one, so that what is wrong with it is told before anything is measured; gives back the choice
+ * under the title of the module, unless it has a label.
+ */
+export async function checkBackend(choice: BackendChoice): Promise<BackendChoice> {
+  const module = await choice.description.check?.()
+  if (module?.title === undefined || choice.name !== choice.spec) return choice
+  return { ...choice, name: [module.title, ...choice.spec.split(/(?=[:+])/).slice(1)].join('') }
 }
 
 /** Loads the pool, a backend, and the native code that both use, so that a baseline of memory has them. */

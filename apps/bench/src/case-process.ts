@@ -1,5 +1,5 @@
 import { once } from 'node:events'
-import type { CaseMessage, CaseOrder } from './case/protocol.ts'
+import { type CaseMessage, type CaseOrder, toldFailure } from './case/protocol.ts'
 import { runCase } from './case/run-case.ts'
 
 /**
@@ -21,8 +21,9 @@ process.once('message', (order: CaseOrder) => {
   runCase(order, { tell, held }).then(
     (findings) => process.send?.({ type: 'findings', findings } satisfies CaseMessage, () => process.exit(0)),
     (failure: unknown) => {
-      const { message, stack } = failure instanceof Error ? failure : new Error(String(failure))
-      process.send?.({ type: 'failure', message, stack } satisfies CaseMessage, () => process.exit(1))
+      process.send?.({ type: 'failure', ...toldFailure(failure) } satisfies CaseMessage, () =>
+        process.exit(1),
+      )
     },
   )
 })

@@ -2,12 +2,14 @@
 import { Command, CommanderError } from 'commander'
 import { backendNames } from './backends.ts'
 import { compareCommand } from './compare-command.ts'
+import { type ConformArguments, conformCommand } from './conform-command.ts'
 import { dataSets } from './input/data-sets.ts'
 import { type LargeArguments, largeCommand } from './large-command.ts'
 import { ownVersion } from './machine.ts'
 import { simulatorNames } from './policy/simulators.ts'
 import { traceKinds } from './policy/traces.ts'
 import { type PolicyArguments, policyCommand } from './policy-command.ts'
+import { reportCommand } from './report-command.ts'
 import { runCommand } from './run-command.ts'
 import { parseRunOptions, quickDefaults, type RunArguments } from './run-options.ts'
 import { type ScaleArguments, scaleCommand } from './scale-command.ts'
@@ -36,7 +38,18 @@ function buildProgram(): Command {
     .version(ownVersion())
     .exitOverride()
     .configureOutput({ outputError: (text, write) => write(text) })
-  for (const add of [addRun, addCompare, addScale, addSoak, addLarge, addPolicy, addSelfTest]) add(program)
+  for (const add of [
+    addRun,
+    addCompare,
+    addReport,
+    addConform,
+    addScale,
+    addSoak,
+    addLarge,
+    addPolicy,
+    addSelfTest,
+  ])
+    add(program)
   return program
 }
 
@@ -46,7 +59,8 @@ function addRun(program: Command): void {
     .description('measure backends with real files under a memory limit')
     .option(
       '--backend <names>',
-      `comma-separated: ${backendNames().join(', ')}, or made of them: tiered(shmem:256MiB,file), compressed(file), encrypted(file), nested`,
+      `may be given several times, or comma-separated: ${backendNames().join(', ')}, made of them: tiered(shmem:256MiB,file), compressed(file), encrypted(file), nested; or the path of a module; with a label: mine=./my-backup.mjs`,
+      joinRepeated(),
       'shmem,file',
     )
     .option(
@@ -69,6 +83,7 @@ function addRun(program: Command): void {
     .option('--checksums <on|off>', 'file backend: a checksum for every page', 'on')
     .option('--seed <number>', 'of salts and draws: the same seed gives the same run', '1')
     .option('--budget <seconds>', 'measure less in each round to be done in this time, or off', '90')
+    .option('--patience <seconds>', 'a case that makes no progress for so long has failed', '120')
     .option(
       '--s3 <server>',
       'for backend s3: embedded, ceph, or env for the one of the environment',
@@ -107,6 +122,36 @@ function addCompare(program: Command): void {
     .option('--threshold <percent>', 'how much slower is a regression', '10')
     .action((first: string, second: string, { threshold }: { threshold: string }) => {
       process.exitCode = compareCommand(first, second, threshold)
+    })
+}
+
+function addReport(program: Command): void {
+  program
+    .command('report')
+    .description('draw runs that were measured before, side by side, as one HTML page')
+    .argument('<files...>', "JSON files that 'run' wrote")
+    .option('--report <file>', 'the page', 'bench-results/report.html')
+    .action(async (files: string[], { report }: { report: string }) => {
+      process.exitCode = await reportCommand(files, report)
+    })
+}
+
+function addConform(program: Command): void {
+  program
+    .command('conform')
+    .description(
+      'try every demand of the conformance suite on a backend, and say in words what does not hold',
+    )
+    .argument('<backend>', 'the path of a module, or a backend of the bench')
+    .option('--page-size <size>', 'size of a page: a power of two from 4KiB to 2MiB', '4KiB')
+    .option('--patience <seconds>', 'a demand that is not settled after so long does not hold', '120')
+    .option('--seed <number>', 'of the random histories: the same seed gives the same ones', '1')
+    .option(
+      '--directory <path>',
+      'where backends keep their files (default: a temporary directory on a disk)',
+    )
+    .action(async (backend: string, given: ConformArguments) => {
+      process.exitCode = await conformCommand(backend, given, stop.signal)
     })
 }
 
@@ -193,6 +238,15 @@ function addSelfTest(program: Command): void {
     .action(async () => {
       process.exitCode = await selfTestCommand(stop.signal)
     })
+}
+
+/** Joins the values of an option that is given several times; the first takes the place of the default. */
+function joinRepeated(): (value: string) => string {
+  const values: string[] = []
+  return (value) => {
+    values.push(value)
+    return values.join(',')
+  }
 }
 
 /** `--quick` changes defaults only: what was said on the command line stays. */

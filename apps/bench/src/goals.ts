@@ -41,10 +41,15 @@ export function ceilingOf(
   backend: string,
   direction: 'backup' | 'restore',
 ): { readonly name: string; readonly bytesPerSecond: number } | undefined {
-  const description = backends.find((each) => each.name === backend.split(/[:+]/)[0])
+  const description = backends.find((each) => each.name === specOf(run, backend).split(/[:+]/)[0])
   const names = direction === 'backup' ? description?.backupCeilings : description?.restoreCeilings
   const name = names?.find((each) => run.ceilings[each] > 0)
   return name === undefined ? undefined : { name, bytesPerSecond: run.ceilings[name] }
+}
+
+/** The backend as `--backend` has it, whatever its label is. */
+export function specOf(run: Pick<RunResult, 'cases'>, backend: string): string {
+  return run.cases.find((each) => each.backend === backend)?.spec ?? backend
 }
 
 /** Backends and peers in the order in which they were run. */
@@ -57,7 +62,7 @@ export function judgeGoals(run: RunResult): GoalOutcome[] {
   const outcomes: GoalOutcome[] = []
   for (const backend of subjectsOf(run).filter((name) => !name.startsWith('peer:'))) {
     const cases = run.cases.filter((each) => each.backend === backend)
-    if (!backend.startsWith('memory')) {
+    if (!specOf(run, backend).startsWith('memory')) {
       judgeWholeBuffers(run, backend, outcomes)
       judgeSinglePages(run, backend, outcomes)
       judgePeers(run, backend, outcomes)
@@ -70,12 +75,16 @@ export function judgeGoals(run: RunResult): GoalOutcome[] {
   return outcomes
 }
 
+function isFileBackend(run: RunResult, backend: string): boolean {
+  return /^file(?=[:+]|$)/.test(specOf(run, backend))
+}
+
 function usesChecksums(run: RunResult, backend: string): boolean {
-  return run.settings.checksums && !backend.includes(':unchecked')
+  return run.settings.checksums && !specOf(run, backend).includes(':unchecked')
 }
 
 function judgeWholeBuffers(run: RunResult, backend: string, outcomes: GoalOutcome[]): void {
-  const isFile = backend.startsWith('file')
+  const isFile = isFileBackend(run, backend)
   const goal = isFile ? (usesChecksums(run, backend) ? 0.85 : 1) : 0.8
   for (const direction of ['backup', 'restore'] as const) {
     const rate = backendMedian(run, backend, `${direction}BytesPerSecond`)
@@ -95,7 +104,7 @@ function judgeWholeBuffers(run: RunResult, backend: string, outcomes: GoalOutcom
 }
 
 function judgeSinglePages(run: RunResult, backend: string, outcomes: GoalOutcome[]): void {
-  if (!backend.startsWith('file')) return
+  if (!isFileBackend(run, backend)) return
   const engine = ioEngineOf(run, backend)
   for (const depth of [4, 32] as const) {
     const rate = backendMedian(run, backend, `pageRestoresPerSecondDepth${depth}`)

@@ -1,2 +1,2 @@
-/** What `run` writes as JSON. */
+export type { BackendModule, BackendModuleSettings } from './backend-module-types.ts'
 export type { CaseResult, FailedCase, Machine, RunResult } from './results.ts'

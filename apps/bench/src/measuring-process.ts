@@ -42,6 +42,11 @@ export class MeasuringProcess<Order extends Serializable, Message> {
     if (this.#child.connected) this.#child.send(message)
   }
 
+  /** Ends it at once. */
+  kill(): void {
+    this.#kill()
+  }
+
   /** Sends the order and waits until the process has ended; resolves to how it did, and rejects only when aborted. */
   async run(order: Order): Promise<string> {
     this.#child.send(order)

@@ -33,6 +33,8 @@ export interface CaseMemory {
 /** One backend (or peer) with one workload. Rates are medians over the rounds. */
 export interface CaseResult extends CaseFindings {
   readonly backend: string
+  /** The backend as `--backend` has it, where it got a label or a title. */
+  readonly spec?: string | undefined
   readonly workload: string
   /** Whether this is not a backend but another way to do the job. */
   readonly peer: boolean
@@ -64,6 +66,10 @@ export interface FailedCase {
   readonly backend: string
   readonly workload: string
   readonly message: string
+  /** Where it failed. */
+  readonly phase?: CasePhase | undefined
+  /** Medians of what had been measured before. */
+  readonly measured?: Readonly<Record<string, number>> | undefined
 }
 
 export interface Machine {

@@ -1,6 +1,7 @@
 import { existsSync, mkdirSync, statfsSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { checkBackend } from './backends.ts'
 import { openMemoryGroup } from './case/memory-group.ts'
 import type { CaseOrder } from './case/protocol.ts'
 import { isFailedCase, startCase } from './case/start-case.ts'
@@ -14,7 +15,7 @@ import { peers } from './peers/registry.ts'
 import { ProgressView } from './progress.ts'
 import { type CaseResult, type FailedCase, isClean, type RunResult, resultVersion } from './results.ts'
 import { RunBudget } from './run-budget.ts'
-import type { RunOptions } from './run-options.ts'
+import { assertDistinct, type RunOptions } from './run-options.ts'
 import type { LoopsFindings } from './s3/loops.ts'
 import { type MatrixFindings, matrixSize } from './s3/matrix.ts'
 import { type S3Server, startS3Server } from './s3/server.ts'
@@ -38,8 +39,10 @@ interface PlannedCase {
 }
 
 /** The command `run`. Resolves to the exit status: 0 when every byte was right, else 1. */
-export async function runCommand(options: RunOptions, signal: AbortSignal): Promise<number> {
+export async function runCommand(given: RunOptions, signal: AbortSignal): Promise<number> {
   const startMs = performance.now()
+  const options = { ...given, backends: await Promise.all(given.backends.map(checkBackend)) }
+  assertDistinct(options.backends)
   using scratch = makeScratch(options.directory)
   const plan = makePlan(options, scratch.path)
   assertRoom(options, plan)
@@ -59,7 +62,7 @@ export async function runCommand(options: RunOptions, signal: AbortSignal): Prom
   const loops = s3 && (await measureLoops(options, s3, view, budget, signal))
   const outcomes: (CaseResult | FailedCase)[] = []
   for (const [index, { order, grouped }] of planned.entries()) {
-    const title = `[${index + 1}/${planned.length}] ${order.subject} · ${order.workload}`
+    const title = `[${index + 1}/${planned.length}] ${order.label ?? order.subject} · ${order.workload}`
     view.begin(title, 'start')
     try {
       using group = grouped ? openGroup(options, ceilings.notes) : undefined
@@ -68,6 +71,7 @@ export async function runCommand(options: RunOptions, signal: AbortSignal): Prom
         plan,
         ceilings: ceilings.medians,
         memoryGroup: group,
+        patienceMs: options.patienceMs,
         signal,
         onPhase: (phase) => view.phase(phase),
         onProgress: (done, total) => view.progress(done, total),
@@ -130,9 +134,9 @@ function planCases(options: RunOptions, planPath: string, scratch: string): Plan
     budgetMs: undefined,
     planPath,
   })
-  const cases = options.backends.flatMap(({ name, description }) =>
+  const cases = options.backends.flatMap(({ name, spec, description }) =>
     options.workloads.map((workload) => ({
-      order: order(name, workload.name),
+      order: { ...order(spec, workload.name), ...(name === spec ? {} : { label: name }) },
       grouped: options.peers && !description.usesMemory,
     })),
   )

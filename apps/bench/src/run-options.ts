@@ -27,6 +27,7 @@ export interface RunArguments {
   readonly checksums: string
   readonly seed: string
   readonly budget: string
+  readonly patience: string
   readonly s3: string
   readonly s3Latency: string
   readonly s3Errors: string
@@ -58,6 +59,8 @@ export interface RunOptions {
   readonly seed: number
   /** Time that the run may take, as far as measuring less can achieve it; undefined: as long as it takes. */
   readonly budgetSeconds: number | undefined
+  /** A case that makes no progress for so long has failed. */
+  readonly patienceMs: number
   readonly s3: S3ServerOptions
   /** Whether S3 is also measured at every added latency and with errors. */
   readonly s3Matrix: boolean
@@ -89,7 +92,7 @@ export function parseRunOptions(given: RunArguments): RunOptions {
   const bufferBytes = parseBufferSize(given.bufferSize, limitBytes, pageSizeBytes)
   const concurrency = parseCount(given.concurrency, '--concurrency', 1, 64)
   return {
-    backends: parseList(given.backend, '--backend').map(chooseBackend),
+    backends: chooseBackends(given.backend),
     workloads: parseList(given.workload, '--workload').map(chooseWorkload),
     inputs: given.input,
     data: parseData(given),
@@ -107,6 +110,7 @@ export function parseRunOptions(given: RunArguments): RunOptions {
     budgetSeconds: given.budget === 'off' ? undefined : parseCount(given.budget, '--budget', 1, 86_400),
     s3: parseS3(given),
     s3Matrix: parseS3Matrix(given),
+    patienceMs: parseCount(given.patience, '--patience', 1, 86_400) * 1000,
     peers: given.peers ?? false,
     ceilings: given.ceilings,
     jsonPath: parseOutput(given.json, '--json'),
@@ -128,6 +132,19 @@ function parseData({ data, input }: RunArguments): DataSet | undefined {
   return parseChoice(data, '--data', dataSets)
 }
 
+function chooseBackends(text: string): BackendChoice[] {
+  const choices = parseList(text, '--backend').map(chooseBackend)
+  assertDistinct(choices)
+  return choices
+}
+
+/** Throws `UsageError` when results could not tell two backends apart. */
+export function assertDistinct(choices: readonly BackendChoice[]): void {
+  const twice = choices.find(({ name }, index) => choices.findIndex((each) => each.name === name) < index)
+  if (twice === undefined) return
+  throw new UsageError(`--backend has '${twice.name}' twice; give each a label of its own: label=backend`)
+}
+
 function chooseWorkload(name: string): Workload {
   const workload = workloadNamed(name)
   if (workload !== undefined) return workload
@@ -135,7 +152,8 @@ function chooseWorkload(name: string): Workload {
   throw new UsageError(`--workload '${name}' is not known; there are ${known}`)
 }
 
-function parsePageSize(text: string): number {
+/** A power of two. Throws `UsageError`. */
+export function parsePageSize(text: string): number {
   const size = parseByteSize(text, '--page-size')
   const isPowerOfTwo = Number.isInteger(Math.log2(size))
   if (isPowerOfTwo && size >= smallestPageSizeBytes && size <= largestPageSizeBytes) return size
@@ -198,7 +216,7 @@ function parseS3({ s3, s3Latency, s3Errors }: RunArguments): S3ServerOptions {
 function parseS3Matrix({ s3Matrix = false, s3, s3Latency, s3Errors, backend }: RunArguments): boolean {
   if (!s3Matrix) return false
   const setsOthers = parseFloat(s3Latency) > 0 || parseFloat(s3Errors) > 0
-  const hasS3 = backend.split(',').some((name) => name.trim().split(/[:+]/)[0] === 's3')
+  const hasS3 = chooseBackends(backend).some(({ description }) => description.name === 's3')
   if (hasS3 && s3 === 'embedded' && !setsOthers) return true
   throw new UsageError(
     '--s3-matrix takes --backend s3 --s3 embedded, without --s3-latency and --s3-errors: it sets them itself',
@@ -211,7 +229,8 @@ function parseMeasure(text: string, option: string, unit: string, most: number):
   throw new UsageError(`${option} '${text}' is not from 0${unit} to ${most}${unit}`)
 }
 
-function parseDirectory(path: string | undefined): string {
+/** A directory that exists; by default one on a disk. Throws `UsageError`. */
+export function parseDirectory(path: string | undefined): string {
   if (path === undefined) return defaultDirectory()
   if (!existsSync(path)) throw new UsageError(`--directory '${path}' does not exist; make it first`)
   if (!statSync(path).isDirectory()) {
@@ -227,7 +246,7 @@ function defaultDirectory(): string {
 }
 
 /** Tries to write, and leaves nothing: better found out now than after minutes of measuring. */
-function parseOutput(path: string | boolean, option: string): string | undefined {
+export function parseOutput(path: string | boolean, option: string): string | undefined {
   if (typeof path === 'boolean') return undefined
   const target = resolve(path)
   const existed = existsSync(target)

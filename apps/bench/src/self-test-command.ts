@@ -43,6 +43,7 @@ export async function selfTestCommand(signal: AbortSignal): Promise<number> {
       plan,
       ceilings: {},
       memoryGroup: undefined,
+      patienceMs: 120_000,
       signal,
       onPhase: () => {},
       onProgress: () => {},

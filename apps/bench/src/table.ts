@@ -9,10 +9,29 @@ import { formatByteSize, formatMilliseconds, formatRate, mebibyte } from './size
 
 const plainStyle = { head: [], border: [], compact: true }
 
+const keptTitles: Readonly<Record<string, string>> = {
+  backupBytesPerSecond: 'backup',
+  restoreBytesPerSecond: 'restore',
+  pageRestoresPerSecondDepth4: 'pages 4 deep',
+  pageRestoresPerSecondDepth32: 'pages 32 deep',
+}
+
+/** What failed, where and why, and what was measured before. */
+export function failureText({ backend, workload, message, phase, measured = {} }: FailedCase): string {
+  const kept = Object.entries(measured).flatMap(([name, value]) => {
+    const title = keptTitles[name]
+    if (title === undefined) return []
+    return [`${title} ${name.startsWith('page') ? `${(value / 1000).toFixed(1)} k/s` : formatRate(value)}`]
+  })
+  const place = phase === undefined ? '' : ` in the phase '${phase}'`
+  const before = kept.length === 0 ? '' : ` (measured before: ${kept.join(', ')})`
+  return `${backend} · ${workload} failed${place}: ${message}${before}`
+}
+
 /** One line for a case that just ended. */
 export function caseLine(outcome: CaseResult | FailedCase): string {
   const name = `${outcome.backend} · ${outcome.workload}`
-  if (isFailedCase(outcome)) return `${bad('✗')} ${name}: ${outcome.message}`
+  if (isFailedCase(outcome)) return `${bad('✗')} ${failureText(outcome)}`
   const figures = [
     outcome.touchedBytesPerSecond === null
       ? 'not measured'
@@ -41,8 +60,7 @@ export function renderTables(run: RunResult): string {
     ...(run.s3 === undefined ? [] : s3Notes(run.s3)).map(asNote),
     ...shortenedLines(run.cases, run.settings.budgetSeconds).map(asNote),
   ]
-  for (const failed of run.failedCases)
-    parts.push(bad(`${failed.backend} · ${failed.workload} failed: ${failed.message}`))
+  for (const failed of run.failedCases) parts.push(bad(failureText(failed)))
   for (const result of run.cases) {
     for (const error of result.errors.slice(0, 3))
       parts.push(bad(`${result.backend} · ${result.workload}: ${error}`))

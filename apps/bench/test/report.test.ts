@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { judgeGoals } from '../src/goals.ts'
-import { renderReport } from '../src/report/page.ts'
+import { renderReport, renderReports } from '../src/report/page.ts'
 import { isClean } from '../src/results.ts'
 import { renderTables } from '../src/table.ts'
 import { madeUpCase, madeUpRun } from './made-up-run.ts'
@@ -105,5 +105,35 @@ describe('tables', () => {
     ]) {
       expect(text).toContain(expected)
     }
+  })
+})
+
+describe('several runs', () => {
+  it('stand side by side on one page, each with all of its figures', () => {
+    const slower = madeUpRun([madeUpCase('file', 'sweep', [1e9, 1e9, 1e9])], ceilings)
+    const page = renderReports([
+      { label: 'before', run },
+      { label: '<after>', run: slower },
+    ])
+    expect(page).toContain('file  sweep  (before)')
+    expect(page).toContain('file  sweep  (&lt;after&gt;)')
+    expect(page.match(/<summary>/g)).toHaveLength(2)
+    expect(page).not.toContain('<after>')
+  })
+})
+
+describe('a case that failed', () => {
+  it('says where and why, and keeps what was measured before', () => {
+    const failed = {
+      backend: 'file',
+      workload: 'zipf',
+      message: 'ENOSPC: full',
+      phase: 'load' as const,
+      measured: { backupBytesPerSecond: 1e9, pageRestoresPerSecondDepth4: 2000 },
+    }
+    const text =
+      "file · zipf failed in the phase 'load': ENOSPC: full (measured before: backup 1.00 GB/s, pages 4 deep 2.0 k/s)"
+    expect(renderTables({ ...run, failedCases: [failed] })).toContain(text)
+    expect(renderReport({ ...run, failedCases: [failed] })).toContain(text)
   })
 })

@@ -24,6 +24,7 @@ const good: RunArguments = {
   checksums: 'on',
   seed: '1',
   budget: '90',
+  patience: '120',
   s3: 'embedded',
   s3Latency: '0ms',
   s3Errors: '0%',

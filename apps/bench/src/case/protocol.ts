@@ -6,6 +6,8 @@ import type { Shortened } from './case-budget.ts'
 export interface CaseOrder {
   /** A backend by its name, or `peer:` and the name of a peer. */
   readonly subject: string
+  /** What results call it, where that is not the subject. */
+  readonly label?: string
   readonly workload: string
   readonly limitBytes: number
   readonly pageSizeBytes: number
@@ -88,5 +90,18 @@ export type CaseMessage =
   | { readonly type: 'phase'; readonly phase: CasePhase; readonly detail?: string }
   | { readonly type: 'baseline'; readonly residentBytes: number }
   | { readonly type: 'progress'; readonly doneBytes: number; readonly totalBytes: number }
+  /** The backup did something, although no phase can tell how far it is. */
+  | { readonly type: 'alive' }
+  /** Figures that stay, whatever happens to the case from here on. */
+  | { readonly type: 'figures'; readonly rounds: Partial<CaseRounds> }
   | { readonly type: 'findings'; readonly findings: CaseFindings }
   | { readonly type: 'failure'; readonly message: string; readonly stack: string | undefined }
+
+/** A failure as plain data. */
+export function toldFailure(failure: unknown): {
+  readonly message: string
+  readonly stack: string | undefined
+} {
+  const { message, stack } = failure instanceof Error ? failure : new Error(String(failure))
+  return { message, stack }
+}

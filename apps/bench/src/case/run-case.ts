@@ -1,3 +1,4 @@
+import type { Backup } from '@spillway/core'
 import type { Pool } from '@spillway/pool'
 import { chooseBackend, loadModules } from '../backends.ts'
 import { type InputPlan, loadPlan } from '../input/plan.ts'
@@ -9,7 +10,14 @@ import { loadData, rehearse, stagingBytes, verifyData } from './load-and-verify.
 import { LoopDelayMeter } from './loop-delay.ts'
 import { measurePageRestores, type PageRestoreFigures } from './page-restores.ts'
 import { PoolStore } from './pool-store.ts'
-import type { CaseFindings, CaseMessage, CaseOrder, CasePhase } from './protocol.ts'
+import {
+  type CaseFindings,
+  type CaseMessage,
+  type CaseOrder,
+  type CasePhase,
+  type CaseRounds,
+  toldFailure,
+} from './protocol.ts'
 import { runRounds } from './run-rounds.ts'
 import { spoiledBackup } from './spoiled-backup.ts'
 import type { BufferStore } from './store.ts'
@@ -21,6 +29,9 @@ const largestChunkBytes = 2 * mebibyte
 /** The set of whole buffers and of single pages that is measured by itself. */
 const largestSetBytes = 128 * mebibyte
 const singlePageBytes = 32 * mebibyte
+
+/** How often a case looks whether its backup did anything. */
+const pulseMs = 250
 
 /** How the case talks to its parent. */
 export interface CaseVoice {
@@ -74,10 +85,10 @@ class CaseRun {
 
   async onBackend(): Promise<CaseFindings> {
     const { limitBytes, pageSizeBytes } = this.#order
+    this.#phase('start')
     const choice = chooseBackend(this.#order.subject)
     // Peers do without them, and they must be loaded before the baseline.
     await loadModules(choice.description)
-    const { Pool } = await import('@spillway/pool')
     await this.#sayBaseline()
     const opened = await choice.description.open({
       capacityBytes: this.#plan.dataBytes + limitBytes + 64 * mebibyte,
@@ -90,6 +101,31 @@ class CaseRun {
       ...choice.settings,
     })
     await using backup = choice.spoiler === undefined ? opened : spoiledBackup(opened, choice.spoiler)
+    using _pulse = this.#watch(backup)
+    try {
+      return await this.#onOpened(backup)
+    } catch (failure) {
+      // Told now: what is closed after a failure may never end.
+      this.#voice.tell({ type: 'failure', ...toldFailure(failure) })
+      throw failure
+    }
+  }
+
+  /** Tells now and then that the backup still does something. */
+  #watch(backup: Backup): Disposable {
+    let seen = ''
+    const timer = setInterval(() => {
+      const counters = JSON.stringify(backup.stats())
+      if (counters !== seen) this.#voice.tell({ type: 'alive' })
+      seen = counters
+    }, pulseMs)
+    timer.unref()
+    return { [Symbol.dispose]: () => clearInterval(timer) }
+  }
+
+  async #onOpened(backup: Backup): Promise<CaseFindings> {
+    const { limitBytes, pageSizeBytes } = this.#order
+    const { Pool } = await import('@spillway/pool')
     const poolOptions = {
       limitBytes,
       pageSizeBytes,
@@ -99,7 +135,9 @@ class CaseRun {
     const warm = await this.#warmWholeBuffers(new Pool({ ...poolOptions, idleBytes: this.#setBytes }))
     await using pool = new Pool(poolOptions)
     const wholeBuffers = { warm, givingBack: isSound(warm) ? await this.#wholeBuffers(pool, 1) : undefined }
+    this.#tellFigures(wholeBufferRounds(wholeBuffers))
     const pages = isSound(wholeBuffers.givingBack) ? await this.#pageRestores(pool) : undefined
+    this.#tellFigures(pageRounds(pages))
     const { bufferBytes, dataBytes } = this.#plan
     const chunkBytes = this.#workload.chunkBytes
     await using store = await PoolStore.open(pool, {
@@ -209,13 +247,9 @@ class CaseRun {
     const setVerification = wholeBuffers?.givingBack?.verification ?? wholeBuffers?.warm.verification
     return {
       rounds: {
-        backupBytesPerSecond: wholeBuffers?.warm.backupBytesPerSecond ?? [],
-        restoreBytesPerSecond: wholeBuffers?.warm.restoreBytesPerSecond ?? [],
-        backupGivingBackBytesPerSecond: wholeBuffers?.givingBack?.backupBytesPerSecond ?? [],
-        restoreIntoNewBytesPerSecond: wholeBuffers?.givingBack?.restoreBytesPerSecond ?? [],
+        ...wholeBufferRounds(wholeBuffers),
+        ...pageRounds(pages),
         touchedBytesPerSecond: figures.touchedBytesPerSecond,
-        pageRestoresPerSecondDepth4: pages?.pagesPerSecondDepth4 ?? [],
-        pageRestoresPerSecondDepth32: pages?.pagesPerSecondDepth32 ?? [],
       },
       latencies: {
         touch: figures.touchLatencies.summary(),
@@ -255,6 +289,10 @@ class CaseRun {
     await this.#voice.held()
   }
 
+  #tellFigures(rounds: Partial<CaseRounds>): void {
+    this.#voice.tell({ type: 'figures', rounds })
+  }
+
   #phase(phase: CasePhase): void {
     this.#voice.tell({ type: 'phase', phase })
   }
@@ -269,6 +307,22 @@ class CaseRun {
   #measureLoopDelay(running: boolean): void {
     if (running) this.#loopDelay.start()
     else this.#loopDelay.stop()
+  }
+}
+
+function wholeBufferRounds(pair: WholeBufferPair | undefined) {
+  return {
+    backupBytesPerSecond: pair?.warm.backupBytesPerSecond ?? [],
+    restoreBytesPerSecond: pair?.warm.restoreBytesPerSecond ?? [],
+    backupGivingBackBytesPerSecond: pair?.givingBack?.backupBytesPerSecond ?? [],
+    restoreIntoNewBytesPerSecond: pair?.givingBack?.restoreBytesPerSecond ?? [],
+  }
+}
+
+function pageRounds(pages: PageRestoreFigures | undefined) {
+  return {
+    pageRestoresPerSecondDepth4: pages?.pagesPerSecondDepth4 ?? [],
+    pageRestoresPerSecondDepth32: pages?.pagesPerSecondDepth32 ?? [],
   }
 }
 

@@ -4,13 +4,15 @@ import type { CaseResult, Ceilings, FailedCase } from '../results.ts'
 import { type Spread, spreadOf } from '../statistics.ts'
 import type { MemoryGroup } from './memory-group.ts'
 import { MemoryWatcher } from './memory-samples.ts'
-import type { CaseFindings, CaseMessage, CaseOrder, CasePhase } from './protocol.ts'
+import type { CaseFindings, CaseMessage, CaseOrder, CasePhase, CaseRounds } from './protocol.ts'
 
 export interface CaseStart {
   readonly order: CaseOrder
   readonly plan: InputPlan
   readonly ceilings: Ceilings
   readonly memoryGroup: MemoryGroup | undefined
+  /** A case that makes no progress for so long is ended. */
+  readonly patienceMs: number
   readonly signal: AbortSignal
   readonly onPhase: (phase: CasePhase) => void
   readonly onProgress: (doneBytes: number, totalBytes: number) => void
@@ -19,64 +21,118 @@ export interface CaseStart {
 /** Collections before a baseline; else V8 is as every program has it, with a young generation that grows as it likes. */
 const caseFlags = ['--expose-gc']
 
+/** What a case has told so far. */
+interface CaseReport {
+  readonly phases: { phase: CasePhase; ms: number }[]
+  findings: CaseFindings | undefined
+  failure: string | undefined
+  rounds: Partial<CaseRounds>
+  baselineBytes: number
+}
+
 /** Runs one case in a process of its own and watches it. Resolves to what came of it; rejects only when aborted. */
 export async function startCase(start: CaseStart): Promise<CaseResult | FailedCase> {
-  const { order, signal } = start
+  const { order, signal, patienceMs } = start
   const measuring = new MeasuringProcess<CaseOrder, CaseMessage>('case-process', signal, caseFlags)
   using watcher = new MemoryWatcher(measuring.pid)
-  const phases: { phase: CasePhase; ms: number }[] = []
-  let findings: CaseFindings | undefined
-  let failure: string | undefined
-  let reportedBaseline = 0
-
+  const report: CaseReport = {
+    phases: [],
+    findings: undefined,
+    failure: undefined,
+    rounds: {},
+    baselineBytes: 0,
+  }
+  let heardMs = performance.now()
   measuring.onMessage((message) => {
-    switch (message.type) {
-      case 'baseline':
-        reportedBaseline = message.residentBytes
-        watcher.markBaseline()
-        measuring.send('held')
-        break
-      case 'phase':
-        phases.push({ phase: message.phase, ms: Math.round(watcher.elapsedMs) })
-        if (message.phase === 'end') {
-          watcher.noteHighWater()
-          measuring.send('held')
-        }
-        start.onPhase(message.phase)
-        break
-      case 'progress':
-        start.onProgress(message.doneBytes, message.totalBytes)
-        break
-      case 'findings':
-        findings = message.findings
-        break
-      case 'failure':
-        failure = process.env['SPILLWAY_BENCH_STACKS'] ? (message.stack ?? message.message) : message.message
-        break
-    }
+    heardMs = performance.now()
+    hear(start, message, report, { measuring, watcher })
   })
   start.memoryGroup?.add(measuring.pid)
-  const ending = await measuring.run(order)
-  if (findings === undefined) {
-    const message = failure ?? `the process of the case ended early (${ending})`
-    return { backend: order.subject, workload: order.workload, message }
+  const timer = setInterval(
+    () => {
+      if (performance.now() - heardMs < patienceMs) return
+      report.failure ??= `no progress for ${patienceMs / 1000} s (--patience): a call of the backend seems never to settle`
+      measuring.kill()
+    },
+    Math.min(1000, patienceMs / 4),
+  )
+  try {
+    const ending = await measuring.run(order)
+    report.failure ??= `the process of the case ended early (${ending})`
+  } finally {
+    clearInterval(timer)
   }
-  return assemble(start, findings, watcher, phases, reportedBaseline)
+  if (report.findings === undefined) return failed(order, report)
+  return assemble(start, report.findings, watcher, report)
+}
+
+function hear(
+  start: CaseStart,
+  message: CaseMessage,
+  report: CaseReport,
+  { measuring, watcher }: { measuring: MeasuringProcess<CaseOrder, CaseMessage>; watcher: MemoryWatcher },
+): void {
+  switch (message.type) {
+    case 'baseline':
+      report.baselineBytes = message.residentBytes
+      watcher.markBaseline()
+      measuring.send('held')
+      break
+    case 'phase':
+      report.phases.push({ phase: message.phase, ms: Math.round(watcher.elapsedMs) })
+      if (message.phase === 'end') {
+        watcher.noteHighWater()
+        measuring.send('held')
+      }
+      start.onPhase(message.phase)
+      break
+    case 'progress':
+      start.onProgress(message.doneBytes, message.totalBytes)
+      break
+    case 'alive':
+      break
+    case 'figures':
+      report.rounds = { ...report.rounds, ...message.rounds }
+      break
+    case 'findings':
+      report.findings = message.findings
+      break
+    case 'failure':
+      report.failure ??= process.env['SPILLWAY_BENCH_STACKS']
+        ? (message.stack ?? message.message)
+        : message.message
+      break
+  }
+}
+
+/** The case failed; what it had measured by then is kept. */
+function failed(order: CaseOrder, { failure, phases, rounds }: CaseReport): FailedCase {
+  const medians = Object.entries(rounds).flatMap(([name, values]) => {
+    const median = spreadOf(values)?.median
+    return median === undefined ? [] : [[name, median]]
+  })
+  return {
+    backend: order.label ?? order.subject,
+    workload: order.workload,
+    message: failure ?? '',
+    phase: phases.at(-1)?.phase,
+    measured: Object.fromEntries(medians),
+  }
 }
 
 function assemble(
   { order, plan, ceilings, memoryGroup }: CaseStart,
   findings: CaseFindings,
   watcher: MemoryWatcher,
-  phases: readonly { phase: CasePhase; ms: number }[],
-  reportedBaseline: number,
+  { phases, baselineBytes }: CaseReport,
 ): CaseResult {
   const spread: Record<string, Spread | undefined> = {}
   for (const [name, rounds] of Object.entries(findings.rounds)) spread[name] = spreadOf(rounds)
   const medianOf = (name: keyof CaseFindings['rounds']) => spread[name]?.median ?? null
   const peer = order.subject.startsWith('peer:')
   return {
-    backend: order.subject,
+    backend: order.label ?? order.subject,
+    spec: order.label === undefined ? undefined : order.subject,
     workload: order.workload,
     peer,
     pageSizeBytes: order.pageSizeBytes,
@@ -95,7 +151,7 @@ function assemble(
     spread,
     ceilings,
     peakRssBytes: watcher.peakBytes,
-    baselineRssBytes: watcher.baselineBytes || reportedBaseline,
+    baselineRssBytes: watcher.baselineBytes || baselineBytes,
     memory: { peakSharedBytes: watcher.peakSharedBytes, samples: watcher.samples, phases },
     seconds: watcher.elapsedMs / 1000,
     ...findings,

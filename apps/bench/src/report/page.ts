@@ -1,39 +1,97 @@
 import { backends } from '../backends.ts'
 import { workloads } from '../case/workloads.ts'
-import { backendMedian, judgeGoals, subjectsOf } from '../goals.ts'
+import { backendMedian, judgeGoals, specOf, subjectsOf } from '../goals.ts'
 import { peers } from '../peers/registry.ts'
 import { isClean, type RunResult } from '../results.ts'
 import { shortenedLines } from '../run-budget.ts'
 import { formatByteSize, formatMilliseconds, formatRate } from '../sizes.ts'
+import { failureText } from '../table.ts'
 import { escapeText, figure, table } from './html.ts'
 import { s3Section } from './s3-section.ts'
 import { style } from './style.ts'
-import { ceilingChart, wholeBufferChart, workloadChart } from './throughput-charts.ts'
+import { ceilingChart, comparisonChart, wholeBufferChart, workloadChart } from './throughput-charts.ts'
 import { latencyChart, memoryChart } from './time-charts.ts'
+
+/** A run, and what the page calls it. */
+export interface LabelledRun {
+  readonly label: string
+  readonly run: RunResult
+}
 
 /** The result of a run as one HTML page that needs nothing else: no script, no network, no font. */
 export function renderReport(run: RunResult): string {
+  return page(`Spillway benchmark, ${run.date.slice(0, 10)}`, body(run))
+}
+
+/** Several runs as one page: side by side first, then each with all that it has. */
+export function renderReports(runs: readonly LabelledRun[]): string {
+  const each = runs.map(
+    ({ label, run }) =>
+      `<details class="run"><summary>${escapeText(label)}: all figures</summary>\n${body(run)}</details>`,
+  )
+  return page(
+    `Spillway benchmark, ${runs.length} runs`,
+    `<h1>Spillway benchmark, ${runs.length} runs</h1>\n${comparison(runs)}\n${each.join('\n')}`,
+  )
+}
+
+function page(title: string, content: string): string {
   return `<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Spillway benchmark, ${escapeText(run.date.slice(0, 10))}</title>
+<title>${escapeText(title)}</title>
 <style>${style}</style>
 </head>
 <body><main>
-${header(run)}
-${goalSection(run)}
-${wholeBufferSection(run)}
-${s3Section(run)}
-${workloadSection(run)}
-${memorySection(run)}
-${latencySection(run)}
-${ceilingSection(run)}
-${methodSection(run)}
+${content}
 </main></body>
 </html>
 `
+}
+
+function body(run: RunResult): string {
+  return [
+    header(run),
+    goalSection(run),
+    wholeBufferSection(run),
+    s3Section(run),
+    workloadSection(run),
+    memorySection(run),
+    latencySection(run),
+    ceilingSection(run),
+    methodSection(run),
+  ].join('\n')
+}
+
+/** What was measured when and on what, then the figures of all runs on one scale each. */
+function comparison(runs: readonly LabelledRun[]): string {
+  const rows = runs.map(({ label, run }) => {
+    const { machine } = run
+    const cells = [
+      label,
+      run.date.replace('T', ' ').slice(0, 16),
+      run.commit,
+      run.nodeVersion,
+      `${machine.processors} × ${machine.processor}`,
+      machine.fileSystem,
+    ].map((cell) => `<td>${escapeText(cell)}</td>`)
+    const clean = isClean(run)
+    const verdict = clean ? 'every byte came back' : 'NOT every byte came back, or a case failed'
+    return `<tr>${cells.join('')}<td class="${clean ? 'good' : 'bad'}">${verdict}</td></tr>`
+  })
+  const charts = (['touched', 'backup', 'restore'] as const).map((what) =>
+    figure(
+      { touched: 'Bytes touched', backup: 'Whole buffers, backup', restore: 'Whole buffers, restore' }[what],
+      comparisonChart(runs, what),
+      'Each run has one colour. Runs on different machines, or with other limits, say nothing about each other.',
+    ),
+  )
+  return (
+    table(['run', 'measured', 'commit', 'Node', 'processor', 'file system', 'verdict'], rows) +
+    charts.join('')
+  )
 }
 
 function header(run: RunResult): string {
@@ -73,7 +131,7 @@ function header(run: RunResult): string {
 <p>Real files, more of them than the pool's limit allows, on every backend, held against what this machine can do at most.</p>
 <div class="verdict ${clean ? 'good' : 'bad'}">${escapeText(verdict)}</div>
 <dl>${facts.map(([name, value]) => `<dt>${escapeText(name)}</dt><dd>${escapeText(value)}</dd>`).join('\n')}</dl>
-${run.failedCases.map((each) => `<p class="bad">${escapeText(`${each.backend} · ${each.workload} failed: ${each.message}`)}</p>`).join('\n')}`
+${run.failedCases.map((each) => `<p class="bad">${escapeText(failureText(each))}</p>`).join('\n')}`
 }
 
 function goalSection(run: RunResult): string {
@@ -169,7 +227,8 @@ function memorySection(run: RunResult): string {
     const shared = Math.max(
       ...run.cases.filter((each) => each.backend === backend).map((each) => each.memory.peakSharedBytes),
     )
-    const inProcess = backends.find(({ name }) => name === backend.split(/[:+]/)[0])?.storesInProcess ?? false
+    const inProcess =
+      backends.find(({ name }) => name === specOf(run, backend).split(/[:+]/)[0])?.storesInProcess ?? false
     const note = inProcess
       ? '; the store itself is memory of the process, and is part of the line'
       : shared > 0

@@ -37,5 +37,7 @@ td.number, th.number { text-align: right }
 td.wide { white-space: normal; min-width: 200px }
 .good { color: var(--good) } .warn { color: var(--warn) } .bad { color: var(--bad) }
 code { font: 0.93em ui-monospace, 'DejaVu Sans Mono', monospace }
+details.run { margin-top: 40px; border-top: 1px solid var(--line); padding-top: 12px }
+summary { cursor: pointer; font-weight: 600 }
 @media print { body { font-size: 12px } figure { break-inside: avoid } }
 `

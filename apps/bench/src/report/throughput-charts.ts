@@ -74,6 +74,27 @@ export function workloadChart(run: RunResult): string | undefined {
   return bars.length === 0 ? undefined : barChart(bars, 'GB/s touched')
 }
 
+/** One figure of several runs, each case of all runs beside each other; a run has one colour. */
+export function comparisonChart(
+  runs: readonly { readonly label: string; readonly run: RunResult }[],
+  what: 'touched' | 'backup' | 'restore',
+): string | undefined {
+  const name = `${what}BytesPerSecond` as const
+  const bars = runs.flatMap(({ label, run }, index) =>
+    run.cases.flatMap((each): (Bar & { readonly subject: string })[] => {
+      const spread = each.spread[name]
+      if (spread === undefined) return []
+      const subject = `${each.backend}  ${each.workload}`
+      const { median, min, max } = spread
+      const bar = { name: `${subject}  (${label})`, value: median, least: min, most: max }
+      return [{ ...bar, subject, colour: colourOf(index), label: gigabytes(median).toFixed(2) }]
+    }),
+  )
+  const subjects = [...new Set(bars.map(({ subject }) => subject))]
+  const sorted = subjects.flatMap((subject) => bars.filter((bar) => bar.subject === subject))
+  return sorted.length === 0 ? undefined : barChart(sorted, 'GB/s')
+}
+
 /** Every ceiling in bytes per second. */
 export function ceilingChart(run: RunResult): string | undefined {
   const bars = Object.entries(run.ceilings)
