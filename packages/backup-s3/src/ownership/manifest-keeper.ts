@@ -12,8 +12,15 @@ import { encodeManifest } from './manifest.ts'
 import { hurryMs } from './owner.ts'
 import type { StoreOwner } from './store-owner.ts'
 
-/** So many new or dropped segments are worth a manifest; also a quarter of what there is, so that large tables are written rarely. */
+/** So many new or dropped segments are worth a manifest, at least. */
 const segmentsPerManifest = 64
+/**
+ * So many are in any case, and a sixty-fourth of what there is: the next owner reads the footer of each that the manifest
+ * does not know. A manifest has a few hundred bytes for each segment, so with segments of megabytes it is less than a
+ * hundredth of what was written since the one before.
+ */
+const mostSegmentsPerManifest = 256
+const segmentsOfLargeStore = 64
 /** How long dropped segments wait for a manifest, for each that the store has: the larger it is, the rarer. */
 const waitMsPerSegment = 1
 
@@ -113,7 +120,9 @@ export class ManifestKeeper {
   }
 
   get #due(): number {
-    return Math.max(segmentsPerManifest, this.#parts.table.objects.size / 4)
+    const segments = this.#parts.table.objects.size
+    const usual = Math.max(segmentsPerManifest, Math.min(segments / 4, mostSegmentsPerManifest))
+    return Math.max(usual, segments / segmentsOfLargeStore)
   }
 
   #garbageAdded(): void {

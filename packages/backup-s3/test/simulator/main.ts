@@ -50,7 +50,11 @@ process.on('unhandledRejection', () => {})
 const seed = Number(values.seed)
 const startedAt = realNow()
 const cpuAtStart = process.cpuUsage()
-const endsAt = startedAt + 1000 * Number(values.seconds ?? Number.POSITIVE_INFINITY)
+let endsAt = startedAt + 1000 * Number(values.seconds ?? Number.POSITIVE_INFINITY)
+// Ends after the history that is running, and tells how many there were.
+process.once('SIGTERM', () => {
+  endsAt = 0
+})
 let run = 0
 let violations = 0
 let requests = 0
