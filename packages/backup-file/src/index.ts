@@ -1,3 +1,9 @@
+/**
+ * A backup in a file or a block device.
+ *
+ * @module @spillway/backup-file
+ */
+
 export type { EngineName } from './engine.ts'
 export type { FileBackup, FileBackupStats } from './file-backup.ts'
 export type { FileStatus, FileSystem, FileSystemStatus } from './file-system.ts'

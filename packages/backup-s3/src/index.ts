@@ -1,3 +1,9 @@
+/**
+ * A backup in an S3 bucket.
+ *
+ * @module @spillway/backup-s3
+ */
+
 export type { CostReport, RequestVerb, VerbCosts } from './cost/ledger.ts'
 export {
   type ClientRequestHandler,

@@ -1,3 +1,9 @@
+/**
+ * The contract of a backup, handles that are tagged, and what backends are built from.
+ *
+ * @module @spillway/core
+ */
+
 export { orAbort } from './abort.ts'
 export { type MemoryBackupOptions, memoryBackup } from './backups/memory-backup.ts'
 export { MemoryMedium } from './backups/memory-medium.ts'

@@ -1,3 +1,9 @@
+/**
+ * System calls and OpenSSL through koffi: memory mappings, memfd, io_uring, holes, locks.
+ *
+ * @module @spillway/native
+ */
+
 export { AesGcm } from './aes-gcm.ts'
 export { available, type NativeAvailability } from './available.ts'
 export {

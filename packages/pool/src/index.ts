@@ -1,3 +1,9 @@
+/**
+ * Buffers made of pages, under a hard limit of memory.
+ *
+ * @module @spillway/pool
+ */
+
 export type { ByteSource, Bytes } from './api/byte-sources.ts'
 export {
   type BudgetPoolStats,

@@ -1,3 +1,9 @@
+/**
+ * An S3 server for tests, and the faults that it can make.
+ *
+ * @module @spillway/test-s3-server
+ */
+
 export * from './ceph.ts'
 export * from './embedded-server.ts'
 export * as faults from './faults.ts'

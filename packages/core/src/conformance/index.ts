@@ -1,3 +1,9 @@
+/**
+ * The tests that each backup has to pass, for vitest and node:test.
+ *
+ * @module @spillway/core/conformance
+ */
+
 import { backupSuite } from './contract-suite.ts'
 import type { BackupSuiteOptions } from './options.ts'
 import { faultyBackupSuite, sharedBackupSuite } from './wrapped.ts'
