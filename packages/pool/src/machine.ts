@@ -23,6 +23,7 @@ import { PoolLimit } from './residency/pool-limit.ts'
 import { Reclaim, type WhenFull } from './residency/reclaim.ts'
 import { ResidentSet } from './residency/resident-set.ts'
 import type { PoolShare } from './residency/shared-limit.ts'
+import type { WritePin } from './residency/write-pins.ts'
 
 /** Everything a machine is made from; all checked by the pool. */
 export interface MachineOptions {
@@ -49,6 +50,11 @@ export interface NewBufferOptions {
   readonly maxOrder: number
   readonly caching: Caching
   readonly deviceMapped: boolean
+}
+
+/** What a pin that ends is of, and whether it could be written through. */
+interface PinOfBytes extends WritePin {
+  readonly write: boolean
 }
 
 /** The parts of a pool, put together. What the application sees is `Pool` and `PagedBuffer`. */
@@ -150,10 +156,8 @@ export class Machine implements BudgetPool {
     const store = backup === undefined ? undefined : this.backingStores.of(backup)
     if (store !== undefined) store.users++
     const pageCount = Math.ceil(sizeBytes / this.pageSizeBytes)
-    const label = options.label ?? `#${id}`
-    const hasName = options.label !== undefined
-    const state = new BufferState({ ...options, id, label, hasName, sizeBytes, pageCount, store })
-    this.residents.buffers.set(id, state)
+    const state = new BufferState({ ...options, id, sizeBytes, pageCount, store })
+    this.residents.buffers.add(state)
     return state
   }
 
@@ -168,10 +172,8 @@ export class Machine implements BudgetPool {
     state.closing = true
     this.readahead.end(state)
     this.limit.refuse(closedBuffer(state), state)
-    if (state.operations > 0) {
-      state.idle = Promise.withResolvers<void>()
-      await state.idle.promise
-    }
+    const idle = state.whenIdle()
+    if (idle !== undefined) await idle
     // Nobody needs the content any more: claims may take the memory before it is given up, and nothing is stored (T76).
     state.purgeable = true
     await this.#relistAll(state)
@@ -249,9 +251,29 @@ export class Machine implements BudgetPool {
     if (work === undefined) return
     state.operations++
     void work.then(() => {
-      if (--state.operations === 0) state.idle?.resolve()
+      state.endOperation()
       this.#pumpIfShort()
     })
+  }
+
+  /** A pin of the application begins; its chunks are pinned. */
+  beginPin(state: BufferState, pinned: number[]): void {
+    state.userPins++
+    this.residents.applicationPins++
+    this.pins.handOver(pinned)
+  }
+
+  /** Throws `EINVAL` when a page provider calls; nothing has happened then. */
+  assertPinCanEnd(): void {
+    this.providerGuard.assertIdle()
+  }
+
+  /** A pin of the application ends. */
+  endPin(state: BufferState, pinned: number[], pin: PinOfBytes): void {
+    state.userPins--
+    if (pin.write) state.writePins.end(pin)
+    this.residents.applicationPins--
+    this.pins.release(state, pinned)
   }
 
   /** The memory of a held range, one view for each chunk. */

@@ -28,7 +28,7 @@ import {
   type RangeOptions,
   type ReadWriteOptions,
 } from './options.ts'
-import { type NumbersType, Pin, type PinOwner } from './pin.ts'
+import { type NumbersType, Pin } from './pin.ts'
 import { assertOneOf } from './pool-options.ts'
 import { assertByte, assertBytes, assertRange, assertWholePages, rangeOf } from './ranges.ts'
 import {
@@ -50,7 +50,6 @@ import {
 export class PagedBuffer implements AsyncDisposable {
   readonly #machine: Machine
   readonly #state: BufferState
-  readonly #owner: PinOwner
 
   /** @internal */
   constructor(machine: Machine, state: BufferState) {
@@ -58,19 +57,6 @@ export class PagedBuffer implements AsyncDisposable {
     this.#state = state
     if (machine.debug) state.madeAt = madeHere()
     watchBuffer(this, state)
-    this.#owner = {
-      label: state.label,
-      debug: machine.debug,
-      spans: (chunks, offsetBytes, length) => machine.spans(chunks, offsetBytes, length),
-      deviceAddresses: (chunks, offsetBytes) => machine.deviceAddresses(chunks, offsetBytes),
-      assertCallable: () => machine.providerGuard.assertIdle(),
-      unpin: (pin) => {
-        state.userPins--
-        if (pin.write) state.writePins.end(pin)
-        machine.residents.applicationPins--
-        machine.pins.release(state, pin.chunks)
-      },
-    }
   }
 
   get label(): string {
@@ -283,7 +269,7 @@ export class PagedBuffer implements AsyncDisposable {
   #pinThen(options: PinOptions, settle: Settle<Pin>): void {
     const state = this.#state
     const { offset = 0, length = state.sizeBytes - offset, write = false, signal, retryMayFail } = options
-    if (write && state.writePins.isShut) {
+    if (write && state.isShutToWriters) {
       state.writePins.whenOpen(signal).then(() => {
         if (state.closing) settle(closedBuffer(state))
         else this.#pinThen(options, settle)
@@ -313,7 +299,7 @@ export class PagedBuffer implements AsyncDisposable {
     for (const key in options)
       if (!pinOptions.has(key) || key === 'signal') assertKnownOptions(options, [...pinOptions], 'pin')
     assertRange(this.#state, offset, length)
-    if (signal?.aborted || (write && state.writePins.isShut)) return undefined
+    if (signal?.aborted || (write && state.isShutToWriters)) return undefined
     const { pins, pageSizeBytes, readahead } = this.#machine
     readahead.note(state, offset, length)
     const first = Math.floor(offset / pageSizeBytes)
@@ -449,10 +435,8 @@ export class PagedBuffer implements AsyncDisposable {
   }
 
   #pinned(chunks: number[], offset: number, length: number, write: boolean): Pin {
-    this.#state.userPins++
-    this.#machine.residents.applicationPins++
-    this.#machine.pins.handOver(chunks)
-    const pin = new Pin(this.#owner, chunks, { offset, length, write })
+    this.#machine.beginPin(this.#state, chunks)
+    const pin = new Pin(this.#machine, this.#state, chunks, { offset, length, write })
     if (write) this.#state.writePins.begin(pin)
     return pin
   }
@@ -480,7 +464,7 @@ export class PagedBuffer implements AsyncDisposable {
       const state = this.#state
       let isUnderWay = false
       const settle = (error?: Error, result?: Result) => {
-        if (isUnderWay && --state.operations === 0) state.idle?.resolve()
+        if (isUnderWay) state.endOperation()
         const end = () => {
           if (error === undefined) resolve(result as Result)
           else reject(error)

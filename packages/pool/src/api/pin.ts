@@ -1,14 +1,15 @@
 import { SpillwayError } from '@spillway/core'
 import { DebugSpans, madeHere, unwatchPin, type Watched, watchPin } from '../diagnostics/debug.ts'
+import type { BufferState } from '../residency/buffer-state.ts'
 
-/** What a pin needs of its pool; one object for all pins of a buffer. */
+/** What a pin needs of its pool. */
 export interface PinOwner {
-  readonly label: string
   readonly debug: boolean
   spans(chunks: readonly number[], offsetBytes: number, length: number): Uint8Array[]
   deviceAddresses(chunks: readonly number[], offsetBytes: number): number[]
-  assertCallable(): void
-  unpin(pin: Pin): void
+  /** Throws where a pin cannot end now; nothing has happened then. */
+  assertPinCanEnd(): void
+  endPin(buffer: BufferState, chunks: number[], pin: Pin): void
 }
 
 /** What is pinned: bytes of a buffer, and whether to write to them. */
@@ -33,23 +34,29 @@ export class Pin implements Disposable {
   readonly offsetBytes: number
   readonly length: number
   readonly write: boolean
-  /** @internal */
-  readonly chunks: number[]
   readonly #owner: PinOwner
+  readonly #buffer: BufferState
+  readonly #chunks: number[]
   #spans: readonly Uint8Array[] | undefined
   #debugSpans: DebugSpans | undefined
   #watch: Watched | undefined
   #released = false
 
   /** @internal */
-  constructor(owner: PinOwner, chunks: number[], { offset, length, write }: PinnedRange) {
+  constructor(
+    owner: PinOwner,
+    buffer: BufferState,
+    chunks: number[],
+    { offset, length, write }: PinnedRange,
+  ) {
     this.#owner = owner
-    this.chunks = chunks
+    this.#buffer = buffer
+    this.#chunks = chunks
     this.offsetBytes = offset
     this.length = length
     this.write = write
     if (owner.debug) {
-      this.#watch = { label: owner.label, closing: false, madeAt: madeHere() }
+      this.#watch = { label: buffer.label, closing: false, madeAt: madeHere() }
       watchPin(this, this.#watch)
     }
   }
@@ -68,7 +75,7 @@ export class Pin implements Disposable {
       throw new SpillwayError(
         'EINVAL',
         `the range is in ${spans.length} pieces of memory; use spans, or pin within one chunk`,
-        { buffer: this.#owner.label },
+        { buffer: this.#buffer.label },
       )
     }
     return spans[0] ?? new Uint8Array(0)
@@ -95,7 +102,7 @@ export class Pin implements Disposable {
    */
   get deviceAddresses(): readonly number[] {
     this.#assertHeld()
-    return this.#owner.deviceAddresses(this.chunks, this.offsetBytes)
+    return this.#owner.deviceAddresses(this.#chunks, this.offsetBytes)
   }
 
   get released(): boolean {
@@ -108,14 +115,14 @@ export class Pin implements Disposable {
    */
   release(): void {
     this.#assertHeld()
-    this.#owner.assertCallable()
+    this.#owner.assertPinCanEnd()
     this.#released = true
     this.#spans = undefined
     try {
-      this.#debugSpans?.end(this.write, this.#owner.label)
+      this.#debugSpans?.end(this.write, this.#buffer.label)
     } finally {
       if (this.#watch !== undefined) unwatchPin(this.#watch)
-      this.#owner.unpin(this)
+      this.#owner.endPin(this.#buffer, this.#chunks, this)
     }
   }
 
@@ -125,7 +132,7 @@ export class Pin implements Disposable {
   }
 
   #makeSpans(): readonly Uint8Array[] {
-    const spans = this.#owner.spans(this.chunks, this.offsetBytes, this.length)
+    const spans = this.#owner.spans(this.#chunks, this.offsetBytes, this.length)
     if (!this.#owner.debug) return spans
     this.#debugSpans = new DebugSpans(spans)
     return this.#debugSpans.spans
@@ -133,8 +140,8 @@ export class Pin implements Disposable {
 
   #assertHeld(): void {
     if (!this.#released) return
-    throw new SpillwayError('EBADF', `the pin of buffer ${this.#owner.label} is released`, {
-      buffer: this.#owner.label,
+    throw new SpillwayError('EBADF', `the pin of buffer ${this.#buffer.label} is released`, {
+      buffer: this.#buffer.label,
     })
   }
 }

@@ -22,7 +22,9 @@ export interface PoolStats extends Readonly<Counters> {
   readonly backedUpBytes: number
   /** Bytes that are both in memory, unchanged, and in a backup: evicting them costs no I/O. */
   readonly keptBytes: number
-  /** Memory that the pool needs to know all this: tables and records. */
+  /**
+   * Memory that the pool needs to know all this: buffers, tables and records. What the engine takes for objects is as measured with Node.
+   */
   readonly metadataBytes: number
   readonly buffers: number
   readonly chunks: number
@@ -40,10 +42,11 @@ export function poolStats(machine: Machine): PoolStats {
   const { residents, pages, limit, pageSizeBytes } = machine
   const { chunks } = residents
   let storedPages = 0
-  let metadataBytes = chunks.metadataBytes + residents.order.metadataBytes
+  let metadataBytes = chunks.metadataBytes + residents.order.metadataBytes + residents.buffers.metadataBytes
+  metadataBytes += pages.slabs.metadataBytes
   for (const buffer of residents.buffers.values()) {
     storedPages += buffer.table.storedPages
-    metadataBytes += buffer.table.metadataBytes
+    metadataBytes += buffer.metadataBytes
   }
   let dropFailures = 0
   for (const store of machine.backingStores.values()) dropFailures += store.dropFailures

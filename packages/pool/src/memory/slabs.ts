@@ -43,6 +43,11 @@ export class Slabs {
     this.#request = { lengthBytes: 0, whole: true, retryMayFail: false }
   }
 
+  /** Bytes of what is known of the slabs, for the statistics: as measured, since their views are the engine's. */
+  get metadataBytes(): number {
+    return this.#slabCount * slabBytes
+  }
+
   /** Slabs that exist. */
   get slabCount(): number {
     return this.#slabCount
@@ -313,6 +318,7 @@ export class Slabs {
 }
 
 const leastSweep = 4096
+const slabBytes = 900
 
 /** Frames, and twice a frame plus one, are numbers of 31 bits. */
 const maxFrames = 2 ** 30

@@ -64,7 +64,7 @@ export class ImageFilling {
       }
       if (buffer.closing) throw closedBuffer(buffer)
     } finally {
-      if (--buffer.operations === 0) buffer.idle?.resolve()
+      buffer.endOperation()
     }
     const state = new ImageState(buffer.table, this.#residents.chunks)
     state.revisions.set(name, revision)

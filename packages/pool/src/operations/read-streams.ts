@@ -1,4 +1,4 @@
-import type { BufferState } from '../residency/buffer-state.ts'
+import type { Accesses } from '../residency/buffer-state.ts'
 
 /**
  * The buffers that are being read sequentially, so that their readers can share what may be read ahead. The clock is the
@@ -6,30 +6,30 @@ import type { BufferState } from '../residency/buffer-state.ts'
  */
 export class ReadStreams {
   /** In the order of the last access. */
-  readonly #buffers = new Set<BufferState>()
-  #latest: BufferState | undefined
+  readonly #readers = new Set<Accesses>()
+  #latest: Accesses | undefined
   #tick = 0
 
   get count(): number {
-    return this.#buffers.size
+    return this.#readers.size
   }
 
-  note(buffer: BufferState): void {
-    buffer.streamTick = ++this.#tick
-    if (this.#latest === buffer) return
-    this.#latest = buffer
-    this.#buffers.delete(buffer)
-    this.#buffers.add(buffer)
-    for (const oldest of this.#buffers) {
-      if (this.#tick - oldest.streamTick <= roundsUntilForgotten * this.#buffers.size) break
-      this.#buffers.delete(oldest)
+  note(reader: Accesses): void {
+    reader.streamTick = ++this.#tick
+    if (this.#latest === reader) return
+    this.#latest = reader
+    this.#readers.delete(reader)
+    this.#readers.add(reader)
+    for (const oldest of this.#readers) {
+      if (this.#tick - oldest.streamTick <= roundsUntilForgotten * this.#readers.size) break
+      this.#readers.delete(oldest)
     }
   }
 
   /** It is freed, or read otherwise from now on. */
-  end(buffer: BufferState): void {
-    this.#buffers.delete(buffer)
-    if (this.#latest === buffer) this.#latest = undefined
+  end(reader: Accesses): void {
+    this.#readers.delete(reader)
+    if (this.#latest === reader) this.#latest = undefined
   }
 }
 

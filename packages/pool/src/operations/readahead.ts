@@ -1,5 +1,5 @@
 import { pace } from '../ground/pace.ts'
-import type { BufferState } from '../residency/buffer-state.ts'
+import { Accesses, type BufferState } from '../residency/buffer-state.ts'
 import type { Pins } from '../residency/pins.ts'
 import { nonEmptyEnd, windowEnd } from '../residency/placement.ts'
 import type { Reclaim } from '../residency/reclaim.ts'
@@ -33,22 +33,26 @@ export class Readahead {
 
   /** Notes an access; the second that begins where the last one ended makes the reader sequential. */
   note(buffer: BufferState, offsetBytes: number, length: number): void {
-    const goesOn = offsetBytes === buffer.nextOffset
-    const from = buffer.beforeLastOffset
-    buffer.nextOffset = offsetBytes + length
-    buffer.beforeLastOffset = buffer.lastOffset
-    buffer.lastOffset = offsetBytes
+    // Nothing of a buffer of one block is left behind, or read ahead.
+    if (buffer.table.pageCount <= buffer.table.blockPages) return
+    buffer.accesses ??= new Accesses()
+    const { accesses } = buffer
+    const goesOn = offsetBytes === accesses.nextOffset
+    const from = accesses.beforeLastOffset
+    accesses.nextOffset = offsetBytes + length
+    accesses.beforeLastOffset = accesses.lastOffset
+    accesses.lastOffset = offsetBytes
     if (!goesOn && !buffer.sequential) {
-      if (buffer.streak > 0) this.#streams.end(buffer)
-      buffer.streak = 0
+      if (accesses.streak > 0) this.#streams.end(accesses)
+      accesses.streak = 0
       return
     }
     // From the first access on, or the first of many readers would take what the others are about to need.
-    this.#streams.note(buffer)
-    if (++buffer.streak < streakLength && !buffer.sequential) return
+    this.#streams.note(accesses)
+    if (++accesses.streak < streakLength && !buffer.sequential) return
     if (goesOn && from <= offsetBytes) this.#leaveBlocks(buffer, from, offsetBytes)
     if (buffer.random || buffer.readahead || buffer.table.storedPages === 0) return
-    const page = Math.ceil(buffer.nextOffset / this.#pageSizeBytes)
+    const page = Math.ceil(accesses.nextOffset / this.#pageSizeBytes)
     if (page >= buffer.table.pageCount) return
     // Stay at most one window ahead: begin when the reader enters the last block that is there.
     const next = buffer.table.blockEnd(Math.max(0, page - 1))
@@ -59,7 +63,7 @@ export class Readahead {
 
   /** The buffer is read no more. */
   end(buffer: BufferState): void {
-    this.#streams.end(buffer)
+    if (buffer.accesses !== undefined) this.#streams.end(buffer.accesses)
   }
 
   /** What a long read comes to next. */
@@ -161,7 +165,7 @@ export class Readahead {
       .then(() => {
         this.#running.delete(running)
         buffer.readahead = false
-        if (--buffer.operations === 0) buffer.idle?.resolve()
+        buffer.endOperation()
       })
     this.#running.add(running)
   }

@@ -6,64 +6,175 @@ import type { BackingStore } from './backing-store.ts'
 import type { ImageState } from './image-state.ts'
 import { WritePins } from './write-pins.ts'
 
-/** A buffer as the machinery sees it. */
+/**
+ * A buffer as the machinery sees it. There may be very many, so each has few fields: what is true or not is a bit, and what
+ * few buffers need is made when it is needed.
+ */
 export class BufferState {
   readonly id: number
-  readonly label: string
   readonly sizeBytes: number
   readonly table: PageTableReader
-  readonly maxOrder: number
   store: BackingStore | undefined
-  caching: number
-  /** Its chunks are mapped for a device while they are held. */
-  readonly deviceMapped: boolean
   /** Pins that the application holds, and operations that are under way. */
   userPins = 0
   operations = 0
   /** Pages in its chunks that were written to since they were stored. */
   dirtyPages = 0
-  /** Nothing new begins; set by `free` and `close`. */
-  closing = false
-  purgeable = false
-  /** Content was given up since the application was last told. */
-  purged = false
-  /** Chunks are no larger than an access: `advise('random')`. */
-  random = false
-  /** It is read from front to back: `advise('sequential')`. */
-  sequential = false
-  /** Where the last access ended, and how many in a row began where the one before had ended. */
-  nextOffset = 0
-  streak = 0
-  /** Where the last two accesses began, the older one second. */
-  lastOffset = 0
-  beforeLastOffset = 0
-  /** When it was last read sequentially, on the clock of `ReadStreams`. */
-  streamTick = 0
-  /** A readahead is under way. */
-  readahead = false
-  /** Pages that the backup could not give, while others of their chunks were wanted: they have chunks of their own. */
-  damagedPages: Set<number> | undefined
-  /** Who made it, in debug mode. */
-  madeAt: string | undefined
-  /** What images know of it, once it was saved or loaded. */
-  images: ImageState | undefined
-  /** Pins of the application that write. */
-  readonly writePins = new WritePins()
-  /** Whether the application named it. */
-  readonly hasName: boolean
-  /** Resolved when `operations` falls to 0. */
-  idle: PromiseWithResolvers<void> | undefined
+  /** How it is read; made by the first access that could begin a sequence. */
+  accesses: Accesses | undefined
+  readonly #label: string | undefined
+  #bits: number
+  #rare: Rare | undefined
 
   constructor(made: BufferProperties) {
     this.id = made.id
-    this.label = made.label
-    this.hasName = made.hasName
+    this.#label = made.label
     this.sizeBytes = made.sizeBytes
     this.table = new PageTable(made.pageCount, 1 << made.maxOrder)
-    this.maxOrder = made.maxOrder
     this.store = made.store
-    this.caching = cachings.indexOf(made.caching)
-    this.deviceMapped = made.deviceMapped
+    this.#bits = (cachings.indexOf(made.caching) << cachingShift) | (made.deviceMapped ? deviceMappedBit : 0)
+  }
+
+  get label(): string {
+    return this.#label ?? `#${this.id}`
+  }
+
+  /** Whether the application named it. */
+  get hasName(): boolean {
+    return this.#label !== undefined
+  }
+
+  get maxOrder(): number {
+    return this.table.blockOrder
+  }
+
+  get caching(): number {
+    return this.#bits >>> cachingShift
+  }
+
+  set caching(caching: number) {
+    this.#bits = (this.#bits & (2 ** cachingShift - 1)) | (caching << cachingShift)
+  }
+
+  /** Its chunks are mapped for a device while they are held. */
+  get deviceMapped(): boolean {
+    return (this.#bits & deviceMappedBit) !== 0
+  }
+
+  /** Nothing new begins; set by `free` and `close`. */
+  get closing(): boolean {
+    return (this.#bits & closingBit) !== 0
+  }
+
+  set closing(closing: boolean) {
+    this.#bits = withBit(this.#bits, closingBit, closing)
+  }
+
+  get purgeable(): boolean {
+    return (this.#bits & purgeableBit) !== 0
+  }
+
+  set purgeable(purgeable: boolean) {
+    this.#bits = withBit(this.#bits, purgeableBit, purgeable)
+  }
+
+  /** Content was given up since the application was last told. */
+  get purged(): boolean {
+    return (this.#bits & purgedBit) !== 0
+  }
+
+  set purged(purged: boolean) {
+    this.#bits = withBit(this.#bits, purgedBit, purged)
+  }
+
+  /** Chunks are no larger than an access: `advise('random')`. */
+  get random(): boolean {
+    return (this.#bits & randomBit) !== 0
+  }
+
+  set random(random: boolean) {
+    this.#bits = withBit(this.#bits, randomBit, random)
+  }
+
+  /** It is read from front to back: `advise('sequential')`. */
+  get sequential(): boolean {
+    return (this.#bits & sequentialBit) !== 0
+  }
+
+  set sequential(sequential: boolean) {
+    this.#bits = withBit(this.#bits, sequentialBit, sequential)
+  }
+
+  /** A readahead is under way. */
+  get readahead(): boolean {
+    return (this.#bits & readaheadBit) !== 0
+  }
+
+  set readahead(readahead: boolean) {
+    this.#bits = withBit(this.#bits, readaheadBit, readahead)
+  }
+
+  /** Pages that the backup could not give, while others of their chunks were wanted: they have chunks of their own. */
+  get damagedPages(): ReadonlySet<number> | undefined {
+    return this.#rare?.damagedPages
+  }
+
+  addDamaged(page: number): void {
+    this.#rare ??= new Rare()
+    this.#rare.damagedPages ??= new Set()
+    this.#rare.damagedPages.add(page)
+  }
+
+  /** Who made it, in debug mode. */
+  get madeAt(): string | undefined {
+    return this.#rare?.madeAt
+  }
+
+  set madeAt(madeAt: string | undefined) {
+    this.#rare ??= new Rare()
+    this.#rare.madeAt = madeAt
+  }
+
+  /** What images know of it, once it was saved or loaded. */
+  get images(): ImageState | undefined {
+    return this.#rare?.images
+  }
+
+  set images(images: ImageState | undefined) {
+    if (images === this.images) return
+    this.#rare ??= new Rare()
+    this.#rare.images = images
+  }
+
+  /** Pins of the application that write. */
+  get writePins(): WritePins {
+    this.#rare ??= new Rare()
+    this.#rare.writePins ??= new WritePins()
+    return this.#rare.writePins
+  }
+
+  /** Whether new pins that write have to wait. */
+  get isShutToWriters(): boolean {
+    return this.#rare?.writePins?.isShut === true
+  }
+
+  /** An operation ended. */
+  endOperation(): void {
+    if (--this.operations === 0) this.#rare?.idle?.resolve()
+  }
+
+  /** Resolves when no operation is under way; undefined when none is. */
+  whenIdle(): Promise<void> | undefined {
+    if (this.operations === 0) return undefined
+    this.#rare ??= new Rare()
+    this.#rare.idle ??= Promise.withResolvers<void>()
+    return this.#rare.idle.promise
+  }
+
+  /** Bytes of what is known of it, for the statistics; chunks are counted elsewhere. */
+  get metadataBytes(): number {
+    const accesses = this.accesses === undefined ? 0 : accessesBytes
+    return bufferBytes + accesses + this.table.metadataBytes
   }
 
   /** The list that a chunk with these flags is on while nobody pins it. */
@@ -75,17 +186,59 @@ export class BufferState {
 
   /** Pages that the backup could not give are written over, given up, or came after all. */
   heal(first: number, count: number): void {
-    if (this.damagedPages === undefined) return
-    for (const page of this.damagedPages)
-      if (page >= first && page < first + count) this.damagedPages.delete(page)
+    const damaged = this.#rare?.damagedPages
+    if (damaged === undefined) return
+    for (const page of damaged) if (page >= first && page < first + count) damaged.delete(page)
   }
 }
+
+function withBit(bits: number, bit: number, isSet: boolean): number {
+  return isSet ? bits | bit : bits & ~bit
+}
+
+/** How a buffer is read. */
+export class Accesses {
+  /** Where the last access ended, and how many in a row began where the one before had ended. */
+  nextOffset = 0
+  streak = 0
+  /** Where the last two accesses began, the older one second. */
+  lastOffset = 0
+  beforeLastOffset = 0
+  /** When it was last read sequentially, on the clock of `ReadStreams`. */
+  streamTick = 0
+}
+
+/** What few buffers have. */
+class Rare {
+  damagedPages: Set<number> | undefined
+  images: ImageState | undefined
+  writePins: WritePins | undefined
+  madeAt: string | undefined
+  /** Resolved when `operations` falls to 0. */
+  idle: PromiseWithResolvers<void> | undefined
+}
+
+/**
+ * Bytes of what every buffer has: its state, its table, what the application holds, and what watches that it is freed.
+ * `many-buffers.test.ts` measures whether that is true.
+ */
+const bufferBytes = 344
+const accessesBytes = 64
+
+const deviceMappedBit = 1
+const closingBit = 2
+const purgeableBit = 4
+const purgedBit = 8
+const randomBit = 16
+const sequentialBit = 32
+const readaheadBit = 64
+const cachingShift = 7
 
 /** What a buffer is from the start. */
 export interface BufferProperties {
   readonly id: number
-  readonly label: string
-  readonly hasName: boolean
+  /** Its number when there is none. */
+  readonly label: string | undefined
   readonly sizeBytes: number
   readonly pageCount: number
   readonly maxOrder: number

@@ -9,7 +9,7 @@ import {
   unevictable,
   unevictableList,
 } from '../table/chunks.ts'
-import type { BufferState } from './buffer-state.ts'
+import type { BufferList } from './buffer-list.ts'
 
 /**
  * The rules that hold for each chunk whenever no verb of the resident set is under way, and which of them a chunk breaks.
@@ -51,7 +51,7 @@ export function chunkProblems(residents: ChunkOwner, chunk: number): string[] {
 
 /** What the rules are about. */
 interface ChunkOwner {
-  readonly buffers: ReadonlyMap<number, BufferState>
+  readonly buffers: Pick<BufferList, 'get'>
   readonly chunks: ChunkReader
   readonly pinnedPages: number
   readonly dirtyPages: number

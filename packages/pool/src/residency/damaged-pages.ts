@@ -49,8 +49,7 @@ export class DamagedPages {
    */
   async setAside(buffer: BufferState, page: number, signal: AbortSignal | undefined): Promise<void> {
     const { chunks, operations } = this.#residents
-    buffer.damagedPages ??= new Set()
-    buffer.damagedPages.add(page)
+    buffer.addDamaged(page)
     for (;;) {
       const chunk = buffer.table.chunkAt(page)
       if (chunk === 0 || chunks.pageCount(chunk) === 1 || !chunks.has(chunk, notReady)) return

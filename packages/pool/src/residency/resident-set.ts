@@ -17,6 +17,7 @@ import {
 import type { HandleCursor } from '../table/handle-cursor.ts'
 import type { PageTable } from '../table/page-table.ts'
 import type { BackingStore } from './backing-store.ts'
+import { BufferList } from './buffer-list.ts'
 import type { BufferState } from './buffer-state.ts'
 import { areChecksForced, chunkProblems } from './chunk-rules.ts'
 import { Counters } from './counters.ts'
@@ -54,7 +55,7 @@ export class ResidentSet {
   readonly counters = new Counters()
   readonly refaults = new Refaults()
   readonly mappings: DeviceMappings
-  readonly buffers = new Map<number, BufferState>()
+  readonly buffers = new BufferList()
   /** Decides what is evicted next. */
   readonly order: EvictionOrder
   /** Pages in chunks that somebody pins: the application or an operation. */

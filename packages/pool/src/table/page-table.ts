@@ -10,39 +10,55 @@ import { emptyEntry, handleEntry, isPageEntry, pageEntry } from '@spillway/core'
  *     negative     −1 − leaf: each page has an entry of its own, in a leaf
  *
  * Block entries lie in segments that come into being when they are first written: a buffer of 1 TiB costs nothing until
- * it is used, and 4 MiB when all of it is backed up in whole chunks.
+ * it is used, and 4 MiB when all of it is backed up in whole chunks. A buffer of one block, of which there may be very many,
+ * has its entry in a field.
  */
 export class PageTable {
   readonly pageCount: number
-  /** Pages of a block: 2^maxOrder of the buffer. The last block may be shorter. */
-  readonly blockPages: number
+  /** The order of a block: `maxOrder` of the buffer. */
+  readonly blockOrder: number
   /** Pages that a chunk holds. */
   residentPages = 0
   /** Pages that only a backup holds. */
   storedPages = 0
-  /** Bytes of segments and leaves, for the statistics. */
-  metadataBytes = 0
-
   /** What `look` found. */
   found: 'empty' | 'chunk' | 'handle' = 'empty'
   /** How many pages, from the one looked at, `found` is true for: to the chunk's end, the run's end or the limit. */
   foundPages = 0
-  /** The chunk, or the handle of the page looked at. */
-  foundChunk = 0
-  foundHandle = 0
-
-  readonly #blockOrder: number
-  readonly #segments: (Float64Array | undefined)[]
-  readonly #leaves: (Float64Array | undefined)[] = []
-  readonly #leafResident: number[] = []
-  readonly #freeLeaves: number[] = []
+  /** The chunk or the handle of the page looked at. */
+  #foundNumber = 0
+  /** The entry of the only block there is; undefined while it is empty, so that small numbers stay in the field itself. */
+  #onlyEntry: number | undefined = undefined
+  /** Of more blocks than one, once one of them was written. */
+  #segments: (Float64Array | undefined)[] | undefined = undefined
+  #leaves: Leaves | undefined = undefined
 
   /** `pageCount` is at most 2^32, `blockPages` a power of two. */
   constructor(pageCount: number, blockPages: number) {
-    this.#blockOrder = Math.log2(blockPages)
     this.pageCount = pageCount
-    this.blockPages = blockPages
-    this.#segments = new Array(Math.ceil(Math.ceil(pageCount / blockPages) / segmentBlocks)).fill(undefined)
+    this.blockOrder = 31 - Math.clz32(blockPages)
+  }
+
+  /** Pages of a block: 2^maxOrder of the buffer. The last block may be shorter. */
+  get blockPages(): number {
+    return 1 << this.blockOrder
+  }
+
+  /** The chunk that `look` found. */
+  get foundChunk(): number {
+    return this.#foundNumber
+  }
+
+  /** The handle that `look` found. */
+  get foundHandle(): number {
+    return this.#foundNumber
+  }
+
+  /** Bytes of segments and leaves, for the statistics. */
+  get metadataBytes(): number {
+    let bytes = this.#leaves?.bytes ?? 0
+    for (const segment of this.#segments ?? []) bytes += 8 + bytesOf(segment)
+    return bytes
   }
 
   /** Pages of the block that `page` lies in. */
@@ -58,9 +74,9 @@ export class PageTable {
 
   /** The chunk that holds `page`, or 0. Allocates nothing: this is the path of every access. */
   chunkAt(page: number): number {
-    const block = page >>> this.#blockOrder
-    let entry = this.#entry(block)
-    if (entry < 0) entry = this.#leaves[-1 - entry]![page & (this.blockPages - 1)]!
+    const { blockOrder } = this
+    let entry = this.#entry(page >>> blockOrder)
+    if (entry < 0) entry = this.#leaves!.entries[-1 - entry]![page & ((1 << blockOrder) - 1)]!
     // Entries of chunks are even and below 2^31, so integers will do; other entries are odd, or 0.
     const word = entry | 0
     return word === entry && word > 0 && (word & 1) === 0 ? (word >>> 1) - 1 : 0
@@ -68,7 +84,7 @@ export class PageTable {
 
   /** Finds out about `page` and the pages after it, up to `end`; the answer is in `found…`. */
   look(page: number, end: number): void {
-    const block = page >>> this.#blockOrder
+    const block = page >>> this.blockOrder
     const start = block * this.blockPages
     const stop = Math.min(end, start + this.blockPages, this.pageCount)
     const entry = this.#entry(block)
@@ -77,7 +93,7 @@ export class PageTable {
       this.foundPages = stop - page
       return
     }
-    const leaf = this.#leaves[-1 - entry]!
+    const leaf = this.#leaves!.entries[-1 - entry]!
     const first = leaf[page - start]!
     this.#take(first, 0)
     const step = this.found === 'handle' ? 2 : 0
@@ -91,10 +107,12 @@ export class PageTable {
   skipEmptyBlocks(page: number, end: number): number {
     if (page >= end || page % this.blockPages !== 0) return page
     const last = Math.ceil(end / this.blockPages)
-    let block = page >>> this.#blockOrder
+    let block = page >>> this.blockOrder
+    const segments = this.#segments
+    if (segments === undefined) return this.#onlyEntry === undefined ? end : page
     while (block < last) {
       const index = block >>> segmentBits
-      const segment = this.#segments[index]
+      const segment = segments[index]
       if (segment === undefined) block = (index + 1) * segmentBlocks
       else if (segment[block & inSegment] === emptyEntry) block++
       else break
@@ -121,16 +139,16 @@ export class PageTable {
       this.found = 'empty'
     } else if (isPageEntry(entry)) {
       this.found = 'chunk'
-      this.foundChunk = entry / 2 - 1
+      this.#foundNumber = entry / 2 - 1
     } else {
       this.found = 'handle'
-      this.foundHandle = (entry - 1) / 2 + index
+      this.#foundNumber = (entry - 1) / 2 + index
     }
   }
 
   /** All pages lie in one block. */
   #set(firstPage: number, pages: number, entry: number, step: number): void {
-    const block = firstPage >>> this.#blockOrder
+    const block = firstPage >>> this.blockOrder
     const start = block * this.blockPages
     this.#count(firstPage, pages, -1)
     if (pages === this.blockLength(firstPage)) {
@@ -140,15 +158,16 @@ export class PageTable {
       return
     }
     const id = this.#leafOf(block, pages)
-    const leaf = this.#leaves[id]!
+    const leaves = this.#leaves!
+    const leaf = leaves.entries[id]!
     let value = entry
     for (let index = firstPage - start; index < firstPage - start + pages; index++) {
       leaf[index] = value
       value += step
     }
     this.#countEntry(entry, pages)
-    if (entry !== emptyEntry && isPageEntry(entry)) this.#leafResident[id]! += pages
-    else if (this.#leafResident[id] === 0) this.#collapse(block, id)
+    if (entry !== emptyEntry && isPageEntry(entry)) leaves.residentPages[id]! += pages
+    else if (leaves.residentPages[id] === 0) this.#collapse(block, id)
   }
 
   /** Takes the pages' old entries out of the counters. */
@@ -158,8 +177,8 @@ export class PageTable {
       this.look(page, end)
       if (this.found === 'chunk') {
         this.residentPages += sign * this.foundPages
-        const entry = this.#entry(page >>> this.#blockOrder)
-        if (entry < 0) this.#leafResident[-1 - entry]! += sign * this.foundPages
+        const entry = this.#entry(page >>> this.blockOrder)
+        if (entry < 0) this.#leaves!.residentPages[-1 - entry]! += sign * this.foundPages
       } else if (this.found === 'handle') {
         this.storedPages += sign * this.foundPages
       }
@@ -180,17 +199,17 @@ export class PageTable {
     const leaf = new Float64Array(this.blockLength(start))
     const step = entry !== emptyEntry && !isPageEntry(entry) ? 2 : 0
     for (let index = 0; index < leaf.length; index++) leaf[index] = entry + index * step
-    const id = this.#freeLeaves.pop() ?? this.#leaves.length
-    this.#leaves[id] = leaf
-    this.metadataBytes += leaf.byteLength
-    this.#leafResident[id] = isPageEntry(entry) ? leaf.length - pagesBeingSet : 0
+    const residentPages = isPageEntry(entry) ? leaf.length - pagesBeingSet : 0
+    let id = 0
+    if (this.#leaves === undefined) this.#leaves = new Leaves(leaf, residentPages)
+    else id = this.#leaves.add(leaf, residentPages)
     this.#setEntry(block, -1 - id)
     return id
   }
 
   /** Turns a leaf without chunks back into a huge entry where all its pages are alike. */
   #collapse(block: number, id: number): void {
-    const leaf = this.#leaves[id]!
+    const leaf = this.#leaves!.entries[id]!
     const first = leaf[0]!
     const step = first === emptyEntry ? 0 : 2
     for (let index = 1; index < leaf.length; index++) if (leaf[index] !== first + index * step) return
@@ -201,25 +220,29 @@ export class PageTable {
   #dropLeaf(block: number): void {
     const entry = this.#entry(block)
     if (entry >= 0) return
-    this.metadataBytes -= this.#leaves[-1 - entry]!.byteLength
-    this.#leaves[-1 - entry] = undefined
-    this.#freeLeaves.push(-1 - entry)
+    if (this.#leaves!.drop(-1 - entry) === 0) this.#leaves = undefined
   }
 
   #entry(block: number): number {
-    const segment = this.#segments[block >>> segmentBits]
+    const segments = this.#segments
+    if (segments === undefined) return this.#onlyEntry ?? emptyEntry
+    const segment = segments[block >>> segmentBits]
     return segment === undefined ? emptyEntry : segment[block & inSegment]!
   }
 
   #setEntry(block: number, entry: number): void {
+    const blocks = Math.ceil(this.pageCount / this.blockPages)
+    if (blocks === 1) {
+      this.#onlyEntry = entry === emptyEntry ? undefined : entry
+      return
+    }
     const index = block >>> segmentBits
-    let segment = this.#segments[index]
+    let segment = this.#segments?.[index]
     if (segment === undefined) {
       if (entry === emptyEntry) return
-      const blocks = Math.ceil(this.pageCount / this.blockPages)
       segment = new Float64Array(Math.min(segmentBlocks, blocks - index * segmentBlocks))
+      this.#segments ??= new Array(Math.ceil(blocks / segmentBlocks)).fill(undefined)
       this.#segments[index] = segment
-      this.metadataBytes += segment.byteLength
     }
     segment[block & inSegment] = entry
   }
@@ -227,6 +250,46 @@ export class PageTable {
   #blockStart(page: number): number {
     return page - (page % this.blockPages)
   }
+}
+
+/** The leaves of a table, by id. */
+class Leaves {
+  readonly entries: (Float64Array | undefined)[]
+  /** Pages of each that chunks hold. */
+  readonly residentPages: number[]
+  bytes: number
+  readonly #free: number[] = []
+
+  /** With one leaf, as most tables of one block have it. */
+  constructor(leaf: Float64Array, residentPages: number) {
+    this.entries = [leaf]
+    this.residentPages = [residentPages]
+    this.bytes = leavesBytes + bytesOf(leaf)
+  }
+
+  add(leaf: Float64Array, residentPages: number): number {
+    const id = this.#free.pop() ?? this.entries.length
+    this.entries[id] = leaf
+    this.residentPages[id] = residentPages
+    this.bytes += bytesOf(leaf)
+    return id
+  }
+
+  /** Says how many are left. */
+  drop(id: number): number {
+    this.bytes -= bytesOf(this.entries[id])
+    this.entries[id] = undefined
+    this.#free.push(id)
+    return this.entries.length - this.#free.length
+  }
+}
+
+/** A typed array is two objects more than its numbers. */
+const typedArrayBytes = 208
+const leavesBytes = 208
+
+function bytesOf(numbers: Float64Array | undefined): number {
+  return numbers === undefined ? 0 : numbers.byteLength + typedArrayBytes
 }
 
 /** What everybody may ask of a page table; only the resident set changes it. */
@@ -237,6 +300,7 @@ export type PageTableReader = Pick<
   Readonly<
     Pick<
       PageTable,
+      | 'blockOrder'
       | 'blockPages'
       | 'found'
       | 'foundChunk'

@@ -94,9 +94,8 @@ describe('histories that failed once', () => {
       store: undefined,
       caching: 'cached',
       deviceMapped: false,
-      hasName: true,
     })
-    residents.buffers.set(1, buffer)
+    residents.buffers.add(buffer)
     // One page was charged while the other page of its pair was resident; now both could be had as one chunk.
     limit.tryCharge(1)
     installMissing(residents, buffer, { first: 0, end: 1 }, { pinned: [], chargedPages: 1 })
