@@ -82,7 +82,7 @@ const knownCodes: ReadonlySet<string> = new Set<string>([...errorCodes, ...syste
 
 /**
  * The one error class. Decide on `code`, never on `message`. With the code `EINTR` its name is `AbortError`, as of all errors by which
- * the platform says that a call was aborted.
+ * the platform says that a call was aborted, unless its cause is a call of the system that was interrupted.
  */
 export class SpillwayError extends Error {
   override readonly name: 'SpillwayError' | 'AbortError'
@@ -96,7 +96,7 @@ export class SpillwayError extends Error {
 
   constructor(code: ErrorCode, message: string, fields: SpillwayErrorFields = {}) {
     super(`${code}: ${message}`, fields.cause === undefined ? undefined : { cause: fields.cause })
-    this.name = code === 'EINTR' ? 'AbortError' : 'SpillwayError'
+    this.name = code === 'EINTR' && !isInterruptedCall(fields.cause) ? 'AbortError' : 'SpillwayError'
     this.code = code
     this.retryable = fields.retryable ?? retryableCodes.has(code)
     this.backup = fields.backup
@@ -121,6 +121,11 @@ export function isErrorCode(code: unknown): code is ErrorCode {
 /** `EINTR` for a signal that was aborted; `cause` is its reason. */
 export function abortError(signal: AbortSignal, fields: SpillwayErrorFields = {}): SpillwayError {
   return new SpillwayError('EINTR', 'aborted by the caller', { ...fields, cause: signal.reason })
+}
+
+/** Whether a failure says that the system interrupted a call, not that the caller aborted one. */
+function isInterruptedCall(failure: unknown): boolean {
+  return systemCodeOf(failure) === 'EINTR' && (failure as Error).name !== 'AbortError'
 }
 
 /** Whether a failure says that there is no room: the medium is full, a quota is used up, or the medium can address no more. */

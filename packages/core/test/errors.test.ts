@@ -60,12 +60,26 @@ describe('errors', () => {
     })
   })
 
+  it('is named AbortError when the caller aborted, not when the system interrupted a call', () => {
+    const reason = new DOMException('enough', 'AbortError')
+    expect(abortError(AbortSignal.abort(reason)).name).toBe('AbortError')
+    expect(abortError(AbortSignal.abort(abortError(AbortSignal.abort()))).name).toBe('AbortError')
+    const interrupted = Object.assign(new Error('EINTR, read'), {
+      code: 'EINTR',
+      errno: -constants.errno.EINTR,
+    })
+    const error = systemError(interrupted, 'cannot read')
+    expect(error).toMatchObject({ name: 'SpillwayError', code: 'EINTR', retryable: true, cause: interrupted })
+    // Whoever adds the place where it happened keeps the name.
+    expect(new SpillwayError('EINTR', 'reading page 3', { cause: error }).name).toBe('SpillwayError')
+  })
+
   it('keeps the code and the place of every error of the system, whether Node has a name for it or not', () => {
     for (const [name, number] of Object.entries(constants.errno)) {
       for (const code of [name, `Unknown system error ${-number}`, undefined]) {
         const failure = Object.assign(new Error('write'), { errno: -number, code, syscall: 'write' })
         const error = systemError(failure, 'cannot write', { backup: 'b', page: 3 })
-        expect(error, name).toMatchObject({ cause: failure, backup: 'b', page: 3 })
+        expect(error, name).toMatchObject({ name: 'SpillwayError', cause: failure, backup: 'b', page: 3 })
         const sameNumber = constants.errno[(error as SpillwayError).code as keyof typeof constants.errno]
         expect(sameNumber, name).toBe(number)
         expect(isErrorCode((error as SpillwayError).code), name).toBe(true)
