@@ -222,7 +222,7 @@ describe('one turn of the event loop', () => {
   it('looks at what a large buffer has and not at all of it when it is held whole', async () => {
     const pool = new Pool({ limitBytes: 2 ** 26, backup: nullBackup(), background: false })
     const buffer = await pool.allocate(2 ** 40)
-    for (let index = 0; index < 8; index++) await buffer.write(index * 2 ** 37, new Uint8Array(1))
+    for (let index = 0; index < 8; index++) await buffer.write(index * 2 ** 37, Uint8Array.of(1))
     await buffer.backup()
     const { pins, residents } = machineOf(pool)
     const state = residents.buffers.values().next().value!

@@ -159,7 +159,7 @@ export class Backups {
         batches.push(stored)
         if (stored.error !== undefined) run.stop(stored.error)
         // What is thrown here still ends the call as if it had not been made; nothing has left yet.
-        run.add(stored.storedPages)
+        run.add(stored.storedPages + stored.zeroPages)
       })
       calls.add(call)
     }

@@ -8,6 +8,7 @@ import type { BufferState } from './buffer-state.ts'
 import { isFull, located } from './failures.ts'
 import type { ResidentSet } from './resident-set.ts'
 import type { StoredDestination } from './resident-set-options.ts'
+import { isZero } from './zero-content.ts'
 
 /** How a batch of chunks leaves memory. */
 export interface PageOutOptions extends BackupPagesOptions {
@@ -31,15 +32,21 @@ export interface PageOutResult {
 export interface StoredBatch {
   readonly store: BackingStore
   readonly chunks: readonly number[]
+  /** Chunks of zeros: their pages become empty instead of stored. */
+  readonly zeroChunks: readonly number[]
   readonly handles: readonly HandleRun[]
+  /** Pages that have handles. */
   readonly storedPages: number
+  /** Pages of the chunks of zeros. */
+  readonly zeroPages: number
   readonly error: Error | undefined
 }
 
 /**
  * Stores dirty chunks and takes them out of memory: the one way in which bytes leave (T32–T38).
  *
- *   begin: mark writeback ─▶ backupPages(whole chunks) ─▶ commit: handles of a prefix of the pages
+ *   begin: mark writeback ─▶ chunks of zeros: no I/O, their pages become empty
+ *                         └▶ backupPages(whole chunks) ─▶ commit: handles of a prefix of the pages
  *                                                          │
  *        chunk wholly stored ── pinned meanwhile ──▶ stays, clean, with its handles (also when asked to: `stay`)
  *                            └─ else ─────────────▶ evicted
@@ -66,23 +73,25 @@ export class PageOut {
   }
 
   /** The first half: the chunks are stored and stay marked until `commit` or `undo`. */
-  async store(store: BackingStore, chunks: readonly number[], options: PageOutOptions): Promise<StoredBatch> {
-    const { chunks: table, counters } = this.#residents
-    for (const chunk of chunks) {
+  async store(store: BackingStore, all: readonly number[], options: PageOutOptions): Promise<StoredBatch> {
+    const { counters } = this.#residents
+    for (const chunk of all) {
       if (this.#residents.bufferOf(chunk).store !== store)
         throw new Error(`chunk ${chunk} is to be stored in a backup that its buffer does not have`)
     }
-    let pageCount = 0
     this.inFlight++
-    for (const chunk of chunks) {
-      if (options.isMarked !== true) this.#residents.beginPageOut(chunk)
-      pageCount += table.pageCount(chunk)
-    }
+    if (options.isMarked !== true) for (const chunk of all) this.#residents.beginPageOut(chunk)
+    const search = options.destination === 'stay' ? [] : this.#findZeroChunks(all, 0, [])
+    // Not awaited where nothing has to wait: then the first call is made at once.
+    const zeroChunks = Array.isArray(search) ? search : await search
+    const zeroPages = this.#pageCount(zeroChunks)
+    const chunks = zeroChunks.length === 0 ? all : all.filter((chunk) => !zeroChunks.includes(chunk))
+    const pageCount = this.#pageCount(chunks)
     const { signal, retryMayFail, writeback: durable, splitAlways = false, reservation } = options
     const handles: HandleRun[] = []
     let storedPages = 0
     let error: Error | undefined
-    do {
+    while (storedPages < pageCount) {
       counters.backupCalls++
       const left = pageCount - storedPages
       const spans = this.#intactSpans(chunks, storedPages, splitAlways)
@@ -98,12 +107,47 @@ export class PageOut {
       if (error !== undefined) counters.backupFailures++
       // To clean one chunk at the price of another gains nothing.
       if (options.destination === 'stay') break
-    } while (isFull(error) && (await this.#makeRoom(store, pageCount - storedPages)))
+      if (!isFull(error) || !(await this.#makeRoom(store, pageCount - storedPages))) break
+    }
     if (error !== undefined) error = this.#locate(store, chunks, storedPages, error)
     if (trace.backup.hasSubscribers) {
       trace.backup.publish({ pool: this.#residents.poolName, backup: store.name, pages: storedPages, error })
     }
-    return { store, chunks, handles, storedPages, error }
+    return { store, chunks, zeroChunks, handles, storedPages, zeroPages, error }
+  }
+
+  /** Those of chunks on their way out that hold only zeros, from the `next`th on. */
+  #findZeroChunks(
+    chunks: readonly number[],
+    next: number,
+    found: readonly number[],
+  ): readonly number[] | Promise<readonly number[]> {
+    const zeroChunks = [...found]
+    for (let index = next; index < chunks.length; index++) {
+      const chunk = chunks[index]
+      const answer = this.#isZeroChunk(chunk)
+      if (typeof answer !== 'boolean') {
+        return answer.then((is) =>
+          this.#findZeroChunks(chunks, index + 1, is ? [...zeroChunks, chunk] : zeroChunks),
+        )
+      }
+      if (answer) zeroChunks.push(chunk)
+    }
+    return zeroChunks
+  }
+
+  #isZeroChunk(chunk: number): boolean | Promise<boolean> {
+    try {
+      return isZero(this.#residents.bytes(chunk))
+    } catch {
+      // The application has taken the memory away: storing it says so.
+      return false
+    }
+  }
+
+  #pageCount(chunks: readonly number[]): number {
+    const { chunks: table } = this.#residents
+    return chunks.reduce((pages, chunk) => pages + table.pageCount(chunk), 0)
   }
 
   /** The second half: what is stored leaves memory. Synchronous. */
@@ -131,6 +175,14 @@ export class PageOut {
         this.#residents.pageOutFailed(chunk)
       }
     }
+    for (const chunk of batch.zeroChunks) {
+      if (destination === 'stay' || chunks.isPinned(chunk)) {
+        this.#residents.pageOutFailed(chunk)
+        continue
+      }
+      evictedPages += chunks.pageCount(chunk)
+      this.#residents.leftEmpty(chunk, destination)
+    }
     counters.evictedDirtyPages += evictedPages
     this.settled()
     return { evictedPages, storedPages: batch.storedPages, error: batch.error }
@@ -140,6 +192,7 @@ export class PageOut {
   undo(batch: StoredBatch): void {
     batch.store.dropRuns(batch.handles)
     for (const chunk of batch.chunks) this.#residents.pageOutFailed(chunk)
+    for (const chunk of batch.zeroChunks) this.#residents.pageOutFailed(chunk)
     this.settled()
   }
 

@@ -383,6 +383,18 @@ export class ResidentSet {
     if (!isTakenOver) this.#chunks.wake(chunk)
   }
 
+  /** A chunk on its way out, which nobody pins, holds only zeros: it leaves memory, and its pages are empty. */
+  leftEmpty(chunk: number, destination: Destination): void {
+    const chunks = this.#chunks
+    if (this.#checks)
+      this.#assert(chunks.has(chunk, pageOut), chunk, 'a chunk leaves as empty that is not on its way out')
+    chunks.clearFlags(chunk, pageOut)
+    chunks.setFlags(chunk, zeroed)
+    chunks.wake(chunk)
+    if (destination === 'reuse') this.refaults.noteEviction(chunks.pageCount(chunk))
+    this.discard(chunk, destination)
+  }
+
   /**
    * Only the first `stored` pages of a chunk on its way out, which nobody pins, are stored, under the next of these
    * handles: they leave memory, the others stay as smaller chunks (T33, T38).
