@@ -1,7 +1,9 @@
 /** Directory buckets of S3 Express: sessions sign instead of the client's credentials, and listings are of whole folders. */
-import { pageHttpHandler } from '@spillway/backup-s3'
+import { pageHttpHandler, S3Backup } from '@spillway/backup-s3'
 import { type S3Target, s3Target } from '@spillway/test-s3-server'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { MapService } from './harness/map-client.ts'
+import { failure } from './harness/object-map.ts'
 import { openOn, pick, randomPages, read } from './stores.ts'
 
 let target: S3Target
@@ -38,5 +40,29 @@ describe('a directory bucket', () => {
     const left = (await target.list(options.prefix)).map(({ key }) => key)
     expect(left.filter((key) => key.includes('/s-'))).toEqual([])
     if (!persistent) expect(left).toEqual([])
+  })
+
+  it('lists whole folders also after a late renewal, and tells an owner that was swept from one that was not', async () => {
+    const service = new MapService()
+    let lists = 0
+    service.onRequest = (verb, { Prefix }) => {
+      if (verb !== 'ListObjectsV2') return
+      lists++
+      if (!Prefix?.endsWith('/')) throw failure('InvalidRequest', 400)
+    }
+    const place = { client: service.client(), bucket: 'spill--use1-az4--x-s3', prefix: 'pages/' }
+    const backup = await S3Backup.open({ ...place, leaseMs: 30_000, lingerMs: 0 })
+    // The machine slept: its lease has run out by the service's clock.
+    service.aheadMs = 60_000
+    const before = lists
+    const { handles, error } = await backup.backupPages([randomPages(2)])
+    expect([error, handles[0]?.count]).toEqual([undefined, 2])
+    expect(lists).toBeGreaterThan(before)
+    const witness = [...service.objects.keys].find((key) => /\/m-0+$/.test(key))
+    service.objects.perform('DeleteObjectCommand', { Key: witness! })
+    service.aheadMs = 120_000
+    const { error: lost } = await backup.backupPages([randomPages(2)])
+    expect(lost).toMatchObject({ code: 'EBADF' })
+    await backup.close().catch(() => {})
   })
 })

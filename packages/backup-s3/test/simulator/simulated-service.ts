@@ -101,12 +101,14 @@ export class SimulatedService {
 
   async #send(process: Process, command: Command, options: { abortSignal?: AbortSignal }): Promise<unknown> {
     const verb = command.constructor.name
-    const { middlewareStack } = command
+    const { input, middlewareStack } = command
+    // The memory of a body is used again once its sender has given up; what is on its way stays what it is.
+    const sent = input.Body === undefined ? input : { ...input, Body: Buffer.from(input.Body) }
     const travel = async () => {
       const request: Request = {
         process,
         verb,
-        input: command.input,
+        input: sent,
         state: 'sent',
         heldUntil: 0,
         isWanted: true,
@@ -132,7 +134,7 @@ export class SimulatedService {
       return { output, response: { headers, statusCode: 200 } }
     }
     const handler = middlewareStack.resolve(travel, {})
-    const { output } = await handler({ input: command.input, request: { headers: {} } })
+    const { output } = await handler({ input, request: { headers: {} } })
     return output
   }
 }
