@@ -1,4 +1,6 @@
 import { tmpdir } from 'node:os'
+import { compressedBackup } from '@spillway/backup-compressed'
+import { encryptedBackup } from '@spillway/backup-encrypted'
 import { openFileBackup } from '@spillway/backup-file'
 import { openShmemBackup } from '@spillway/backup-shmem'
 import { type Backup, memoryBackup } from '@spillway/core'
@@ -27,5 +29,22 @@ for (const [name, open] of Object.entries(stacks)) {
     it,
     name: `tiered ${name}`,
     open: async ({ capacityPages }) => tieredBackup({ tiers: await open(capacityPages) }),
+  })
+}
+
+/** All three, in the orders that make sense. */
+const wholes: Record<string, (tiers: Backup[]) => Backup> = {
+  'compressed(tiered(memory, encrypted(memory)))': ([fast, slow]) =>
+    compressedBackup(tieredBackup({ tiers: [fast, encryptedBackup(slow)] })),
+  'tiered(memory, compressed(encrypted(memory)))': ([fast, slow]) =>
+    tieredBackup({ tiers: [fast, compressedBackup(encryptedBackup(slow))] }),
+}
+
+for (const [name, whole] of Object.entries(wholes)) {
+  backupSuite({
+    describe,
+    it,
+    name,
+    open: async ({ capacityPages }) => whole(await stacks['memory, memory'](capacityPages)),
   })
 }
