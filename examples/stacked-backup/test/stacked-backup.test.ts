@@ -2,6 +2,7 @@ import { randomFillSync } from 'node:crypto'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { GetObjectCommand } from '@aws-sdk/client-s3'
 import { type Backup, faultyBackup } from '@spillway/core'
 import { type PagedBuffer, Pool } from '@spillway/pool'
 import { type S3Target, s3Target } from '@spillway/test-s3-server'
@@ -148,6 +149,12 @@ describe('compressed(tiered(shmem, encrypted(file), encrypted(s3)))', () => {
       expect((await buffer.backup()).error).toBeUndefined()
       const keys = await target.list()
       expect(keys.length).toBeGreaterThan(0)
+      const client = target.client()
+      for (const key of keys) {
+        const { Body } = await client.send(new GetObjectCommand({ Bucket: target.bucket, Key: key }))
+        expect(Buffer.from(await Body!.transformToByteArray()).includes(canary), key).toBe(false)
+      }
+      client.destroy()
       expect(stack.tiers.stats().tiers.every(({ livePages }) => livePages > 0)).toBe(true)
       expect(await readAll(buffer, content)).toEqual({ right: sizeBytes / pieceBytes, errors: [] })
     }
