@@ -1,5 +1,7 @@
 import { assertKnownOptions, type Backup, mayWork, onTurn, sliceBytes, smallCallBytes } from '@spillway/core'
 import { madeHere, watchBuffer } from '../diagnostics/debug.ts'
+import { inspectCustom } from '../diagnostics/inspect.ts'
+import { mapOf } from '../diagnostics/map.ts'
 import { pacedCall } from '../ground/paced-call.ts'
 import type { Machine } from '../machine.ts'
 import {
@@ -417,6 +419,23 @@ export class PagedBuffer implements AsyncDisposable {
     state.random = advice === 'random'
     state.sequential = advice === 'sequential'
     this.#machine.setPurgeable(state, advice === 'purgeable')
+  }
+
+  /**
+   * The state of each largest block of the buffer (`chunkBytes`), as an index of `mapStates`: a byte for each, for a look at the whole.
+   * A million blocks take some 50 ms; `pool.maps()` looks at no more than it is told to. Throws `EBADF` when the buffer was freed.
+   */
+  map(): Uint8Array {
+    const state = this.#state
+    assertUsable(state, this.#machine.providerGuard)
+    const count = Math.ceil(state.table.pageCount / state.table.blockPages)
+    return mapOf(state, this.#machine.residents.chunks, { first: 0, count, step: 1 })
+  }
+
+  [inspectCustom](): string {
+    const { label, sizeBytes, residentBytes, backedUpBytes } = this
+    const state = this.freed ? 'freed' : `${residentBytes} in memory, ${backedUpBytes} in the backup only`
+    return `PagedBuffer '${label}' (${sizeBytes} bytes: ${state})`
   }
 
   /** Gives up the buffer. Rejects with `EBUSY` when it is pinned, `EBADF` when it was freed before. */

@@ -8,6 +8,9 @@ import {
   SpillwayError,
 } from '@spillway/core'
 import { type PoolDump, poolDump } from '../diagnostics/dump.ts'
+import { inspectCustom } from '../diagnostics/inspect.ts'
+import { LiveObjects } from '../diagnostics/live-objects.ts'
+import { type BufferMap, bufferMaps } from '../diagnostics/map.ts'
 import { type PoolStats, poolStats } from '../diagnostics/stats.ts'
 import { verify } from '../diagnostics/verify.ts'
 import { pacedCall } from '../ground/paced-call.ts'
@@ -55,6 +58,7 @@ export class Pool implements AsyncDisposable {
   readonly pageSizeBytes: number
   readonly #machine: Machine
   readonly #backup: Backup | undefined
+  readonly #forget: () => void
   #closing: Promise<void> | undefined
   /** Set for good when a `close` that is not refused begins. */
   #isClosed = false
@@ -99,6 +103,7 @@ export class Pool implements AsyncDisposable {
       name: this.name,
     })
     machines.set(this, this.#machine)
+    this.#forget = alive.add(this)
   }
 
   get limitBytes(): number {
@@ -260,6 +265,27 @@ export class Pool implements AsyncDisposable {
     return poolDump(this.name, this.#machine)
   }
 
+  /**
+   * The state of all buffers for a picture of the pool, the oldest first: each with one byte for each of its largest blocks, an index of
+   * `mapStates`, or for every so many of them, so that a buffer has `cellsPerBuffer` at most (1024) and all have `cells` (65,536). Buffers
+   * beyond that are left out.
+   */
+  maps(options: { readonly cells?: number; readonly cellsPerBuffer?: number } = {}): BufferMap[] {
+    assertKnownOptions(options, ['cells', 'cellsPerBuffer'], 'maps')
+    const { cells = 65_536, cellsPerBuffer = 1024 } = options
+    assertByteCount(cells, 'cells')
+    if (!(cellsPerBuffer >= 1)) throw new RangeError(`cellsPerBuffer is ${cellsPerBuffer}; it is at least 1`)
+    const { residents } = this.#machine
+    const { pageSizeBytes } = this
+    return bufferMaps(residents.buffers.values(), residents.chunks, { cells, cellsPerBuffer, pageSizeBytes })
+  }
+
+  [inspectCustom](): string {
+    const { limitBytes, residentBytes, backedUpBytes, buffers } = this.stats()
+    const state = this.#isClosed ? ', closed' : ''
+    return `Pool '${this.name}' (limit ${limitBytes} bytes, ${residentBytes} resident, ${backedUpBytes} backed up, ${buffers} buffers${state})`
+  }
+
   /** Resolves when nothing that the pool does by itself is under way any more: reading ahead, writing back, dropping. */
   settled(): Promise<void> {
     return pacedCall(() => this.#machine.settled())
@@ -278,7 +304,7 @@ export class Pool implements AsyncDisposable {
     if (this.#closing === undefined) {
       this.#assertClosable()
       this.#isClosed = true
-      this.#closing = this.#machine.close().catch((failure) => {
+      this.#closing = this.#machine.close().then(this.#forget, (failure) => {
         this.#closing = undefined
         throw failure
       })
@@ -305,6 +331,13 @@ export class Pool implements AsyncDisposable {
     this.#machine.providerGuard.assertIdle()
     if (this.#isClosed) throw new SpillwayError('EBADF', `${poolTitle(this.name)} is closed`)
   }
+}
+
+const alive = new LiveObjects<Pool>()
+
+/** The pools of this process that are not closed, the oldest first. Pools that nobody uses any more are not held. */
+export function livePools(): Pool[] {
+  return alive.list()
 }
 
 const machines = new WeakMap<Pool, Machine>()

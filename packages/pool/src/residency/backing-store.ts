@@ -8,6 +8,7 @@ import type {
 } from '@spillway/core'
 import { countHandles, isSpillwayError, nowMs, onTurn, SpillwayError, smallCallBytes } from '@spillway/core'
 import { warn } from '../ground/trace.ts'
+import { type CallEnd, tracing } from '../ground/tracing.ts'
 
 /**
  * One backup as the pool uses it: results are checked before they are believed, drops are gathered into few calls, and a
@@ -72,7 +73,23 @@ export class BackingStore {
   }
 
   /** Stores pages. Never rejects: what a backup throws is a result without handles. */
-  async backupPages(
+  backupPages(spans: Uint8Array[], pageCount: number, options: BackupPagesOptions): Promise<BackupResult> {
+    if (!tracing.backupPages.isHeard) return this.#backupPages(spans, pageCount, options)
+    return this.#traceStoring(this.#backupPages(spans, pageCount, options), pageCount)
+  }
+
+  async #traceStoring(storing: Promise<BackupResult>, pageCount: number): Promise<BackupResult> {
+    const end = tracing.backupPages.begin(this.#call(pageCount))
+    const result = await storing
+    end(countHandles(result.handles), result.error)
+    return result
+  }
+
+  #call(pages: number) {
+    return { backup: this.name, pages, bytes: pages * this.backup.capabilities.pageSizeBytes }
+  }
+
+  async #backupPages(
     spans: Uint8Array[],
     pageCount: number,
     options: BackupPagesOptions,
@@ -121,7 +138,24 @@ export class BackingStore {
   }
 
   /** Fills memory. Never rejects. */
-  async copyPages(
+  copyPages(
+    handles: HandleRun[],
+    spans: Uint8Array[],
+    pageCount: number,
+    options: TransferOptions,
+  ): Promise<CopyResult> {
+    if (!tracing.copyPages.isHeard) return this.#copyPages(handles, spans, pageCount, options)
+    return this.#traceCopying(this.#copyPages(handles, spans, pageCount, options), pageCount)
+  }
+
+  async #traceCopying(copying: Promise<CopyResult>, pageCount: number): Promise<CopyResult> {
+    const end = tracing.copyPages.begin(this.#call(pageCount))
+    const result = await copying
+    end(result.copied, result.error)
+    return result
+  }
+
+  async #copyPages(
     handles: HandleRun[],
     spans: Uint8Array[],
     pageCount: number,
@@ -148,6 +182,20 @@ export class BackingStore {
    * is such an error.
    */
   startCopy(first: number, span: Uint8Array, pageCount: number, done: CopyEnd): boolean {
+    if (!tracing.copyPages.isHeard) return this.#startCopy(first, span, pageCount, done)
+    const startMs = nowMs()
+    // A copy that is refused is none: it is told of when it has begun, which may be when it is done.
+    let end: CallEnd | undefined
+    const begin = () => (end ??= tracing.copyPages.begin(this.#call(pageCount), startMs))
+    const hasStarted = this.#startCopy(first, span, pageCount, (copied, error) => {
+      begin()(copied, error)
+      done(copied, error)
+    })
+    if (hasStarted) begin()
+    return hasStarted
+  }
+
+  #startCopy(first: number, span: Uint8Array, pageCount: number, done: CopyEnd): boolean {
     let isStarting = true
     let isDone = false
     let copied = 0

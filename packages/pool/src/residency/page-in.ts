@@ -1,7 +1,8 @@
 import { type HandleRun, mayWork, onTurn, SpillwayError, type TransferOptions } from '@spillway/core'
 import { pace, sliceBytes } from '../ground/pace.ts'
 import { trace } from '../ground/trace.ts'
-import { zeroed } from '../table/chunks.ts'
+import { tracing } from '../ground/tracing.ts'
+import { partial, zeroed } from '../table/chunks.ts'
 import { asError, type BackingStore } from './backing-store.ts'
 import type { BufferState } from './buffer-state.ts'
 import { located } from './failures.ts'
@@ -31,6 +32,35 @@ export class PageIn {
 
   /** Brings in chunks of one buffer that are partial and pinned. They are on their way in from this call on. */
   start(buffer: BufferState, chunks: readonly number[], options: TransferOptions, done: PageInDone): void {
+    if (tracing.pageIn.isHeard) this.#start(buffer, chunks, options, this.#traced(buffer, chunks, done))
+    else this.#start(buffer, chunks, options, done)
+  }
+
+  /** Tells of the page-in when it begins, and before `done` when it is over. */
+  #traced(buffer: BufferState, chunks: readonly number[], done: PageInDone): PageInDone {
+    const { chunks: table, pages, poolName } = this.#residents
+    let wanted = 0
+    for (const chunk of chunks) wanted += table.pageCount(chunk)
+    const bytes = wanted * pages.slabs.pageSizeBytes
+    const { label, store } = buffer
+    const end = tracing.pageIn.begin({
+      pool: poolName,
+      buffer: label,
+      backup: store?.name,
+      pages: wanted,
+      bytes,
+    })
+    return (error) => {
+      let arrived = 0
+      for (const chunk of chunks) {
+        arrived += table.has(chunk, partial) ? table.restoredOf(chunk) : table.pageCount(chunk)
+      }
+      end(arrived, error)
+      done(error)
+    }
+  }
+
+  #start(buffer: BufferState, chunks: readonly number[], options: TransferOptions, done: PageInDone): void {
     const { operations } = this.#residents
     for (const chunk of chunks) {
       this.#residents.pin(chunk)

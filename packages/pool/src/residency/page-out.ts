@@ -1,5 +1,6 @@
 import type { BackupPagesOptions, HandleRun } from '@spillway/core'
 import { trace } from '../ground/trace.ts'
+import { tracing } from '../ground/tracing.ts'
 import { firstChunk } from '../table/chunk-records.ts'
 import { busy, partial, purgeableList } from '../table/chunks.ts'
 import { HandleCursor } from '../table/handle-cursor.ts'
@@ -87,6 +88,7 @@ export class PageOut {
     const zeroPages = this.#pageCount(zeroChunks)
     const chunks = zeroChunks.length === 0 ? all : all.filter((chunk) => !zeroChunks.includes(chunk))
     const pageCount = this.#pageCount(chunks)
+    const end = tracing.pageOut.isHeard ? tracing.pageOut.begin(this.#call(store, pageCount)) : undefined
     const { signal, retryMayFail, writeback: durable, splitAlways = false, reservation } = options
     const handles: HandleRun[] = []
     let storedPages = 0
@@ -110,6 +112,7 @@ export class PageOut {
       if (!isFull(error) || !(await this.#makeRoom(store, pageCount - storedPages))) break
     }
     if (error !== undefined) error = this.#locate(store, chunks, storedPages, error)
+    end?.(storedPages, error)
     if (trace.backup.hasSubscribers) {
       trace.backup.publish({ pool: this.#residents.poolName, backup: store.name, pages: storedPages, error })
     }
@@ -148,6 +151,11 @@ export class PageOut {
   #pageCount(chunks: readonly number[]): number {
     const { chunks: table } = this.#residents
     return chunks.reduce((pages, chunk) => pages + table.pageCount(chunk), 0)
+  }
+
+  #call({ name, backup }: BackingStore, pages: number) {
+    const { poolName } = this.#residents
+    return { pool: poolName, backup: name, pages, bytes: pages * backup.capabilities.pageSizeBytes }
   }
 
   /** The second half: what is stored leaves memory. Synchronous. */
