@@ -18,9 +18,18 @@ const allowedDependencies: Record<string, readonly string[]> = {
   '@spillway/bench': [
     '@aws-sdk/client-s3',
     '@smithy/node-http-handler',
-    ...['core', 'native', 'pool', 'backup-file', 'backup-s3', 'backup-shmem', 'test-s3-server'].map(
-      (name) => `@spillway/${name}`,
-    ),
+    ...[
+      'core',
+      'native',
+      'pool',
+      'backup-compressed',
+      'backup-encrypted',
+      'backup-file',
+      'backup-s3',
+      'backup-shmem',
+      'backup-tiered',
+      'test-s3-server',
+    ].map((name) => `@spillway/${name}`),
     ...[
       'bytes',
       'cli-progress',

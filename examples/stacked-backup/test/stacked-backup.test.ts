@@ -150,7 +150,7 @@ describe('compressed(tiered(shmem, encrypted(file), encrypted(s3)))', () => {
       const keys = await target.list()
       expect(keys.length).toBeGreaterThan(0)
       const client = target.client()
-      for (const key of keys) {
+      for (const { key } of keys) {
         const { Body } = await client.send(new GetObjectCommand({ Bucket: target.bucket, Key: key }))
         expect(Buffer.from(await Body!.transformToByteArray()).includes(canary), key).toBe(false)
       }

@@ -36,6 +36,14 @@ interface TierRead {
 
 const pagesBetweenTurns = 512
 
+/** Pages that one call stores. */
+interface Batch {
+  readonly first: number
+  readonly count: number
+  readonly spans: readonly Uint8Array[]
+  readonly options: BackupPagesOptions
+}
+
 /** Stores pages in the first tier that takes them, and finds them where they are now. */
 export class TieredPages {
   readonly #parts: TieredPagesParts
@@ -52,52 +60,36 @@ export class TieredPages {
     const { pageSizeBytes, mover } = this.#parts
     const count = spans.reduce((bytes, span) => bytes + span.byteLength, 0) / pageSizeBytes
     const { endedMoves } = mover
-    let stopped = await this.#storeFrom(0, first, count, spans, options)
+    const batch = { first, count, spans, options }
+    let stopped = await this.#storeFrom(0, batch)
     if (stopped !== undefined && isFullError(stopped.error)) {
       // Pages on their way between tiers take the room of two.
       if (mover.holdsCopies || mover.endedMoves !== endedMoves) {
-        stopped = await this.#storeBetweenMoves(stopped, first, count, spans, options)
+        stopped = await this.#storeBetweenMoves(stopped, batch)
       }
     }
     mover.wake(count)
     return stopped
   }
 
-  async #storeBetweenMoves(
-    stopped: Stopped,
-    first: number,
-    count: number,
-    spans: readonly Uint8Array[],
-    options: BackupPagesOptions,
-  ): Promise<Stopped | undefined> {
+  async #storeBetweenMoves(stopped: Stopped, batch: Batch): Promise<Stopped | undefined> {
+    const { signal } = batch.options
     try {
-      return await this.#parts.mover.between(
-        () => this.#storeFrom(stopped.pages, first, count, spans, options),
-        options.signal,
-      )
+      return await this.#parts.mover.between(() => this.#storeFrom(stopped.pages, batch), signal)
     } catch (error) {
       return { pages: stopped.pages, error: error as Error }
     }
   }
 
   /** Stores the pages from the `done`th on. What it tells counts from the first. */
-  async #storeFrom(
-    done: number,
-    first: number,
-    count: number,
-    spans: readonly Uint8Array[],
-    options: BackupPagesOptions,
-  ): Promise<Stopped | undefined> {
-    const { reservation, ...others } = options
+  async #storeFrom(done: number, batch: Batch): Promise<Stopped | undefined> {
+    const { reservation } = batch.options
     const parts = reservation instanceof SplitReservation ? reservation.parts : new Map<Tier, Reservation>()
     let pages = done
     let error: Error | undefined
     for (const tier of this.#inOrder(parts)) {
-      const outcome = await this.#storeIn(tier, first + pages, pages, count - pages, spans, {
-        ...others,
-        reservation: parts.get(tier),
-      })
-      if (outcome.pages > 0) tier.arrived({ first: first + pages, count: outcome.pages })
+      const outcome = await this.#storeIn(tier, batch, pages, parts.get(tier))
+      if (outcome.pages > 0) tier.arrived({ first: batch.first + pages, count: outcome.pages })
       pages += outcome.pages
       if (outcome.error === undefined) return undefined
       // That a tier is broken says more than that another is full.
@@ -230,19 +222,19 @@ export class TieredPages {
   }
 
   /** Stores `count` pages of the spans, from the `skipped`th on, as `first`, `first + 1`, … of a tier. */
+  /** Stores in one tier what follows the `done` pages of a batch. */
   async #storeIn(
     tier: Tier,
-    first: number,
-    skipped: number,
-    count: number,
-    spans: readonly Uint8Array[],
-    options: BackupPagesOptions,
+    batch: Batch,
+    done: number,
+    reservation: Reservation | undefined,
   ): Promise<{ pages: number; error?: Error }> {
     const { pageSizeBytes } = this.#parts
     try {
-      const source = new SpanCursor(spans)
-      source.take(skipped * pageSizeBytes)
-      const outcome = await tier.pages.store(first, source.take(count * pageSizeBytes), options)
+      const source = new SpanCursor(batch.spans)
+      source.take(done * pageSizeBytes)
+      const spans = source.take((batch.count - done) * pageSizeBytes)
+      const outcome = await tier.pages.store(batch.first + done, spans, { ...batch.options, reservation })
       if (outcome.error === undefined) tier.worked()
       else tier.failed(outcome.error)
       return outcome

@@ -6,6 +6,7 @@ import type { Suite } from './suite.ts'
 /** Images outlive the backup, whole; a page lives while a holder or an image names it. */
 export function images(suite: Suite): void {
   outliving(suite)
+  leaving(suite)
   following(suite)
   holding(suite)
   refusing(suite)
@@ -58,7 +59,9 @@ function outliving({ test, options }: Suite): void {
       await again.assertHolds(fresh, bytes)
     })
   }, 24)
+}
 
+function leaving({ test, options }: Suite): void {
   test('names are sorted, and one that was removed stays away', async (subject) => {
     for (const name of ['b', 'ä/ö', 'a']) await imagesOf(subject).save(name, whole([Uint8Array.of(7)], [[]]))
     assert.deepEqual(await imagesOf(subject).names(), ['a', 'b', 'ä/ö'])
