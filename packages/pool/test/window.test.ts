@@ -59,7 +59,7 @@ it('pools that are open are listed until they are closed', async () => {
   const pool = makePool()
   expect(livePools()).toHaveLength(before + 1)
   expect(livePools()).toContain(pool)
-  await pool.close()
+  expect(await pool.close()).toBeUndefined()
   expect(livePools()).not.toContain(pool)
 })
 

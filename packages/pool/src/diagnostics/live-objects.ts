@@ -2,11 +2,14 @@
 export class LiveObjects<Member extends object> {
   readonly #references = new Set<WeakRef<Member>>()
 
+  /** Returns what ends it. */
   add(member: Member): () => void {
     this.#forgetCollected()
     const reference = new WeakRef(member)
     this.#references.add(reference)
-    return () => this.#references.delete(reference)
+    return () => {
+      this.#references.delete(reference)
+    }
   }
 
   /** All of them, the oldest first. */
