@@ -43,5 +43,5 @@ export function missingPrint(program: DocumentProgram, output: string): string |
 /** The names that a document tells its reader to install with npm: the first such command. */
 export function namesToInstall(markdown: string): string[] {
   const [, names = ''] = /^\s*npm install ([^#\n]*)/m.exec(markdown) ?? []
-  return names.split(/\s+/).filter((name) => name !== '')
+  return names.split(/\s+/).filter((name) => name !== '' && !name.startsWith('-'))
 }

@@ -78,7 +78,7 @@ const defaultCredentials: Credentials = {
   secretAccessKey: 'test-secret-key',
 }
 
-/** Commands to the server process and their answers. An idle channel does not keep this process alive. */
+/** Commands to the server process and their answers. An idle channel does not keep this process alive, where channels can be told so (not in Bun). */
 class Channel {
   readonly #child: ChildProcess
   readonly #waiting = new Map<number, { resolve(result: unknown): void; reject(error: Error): void }>()
@@ -90,7 +90,7 @@ class Channel {
     child.on('message', (message: AnswerMessage) => {
       const waiting = this.#waiting.get(message.id)
       this.#waiting.delete(message.id)
-      if (this.#waiting.size === 0) child.channel?.unref()
+      if (this.#waiting.size === 0) child.channel?.unref?.()
       if (message.failure === undefined) waiting?.resolve(message.result)
       else waiting?.reject(new Error(message.failure))
     })
@@ -100,7 +100,7 @@ class Channel {
       this.#waiting.clear()
     })
     child.unref()
-    child.channel?.unref()
+    child.channel?.unref?.()
   }
 
   send<T>(command: Command): Promise<T> {
@@ -108,7 +108,7 @@ class Channel {
     return new Promise((resolve, reject) => {
       const id = ++this.#lastId
       this.#waiting.set(id, { resolve: resolve as (result: unknown) => void, reject })
-      this.#child.channel?.ref()
+      this.#child.channel?.ref?.()
       this.#child.send({ ...command, id }, (error) => {
         if (error === null || !this.#waiting.delete(id)) return
         reject(new Error('the S3 test server has ended', { cause: error }))
