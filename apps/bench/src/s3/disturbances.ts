@@ -1,7 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises'
+import type { CephControl } from '@spillway/test-s3-server'
 import { Random } from '../random.ts'
 import { UsageError } from '../usage-error.ts'
-import type { DaemonControl, FaultShares, S3Server, S3ServerOptions } from './server.ts'
+import type { FaultShares, S3Server, S3ServerOptions } from './server.ts'
 
 /** What goes wrong with the service while a soak runs on it. */
 export interface DisturbanceOptions {
@@ -99,7 +100,7 @@ export class Disturbances implements AsyncDisposable {
     await this.#server.setFaults?.({})
   }
 
-  async #killAgainAndAgain(daemons: DaemonControl): Promise<void> {
+  async #killAgainAndAgain(daemons: CephControl): Promise<void> {
     const { signal } = this.#ending
     const pause = (ms: number) => sleep(ms, undefined, { signal }).catch(() => {})
     try {

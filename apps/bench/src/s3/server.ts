@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto'
+import type { CephControl } from '@spillway/test-s3-server'
 import { failureLine, UsageError } from '../usage-error.ts'
 
 /** What a process needs to reach the service: plain data, so that it can be sent to it. */
@@ -21,16 +22,6 @@ export interface S3ServerOptions {
   readonly warmBytes?: number
 }
 
-/** Daemons of a Ceph cluster that can be killed, frozen and started again. */
-export interface DaemonControl {
-  killGateway(): Promise<void>
-  killOsd(): Promise<void>
-  freezeGateway(): Promise<void>
-  freezeOsd(): Promise<void>
-  thaw(): Promise<void>
-  restart(): Promise<void>
-}
-
 /** What the embedded server is told to do wrong: the share of requests that each befalls. */
 export interface FaultShares {
   readonly latencyMs?: number
@@ -47,7 +38,7 @@ export interface FaultShares {
 export interface S3Server extends AsyncDisposable {
   readonly access: S3Access
   /** With Ceph only. */
-  readonly daemons: DaemonControl | undefined
+  readonly daemons: CephControl | undefined
   /** Puts other faults in the place of those before. With the embedded server only. */
   readonly setFaults: ((shares: FaultShares) => Promise<void>) | undefined
   /** Keys under the prefix. */

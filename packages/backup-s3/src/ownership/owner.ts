@@ -1,10 +1,16 @@
 import { randomBytes } from 'node:crypto'
 import { hostname } from 'node:os'
-import { type HostTimer, isSpillwayError, SpillwayError, startTimer, stopTimer } from '@spillway/core'
+import {
+  type HostTimer,
+  isSpillwayError,
+  orAbort,
+  SpillwayError,
+  startTimer,
+  stopTimer,
+} from '@spillway/core'
 import type { Settings } from '../options.ts'
 import { maxSegmentNumber } from '../segments/handles.ts'
 import type { SegmentOwner } from '../segments/segment-writer.ts'
-import { orAbort } from '../service/waiting.ts'
 import type { LeaseTerm } from './lease-term.ts'
 
 /** How long who gave up opening is kept waiting until what he claimed is given back. */

@@ -30,22 +30,6 @@ export function delay(
   })
 }
 
-/** Waits for what others may wait for, too: an abort ends this wait with `EINTR` and nothing else. */
-export async function orAbort<T>(shared: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
-  if (signal === undefined) return shared
-  if (signal.aborted) throw abortError(signal)
-  let onAbort: (() => void) | undefined
-  const aborted = new Promise<never>((_, reject) => {
-    onAbort = () => reject(abortError(signal))
-    signal.addEventListener('abort', onAbort, { once: true })
-  })
-  try {
-    return await Promise.race([shared, aborted])
-  } finally {
-    signal.removeEventListener('abort', onAbort!)
-  }
-}
-
 /** Tokens that trickle in at a rate, up to a depth. */
 export class TokenBucket {
   readonly #perSecond: number

@@ -1,5 +1,4 @@
-import { abortError, delay, SpillwayError } from '@spillway/core'
-import { settledOrAborted } from '../residency/waiting.ts'
+import { abortError, delay, orAbort, SpillwayError } from '@spillway/core'
 
 /** A limit that can be changed, in bytes or in pages: of a budget, or what a pool may have of one. */
 export interface ChangeableLimit {
@@ -86,7 +85,7 @@ export class LimitChanges {
   }
 
   async #apply(limit: number, before: Change | undefined, signal: AbortSignal): Promise<void> {
-    if (before !== undefined) await settledOrAborted(before.ended, signal)
+    if (before !== undefined) await orAbort(before.ended, signal)
     // Between the end of the change before and this line the caller, or a later change, may have ended this one.
     if (signal.aborted) throw abortError(signal)
     const changing = this.#changing
@@ -122,7 +121,7 @@ export class LimitChanges {
         const failing = changing.failingBackup
         if (failing === undefined || hasWaited) throw cannotSink(changing, failing?.failure)
         // Left alone for a while, but it may be well again.
-        await settledOrAborted(delay(failing.backoffMs + 1), signal)
+        await orAbort(delay(failing.backoffMs + 1), signal)
         hasWaited = true
       }
     } catch (failure) {

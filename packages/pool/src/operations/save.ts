@@ -9,6 +9,7 @@ import {
   type ImageStore,
   imageBlockCount,
   isSpillwayError,
+  orAbort,
   SpillwayError,
 } from '@spillway/core'
 import { pace } from '../ground/pace.ts'
@@ -18,7 +19,6 @@ import { located } from '../residency/failures.ts'
 import { ImageState, type Snapshot } from '../residency/image-state.ts'
 import type { PageOut } from '../residency/page-out.ts'
 import type { ResidentSet } from '../residency/resident-set.ts'
-import { orAborted } from '../residency/write-pins.ts'
 import { dirty, pageIn, pageOut } from '../table/chunks.ts'
 import { assertMayLeave } from './discards.ts'
 
@@ -148,7 +148,7 @@ export class Saves {
         for (const chunk of snapshot.fail()) this.#residents.pageOutFailed(chunk)
         this.#pageOut.settled()
       }
-      await orAborted(before, saving.options.signal)
+      await orAbort(before, saving.options.signal)
       revision = await this.#commit(saving)
       state.savedLabel = buffer.label
     } catch (failure) {
@@ -184,7 +184,7 @@ export class Saves {
       } else if (batch.length === 0) {
         // What an operation is writing to is free soon.
         const news = snapshot.hasForeign ? snapshot.news() : delay(0)
-        await orAborted(news, signal).catch(stop)
+        await orAbort(news, signal).catch(stop)
       }
       const turn = pace()
       if (turn !== undefined) await turn

@@ -1,4 +1,4 @@
-import { abortError } from '@spillway/core'
+import { abortError, orAbort } from '@spillway/core'
 
 /** A pin that writes, as far as images look at it. */
 export interface WritePin {
@@ -51,7 +51,7 @@ export class WritePins {
     try {
       while (this.count > 0) {
         this.#change ??= Promise.withResolvers()
-        await orAborted(this.#change.promise, signal)
+        await orAbort(this.#change.promise, signal)
         if (this.count > 0) continue
         this.#change = undefined
       }
@@ -64,20 +64,6 @@ export class WritePins {
 
   /** Resolves when new ones need not wait any more. Rejects with `EINTR` when aborted before. */
   async whenOpen(signal: AbortSignal | undefined): Promise<void> {
-    while (this.isShut) await orAborted(this.#open!.promise, signal)
+    while (this.isShut) await orAbort(this.#open!.promise, signal)
   }
-}
-
-/** The same promise, but rejects with `EINTR` as soon as the signal is aborted. */
-export function orAborted<Result>(
-  promise: Promise<Result>,
-  signal: AbortSignal | undefined,
-): Promise<Result> {
-  if (signal === undefined) return promise
-  return new Promise((resolve, reject) => {
-    const abort = () => reject(abortError(signal))
-    if (signal.aborted) return abort()
-    signal.addEventListener('abort', abort, { once: true })
-    promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort))
-  })
 }
