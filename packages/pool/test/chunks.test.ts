@@ -1,7 +1,15 @@
 import { isDeepStrictEqual } from 'node:util'
 import { describe, expect, it } from 'vitest'
 import { firstChunk } from '../src/table/chunk-records.ts'
-import { Chunks, dirty, scattered, unevictableList } from '../src/table/chunks.ts'
+import {
+  Chunks,
+  cleanList,
+  dirty,
+  dirtyList,
+  pageOut,
+  scattered,
+  unevictableList,
+} from '../src/table/chunks.ts'
 import { Random } from './support/random.ts'
 
 describe('the records of chunks', () => {
@@ -69,6 +77,34 @@ describe('the records of chunks', () => {
     for (let index = 0; index < 128; index++)
       chunks.setStoredAt(chunks.add(1, index * 512, { order: 9, frame: index, flags: 0 }), 1)
     expect(chunks.metadataBytes).toBeLessThan(12 * 1024)
+  })
+
+  it('show the uses of many of them, round and round, of those that are wanted only', () => {
+    const chunks = new Chunks()
+    for (let page = 0; page < 40_000; page++) {
+      const flags = page % 7 === 0 ? pageOut : 0
+      const chunk = chunks.add(1, page, { order: 0, frame: page, flags })
+      chunks.setUses(chunk, chunk + 1)
+      if (page % 3 > 0) chunks.moveTo(chunk, page % 3 === 1 ? cleanList : dirtyList)
+    }
+    const { end } = chunks
+    const wanted = { lists: (1 << cleanList) | (1 << dirtyList), without: pageOut }
+    for (const [first, count] of [
+      [0, 5],
+      [16_380, 40],
+      [end - 3, 300],
+      [end - 1, end],
+      [17, 0],
+    ] as const) {
+      const found = new Int32Array(count)
+      chunks.copyUses(first, count, wanted, found)
+      const right = Int32Array.from({ length: count }, (_, index) => {
+        const chunk = (first + index) % end
+        const isListed = chunks.listOf(chunk) === cleanList || chunks.listOf(chunk) === dirtyList
+        return isListed && !chunks.has(chunk, pageOut) ? chunk + 1 : 0
+      })
+      if (!isDeepStrictEqual(found, right)) expect(found).toEqual(right)
+    }
   })
 
   it('count as many pins as there are', () => {

@@ -274,10 +274,10 @@ describe('the order of eviction', () => {
     const looksFor = (count: number) => {
       const { chunks, order } = make(count, cleanList)
       let looks = 0
-      const listUnless = chunks.listUnless.bind(chunks)
-      chunks.listUnless = (chunk: number, flags: number) => {
-        looks++
-        return listUnless(chunk, flags)
+      const copyUses = chunks.copyUses.bind(chunks)
+      chunks.copyUses = (first, many, wanted, into) => {
+        looks += many
+        copyUses(first, many, wanted, into)
       }
       for (let taken = 0; taken < count / 4; taken++) {
         const chunk = order.takeClean(true)
@@ -286,6 +286,7 @@ describe('the order of eviction', () => {
       }
       return looks / (count / 4)
     }
+    expect(looksFor(2000)).toBeGreaterThan(1)
     expect(looksFor(20_000)).toBeLessThan(1.5 * looksFor(2000))
   })
 })

@@ -1,5 +1,5 @@
 import { Ghosts, type Remembered } from './ghosts.ts'
-import { intervalAfter, oldestAge, ReuseModel, usedOnce, writtenOnce } from './reuse-model.ts'
+import { intervalAfter, mostUses, oldestAge, ReuseModel, usedOnce, writtenOnce } from './reuse-model.ts'
 
 /** Where a chunk is on its way out, if it is. */
 export const notCold = 0
@@ -174,10 +174,12 @@ export class ChunkUses {
     return this.#worthOf(this.#records.usesOf(chunk))
   }
 
-  /** The same, or `noWorth` when there is no such chunk, or it is on its way out already. */
-  worthOfWarm(chunk: number): number {
-    const word = this.#records.usesOf(chunk)
-    return (word & warmth) === isThere ? this.#worthOf(word) : noWorth
+  /** The same of words of many chunks, from `at` on, or `noWorth` where there is no such chunk, or it is on its way out already. */
+  worthsOf(words: Int32Array, count: number, worths: Int16Array, at: number): void {
+    for (let index = 0; index < count; index++) {
+      const word = words[index]!
+      worths[at + index] = (word & warmth) === isThere ? this.#worthOf(word) : noWorth
+    }
   }
 
   #worthOf(word: number): number {
@@ -250,7 +252,6 @@ const generationMask = 0xfff
 const intervalShift = 12
 const intervalMask = 0xff
 const usesShift = 20
-const mostUses = 7
 const coldShift = 23
 const coldMask = 7
 const awaited = 1 << 26

@@ -54,6 +54,8 @@ export class EvictionOrder {
   readonly #counts = new Int32Array(mostWorth + 1)
   /** Chunks that a window offers, with their ranks in the upper bits: scratch. */
   #ranked = new Float64Array(0)
+  /** What is known of the uses of some chunks of a window: scratch. */
+  readonly #words = new Int32Array(looksAtOnce)
   /** What each chunk of a window is worth: scratch. */
   #worths = new Int16Array(0)
 
@@ -377,7 +379,7 @@ export class EvictionOrder {
       else this.#lookAgainAtMs = Math.min(this.#lookAgainAtMs, nowMs() + backoffMs)
     }
     const { end } = this.#chunks
-    const window = Math.min(end, Math.max(leastWindow, end >>> 3))
+    const window = Math.min(end, mostWindow, Math.max(leastWindow, end >>> 3))
     for (let looks = 0; looks < end; looks += window) if (this.#pickFrom(window)) return true
     this.#isExhausted = true
     return false
@@ -386,16 +388,11 @@ export class EvictionOrder {
   /** Picks from the next chunks in the order of their numbers those that are worth least. */
   #pickFrom(window: number): boolean {
     const { end } = this.#chunks
+    const worths = this.#weigh(window)
     const counts = this.#counts.fill(0)
-    if (this.#worths.length < window) this.#worths = new Int16Array(window)
-    const worths = this.#worths
-    let at = this.#hand
     for (let looks = 0; looks < window; looks++) {
-      if (at >= end) at = 0
-      const worth = this.#worthOfCandidate(at)
-      worths[looks] = worth
+      const worth = worths[looks]!
       if (worth !== noWorth) counts[worth]!++
-      at++
     }
     const wanted = Math.ceil(window / looksPerPick)
     // All that are worth less than this, and some that are worth as much.
@@ -411,7 +408,7 @@ export class EvictionOrder {
       const chunk = (this.#hand + looks) % end
       this.#ranked[found++] = this.#uses.rankOf(chunk) * chunkRange + chunk
     }
-    this.#hand = at
+    this.#hand = (this.#hand + window) % end
     return this.#pickRanked(found)
   }
 
@@ -429,21 +426,42 @@ export class EvictionOrder {
     return isAny
   }
 
-  /** What a chunk is worth that could leave, or could be stored; `noWorth` for all others. */
-  #worthOfCandidate(chunk: number): number {
-    const list = this.#chunks.listUnless(chunk, busy)
-    if (list !== cleanList && list !== dirtyList) return noWorth
-    const worth = this.#uses.worthOfWarm(chunk)
-    if (worth === noWorth || list === cleanList || this.#leftAlone.size === 0) return worth
-    return this.#leftAlone.has(this.#storeOf(chunk)!) ? noWorth : worth
+  /** What each of the next chunks is worth that could leave, or could be stored; `noWorth` for all others. */
+  #weigh(window: number): Int16Array {
+    if (this.#worths.length < window) this.#worths = new Int16Array(window)
+    const { end } = this.#chunks
+    this.#hand %= end
+    for (let looks = 0; looks < window; looks += looksAtOnce) {
+      const count = Math.min(looksAtOnce, window - looks)
+      this.#chunks.copyUses((this.#hand + looks) % end, count, evictable, this.#words)
+      this.#uses.worthsOf(this.#words, count, this.#worths, looks)
+    }
+    if (this.#leftAlone.size > 0) this.#leaveOut(window)
+    return this.#worths
+  }
+
+  /** Of a window: those are worth no look that only a backup could store which is left alone. */
+  #leaveOut(window: number): void {
+    const { end } = this.#chunks
+    for (let looks = 0; looks < window; looks++) {
+      if (this.#worths[looks] === noWorth) continue
+      const chunk = (this.#hand + looks) % end
+      if (this.#chunks.listOf(chunk) !== dirtyList) continue
+      if (this.#leftAlone.has(this.#storeOf(chunk)!)) this.#worths[looks] = noWorth
+    }
   }
 }
 
+/** Chunks that may leave, now or once they are stored. */
+const evictable = { lists: (1 << cleanList) | (1 << dirtyList), without: busy }
 /** The cold end is this part of what may leave, and at least some chunks. */
 const coldShare = 16
 const leastColdChunks = 4
-/** Chunks to look at together, at least; an eighth of all where that is more. */
+/** Chunks to look at together, at least; an eighth of all where that is more, but no more than take a quarter of a millisecond. */
 const leastWindow = 256
+const mostWindow = 16384
+/** Of these, so many records are read one after the other. */
+const looksAtOnce = 128
 /** For each chunk that is picked. */
 const looksPerPick = 64
 /** Chunks have numbers below this. */

@@ -3,6 +3,10 @@ export const oldestAge = 1023
 /** Intervals of chunks that were used only once, and came in by a read or by a write. */
 export const usedOnce = 0
 export const writtenOnce = 4
+/** Uses are counted up to this. */
+export const mostUses = 7
+/** Intervals have so many bits. */
+const intervalBits = 8
 /** A typical interval is at least this. */
 const leastInterval = 8
 
@@ -130,18 +134,28 @@ export function intervalAfter(interval: number, uses: number, age: number): numb
   return Math.max(leastInterval, interval + Math.round((log - interval) / (uses + 1)))
 }
 
-function kindOf(interval: number, uses: number): number {
-  if (interval < leastInterval) return interval >>> 2
-  return onceKinds + ((interval >>> 4) << 1) + (uses >= 3 ? 1 : 0)
-}
-
 /** Used once and read, used once and written; then one for each octave of intervals, few uses and many apart. */
 const onceKinds = 2
-const kindCount = onceKinds + 2 * 11
+const octaveCount = 11
+const kindCount = onceKinds + 2 * octaveCount
 const bucketBits = 6
 const bucketCount = 48
 /** What is left of a count each time. */
 const fading = 0.75
+
+/** The kind of a chunk by its uses and its interval: a table, since it is looked up for each chunk that might be evicted. */
+const kindByUse = new Uint8Array((mostUses + 1) << intervalBits)
+for (let uses = 0; uses <= mostUses; uses++) {
+  for (let interval = 0; interval < 1 << intervalBits; interval++) {
+    const octave = Math.min(octaveCount - 1, interval >>> 4)
+    kindByUse[(uses << intervalBits) | interval] =
+      interval < leastInterval ? interval >>> 2 : onceKinds + (octave << 1) + (uses >= 3 ? 1 : 0)
+  }
+}
+
+function kindOf(interval: number, uses: number): number {
+  return kindByUse[(uses << intervalBits) | interval]!
+}
 
 // Ages below 16 have a bucket each, then there are four to an octave.
 const singleBuckets = 16

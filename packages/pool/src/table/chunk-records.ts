@@ -5,6 +5,12 @@ export interface ChunkMemory {
   readonly flags: number
 }
 
+/** Chunks that are on one of some lists, a bit for each list, and have none of some flags. */
+export interface WantedChunks {
+  readonly lists: number
+  readonly without: number
+}
+
 /** Lists that a chunk can be on. They only count: their order is the matter of who evicts. */
 export const listCount = 4
 /** The number of the first chunk there can be. */
@@ -54,6 +60,23 @@ export class ChunkRecords {
 
   setUses(chunk: number, uses: number): void {
     this.#segment(chunk)[(chunk & inSegment) * recordWords + usesWord] = uses
+  }
+
+  /**
+   * The same of `count` chunks from `first` on, the first chunks after the last, into an array; 0 for each that is not wanted. So looking at
+   * many chunks costs little more than reading their records.
+   */
+  copyUses(first: number, count: number, wanted: WantedChunks, into: Int32Array): void {
+    let chunk = first
+    for (let at = 0; at < count; ) {
+      if (chunk === this.#used) chunk = 0
+      const records = this.#segment(chunk)
+      const end = Math.min(this.#used, chunk + count - at, (chunk | inSegment) + 1)
+      let word = (chunk & inSegment) * recordWords
+      for (; chunk < end; chunk++, at++, word += recordWords) {
+        into[at] = isWanted(records[word]!, wanted) ? records[word + usesWord]! : 0
+      }
+    }
   }
 
   frameOf(chunk: number): number {
@@ -228,6 +251,10 @@ export class ChunkRecords {
   #stateOf(chunk: number): number {
     return this.#segment(chunk)[(chunk & inSegment) * recordWords]!
   }
+}
+
+function isWanted(state: number, { lists, without }: WantedChunks): boolean {
+  return (state & without) === 0 && ((lists >>> ((state >>> listShift) & listMask)) & 1) !== 0
 }
 
 function pagesOf(state: number): number {
