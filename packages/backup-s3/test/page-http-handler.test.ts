@@ -283,7 +283,7 @@ describe('pageHttpHandler()', () => {
     await expect(call).rejects.toMatchObject({ code: 'ETIMEDOUT' })
   })
 
-  it('lets the event loop turn after about a mebibyte, however many bodies are ready', async () => {
+  it('lets the event loop turn long before all is read, however many bodies are ready', async () => {
     const body = randomPages(1024)
     const port = await serve((socket) => {
       socket.write(`HTTP/1.1 206 Partial Content\r\nContent-Length: ${body.length}\r\n\r\n`)
@@ -315,9 +315,9 @@ describe('pageHttpHandler()', () => {
     }
     await Promise.all(Array.from({ length: 8 }, read))
     isOver = true
-    // Beyond the budget each connection reads once more at the most.
+    // What half a millisecond moves depends on the machine; each connection reads once more after that at the most.
     expect(mostInTurn).toBeGreaterThan(0)
-    expect(mostInTurn).toBeLessThanOrEqual(2 * 2 ** 20)
+    expect(mostInTurn).toBeLessThanOrEqual(0.75 * body.length)
   })
 
   it('an abort ends at once, and the memory is left alone from then on', async () => {

@@ -1,12 +1,12 @@
 import type { Socket } from 'node:net'
 import { nowMs, SpillwayError } from '@spillway/core'
 import { type Deadline, nextBytesDueAt, notWatched, unwatch, watch } from './deadlines.ts'
+import { mayMoveMore } from './pace.ts'
 import { RequestWriter } from './request-writer.ts'
 import type { ResponseHead } from './response-head.ts'
 import { type ResponseEvents, ResponseParser } from './response-parser.ts'
 import type { ResponseSink } from './response-sink.ts'
 import type { OpenedSocket, Origin, Route } from './route.ts'
-import { takeFromTurn } from './turn-budget.ts'
 
 /**
  * What is read when the bytes have no place of their own yet. One for all connections: it is filled and looked
@@ -277,7 +277,7 @@ export class Connection implements ResponseEvents, Deadline {
 
   /** After bytes were taken: whether to read on at once. */
   #goOn(bytes: number): boolean {
-    const goesOn = takeFromTurn(bytes, this)
+    const goesOn = mayMoveMore(bytes, this)
     if (this.#isWhole && this.#request !== undefined) this.#finishWhole()
     else if (this.#request !== undefined && this.#head !== undefined) {
       this.dueAt = nextBytesDueAt(this.dueAt, bytes, nowMs(), this.#request)

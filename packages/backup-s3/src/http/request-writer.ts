@@ -1,6 +1,6 @@
 import type { Socket } from 'node:net'
 import { type HostTimer, startTimer, stopTimer } from '@spillway/core'
-import { takeFromTurn } from './turn-budget.ts'
+import { mayMoveMore } from './pace.ts'
 
 /** What is handed to the socket at once. It keeps no copy: the pieces stay where they are until the system took them. */
 const sliceBytes = 512 * 1024
@@ -107,6 +107,6 @@ export class RequestWriter {
   /** The system has the slice, perhaps since the moment it was offered. */
   #taken(bytes: number): void {
     if (this.#piece === this.#pieces.length) this.isDone = true
-    else if (takeFromTurn(bytes, this)) this.#next()
+    else if (mayMoveMore(bytes, this)) this.#next()
   }
 }

@@ -152,7 +152,8 @@ async function poolWork(packages: Packages, order: Order): Promise<Work> {
   const backup = await openBackup(packages, order)
   const limitBytes = 64 * 2 ** 20
   const pool = new packages.pool.Pool({ limitBytes, backup })
-  const buffer = await pool.allocate(4 * limitBytes)
+  // In chunks of one page: else each miss would bring in 2 MiB.
+  const buffer = await pool.allocate(4 * limitBytes, { maxOrder: 0 })
   const content = segmentContent()
   for (let offset = 0; offset < 4 * limitBytes; offset += segmentBytes) await buffer.write(offset, content)
   const memory = Array.from({ length: order.concurrency }, () => Buffer.alloc(pageBytes))
