@@ -25,6 +25,7 @@ import type { BufferState } from '../residency/buffer-state.ts'
 import { located } from '../residency/failures.ts'
 import { describePins } from '../residency/refusal.ts'
 import type { ByteSource } from './byte-sources.ts'
+import type { MemoryBudget } from './memory-budget.ts'
 import { PagedBuffer } from './paged-buffer.ts'
 import {
   type AllocateOptions,
@@ -58,6 +59,7 @@ export class Pool implements AsyncDisposable {
   readonly pageSizeBytes: number
   readonly #machine: Machine
   readonly #backup: Backup | undefined
+  readonly #budget: MemoryBudget | undefined
   readonly #forget: () => void
   #closing: Promise<void> | undefined
   /** Set for good when a `close` that is not refused begins. */
@@ -87,6 +89,7 @@ export class Pool implements AsyncDisposable {
     assertOrder(beneficialOrder, maxOrder, 'beneficialOrder')
     if (backup !== undefined) assertBackup(backup, this.pageSizeBytes)
     this.#backup = backup
+    this.#budget = options.budget
     const registry = options.providers ?? providerRegistry
     const { pageSizeBytes } = this
     const wish = { pageSizeBytes, maxOrder, beneficialOrder, choice: provider, registry }
@@ -108,6 +111,18 @@ export class Pool implements AsyncDisposable {
 
   get limitBytes(): number {
     return this.#machine.limitBytes
+  }
+
+  /** The budget that it shares with other pools, when it was given one. */
+  get budget(): MemoryBudget | undefined {
+    return this.#budget
+  }
+
+  /** The backup that it was given, and those that its buffers have now; each once. */
+  get backups(): Backup[] {
+    const used = new Set(this.#backup === undefined ? [] : [this.#backup])
+    for (const { backup } of this.#machine.backingStores.values()) used.add(backup)
+    return [...used]
   }
 
   /**

@@ -28,6 +28,8 @@ export interface PoolStats extends Readonly<Counters> {
   readonly metadataBytes: number
   readonly buffers: number
   readonly chunks: number
+  /** Chunks that accesses used so far, each once however often it is used in a row. `missedChunks` of them came from a backup. */
+  readonly usedChunks: number
   /** Pins that the application holds. */
   readonly pins: number
   /** Claims of memory that wait now. */
@@ -65,6 +67,7 @@ export function poolStats(machine: Machine): PoolStats {
     metadataBytes,
     buffers: residents.buffers.size,
     chunks: chunks.count,
+    usedChunks: residents.order.uses,
     pins: machine.residents.applicationPins,
     waiters: limit.waiters,
     dropFailures,

@@ -12,6 +12,8 @@ export class Counters {
   evictedDirtyPages = 0
   /** Pages restored soon after they were evicted: the sign of thrashing. */
   refaultedPages = 0
+  /** Chunks that an access, or `restore`, found only in a backup, all or in part. */
+  missedChunks = 0
   /** Calls to a backup that stored, and that copied in. */
   backupCalls = 0
   restoreCalls = 0

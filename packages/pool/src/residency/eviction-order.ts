@@ -58,6 +58,8 @@ export class EvictionOrder {
   readonly #words = new Int32Array(looksAtOnce)
   /** What each chunk of a window is worth: scratch. */
   #worths = new Int16Array(0)
+  /** Chunks that were used so far, each once however often it is used in a row. */
+  uses = 0
 
   /** `storeOf` tells where a chunk can be stored. */
   constructor(chunks: Chunks, storeOf: (chunk: number) => BackingStore | undefined) {
@@ -116,6 +118,7 @@ export class EvictionOrder {
   used(chunk: number): void {
     if (this.#lastUsed === chunk) return
     this.#lastUsed = chunk
+    this.uses++
     if (this.#uses.isKnown(chunk)) return
     this.#chunks.arrive(chunk)
     // What may be purged is given up first, used or not.

@@ -217,6 +217,8 @@ export class Miss implements Claim {
     for (const chunk of this.#pinned) {
       const isMissing = (residents.chunks.flagsOf(chunk) & notReady) === partial
       if (!isMissing || this.#willOverwrite(chunk)) continue
+      if (this.#options.ahead !== true && residents.chunks.storedAt(chunk) !== 0)
+        residents.counters.missedChunks++
       if (jobs === undefined) jobs = [chunk]
       else jobs.push(chunk)
     }
