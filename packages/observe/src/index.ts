@@ -5,6 +5,7 @@
  */
 
 export { CallDurations } from './call-durations.ts'
+export { type Dashboard, type DashboardOptions, openDashboard } from './dashboard.ts'
 export {
   type FigureSink,
   type InstrumentOptions,

@@ -184,6 +184,8 @@ export function budgetsOf(pools: readonly Pool[]): MemoryBudget[] {
 /** What a backup says of itself. */
 export interface BackupReading {
   readonly name: string
+  /** What it is called by itself, and in events. */
+  readonly title: string
   readonly stats: BackupStats
   readonly pageSizeBytes: number
 }
@@ -192,8 +194,9 @@ export interface BackupReading {
 export function openBackupsOf(pools: readonly Pool[]): BackupReading[] {
   return [...new Set(pools.flatMap((pool) => pool.backups))].flatMap((backup: Backup) => {
     try {
+      const { name: title, capabilities } = backup
       const name = backupNames.of(backup)
-      return { name, stats: backup.stats(), pageSizeBytes: backup.capabilities.pageSizeBytes }
+      return { name, title, stats: backup.stats(), pageSizeBytes: capabilities.pageSizeBytes }
     } catch {
       return []
     }
