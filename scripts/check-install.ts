@@ -85,7 +85,12 @@ async function checkTogether(managers: readonly PackageManager[], registry: Regi
   for (const manager of managers) {
     const folder = join(scratch, `${together}-${manager.name}`)
     await check(`${together} by ${manager.name}`, async () => {
-      await makeProject(folder, manager, [...packages.map(nameOf), '@aws-sdk/client-s3', '@opentelemetry/api'], registry)
+      await makeProject(
+        folder,
+        manager,
+        [...packages.map(nameOf), '@aws-sdk/client-s3', '@opentelemetry/api'],
+        registry,
+      )
       return 'installed'
     })
     cpSync(join(root, 'scripts/install/together.mjs'), join(folder, 'program.mjs'))

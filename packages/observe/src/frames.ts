@@ -9,6 +9,8 @@ const mostCells = 32_768
 const mostCellsPerBuffer = 1024
 /** Pages that look at the same time get the same frame. */
 const freshMs = 150
+/** How many times as long as they took the maps are left as they are. */
+const mapsRest = 99
 /** Nobody looks any more. */
 const quietMs = 5000
 
@@ -26,6 +28,10 @@ interface Layout {
 export class Frames {
   readonly #pools: () => readonly Pool[]
   #layout: Layout = { version: 0, pools: [] }
+  /** Names of the pools of the layout. */
+  #names = ''
+  #cells: Uint8Array = new Uint8Array(0)
+  #nextMapsMs = 0
   /** Listens while somebody looks. */
   #durations: CallDurations | undefined
   #quiet: HostTimer | undefined
@@ -71,12 +77,13 @@ export class Frames {
   #look() {
     const pools = this.#pools()
     const figures = pools.map(poolFigures)
-    const cells = Math.floor(mostCells / Math.max(1, pools.length))
-    const maps = pools.map((pool, index) => {
-      const share = Math.floor(cells / Math.max(1, figures[index]!.stats.buffers))
-      return pool.maps({ cells, cellsPerBuffer: Math.max(1, Math.min(mostCellsPerBuffer, share)) })
-    })
-    this.#noteLayout(maps)
+    const names = figures.map(({ name }) => name).join('\n')
+    if (names !== this.#names || nowMs() >= this.#nextMapsMs) this.#takeMaps(pools, figures)
+    if (names !== this.#names) {
+      // Pools of the same shape are others all the same.
+      this.#names = names
+      this.#layout = { ...this.#layout, version: this.#layout.version + 1 }
+    }
     const head = {
       atMs: nowMs(),
       pid: process.pid,
@@ -88,7 +95,24 @@ export class Frames {
       backups: openBackupsOf(pools).map(backupFigures),
       durations: this.#durationFigures(),
     }
-    return { head, cells: joined(maps) }
+    return { head, cells: this.#cells }
+  }
+
+  /** Maps of all pools, and no more often than that it takes a hundredth of the time, however many buffers there are. */
+  #takeMaps(
+    pools: readonly Pool[],
+    figures: readonly { readonly stats: { readonly buffers: number } }[],
+  ): void {
+    const startMs = nowMs()
+    const cells = Math.floor(mostCells / Math.max(1, pools.length))
+    const maps = pools.map((pool, index) => {
+      const share = Math.floor(cells / Math.max(1, figures[index]!.stats.buffers))
+      return pool.maps({ cells, cellsPerBuffer: Math.max(1, Math.min(mostCellsPerBuffer, share)) })
+    })
+    this.#noteLayout(maps)
+    this.#cells = joined(maps)
+    const endMs = nowMs()
+    this.#nextMapsMs = endMs + mapsRest * (endMs - startMs)
   }
 
   #noteLayout(pools: readonly (readonly BufferMap[])[]): void {

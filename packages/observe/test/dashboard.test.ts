@@ -65,6 +65,19 @@ describe('the dashboard', () => {
     expect(cells.length).toBeLessThanOrEqual(32_768)
   })
 
+  it('tells of the buffers anew when a pool takes the place of one of the same shape', async () => {
+    const pools = [new Pool({ limitBytes: 4 * mebibyte, name: 'first' })]
+    await using dashboard = await openDashboard({ pools: () => pools })
+    const look = async (known: number) =>
+      parse((await ask(`${dashboard.url}frame?layout=${known}`)).body).head
+    const { layout } = await look(0)
+    await pools.splice(0, 1, new Pool({ limitBytes: 4 * mebibyte, name: 'second' }))[0]!.close()
+    let next = await look(layout.version)
+    while (next.pools[0].name === 'first') next = await look(layout.version)
+    expect(next.layout).toEqual({ version: layout.version + 1, pools: [[]] })
+    await pools[0]!.close()
+  })
+
   it('tells nothing to whoever lacks the token, or asks by another name', async () => {
     await using dashboard = await openDashboard({ pools: () => [] })
     const { origin, port } = new URL(dashboard.url)
