@@ -6,6 +6,7 @@ import {
   countHandles,
   type HandleRun,
   InnerPages,
+  innerError,
   pace,
   SpanCursor,
   SpillwayError,
@@ -97,8 +98,10 @@ export class EncryptedPages {
       if (options.signal?.aborted)
         return { pages: copied, error: abortError(options.signal, this.#at(copied)) }
       const page = target.next(this.#pageSizeBytes)
-      const isGood = this.#open(number, page) || (await this.#readAgain(number, page))
-      if (!isGood) return { pages: copied, error: this.#damagedError(number, copied) }
+      if (!this.#open(number, page)) {
+        const error = await this.#readAgain(number, page, copied, options)
+        if (error !== undefined) return { pages: copied, error }
+      }
       copied++
     }
     return stopped
@@ -162,15 +165,21 @@ export class EncryptedPages {
     return isGood
   }
 
-  /** What was damaged on its way here, and not where it lies, is good the second time. */
-  async #readAgain(number: number, page: Uint8Array): Promise<boolean> {
-    if (this.#damaged.has(number)) return false
+  /** What was damaged on its way here, and not where it lies, is good the second time. `place`: in the call. */
+  async #readAgain(
+    number: number,
+    page: Uint8Array,
+    place: number,
+    options: TransferOptions,
+  ): Promise<Error | undefined> {
+    if (this.#damaged.has(number)) return this.#damagedError(number, place)
     this.#tagMismatches++
-    const stopped = await this.#inner.copy([{ first: number, count: 1 }], [page], {})
-    if (stopped !== undefined) return false
-    if (this.#open(number, page)) return true
+    const stopped = await this.#inner.copy([{ first: number, count: 1 }], [page], options)
+    // It cannot be said whether the page is damaged where it lies.
+    if (stopped !== undefined) return innerError(stopped.error, { ...this.#at(place), handle: number })
+    if (this.#open(number, page)) return undefined
     if (this.#tags.read(number, this.#tag)) this.#damaged.add(number)
-    return false
+    return this.#damagedError(number, place)
   }
 
   #copyAgain(first: number, span: Uint8Array, done: CopyDone): void {

@@ -97,6 +97,37 @@ describe('what was changed on the medium', () => {
     await backup.close()
   })
 
+  it('is not called damaged when the second read, which the signal reaches, fails', async () => {
+    const faulty = faultyBackup(memoryBackup())
+    const medium = tamperedBackup(faulty)
+    const { copyPages } = medium
+    const signals: (AbortSignal | undefined)[] = []
+    medium.copyPages = (handles, spans, options) => {
+      signals.push(options?.signal)
+      return copyPages(handles, spans, options)
+    }
+    const backup = encryptedBackup(medium)
+    const innerHandle = followHandles(backup, medium)
+    const handle = await store(backup, contentOf(1, 3))
+    let times = 0
+    medium.tampers.set(innerHandle(handle + 1), (page) => {
+      if (times++ > 0) return
+      flip(page)
+      faulty.inject({ method: 'copyPages', code: 'EIO', times: 1 })
+    })
+    const into = new Uint8Array(3 * pageBytes)
+    const { signal } = new AbortController()
+    const result = await backup.copyPages([{ first: handle, count: 3 }], [into], { signal })
+    expect(result).toMatchObject({
+      copied: 1,
+      error: { code: 'EIO', page: 1, handle: handle + 1, backup: backup.name },
+    })
+    expect(signals).toEqual([signal, signal])
+    expect(backup.stats()).toMatchObject({ tagMismatches: 1, damagedPages: 0 })
+    expect((await read(backup, handle, 3)).into).toEqual(contentOf(1, 3))
+    await backup.close()
+  })
+
   it('is read a second time, and is good when only the way was bad', async () => {
     const { medium, backup, innerHandle } = tampered()
     const handle = await store(backup, contentOf(1, 3))

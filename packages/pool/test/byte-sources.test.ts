@@ -120,6 +120,31 @@ describe('sources of bytes', () => {
     expect(pool.stats().buffers).toBe(1)
   })
 
+  it('that answer at once are left by an abort, too, and what they say to that does not matter', async () => {
+    await using pool = new Pool({ limitBytes: 2 ** 21, maxOrder: 0 })
+    const buffer = await pool.allocate(page)
+    const reason = new Error('enough')
+    const endless = (controller: AbortController): Iterable<Uint8Array> => {
+      let left = 1_000_000
+      setImmediate(() => controller.abort(reason))
+      return {
+        [Symbol.iterator]: () => ({
+          next: () => ({ value: new Uint8Array(0), done: left-- === 0 }),
+          return: () => {
+            throw new Error('too late')
+          },
+        }),
+      }
+    }
+    for (const call of ['write', 'fill'] as const) {
+      const controller = new AbortController()
+      const source = endless(controller)
+      const { signal } = controller
+      const left = call === 'write' ? buffer.write(0, source, { signal }) : buffer.fill(source, { signal })
+      await expect(left).rejects.toMatchObject({ code: 'EINTR', cause: reason })
+    }
+  })
+
   it('that are none are a TypeError, and bytes that are none a RangeError', async () => {
     await using pool = new Pool({ limitBytes: 2 ** 21, maxOrder: 0 })
     const buffer = await pool.allocate(page)

@@ -1,7 +1,8 @@
-import { memoryBackup } from '@spillway/core'
+import { MemoryMedium, memoryBackup } from '@spillway/core'
 import { describe, expect, it } from 'vitest'
-import { Pool } from '../src/index.ts'
+import { MemoryBudget, Pool } from '../src/index.ts'
 import { page } from './support/bytes.ts'
+import { FakeProvider } from './support/fake-provider.ts'
 
 /** A loop of calls that settle at once must not keep timers, sockets and other callers from their turns. */
 describe('a loop of small calls', () => {
@@ -89,6 +90,44 @@ describe('a loop of small calls', () => {
       const backup = memoryBackup()
       return async () => (await one).setBackup(backup)
     },
+    setProvider: ({ pool }) => {
+      const provider = new FakeProvider()
+      return () => pool.setProvider(provider)
+    },
+    setIdleBytes:
+      ({ pool }) =>
+      (index) =>
+        pool.setIdleBytes((index & 1) * page),
+    'setLimit of a budget': () => {
+      const budget = new MemoryBudget({ limitBytes: 2 ** 20 })
+      return (index) => budget.setLimit(2 ** 20 + (index & 1) * page)
+    },
+    'a pool opened and closed (backup)': () => () => new Pool({ limitBytes: 64 * page, maxOrder: 0 }).close(),
+    'save and load (backup)': ({ pool }) => {
+      const backup = memoryBackup({ medium: new MemoryMedium() })
+      const one = pool.allocate(page, { backup })
+      return async () => {
+        await (await one).save('image')
+        await (await pool.load('image', { backup })).free()
+      }
+    },
+    pieces: ({ buffer }) => {
+      let pieces = buffer.pieces({ pieceBytes: 64 })
+      return async () => {
+        if ((await pieces.next()).done) pieces = buffer.pieces({ pieceBytes: 64 })
+      }
+    },
+    'write of an iterable':
+      ({ buffer }) =>
+      () =>
+        buffer.write(0, ['a', 'b']),
+    'write of a stream': ({ buffer, piece }) => {
+      let writer = buffer.writable().getWriter()
+      return async (index) => {
+        if (index % 4096 === 0) writer = buffer.writable().getWriter()
+        await writer.write(piece)
+      }
+    },
     setLimit:
       ({ pool }) =>
       (index) =>
@@ -108,6 +147,18 @@ describe('a loop of small calls', () => {
       const made = await scene()
       // However fast the machine is, so many calls take several milliseconds.
       expect(await turnsDuring(name.includes('backup') ? 500 : 20_000, loop(made))).toBeGreaterThan(5)
+      await made.pool.close()
+    })
+  }
+
+  for (const call of ['write', 'fill'] as const) {
+    it(`gives the event loop its turns: one ${call} of bytes that come one by one`, async () => {
+      const made = await scene()
+      function* bytes() {
+        for (let index = 0; index < 100_000; index++) yield index & 255
+      }
+      const work = () => (call === 'write' ? made.buffer.write(0, bytes()) : made.buffer.fill(bytes()))
+      expect(await turnsDuring(1, work)).toBeGreaterThan(5)
       await made.pool.close()
     })
   }

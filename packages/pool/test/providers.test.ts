@@ -188,12 +188,35 @@ describe('caching', () => {
     await idle.write(0, pattern(page))
     await idle.free()
     provider.failCaching = true
-    const buffer = await pool.allocate(14 * page, { caching: 'uncached' })
+    const buffer = await pool.allocate(14 * page, { caching: 'uncached', maxOrder: 2 })
     await expect(buffer.pin()).rejects.toThrow('caching refused')
     expect(pool.verify()).toEqual([])
-    expect(pool.stats()).toMatchObject({ inUseBytes: 0, pinnedBytes: 0 })
+    expect(pool.stats()).toMatchObject({ inUseBytes: 0, pinnedBytes: 0, idleBytes: 4 * page })
     provider.failCaching = false
+    provider.cachingCalls.length = 0
+    // The four pages that were idle have their caching still; what came from the system went back without it.
     using _pin = await buffer.pin()
+    expect(provider.cachingCalls).toMatchObject([{ caching: 'uncached', pages: 10 }])
+    expect(pool.stats()).toMatchObject({ providerFailures: 0 })
+  })
+
+  it('T24, T25, I5: memory that a provider does not take back after its caching was reset is converted again', async () => {
+    const provider = new FakeProvider()
+    await using pool = new Pool({ ...options, provider })
+    const first = await pool.allocate(4 * page, { caching: 'uncached', maxOrder: 2 })
+    await first.write(0, pattern(page))
+    const refuse = () => {
+      throw new Error('not now')
+    }
+    const { put, release } = provider
+    Object.assign(provider, { put: refuse, release: refuse })
+    await first.free()
+    expect(pool.stats()).toMatchObject({ idleBytes: 4 * page })
+    Object.assign(provider, { put, release })
+    provider.cachingCalls.length = 0
+    const second = await pool.allocate(4 * page, { caching: 'uncached', maxOrder: 2 })
+    await second.write(0, pattern(page))
+    expect(provider.cachingCalls).toMatchObject([{ caching: 'uncached', pages: 4 }])
   })
 })
 

@@ -277,6 +277,23 @@ describe('freeing', () => {
     expect(backup.stats().copiedPages).toBeLessThan(64)
   })
 
+  it('T50: ends a call of its buffer that waits for memory, which somebody else has pinned', async () => {
+    await using pool = new Pool({
+      limitBytes: 8 * page,
+      maxOrder: 3,
+      provider: 'resizable',
+      whenFull: 'wait',
+    })
+    const other = await pool.allocate(8 * page)
+    using _pin = await other.pin()
+    const buffer = await pool.allocate(page)
+    const reading = buffer.write(0, pattern(page))
+    await new Promise(setImmediate)
+    const freed = buffer.free()
+    await expect(reading).rejects.toMatchObject({ code: 'EBADF' })
+    await freed
+  })
+
   it('T49: never touched, resident, partly backed up, purged', async () => {
     await using subject = await setup()
     const { pool, backup } = subject

@@ -110,6 +110,21 @@ describe('an image of a buffer', () => {
     await subject.expectAfterRestart({ even: moments[4]!, odd: moments[5]! })
   })
 
+  it('waits for the one that is on its way, also when one in between was aborted', async () => {
+    await using subject = await savedSetup({ faults: [{ method: 'save', delayMs: 20 }] })
+    const { buffer } = subject
+    const first = buffer.save('a')
+    await subject.write(0, pattern(page, 1))
+    const controller = new AbortController()
+    const second = buffer.save('a', { signal: controller.signal })
+    controller.abort()
+    await subject.write(0, pattern(page, 2))
+    const third = buffer.save('a')
+    await expect(second).rejects.toMatchObject({ code: 'EINTR' })
+    await Promise.all([first, third])
+    await subject.expectAfterRestart({ a: subject.bytes })
+  })
+
   it('that could not be saved leaves the old one, and the next save has everything', async () => {
     for (const method of ['backupPages', 'save'] as const) {
       for (let stop = 0; stop < 24; stop += method === 'save' ? 24 : 1) {

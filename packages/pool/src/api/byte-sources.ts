@@ -1,4 +1,4 @@
-import { abortError, SpillwayError } from '@spillway/core'
+import { abortError, pace, SpillwayError, smallCallBytes } from '@spillway/core'
 import type { ByteVisit } from '../operations/read-write.ts'
 
 /** Bytes that are at hand. A string stands for its UTF-8. */
@@ -86,6 +86,9 @@ export async function* piecesOfSource(
   try {
     for (;;) {
       const next = await unlessAborted(iterator.next(), signal)
+      // A source that answers at once would otherwise hold the event loop, and its own abort, until it ends.
+      const turn = pace(smallCallBytes)
+      if (turn !== undefined) await turn
       isOver = next.done === true
       if (!isOver && typeof next.value === 'number') gathered.push(byteOf(next.value, name))
       if (
@@ -103,7 +106,16 @@ export async function* piecesOfSource(
     }
   } finally {
     // Not waited for: a source that is stuck must not keep its reader.
-    if (!isOver) Promise.resolve(iterator.return?.()).catch(() => {})
+    if (!isOver) void leave(iterator)
+  }
+}
+
+/** Tells an iterator that nobody wants the rest. What it says to that is not what ended the call. */
+async function leave(iterator: AsyncIterator<unknown> | Iterator<unknown>): Promise<void> {
+  try {
+    await iterator.return?.()
+  } catch {
+    // The caller is told why its call ended.
   }
 }
 

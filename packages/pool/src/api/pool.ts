@@ -219,13 +219,15 @@ export class Pool implements AsyncDisposable {
    * Rejects with `ENOSYS` when the provider does not probe well, or cannot do what a buffer of this pool was allocated with,
    * with `EBUSY` when other pools of its budget have the same memory; then the former one stays.
    */
-  async setProvider(provider: PageProvider): Promise<void> {
-    this.#assertOpen()
-    await this.#machine.memory.change(provider, () => {
+  setProvider(provider: PageProvider): Promise<void> {
+    return pacedCall(() => {
       this.#assertOpen()
-      for (const { caching, deviceMapped } of this.#machine.residents.buffers.values()) {
-        assertCan(provider, caching !== 0, deviceMapped)
-      }
+      return this.#machine.memory.change(provider, () => {
+        this.#assertOpen()
+        for (const { caching, deviceMapped } of this.#machine.residents.buffers.values()) {
+          assertCan(provider, caching !== 0, deviceMapped)
+        }
+      })
     })
   }
 
@@ -315,16 +317,18 @@ export class Pool implements AsyncDisposable {
    * Frees all buffers, waits for what is in flight and gives all memory to the system. Rejects with `EBUSY`, and has done
    * nothing, when a pin is held. A second call does nothing more.
    */
-  async close(): Promise<void> {
-    if (this.#closing === undefined) {
-      this.#assertClosable()
-      this.#isClosed = true
-      this.#closing = this.#machine.close().then(this.#forget, (failure) => {
-        this.#closing = undefined
-        throw failure
-      })
-    }
-    return this.#closing
+  close(): Promise<void> {
+    return pacedCall(() => {
+      if (this.#closing === undefined) {
+        this.#assertClosable()
+        this.#isClosed = true
+        this.#closing = this.#machine.close().then(this.#forget, (failure) => {
+          this.#closing = undefined
+          throw failure
+        })
+      }
+      return this.#closing
+    })
   }
 
   [Symbol.asyncDispose](): Promise<void> {

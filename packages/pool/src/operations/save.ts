@@ -40,7 +40,7 @@ interface Saving {
   readonly state: ImageState
   readonly snapshot: Snapshot
   readonly options: SaveOptions
-  /** Settles when the save before it is over. */
+  /** Resolves when the saves before it are over. */
   readonly before: Promise<void>
   /** To be called when this one is. */
   readonly over: () => void
@@ -156,7 +156,8 @@ export class Saves {
       throw located(asError(failure), `saving ${name} of`, fields)
     } finally {
       store.dropRuns(state.end(snapshot, revision === undefined ? undefined : { name, revision }))
-      saving.over()
+      // One that was aborted while it waited is over, and the save before it may not be.
+      void before.then(saving.over)
     }
   }
 

@@ -12,7 +12,7 @@ export interface WritePin {
  */
 export class WritePins {
   #pins: Set<WritePin> | undefined
-  /** Settled when there are none, or one who waited has left. */
+  /** Settled when there are none. */
   #change: PromiseWithResolvers<void> | undefined
   #waiting = 0
   /** Settled when nobody waits for a moment without pins. */
@@ -34,7 +34,10 @@ export class WritePins {
 
   end(pin: WritePin): void {
     this.#pins?.delete(pin)
-    if (this.count === 0) this.#change?.resolve()
+    if (this.count > 0) return
+    this.#change?.resolve()
+    // A pin that comes before those who waited look again is waited for anew.
+    this.#change = undefined
   }
 
   /** Which bytes, for people. */
@@ -52,8 +55,6 @@ export class WritePins {
       while (this.count > 0) {
         this.#change ??= Promise.withResolvers()
         await orAbort(this.#change.promise, signal)
-        if (this.count > 0) continue
-        this.#change = undefined
       }
       if (signal?.aborted) throw abortError(signal)
       return act()
