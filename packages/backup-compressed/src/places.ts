@@ -194,7 +194,7 @@ export class Places {
     try {
       await this.#inner.drop(handles)
     } catch {
-      this.#refused.push(...handles)
+      for (const run of handles) this.#refused.push(run)
     }
   }
 

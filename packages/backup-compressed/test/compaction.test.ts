@@ -2,6 +2,7 @@ import { type Backup, delay, memoryBackup } from '@spillway/core'
 import { expect, it } from 'vitest'
 import { tamperedBackup } from '../../core/test/support/tampered-backup.ts'
 import { compressedBackup } from '../src/index.ts'
+import { Places } from '../src/places.ts'
 import { contentOf, pageBytes } from './content.ts'
 
 /** A backup whose next calls of a method can be held. */
@@ -108,4 +109,23 @@ it('an inner backup that will not drop what was replaced is asked again', async 
   }
   for (let waits = 0; inner.stats().livePages > 40 && waits < 2000; waits++) await delay(2)
   expect(inner.stats().livePages).toBeLessThanOrEqual(40)
+})
+
+it('what the inner backup refuses to drop is tried again, in however many runs it is', async () => {
+  await using inner = memoryBackup({ capacityBytes: 2 ** 30 })
+  let isRefusing = true
+  const refusing: Backup = Object.assign(Object.create(inner), {
+    drop: async () => {
+      if (isRefusing) throw new Error('not now')
+    },
+  })
+  const places = new Places({ backup: 'compressed', inner: refusing, packPages: 64 })
+  // More than a call takes as arguments.
+  const runs = Array.from({ length: 150_000 }, (_, run) => ({ first: 2 * run, count: 1 }))
+  for (const { first } of runs) places.packPages.adopt({ first, count: 1, handle: first + 1 })
+  await places.discard(runs)
+  expect(places.refusedHandles).toBe(150_000)
+  isRefusing = false
+  await places.retryRefused()
+  expect(places.refusedHandles).toBe(0)
 })

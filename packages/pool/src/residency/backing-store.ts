@@ -291,7 +291,7 @@ export class BackingStore {
         this.dropFailures += countHandles(runs)
         this.dropFailure = asError(failure)
         // A handle that is not live never will be again.
-        if (!isStale(failure)) this.#refused.push(...runs)
+        if (!isStale(failure)) for (const run of runs) this.#refused.push(run)
       }
     }
     this.#dropping = undefined

@@ -67,7 +67,8 @@ export class ImageState {
       return snapshot.deferred
     }
     // One that began before may still name them.
-    this.#snapshots[Math.max(0, index - 1)]!.deferred.push(...snapshot.deferred)
+    const { deferred } = this.#snapshots[Math.max(0, index - 1)]!
+    for (const run of snapshot.deferred) deferred.push(run)
     return []
   }
 
