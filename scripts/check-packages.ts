@@ -21,6 +21,7 @@ const allowedDependencies: Record<string, readonly string[]> = {
     ...[
       'core',
       'native',
+      'observe',
       'pool',
       'backup-compressed',
       'backup-encrypted',

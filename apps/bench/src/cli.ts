@@ -99,6 +99,7 @@ function addRun(program: Command): void {
       '--peers',
       'also measure what one writes by hand with node:fs, under the same memory control group',
     )
+    .option('--live', 'show each pool while it runs on a page of this machine, whose address is printed')
     .option('--no-ceilings', 'do not measure what the machine can do at most')
     .option(
       '--quick',

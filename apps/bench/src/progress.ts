@@ -42,6 +42,13 @@ export class ProgressView {
     this.#phaseStartMs = performance.now()
   }
 
+  /** Says something beside the bar, on standard error. */
+  note(line: string): void {
+    if (this.#running) this.#bar?.stop()
+    console.error(line)
+    if (this.#running) this.#bar?.start(1, 0, { title: this.#title, phase: '', rate: '' })
+  }
+
   phase(phase: string): void {
     if (!this.#running) return
     this.#phaseStartMs = performance.now()

@@ -75,6 +75,7 @@ export async function runCommand(given: RunOptions, signal: AbortSignal): Promis
         signal,
         onPhase: (phase) => view.phase(phase),
         onProgress: (done, total) => view.progress(done, total),
+        onLive: (url) => view.note(`live: ${url}`),
       })
       outcomes.push(outcome)
       view.end(caseLine(outcome))
@@ -133,6 +134,7 @@ function planCases(options: RunOptions, planPath: string, scratch: string): Plan
     checksums: options.checksums,
     budgetMs: undefined,
     planPath,
+    live: options.live,
   })
   const cases = options.backends.flatMap(({ name, spec, description }) =>
     options.workloads.map((workload) => ({

@@ -34,6 +34,7 @@ export interface RunArguments {
   readonly s3Matrix?: boolean
   readonly peers?: boolean
   readonly ceilings: boolean
+  readonly live?: boolean
   readonly quick?: boolean
   /** A path, or false when it is not wanted. */
   readonly json: string | boolean
@@ -66,6 +67,8 @@ export interface RunOptions {
   readonly s3Matrix: boolean
   readonly peers: boolean
   readonly ceilings: boolean
+  /** Whether each case of a backend shows a dashboard while it runs. */
+  readonly live: boolean
   readonly jsonPath: string | undefined
   readonly reportPath: string | undefined
 }
@@ -113,6 +116,7 @@ export function parseRunOptions(given: RunArguments): RunOptions {
     patienceMs: parseCount(given.patience, '--patience', 1, 86_400) * 1000,
     peers: given.peers ?? false,
     ceilings: given.ceilings,
+    live: given.live ?? false,
     jsonPath: parseOutput(given.json, '--json'),
     reportPath: parseOutput(given.report, '--report'),
   }

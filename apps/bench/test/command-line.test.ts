@@ -131,13 +131,24 @@ describe('run', () => {
       "export const open = ({ pageSizeBytes }) => memoryBackup({ capacityBytes: 12 * 2 ** 20, pageSizeBytes })\nexport const title = 'full'",
     )
     const silent = module('silent.mjs', 'export const open = () => new Promise(() => {})')
-    const { status, output } = await bench(
-      ...['run', '--backend', 'memory+flip,lossy=memory+lose', '--backend', full, '--backend', silent],
+    const { status, output, errors } = await bench(
+      ...[
+        'run',
+        '--live',
+        '--backend',
+        'memory+flip,lossy=memory+lose',
+        '--backend',
+        full,
+        '--backend',
+        silent,
+      ],
       ...['--input', input, '--workload', 'sweep', '--no-ceilings', '--json', json, '--patience', '2'],
       ...['--limit', '8MiB', '--overcommit', '3', '--rounds', '1', '--budget', '2', '--no-report'],
     )
     expect(status, output).toBe(1)
     expect(output).toContain('NOT every byte came back')
+    // A page for each case whose backend could be opened.
+    expect(errors.match(/^live: http:\/\/127\.0\.0\.1:\d+\/[\w-]{32}\/$/gm)).toHaveLength(3)
     const { cases, failedCases } = JSON.parse(readFileSync(json, 'utf8')) as RunResult
     expect(cases[0].wrongBytes).toBeGreaterThan(0)
     expect(cases[0].lostPages).toBe(0)

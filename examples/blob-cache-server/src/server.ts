@@ -2,10 +2,11 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { pipeline } from 'node:stream/promises'
 import { openFileBackup } from '@spillway/backup-file'
 import { isSpillwayError } from '@spillway/core'
+import { metricsText, metricsType, openDashboard } from '@spillway/observe'
 import { Pool } from '@spillway/pool'
 import { BlobCache } from './blob-cache.ts'
 
-/** `PUT`, `GET` and `HEAD /name`, and `GET /` for figures. The caller lets it listen, and closes it. */
+/** `PUT`, `GET` and `HEAD /name`, `GET /` for figures, and `GET /metrics` for Prometheus: no blob has that name. The caller lets it listen, and closes it. */
 export function blobServer(cache: BlobCache): Server {
   return createServer((request, response) => {
     const answering = request.method === 'PUT' ? put(cache, request, response) : get(cache, request, response)
@@ -23,6 +24,7 @@ export function blobServer(cache: BlobCache): Server {
 async function put(cache: BlobCache, request: IncomingMessage, response: ServerResponse): Promise<void> {
   const sizeBytes = Number(request.headers['content-length'] ?? Number.NaN)
   if (Number.isNaN(sizeBytes)) return void response.writeHead(411).end()
+  if (request.url === '/metrics') return void response.writeHead(405).end()
   if (sizeBytes > cache.capacityBytes) return void response.writeHead(413).end()
   // A failing write must not end the connection, which the answer still has to go through.
   const content = request.iterator({ destroyOnReturn: false })
@@ -32,6 +34,8 @@ async function put(cache: BlobCache, request: IncomingMessage, response: ServerR
 
 async function get(cache: BlobCache, request: IncomingMessage, response: ServerResponse): Promise<void> {
   if (request.url === '/') return void response.end(JSON.stringify(figures(cache)))
+  if (request.url === '/metrics')
+    return void response.setHeader('Content-Type', metricsType).end(metricsText({ pools: [cache.pool] }))
   const blob = cache.borrow(request.url!.slice(1))
   if (blob === undefined) return void response.writeHead(404).end()
   const { buffer, etag } = blob
@@ -55,8 +59,12 @@ function figures({ pool, blobs, usedBytes }: BlobCache): object {
 if (import.meta.main) {
   const [port = 8080, limitMebibytes = 64, capacityGibibytes = 4, directory = '.'] = process.argv.slice(2)
   await using backup = await openFileBackup({ directory })
-  await using pool = new Pool({ limitBytes: Number(limitMebibytes) * 2 ** 20, backup })
+  await using pool = new Pool({ limitBytes: Number(limitMebibytes) * 2 ** 20, backup, name: 'blobs' })
+  await using dashboard = await openDashboard()
   await using server = blobServer(new BlobCache(pool, Number(capacityGibibytes) * 2 ** 30))
-  server.listen(Number(port), () => console.log('listening on', server.address()))
+  server.listen(Number(port), () => {
+    console.log('listening on', server.address())
+    console.log('look inside at', dashboard.url)
+  })
   await new Promise((resolve) => process.once('SIGTERM', resolve).once('SIGINT', resolve))
 }

@@ -56,6 +56,15 @@ describe('blob-cache-server', () => {
     expect([again.status, (await again.arrayBuffer()).byteLength]).toEqual([304, 0])
   })
 
+  it('tells Prometheus what its pool holds, under a name that no blob has', async () => {
+    await using server = await start()
+    await server.put('video', blobOf(mebibyte))
+    expect((await server.put('metrics', blobOf(1))).status).toBe(405)
+    const answer = await fetch(`${server.url}/metrics`)
+    expect(answer.headers.get('content-type')).toContain('text/plain')
+    expect(await answer.text()).toMatch(/^spillway_pool_in_use_bytes\{pool=".*"\} \d{6,}$/m)
+  })
+
   it('keeps what was asked for last when the capacity is used up', async () => {
     await using server = await start()
     const blobs = Array.from({ length: 4 }, () => blobOf(4 * mebibyte))

@@ -22,6 +22,8 @@ export interface CaseOrder {
   readonly s3?: S3Access | undefined
   /** File with the input plan. */
   readonly planPath: string
+  /** Opens the dashboard while the case runs. */
+  readonly live?: boolean
 }
 
 /** Figures of every round, in the order measured. */
@@ -90,6 +92,8 @@ export type CaseMessage =
   | { readonly type: 'phase'; readonly phase: CasePhase; readonly detail?: string }
   | { readonly type: 'baseline'; readonly residentBytes: number }
   | { readonly type: 'progress'; readonly doneBytes: number; readonly totalBytes: number }
+  /** Where the dashboard of the case is. */
+  | { readonly type: 'live'; readonly url: string }
   /** The backup did something, although no phase can tell how far it is. */
   | { readonly type: 'alive' }
   /** Figures that stay, whatever happens to the case from here on. */

@@ -1,4 +1,5 @@
 import type { Backup } from '@spillway/core'
+import { type Dashboard, openDashboard } from '@spillway/observe'
 import type { Pool } from '@spillway/pool'
 import { chooseBackend, loadModules } from '../backends.ts'
 import { type InputPlan, loadPlan } from '../input/plan.ts'
@@ -102,6 +103,7 @@ class CaseRun {
     })
     await using backup = choice.spoiler === undefined ? opened : spoiledBackup(opened, choice.spoiler)
     using _pulse = this.#watch(backup)
+    await using _live = this.#order.live === true ? await this.#openDashboard() : undefined
     try {
       return await this.#onOpened(backup)
     } catch (failure) {
@@ -109,6 +111,12 @@ class CaseRun {
       this.#voice.tell({ type: 'failure', ...toldFailure(failure) })
       throw failure
     }
+  }
+
+  async #openDashboard(): Promise<Dashboard> {
+    const dashboard = await openDashboard()
+    this.#voice.tell({ type: 'live', url: dashboard.url })
+    return dashboard
   }
 
   /** Tells now and then that the backup still does something. */

@@ -16,6 +16,8 @@ export interface CaseStart {
   readonly signal: AbortSignal
   readonly onPhase: (phase: CasePhase) => void
   readonly onProgress: (doneBytes: number, totalBytes: number) => void
+  /** Told where the dashboard of the case is. */
+  readonly onLive?: (url: string) => void
 }
 
 /** Collections before a baseline; else V8 is as every program has it, with a young generation that grows as it likes. */
@@ -90,6 +92,9 @@ function hear(
       start.onProgress(message.doneBytes, message.totalBytes)
       break
     case 'alive':
+      break
+    case 'live':
+      start.onLive?.(message.url)
       break
     case 'figures':
       report.rounds = { ...report.rounds, ...message.rounds }
