@@ -492,6 +492,41 @@ describe('a load', () => {
     expect(backup.stats()).toMatchObject({ livePages, images: { count: 1, onlyPages: livePages } })
   })
 
+  it('that is aborted while the image is on its way ends at once, and what comes later is given back', async () => {
+    await using subject = await savedSetup()
+    const { pool, backup } = subject
+    await subject.buffer.save('a')
+    await subject.buffer.free()
+    const { livePages } = backup.stats()
+    const { promise, resolve } = Promise.withResolvers<void>()
+    let loaded: Promise<unknown> | undefined
+    const images = {
+      ...backup.images!,
+      load: async (image: string) => {
+        await promise
+        const answer = backup.images!.load(image)
+        loaded = answer
+        return answer
+      },
+    }
+    const slow = new Proxy(backup, {
+      get(target, key) {
+        const value = key === 'images' ? images : Reflect.get(target, key)
+        return typeof value === 'function' ? value.bind(target) : value
+      },
+    })
+    const controller = new AbortController()
+    const loading = pool.load('a', { backup: slow, signal: controller.signal })
+    await new Promise(setImmediate)
+    controller.abort()
+    await expect(loading).rejects.toMatchObject({ code: 'EINTR', name: 'AbortError' })
+    resolve()
+    await new Promise(setImmediate)
+    await loaded
+    await new Promise(setImmediate)
+    expect(backup.stats()).toMatchObject({ livePages, images: { count: 1, onlyPages: livePages } })
+  })
+
   it('of a damaged image, or one of another kind, is EBADMSG, EINVAL or ENOTSUP, and holds nothing', async () => {
     await using subject = await savedSetup()
     const { pool, backup } = subject

@@ -16,7 +16,7 @@ import { verify } from '../diagnostics/verify.ts'
 import { pacedCall } from '../ground/paced-call.ts'
 import { poolTitle, unnamedPool } from '../ground/trace.ts'
 import { Machine } from '../machine.ts'
-import { headOf, ImageFilling, imagesOf } from '../operations/load.ts'
+import { headOf, ImageFilling, imagesOf, loadedImage } from '../operations/load.ts'
 import { cachings, type PageProvider } from '../providers/provider.ts'
 import { assertProvider, providerRegistry } from '../providers/registry.ts'
 import { asError } from '../residency/backing-store.ts'
@@ -174,8 +174,7 @@ export class Pool implements AsyncDisposable {
     const provider = await this.#machine.memory.provider()
     this.#assertOpen()
     assertCan(provider, caching !== 'cached', deviceMapped)
-    if (signal?.aborted) throw abortError(signal)
-    const image = await images.load(name)
+    const image = await loadedImage({ backup, images }, name, signal)
     let filling: ImageFilling | undefined
     let state: BufferState | undefined
     try {

@@ -1,4 +1,5 @@
 import {
+  abortError,
   type Backup,
   decodeImageBlock,
   decodeImageHead,
@@ -6,6 +7,7 @@ import {
   type ImageHead,
   type ImageStore,
   type LoadedImage,
+  orAbort,
   SpillwayError,
 } from '@spillway/core'
 import { pace } from '../ground/pace.ts'
@@ -20,6 +22,22 @@ export function imagesOf(backup: Backup | undefined): { backup: Backup; images: 
   const what =
     backup === undefined ? 'there is no backup to load from' : `backup ${backup.name} holds no images`
   throw new SpillwayError('ENOTSUP', what, { backup: backup?.name })
+}
+
+/** Loads an image; an abort ends the wait with `EINTR`, and what comes then is given back. */
+export async function loadedImage(
+  { backup, images }: { readonly backup: Backup; readonly images: ImageStore },
+  name: string,
+  signal: AbortSignal | undefined,
+): Promise<LoadedImage> {
+  if (signal?.aborted) throw abortError(signal)
+  const loading = images.load(name)
+  try {
+    return await orAbort(loading, signal)
+  } catch (failure) {
+    loading.then(({ keeps }) => backup.drop(keeps.flat())).catch(() => {})
+    throw failure
+  }
 }
 
 /** What a buffer of an image is. Throws `EINVAL` for one with other pages than the pool's, `EBADMSG`, `ENOTSUP`. */
