@@ -34,6 +34,27 @@ async function contentOf(buffer: PagedBuffer): Promise<Uint8Array> {
   return found
 }
 
+describe('an atomic backup that waits for another', () => {
+  it('ends when it is aborted, and the next one waits on', async () => {
+    const backup = faultyBackup(memoryBackup(), { faults: [{ method: 'backupPages', delayMs: 20 }] })
+    const pool = smallPool(64)
+    const buffer = await filled(pool, 4, backup)
+    const order: string[] = []
+    const controller = new AbortController()
+    const store = async (name: string, signal?: AbortSignal) => {
+      const { error } = await buffer.backup({ atomic: true, signal })
+      order.push(error === undefined ? name : `${name} ${codeOf(error)}`)
+    }
+    const calls = [store('first'), store('second', controller.signal), store('third')]
+    await turn()
+    controller.abort()
+    await Promise.all(calls)
+    expect(order).toEqual(['second EINTR', 'first', 'third'])
+    expect(await contentOf(buffer)).toEqual(pattern(4 * page))
+    await pool.close()
+  })
+})
+
 describe('backup beside setBackup', () => {
   for (const atomic of [false, true]) {
     for (const ticks of [0, 1, 2, 3, 5, 8, 13]) {

@@ -1,4 +1,4 @@
-import { abortError, type Reservation, SpillwayError } from '@spillway/core'
+import { abortError, orAbort, type Reservation, SpillwayError } from '@spillway/core'
 import { pace } from '../ground/pace.ts'
 import { asError, type BackingStore } from '../residency/backing-store.ts'
 import type { BufferState } from '../residency/buffer-state.ts'
@@ -82,15 +82,25 @@ export class Backups {
   /** One after the other for each buffer: each holds what it stored, and must not wait for what the other holds. */
   #backupAtomically(buffer: BufferState, options: BackupOptions): Promise<TransferResult> {
     const before = this.#atomicBackups.get(buffer) ?? Promise.resolve()
-    const result = before.then(() => this.#storeWithPresentBackup(buffer, options))
+    const result = this.#storeAfter(before, buffer, options)
+    const over = () => {}
+    // One that was aborted while it waited is over, and the one before it may not be.
     this.#atomicBackups.set(
       buffer,
-      result.then(
-        () => {},
-        () => {},
-      ),
+      result.then(over, over).then(() => before),
     )
     return result
+  }
+
+  async #storeAfter(
+    before: Promise<void>,
+    buffer: BufferState,
+    options: BackupOptions,
+  ): Promise<TransferResult> {
+    const { signal } = options
+    await orAbort(before, signal).catch(() => {})
+    if (signal?.aborted) return { pages: 0, error: abortError(signal, { buffer: buffer.label }) }
+    return this.#storeWithPresentBackup(buffer, options)
   }
 
   /** Begins anew when the buffer was given another backup before the first batch; from that one on it keeps the one it has. */
