@@ -6,6 +6,7 @@ import {
   orAbort,
   pace,
   restHandles,
+  type StagingBuffer,
   StagingBuffers,
   smallCallBytes,
   startTimer,
@@ -239,8 +240,8 @@ export class Mover {
   ): Promise<{ moved: number; hasFailed: boolean }> {
     const { pageSizeBytes } = this.#parts
     const { signal } = this.#stopping
-    const buffer = this.#staging.takeNow()
-    if (buffer === undefined) throw new Error('two moves at once')
+    const buffer = this.#stagingBuffer()
+    if (buffer === undefined) return { moved: 0, hasFailed: true }
     try {
       const wanted = countOf(pages)
       const memory = buffer.memory.subarray(0, wanted * pageSizeBytes)
@@ -258,6 +259,15 @@ export class Mover {
       return { moved: stored, hasFailed: hasFailed || error !== undefined }
     } finally {
       this.#staging.give(buffer)
+    }
+  }
+
+  /** Memory for a batch, or none where the system has none now: that is a move that failed, and is tried again like any other. */
+  #stagingBuffer(): StagingBuffer | undefined {
+    try {
+      return this.#staging.takeNow()
+    } catch {
+      return undefined
     }
   }
 

@@ -1,6 +1,6 @@
-import { setImmediate as turn } from 'node:timers/promises'
+import { setTimeout as sleep, setImmediate as turn } from 'node:timers/promises'
 import { type Backup, type FaultPlan, faultyBackup, type HandleRun, memoryBackup } from '@spillway/core'
-import { afterEach, describe, expect, it } from 'vitest'
+import { afterEach, describe, expect, it, vi } from 'vitest'
 import { type TieredBackup, type TieredBackupOptions, tieredBackup } from '../src/index.ts'
 
 const pageBytes = 4096
@@ -81,8 +81,9 @@ function gated(inner: Backup, method: 'backupPages' | 'copyPages') {
 
 async function until(what: string, holds: () => boolean): Promise<void> {
   for (let turns = 0; !holds(); turns++) {
-    if (turns > 200_000) throw new Error(`never: ${what}`)
-    await turn()
+    if (turns > 10_000) throw new Error(`never: ${what}`)
+    // The mover pauses for half a second when it failed: more turns than anybody would count.
+    await (turns < 1_000 ? turn() : sleep(1))
   }
 }
 
@@ -289,6 +290,29 @@ describe('tiers that fail', () => {
     slow.fail(false)
     await until('dropped', () => inner.stats().livePages === 10)
     await expectPages(backup, inSlow, 20)
+  })
+
+  it('moves nothing while there is no memory to move by, and moves the same pages when there is', async () => {
+    let refusals = 0
+    const refusing: ProxyHandler<Uint8ArrayConstructor> = {
+      construct: (real, args, made) => {
+        if (args[0] !== 4 * 2 ** 20) return Reflect.construct(real, args, made)
+        refusals++
+        throw new RangeError('Array buffer allocation failed')
+      },
+    }
+    const backup = tiered({ tiers: [{ backup: memory(100), highMark: 0.9, lowMark: 0.5 }, memory(1000)] })
+    vi.stubGlobal('Uint8Array', new Proxy(Uint8Array, refusing))
+    let run: HandleRun
+    try {
+      run = await store(backup, 96)
+      await until('refused', () => refusals > 0)
+    } finally {
+      vi.unstubAllGlobals()
+    }
+    expect(livePages(backup)).toEqual([96, 0])
+    await until('moved', () => backup.stats().tiers[0].livePages === 50)
+    await expectPages(backup, run)
   })
 
   it('stops a store at the page whose memory is gone, and loses none that was stored', async () => {
