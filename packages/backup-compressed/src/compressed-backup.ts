@@ -7,10 +7,10 @@ import { assertOptions, type CompressedBackupOptions } from './options.ts'
 import { PackBuilder } from './pack-builder.ts'
 import { PackReader } from './pack-reader.ts'
 import { Places } from './places.ts'
-import { zlibCodec } from './zlib-codec.ts'
+import { ZstdCodec } from './zstd-codec.ts'
 
 export interface CompressedBackupStats extends BackupStats {
-  /** Name of the codec. */
+  /** Name of the codec: `zstd (native)` once units were compressed by the libzstd of the program, else `zstd (node:zlib)`, or of your own. */
   readonly codec: string
   /** Live pages that are one 8-byte word all over, and take no space. */
   readonly sameFilledPages: number
@@ -87,7 +87,7 @@ function partsOf(inner: Backup, name: string, options: CompressedBackupOptions) 
   const { compactionBytesPerSecond: bytesPerSecond = defaultCompactionBytes } = options
   const unitPages = unitBytes / pageSizeBytes
   const packPages = Math.ceil(Math.max(leastPackPages, packBytes / pageSizeBytes) / unitPages) * unitPages
-  const codec = new CheckedCodec(options.codec ?? zlibCodec(), name)
+  const codec = new CheckedCodec(options.codec ?? new ZstdCodec(), name)
   const bufferBytes = 2 * packPages * pageSizeBytes
   const buffers = Math.max(3, Math.floor(mostStagingBytes / bufferBytes))
   const staging = new StagingBuffers(buffers, bufferBytes, stagingMemory)

@@ -7,3 +7,4 @@
 export type { Codec } from './codec.ts'
 export { type CompressedBackup, type CompressedBackupStats, compressedBackup } from './compressed-backup.ts'
 export type { CompressedBackupOptions } from './options.ts'
+export { zlibCodec } from './zlib-codec.ts'

@@ -1,7 +1,6 @@
 import { type Backup, defineBackup, delay, faultyBackup, memoryBackup, nullBackup } from '@spillway/core'
 import { describe, expect, it } from 'vitest'
-import { type Codec, type CompressedBackup, compressedBackup } from '../src/index.ts'
-import { zlibCodec } from '../src/zlib-codec.ts'
+import { type Codec, type CompressedBackup, compressedBackup, zlibCodec } from '../src/index.ts'
 import { contentOf, pageBytes } from './content.ts'
 
 async function store(backup: Backup, bytes: Uint8Array): Promise<number> {
@@ -26,6 +25,28 @@ async function start(backup: Backup, first: number, count: number) {
 }
 
 const innerPages = (backup: CompressedBackup) => backup.stats().inner.livePages
+
+describe('zstd', () => {
+  it('is that of the program where native code is there, which also reads long units that node:zlib compressed', async () => {
+    await using backup = compressedBackup(memoryBackup())
+    const half = contentOf('half', 40, 512)
+    expect((await read(backup, await store(backup, half), 512)).into).toEqual(half)
+    expect(backup.stats().codec).toBe('zstd (native)')
+    const inner = memoryBackup({ pageSizeBytes: 2 ** 18 })
+    await using long = compressedBackup(inner)
+    const into = new Uint8Array(half.byteLength)
+    const { handles } = await long.backupPages([half])
+    await long.copyPages(handles, [into])
+    expect(into).toEqual(half)
+  })
+
+  it('is that of node:zlib where it is asked for', async () => {
+    await using backup = compressedBackup(memoryBackup(), { codec: zlibCodec() })
+    const half = contentOf('half', 41, 64)
+    expect((await read(backup, await store(backup, half), 64)).into).toEqual(half)
+    expect(backup.stats().codec).toBe('zstd (node:zlib)')
+  })
+})
 
 describe('space', () => {
   it('of half-zero pages is little more than half, and of same-filled pages none', async () => {

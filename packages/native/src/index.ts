@@ -1,5 +1,5 @@
 /**
- * System calls and OpenSSL through koffi: memory mappings, memfd, io_uring, holes, locks.
+ * System calls, OpenSSL and libzstd through koffi: memory mappings, memfd, io_uring, holes, locks.
  *
  * @module @spillway/native
  */
@@ -22,3 +22,4 @@ export { allocate, allocateInThread, createMemfd, punchHole, punchHoleInThread }
 export { isFileLocked, type LockRange, lockFile, unlockFile } from './locks.ts'
 export { isMapped, Mapping, mappedAddress, systemPageBytes } from './mapping.ts'
 export { Ring } from './ring.ts'
+export { Zstd } from './zstd.ts'
