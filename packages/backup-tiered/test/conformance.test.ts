@@ -3,9 +3,10 @@ import { compressedBackup } from '@spillway/backup-compressed'
 import { encryptedBackup } from '@spillway/backup-encrypted'
 import { openFileBackup } from '@spillway/backup-file'
 import { openShmemBackup } from '@spillway/backup-shmem'
-import { type Backup, memoryBackup } from '@spillway/core'
+import { type Backup, faultyBackup, memoryBackup } from '@spillway/core'
 import { backupSuite, backupSuites } from '@spillway/core/conformance'
 import { describe, it } from 'vitest'
+import { withoutStartCopy } from '../../core/test/support/tampered-backup.ts'
 import { tieredBackup } from '../src/index.ts'
 
 const half = (capacityPages: number) => Math.ceil(capacityPages / 2) * 4096
@@ -32,19 +33,36 @@ for (const [name, open] of Object.entries(stacks)) {
   })
 }
 
-/** All three, in the orders that make sense. */
+/** All three, in the orders that make sense; over other media than memory in `npm run test:exhaustive`. */
 const wholes: Record<string, (tiers: Backup[]) => Backup> = {
-  'compressed(tiered(memory, encrypted(memory)))': ([fast, slow]) =>
+  'compressed(tiered(fast, encrypted(slow)))': ([fast, slow]) =>
     compressedBackup(tieredBackup({ tiers: [fast, encryptedBackup(slow)] })),
-  'tiered(memory, compressed(encrypted(memory)))': ([fast, slow]) =>
+  'tiered(fast, compressed(encrypted(slow)))': ([fast, slow]) =>
     tieredBackup({ tiers: [fast, compressedBackup(encryptedBackup(slow))] }),
+  'compressed(encrypted(tiered(fast, slow)))': ([fast, slow]) =>
+    compressedBackup(encryptedBackup(tieredBackup({ tiers: [fast, slow] }))),
+  'tiered(compressed(fast), encrypted(slow))': ([fast, slow]) =>
+    tieredBackup({ tiers: [compressedBackup(fast), encryptedBackup(slow)] }),
 }
 
+const media: Record<string, (pages: number) => Promise<Backup[]>> = {
+  ...stacks,
+  'memory, memory, without startCopy': async (pages) =>
+    (await stacks['memory, memory'](pages)).map(withoutStartCopy),
+  'memory, memory, behind faultyBackup': async (pages) =>
+    (await stacks['memory, memory'](pages)).map((tier) => faultyBackup(tier, { faults: [] })),
+}
+
+const isExhaustive = process.env['SPILLWAY_EXHAUSTIVE'] === '1'
+
 for (const [name, whole] of Object.entries(wholes)) {
-  backupSuite({
-    describe,
-    it,
-    name,
-    open: async ({ capacityPages }) => whole(await stacks['memory, memory'](capacityPages)),
-  })
+  for (const [medium, open] of Object.entries(media)) {
+    if (medium !== 'memory, memory' && !isExhaustive) continue
+    backupSuite({
+      describe,
+      it,
+      name: `${name} over ${medium}`,
+      open: async ({ capacityPages }) => whole(await open(capacityPages)),
+    })
+  }
 }

@@ -71,6 +71,26 @@ describe('chunks of zeros', () => {
     expect(pool.verify()).toEqual([])
   })
 
+  it('become empty as pieces of a chunk that was split, and only the others are stored', async () => {
+    const backup = memoryBackup({ capacityBytes: 48 * pageBytes })
+    const { handles } = await backup.backupPages([new Uint8Array(40 * pageBytes)])
+    const pool = new Pool({ limitBytes: 64 * pageBytes, maxOrder: 6, backup, background: false })
+    opened.push(pool)
+    const buffer = await pool.allocate(64 * pageBytes)
+    const content = new Uint8Array(64 * pageBytes)
+    content.fill(7, 0, 8 * pageBytes).fill(9, 48 * pageBytes, 49 * pageBytes)
+    await buffer.write(0, content)
+    // The backup is full behind the first eight pages: the chunk is split there, into pieces of 8, 16 and 32 pages.
+    expect(await buffer.backup()).toMatchObject({ pages: 8, error: { code: 'ENOSPC' } })
+    await backup.drop(handles)
+    expect(await buffer.backup()).toEqual({ pages: 56 })
+    expect(backup.stats()).toMatchObject({ livePages: 8 + 32, backedUpPages: 40 + 8 + 32 })
+    const bytes = new Uint8Array(content.byteLength)
+    await buffer.read(0, bytes)
+    expect(Buffer.compare(bytes, content)).toBe(0)
+    expect(pool.verify()).toEqual([])
+  })
+
   it('leave all together or not at all in an atomic backup', async () => {
     const { pool, backup } = open(64, 4)
     const buffer = await pool.allocate(64 * pageBytes)
