@@ -241,6 +241,7 @@ describe('bad options', () => {
     ['hedgeShare is 2', { hedgeShare: 2 }, RangeError],
     ['maxRequestsPerSecond is 0', { maxRequestsPerSecond: 0 }, RangeError],
     ['leaseMs is 3', { leaseMs: 3 }, RangeError],
+    ['leaseMs is Infinity', { leaseMs: Number.POSITIVE_INFINITY }, RangeError],
     ['budget.maxDollars is -1', { budget: { maxDollars: -1 } }, RangeError],
     ['prices.per1000Puts is NaN', { prices: { per1000Puts: Number.NaN } }, RangeError],
     ['compaction.maxAmplification is 0.5', { compaction: { maxAmplification: 0.5 } }, RangeError],
@@ -260,6 +261,18 @@ describe('bad options', () => {
       await expect(S3Backup.open({ ...good(), ...options } as S3BackupOptions)).rejects.toThrow(kind)
     }
     expect(await target.server!.log()).toEqual([])
+  })
+
+  it('a time for which no timer can count is as long as one can', async () => {
+    const backup = await S3Backup.open({
+      ...good(),
+      prefix: target.prefix(),
+      firstByteTimeoutMs: Number.POSITIVE_INFINITY,
+      minUploadBytesPerSecond: 1,
+    })
+    const { error } = await backup.backupPages([randomPages(64)])
+    expect(error).toBeUndefined()
+    await backup.close()
   })
 
   it('a segment that the service finds too large is EFBIG, and no page is lost', async () => {

@@ -16,8 +16,8 @@ export class MapService {
   aheadMs = 0
   /** Requests by the names of their commands, without `Command`. */
   readonly counts = new Map<string, number>()
-  /** Called before a request is done; what it throws is the answer. */
-  onRequest: (verb: string, input: CommandInput) => void = () => {}
+  /** Called before a request is done, which waits for it; what it throws is the answer. */
+  onRequest: (verb: string, input: CommandInput) => void | Promise<void> = () => {}
 
   get requests(): number {
     return [...this.counts.values()].reduce((sum, count) => sum + count, 0)
@@ -35,7 +35,7 @@ export class MapService {
     middlewareStack.add((next: unknown) => next, { step: 'finalizeRequest', name: 'httpSigningMiddleware' })
     const answer = async () => {
       this.counts.set(verb, (this.counts.get(verb) ?? 0) + 1)
-      this.onRequest(verb, input)
+      await this.onRequest(verb, input)
       const output = this.objects.perform(name, input)
       return { output, response: { headers: { date: this.objects.date }, statusCode: 200 } }
     }
