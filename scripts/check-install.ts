@@ -6,7 +6,9 @@
  * A project called `together` has all packages. There TypeScript compiles the programs without settings, and the next release
  * replaces the first.
  *
- *   check-install.ts [package …]     default: all
+ * From a project with the bench a backend of one's own is conformed and measured, as its README says.
+ *
+ *   check-install.ts [package … | bench]     default: all
  *
  * Provenance, trusted publishing and the real registry cannot be tried here.
  */
@@ -18,6 +20,7 @@ import { promisify } from 'node:util'
 import { startServer } from '../packages/test-s3-server/src/index.ts'
 import { type DocumentProgram, missingPrint, namesToInstall, programsOf } from './documents/programs.ts'
 import identity from './identity.json' with { type: 'json' }
+import { benchSteps, conformBackend, measureBackend } from './install/bench.ts'
 import { bun, deno, makeProject, npm, type PackageManager, runIn } from './install/projects.ts'
 import { type Registry, startRegistry } from './install/registry.ts'
 import { installBun, installDeno, installNode } from './runtimes/installed.ts'
@@ -28,6 +31,7 @@ const nodeMajors = ['22', '24', '26']
 const compilers = ['5.9', '6', '7']
 const packages = readdirSync(join(root, 'packages')).sort()
 const together = 'together'
+const bench = 'bench'
 const scratch = mkdtempSync(join(tmpdir(), 'spillway-install-'))
 const nameOf = (directory: string) => `${identity.scope}/${directory}`
 let failures = 0
@@ -97,6 +101,20 @@ async function checkTogether(managers: readonly PackageManager[], registry: Regi
     for (const runtime of manager.runtimes) {
       await check(`${together} on ${runtime.name}`, () => runIn(folder, runtime, 'program.mjs'))
     }
+  }
+}
+
+/** From an empty folder with the README of the bench alone: installs it, writes the backend over lmdb, conforms and measures it. */
+async function checkBench(manager: PackageManager, registry: Registry): Promise<void> {
+  const folder = join(scratch, 'bench')
+  const { names, source } = benchSteps(readFileSync(join(root, 'apps/bench/README.md'), 'utf8'))
+  await check(`bench by ${manager.name}`, async () => {
+    await makeProject(folder, manager, names, registry)
+    return `installed ${names.join(' ')}`
+  })
+  for (const runtime of manager.runtimes) {
+    await check(`bench conforms a backend on ${runtime.name}`, () => conformBackend(folder, runtime, source))
+    await check(`bench on ${runtime.name}`, () => measureBackend(folder, runtime))
   }
 }
 
@@ -187,7 +205,11 @@ async function checkAll(
     DENO_DIR: join(scratch, 'cache-deno'),
   })
   for (const directory of packages) await registry.publish(join(root, 'packages', directory))
-  for (const directory of asked) await checkPackage(directory, managers, registry)
+  await registry.publish(join(root, 'apps/bench'))
+  for (const directory of asked) {
+    if (directory === bench) await checkBench(managers[0]!, registry)
+    else await checkPackage(directory, managers, registry)
+  }
   await checkTogether(managers, registry)
   const folder = join(scratch, `${together}-npm`)
   await checkTypes(folder)
@@ -197,7 +219,7 @@ async function checkAll(
 try {
   const [managers, started] = await Promise.all([installManagers(), startRegistry(join(scratch, 'registry'))])
   await using registry = started
-  await checkAll(process.argv.length > 2 ? process.argv.slice(2) : packages, registry, managers)
+  await checkAll(process.argv.length > 2 ? process.argv.slice(2) : [...packages, bench], registry, managers)
 } finally {
   rmSync(scratch, { recursive: true, force: true })
 }

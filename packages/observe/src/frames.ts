@@ -5,7 +5,7 @@ import { backupNames, budgetNames, poolNames } from './names.ts'
 import { type BackupReading, budgetsOf, costsOf, openBackupsOf } from './readings.ts'
 
 /** Cells of all heat maps of a frame; each costs some ten nanoseconds. */
-const mostCells = 32_768
+const mostCells = 16_384
 const mostCellsPerBuffer = 1024
 /** Pages that look at the same time get the same frame. */
 const freshMs = 150

@@ -62,7 +62,7 @@ describe('the dashboard', () => {
     await using dashboard = await openDashboard({ pools: () => [pool] })
     const { head, cells } = parse((await ask(`${dashboard.url}frame`)).body)
     expect(head.layout.pools[0]).toHaveLength(buffers.length)
-    expect(cells.length).toBeLessThanOrEqual(32_768)
+    expect(cells.length).toBeLessThanOrEqual(16_384)
   })
 
   it('tells of the buffers anew when a pool takes the place of one of the same shape', async () => {
