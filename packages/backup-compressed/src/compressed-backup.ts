@@ -74,7 +74,11 @@ export function compressedBackup(inner: Backup, options: CompressedBackupOptions
       await inner.close()
     },
   })
-  const watched = unclosedBackups.watch(backup, name, () => staging.close())
+  const watched = unclosedBackups.watch(backup, name, () => {
+    staging.close()
+    // What it holds is not the garbage collector's.
+    codec.close()
+  })
   return backup
 }
 

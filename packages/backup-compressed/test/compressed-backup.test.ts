@@ -26,8 +26,8 @@ async function start(backup: Backup, first: number, count: number) {
 
 const innerPages = (backup: CompressedBackup) => backup.stats().inner.livePages
 
-describe('zstd', () => {
-  it('is that of the program where native code is there, which also reads long units that node:zlib compressed', async () => {
+describe('the codec', () => {
+  it('is zstd of the program where native code is there, which also reads long units that node:zlib compressed', async () => {
     await using backup = compressedBackup(memoryBackup())
     const half = contentOf('half', 40, 512)
     expect((await read(backup, await store(backup, half), 512)).into).toEqual(half)
@@ -40,7 +40,20 @@ describe('zstd', () => {
     expect(into).toEqual(half)
   })
 
-  it('is that of node:zlib where it is asked for', async () => {
+  it('gives back what it holds when its backup is collected without close', async () => {
+    let closed = 0
+    const codec = { ...zlibCodec(), close: () => closed++ }
+    const forget = async () =>
+      void (await store(compressedBackup(memoryBackup(), { codec }), contentOf('half', 42, 64)))
+    await forget()
+    for (let round = 0; round < 500 && closed === 0; round++) {
+      globalThis.gc!()
+      await delay(10)
+    }
+    expect(closed).toBe(1)
+  })
+
+  it('is zstd of node:zlib where it is asked for', async () => {
     await using backup = compressedBackup(memoryBackup(), { codec: zlibCodec() })
     const half = contentOf('half', 41, 64)
     expect((await read(backup, await store(backup, half), 64)).into).toEqual(half)
