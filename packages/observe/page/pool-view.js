@@ -63,8 +63,8 @@ export class PoolView {
   constructor({ name }, boundsSeconds) {
     const buckets = [...boundsSeconds, Number.POSITIVE_INFINITY].map(boundText)
     this.#histograms = new Map([
-      ['pool.page_in', new Histogram('How long pages took to come in', buckets)],
-      ['pool.page_out', new Histogram('How long chunks took to be stored', buckets)],
+      ['pool.page_in', new Histogram('Page-in time', buckets)],
+      ['pool.page_out', new Histogram('Page-out time', buckets)],
     ])
     this.#map = new HeatMap(`Pool ${name}`)
     setText(this.#title, name)

@@ -116,7 +116,8 @@ export class ChromiumPage implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     const ended = new Promise((resolve) => this.#browser.once('exit', resolve))
-    await this.send('Browser.close').catch(() => this.#browser.kill('SIGKILL'))
+    // Not by a command: the browser may be gone before it answers.
+    this.#browser.kill('SIGKILL')
     this.#socket.close()
     await ended
     rmSync(this.#folder, { recursive: true, force: true, maxRetries: 5, retryDelay: 100 })
