@@ -156,6 +156,11 @@ export class World {
     return true
   }
 
+  /** Whether a release of pins changed the buffer beside calls of this step. */
+  isChangedAmid(subject: Subject): boolean {
+    return this.#changedAmid.has(subject)
+  }
+
   async allocate(sizeBytes: number, which: number, maxOrder: number, device: number): Promise<void> {
     const backup = which < 2 ? this.backups[which] : undefined
     const own = this.options.memory.startsWith('own')
