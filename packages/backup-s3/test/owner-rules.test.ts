@@ -190,6 +190,9 @@ describe('waiting for a store', () => {
 describe('holding a store', () => {
   it('takes a PUT, a LIST and a delete for each renewal, whatever the store holds', async () => {
     const backup = await open({ persistent: true, leaseMs: 600 })
+    // Of a thousand segments and more the list has two pages.
+    for (let number = 1000; number <= 2500; number++)
+      service.objects.set(keys.segment('store-00000001', number), Buffer.alloc(1))
     const { leaseRenewals } = backup.stats()
     service.counts.clear()
     while (backup.stats().leaseRenewals < leaseRenewals + 3)
