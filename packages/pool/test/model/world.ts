@@ -75,6 +75,7 @@ export class World {
   readonly #uses = new Map<Subject, Use>()
   /** Buffers that releases of pins changed beside other calls, which may have looked before. */
   readonly #changedAmid = new Set<Subject>()
+  #releasesAmid = 0
   #label = 0
 
   /** `wrap` puts something between the faults and the memory that the pages are stored in. */
@@ -283,6 +284,15 @@ export class World {
     return found
   }
 
+  /** The same, read again when a release of pins may have changed them meanwhile. */
+  async readBackQuietly(subject: Subject, offset: number, length: number): Promise<Uint8Array> {
+    for (;;) {
+      const releases = this.#releasesAmid
+      const found = await this.readBack(subject, offset, length)
+      if (releases === this.#releasesAmid || subject.freed) return found
+    }
+  }
+
   /** Waits for what must end by itself. */
   async ends<Value>(what: string, call: Promise<Value>): Promise<Value> {
     let settled = false
@@ -300,7 +310,10 @@ export class World {
 
   /** Lets go of all pins of a buffer; in debug mode that is when what was written through them becomes seen. */
   #releasePins(subject: Subject, amid: boolean): void {
-    if (amid && subject.pins.some(isPending)) this.#changedAmid.add(subject)
+    if (amid && subject.pins.some(isPending)) {
+      this.#changedAmid.add(subject)
+      this.#releasesAmid++
+    }
     releaseAll(subject)
   }
 
