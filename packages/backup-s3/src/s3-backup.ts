@@ -206,8 +206,8 @@ export class S3Backup implements Backup {
   }
 
   /**
-   * Drops every page but these and those of calls that are under way: what an attaching process does with the handles it
-   * knows. Returns how many went.
+   * Drops every page but these and those of calls that are under way, or ended in this turn of the event loop: what an
+   * attaching process does with the handles it knows. Returns how many went.
    */
   async retainOnly(handles: readonly HandleRun[]): Promise<number> {
     countHandles(handles)

@@ -141,6 +141,33 @@ describe('retainOnly', () => {
     expect((await read(backup, handles)).equals(content)).toBe(true)
     expect(backup.stats().livePages).toBe(42)
   })
+
+  it('keeps what others stored into the same segment and have not heard of yet', async () => {
+    const backup = await open({ segmentBytes: 16 * pageSizeBytes, lingerMs: 1 })
+    const contents = Array.from({ length: 5 }, () => randomPages(2))
+    const puts = service.counts.get('PutObject')!
+    // The first to hear is the first to drop what it does not know.
+    let dropped: Promise<number> | undefined
+    const stored = await Promise.all(
+      contents.map(async (content) => {
+        const { handles } = await backup.backupPages([content])
+        dropped ??= backup.retainOnly(handles)
+        return handles
+      }),
+    )
+    expect([await dropped, service.counts.get('PutObject')! - puts]).toEqual([0, 1])
+    for (const [index, handles] of stored.entries())
+      expect((await read(backup, handles)).equals(contents[index]!)).toBe(true)
+    expect(await backup.retainOnly(stored[2]!)).toBe(8)
+  })
+
+  it('takes no notice of pages that a call which just ended has stored, and that are dropped already', async () => {
+    const backup = await open()
+    const { handles } = await backup.backupPages([randomPages(6)])
+    await backup.drop(handles)
+    expect(await backup.retainOnly([])).toBe(0)
+    expect(backup.stats().livePages).toBe(0)
+  })
 })
 
 describe('retries', () => {

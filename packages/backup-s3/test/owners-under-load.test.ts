@@ -76,9 +76,48 @@ describe('a lease', () => {
     controller.abort()
     await Promise.all(reading)
   })
+
+  it('takes its turns from pages for half of the rate only, where it needs more than all of it', async () => {
+    // Sixty requests a second.
+    const owner = await open({ persistent: true, leaseMs: 150, maxRequestsPerSecond: 20 })
+    const renewed = (times: number) => {
+      const enough = owner.stats().leaseRenewals + times
+      return vi.waitFor(() => expect(owner.stats().leaseRenewals).toBeGreaterThan(enough), 15_000)
+    }
+    await renewed(40)
+    const before = owner.stats().leaseRenewals
+    const { error } = await owner.backupPages([randomPages(1)])
+    expect(error).toBeUndefined()
+    expect(owner.stats().leaseRenewals - before).toBeLessThan(40)
+  })
 })
 
 describe('deletions that are refused', () => {
+  it('for one key, and with it for all: the others go, in the background, at close and in a sweep', async () => {
+    const prefix = 'refused/'
+    let undeletable = ''
+    service.onRequest = (verb, { Delete, Key }) => {
+      const keys = verb === 'DeleteObjects' ? Delete!.Objects.map((object) => object.Key) : [Key]
+      if (verb.startsWith('Delete') && keys.includes(undeletable)) throw failure('AccessDenied', 403)
+    }
+    const segments = () => [...service.objects.keys].filter((key) => key.startsWith(prefix) && isSegment(key))
+    const options = { prefix, segmentBytes: pageSizeBytes, compaction: false, deleteDelayMs: 1 } as const
+    const backup = await open({ ...options, retryForMs: 100 })
+    const { handles } = await backup.backupPages([randomPages(12)])
+    undeletable = segments().sort()[0]!
+    await backup.drop(pick(handles, [0, 1, 2, 3]))
+    await vi.waitFor(() => expect(segments().length).toBe(9))
+    await expect(backup.close()).rejects.toMatchObject({ code: 'EACCES' })
+    expect(segments()).toEqual([undeletable])
+
+    for (const last of '0123456789')
+      service.objects.set(`${undeletable.slice(0, -1)}${last}`, Buffer.alloc(1))
+    service.aheadMs = 200_000
+    const { failures } = await S3Backup.sweepOrphans({ ...place(), prefix, retryForMs: 100 })
+    expect(failures).toMatchObject([{ error: { code: 'EACCES' } }])
+    expect(segments()).toEqual([undeletable])
+  })
+
   it('are not asked for more often because more than a thousand wait', async () => {
     const backup = await open({ segmentBytes: pageSizeBytes, compaction: false, deleteDelayMs: 1 })
     const { handles } = await backup.backupPages([randomPages(1700)])

@@ -208,7 +208,7 @@ export class SegmentTable {
     return undefined
   }
 
-  /** Runs of all live handles except these. */
+  /** Runs of all live handles except these, which need not be live. */
   allBut(handles: readonly HandleRun[]): HandleRun[] {
     const kept = new Map<number, PageBits>()
     for (const run of handles) {
@@ -217,15 +217,16 @@ export class SegmentTable {
       while (left > 0) {
         const page = pageOf(first)
         const count = Math.min(left, handleStride - page)
-        const root = this.roots.get(segmentOf(first))!
+        const root = this.roots.get(segmentOf(first))
+        first += count
+        left -= count
+        if (root === undefined) continue
         let bits = kept.get(root.number)
         if (bits === undefined) {
           bits = root.live.copy()
           kept.set(root.number, bits)
         }
         bits.clearRun(page, count)
-        first += count
-        left -= count
       }
     }
     const runs: HandleRun[] = []

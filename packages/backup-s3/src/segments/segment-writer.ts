@@ -65,6 +65,8 @@ export class SegmentWriter {
   readonly #onSegment: () => void
   readonly #queue: BackupCall[] = []
   readonly #unsettled = new Set<BackupCall>()
+  /** Settled in this turn of the event loop. */
+  #justSettled: BackupCall[] = []
   readonly #sending = new Set<Promise<void>>()
   #open: OpenSegment | undefined
   #filler: Promise<void> | undefined
@@ -100,7 +102,7 @@ export class SegmentWriter {
       const stop = () => this.#abort(call, abortError(signal!, { backup: this.#settings.name }))
       const settle = (result: BackupResult) => {
         call.isSettled = true
-        this.#unsettled.delete(call)
+        this.#forgetLater(call)
         if (signal !== undefined) offAbort(signal, stop)
         for (const run of result.handles) this.backedUpPages += run.count
         resolve(result)
@@ -123,9 +125,19 @@ export class SegmentWriter {
     })
   }
 
-  /** Pages that are stored, of calls that have not settled: nobody was told their handles yet. */
+  /** Pages that are stored, of calls that have not settled, or did in this turn of the event loop: nobody has seen their handles yet. */
   unsettledRuns(): HandleRun[] {
     return [...this.#unsettled].flatMap(({ parts }) => parts.flatMap(({ run }) => run ?? []))
+  }
+
+  /** Calls of one segment settle together: the first caller goes on before the others have heard of their handles. */
+  #forgetLater(call: BackupCall): void {
+    this.#justSettled.push(call)
+    if (this.#justSettled.length > 1) return
+    void yieldToEventLoop().then(() => {
+      for (const settled of this.#justSettled) this.#unsettled.delete(settled)
+      this.#justSettled = []
+    })
   }
 
   /** Pages that could be stored until the capacity is reached. */

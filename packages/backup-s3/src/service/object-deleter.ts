@@ -13,7 +13,7 @@ const mostFailuresInARow = 3
  * Deletes objects: many with one request where the service can do that, else one by one.
  *
  *   DeleteObjects ─┬─▶ done, or errors of single keys
- *                  └─ refused, in whatever words ─▶ DeleteObject for each key ─┬─ works ─▶ from now on one by one
+ *                  └─ refused, in whatever words ─▶ DeleteObject for each key ─┬─ works for some ─▶ from now on one by one
  *                                                                              └─ fails ─▶ the errors of the keys
  */
 export class ObjectDeleter {
@@ -48,12 +48,16 @@ export class ObjectDeleter {
     // The request as a whole, or each of its keys: perhaps the service has no such request. One key tells.
     const [first, ...others] = keys
     const single = await this.#deleteOneByOne([first], scope)
-    if (single.size > 0) {
-      if (refusal !== undefined) throw refusal
-      return failed
+    if (single.size === 0) {
+      this.#deletesOneByOne = true
+      return this.#deleteOneByOne(others, scope)
     }
+    if (refusal === undefined) return failed
+    // Some refuse the whole for one key that may not go, which may be just this one: nothing else is to wait for it.
+    const rest = isFinal(refusal) ? await this.#deleteOneByOne(others, scope) : undefined
+    if (rest === undefined || rest.size === others.length) throw refusal
     this.#deletesOneByOne = true
-    return this.#deleteOneByOne(others, scope)
+    return new Map([...single, ...rest])
   }
 
   /** One DeleteObject; no error when the object is not there. */

@@ -79,6 +79,8 @@ export class RequestSender {
   readonly #ledger: CostLedger
   readonly #clock: ServiceClock
   readonly #pace: TokenBucket | undefined
+  /** What requests that do not wait may take from the pace of the others: half of it. */
+  readonly #freePace: TokenBucket | undefined
   /** Whether any request was answered well: then the client is set up as it should be. */
   #wasAnswered = false
   /** Whether the service refused `Expect: 100-continue`. */
@@ -89,13 +91,17 @@ export class RequestSender {
     this.#settings = settings
     this.#ledger = ledger
     const rate = settings.maxRequestsPerSecond
-    this.#pace = Number.isFinite(rate) ? new TokenBucket(rate, Math.max(1, rate / 10)) : undefined
+    if (!Number.isFinite(rate)) return
+    this.#pace = new TokenBucket(rate, Math.max(1, rate / 10))
+    this.#freePace = new TokenBucket(rate / 2, Math.max(1, rate))
   }
 
   /** Milliseconds that a request has to wait for its turn; its turn is taken. */
   takeTurn(isFree: boolean): number {
+    // The lease would run out in the line behind a thousand pages; they wait for it instead. But not for ever, where
+    // leases, lists and deletions alone need more than the rate.
+    if (isFree && this.#freePace?.tryTake() === false) return 0
     const wait = this.#pace?.take() ?? 0
-    // The lease would run out in the line behind a thousand pages; they wait for it instead.
     return isFree ? 0 : wait
   }
 
