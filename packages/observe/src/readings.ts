@@ -93,6 +93,7 @@ const poolFigures: readonly Figure<PoolSource>[] = [
   counter('pool.purged', bytesOf('purgedPages'), 'Bytes whose content was given up.', 'bytes'),
   counter('pool.evicted_clean', bytesOf('evictedCleanPages'), 'Bytes evicted without I/O.', 'bytes'),
   counter('pool.evicted_dirty', bytesOf('evictedDirtyPages'), 'Bytes evicted after storing.', 'bytes'),
+  counter('pool.bypassed', bytesOf('bypassedPages'), 'Bytes read without becoming resident.', 'bytes'),
   counter('pool.refaulted', bytesOf('refaultedPages'), 'Bytes restored soon after eviction.', 'bytes'),
   counter('pool.chunks_used', (pool) => pool.stats.usedChunks, 'Chunks that accesses used.'),
   counter(

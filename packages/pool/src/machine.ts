@@ -4,6 +4,7 @@ import { pace } from './ground/pace.ts'
 import type { Pages } from './memory/pages.ts'
 import type { PoolMemory } from './memory/pool-memory.ts'
 import { Backups } from './operations/backups.ts'
+import { Bypass } from './operations/bypass.ts'
 import { Discards } from './operations/discards.ts'
 import { type ChangeableLimit, LimitChanges } from './operations/limit-changes.ts'
 import { ReadWrite } from './operations/read-write.ts'
@@ -70,6 +71,7 @@ export class Machine implements BudgetPool {
   readonly pins: Pins
   readonly pageOut: PageOut
   readonly reclaim: Reclaim
+  readonly bypass: Bypass
   readonly readWrite: ReadWrite
   readonly backups: Backups
   readonly saves: Saves
@@ -118,9 +120,12 @@ export class Machine implements BudgetPool {
     })
     // What is being stored leaves soon, and counts before more is evicted: a miss waits for it.
     const makeRoom = (pages: number) => (this.reclaim.isEvicting ? 0 : this.reclaim.freeAtOnce(pages))
-    this.pins = new Pins(residents, makeRoom)
+    const storeFailure = () => budget.reclaim.storeFailure
+    this.pins = new Pins(residents, { makeRoom, storeFailure })
     this.readahead = new Readahead(residents, this.pins, this.reclaim, pageSizeBytes)
-    this.readWrite = new ReadWrite(residents, this.pins, this.readahead, pageSizeBytes)
+    this.bypass = new Bypass(residents, this.pins, pageSizeBytes)
+    const { pins, readahead, bypass } = this
+    this.readWrite = new ReadWrite({ residents, pins, readahead, bypass, pageSizeBytes })
     this.backups = new Backups(this.residents, this.pageOut, splitAlways)
     this.saves = new Saves(residents, this.pageOut, pageSizeBytes)
     this.restores = new Restores(residents, this.pins)

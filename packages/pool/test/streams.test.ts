@@ -84,14 +84,16 @@ describe('copies, iteration and streams', () => {
       return copyPages.call(backup, handles, spans, options)
     }
     const retryMayFail = true
-    const calls: (() => Promise<unknown>)[] = [
+    const writes = [
       () => other.fill(1, { length: page, retryMayFail }),
       () => buffer.copyTo(other, { offset: 8 * page, length: page, retryMayFail }),
-      () => buffer.pieces({ length: page, retryMayFail }).next(),
-      () => buffer.readable({ length: page, retryMayFail }).getReader().read(),
       () => other.writable({ retryMayFail }).getWriter().write(new Uint8Array(page)),
     ]
-    for (const [index, call] of calls.entries()) {
+    const reads = [
+      () => buffer.pieces({ length: page, retryMayFail }).next(),
+      () => buffer.readable({ length: page, retryMayFail }).getReader().read(),
+    ]
+    for (const [index, call] of [...writes, ...reads].entries()) {
       // All memory is dirty and another's, and the backup is busy for now: whoever is patient would wait.
       await buffer.backup()
       await other.backup()
@@ -99,7 +101,13 @@ describe('copies, iteration and streams', () => {
       await full.write(0, new Uint8Array(64 * page).fill(1))
       asked.length = 0
       backup.inject({ method: 'backupPages', code: 'EAGAIN' })
-      await expect(call(), String(index)).rejects.toMatchObject({ code: 'ENOMEM', cause: { code: 'EAGAIN' } })
+      // A read needs no memory.
+      if (index >= writes.length) await call()
+      else
+        await expect(call(), String(index)).rejects.toMatchObject({
+          code: 'ENOMEM',
+          cause: { code: 'EAGAIN' },
+        })
       backup.heal()
       await full.free()
       await call()

@@ -45,7 +45,7 @@ export function poolStats(machine: Machine): PoolStats {
   const { chunks } = residents
   let storedPages = 0
   let metadataBytes = chunks.metadataBytes + residents.order.metadataBytes + residents.buffers.metadataBytes
-  metadataBytes += pages.slabs.metadataBytes
+  metadataBytes += pages.slabs.metadataBytes + machine.bypass.heldBytes
   for (const buffer of residents.buffers.values()) {
     storedPages += buffer.table.storedPages
     metadataBytes += buffer.metadataBytes

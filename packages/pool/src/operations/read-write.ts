@@ -7,6 +7,7 @@ import type { Pins } from '../residency/pins.ts'
 import { nonEmptyEnd, type PageRange, windowEnd } from '../residency/placement.ts'
 import type { ResidentSet } from '../residency/resident-set.ts'
 import { busy, notReady, pageIn, partial } from '../table/chunks.ts'
+import { type Bypass, isShortOfMemory } from './bypass.ts'
 import type { Readahead } from './readahead.ts'
 
 /**
@@ -47,6 +48,15 @@ export interface ByteRange {
 /** Told once that a call is over, and what stopped it. */
 export type Done = (error?: Error) => void
 
+/** What reads and writes work with. */
+export interface ReadWriteParts {
+  readonly residents: ResidentSet
+  readonly pins: Pins
+  readonly readahead: Readahead
+  readonly bypass: Bypass
+  readonly pageSizeBytes: number
+}
+
 /**
  * Copies between a buffer and the caller's memory, any offset and length, any size:
  *
@@ -54,17 +64,20 @@ export type Done = (error?: Error) => void
  *   one window, little ──────▶ readThen, writeThen: one miss, and no promise
  *   anything else ───────────▶ window by window that fits under the limit, so that reading a buffer of 10 GiB needs no more
  *                              memory than reading a small one
+ *   no backup stores anything, and memory is full ─▶ reads bypass it
  */
 export class ReadWrite {
   readonly #residents: ResidentSet
   readonly #pins: Pins
   readonly #readahead: Readahead
+  readonly #bypass: Bypass
   readonly #pageSizeBytes: number
 
-  constructor(residents: ResidentSet, pins: Pins, readahead: Readahead, pageSizeBytes: number) {
+  constructor({ residents, pins, readahead, bypass, pageSizeBytes }: ReadWriteParts) {
     this.#residents = residents
     this.#pins = pins
     this.#readahead = readahead
+    this.#bypass = bypass
     this.#pageSizeBytes = pageSizeBytes
   }
 
@@ -110,7 +123,11 @@ export class ReadWrite {
     }
     const bytes = { offset, length: into.byteLength }
     const copyOut = memoryOf(into)
-    this.#pins.pinThen(buffer, range, pinOptions(options, false), (pinned, failure) => {
+    this.#pins.pinThen(buffer, range, readOptions(options), (pinned, failure) => {
+      if (isShortOfMemory(failure)) {
+        this.#bypass.read(buffer, bytes, copyOut, options).then(() => done(), done)
+        return
+      }
       let error = failure
       if (pinned !== undefined) {
         error = thrownBy(() => this.#copyAtOnce(pinned, bytes, copyOut))
@@ -140,7 +157,14 @@ export class ReadWrite {
       const end = Math.min(total, endPage * this.#pageSizeBytes - offset)
       const pinned =
         this.#pins.tryPin(buffer, page, endPage, false) ??
-        (await this.#pins.pin(buffer, { first: page, end: endPage }, pinOptions(options, false)))
+        (await this.#pinToRead(buffer, { first: page, end: endPage }, options))
+      if (pinned === undefined) {
+        const from = done
+        const range = { offset: offset + from, length: end - from }
+        await this.#bypass.read(buffer, range, (bytes, at) => copyOut(bytes, from + at), options)
+        done = end
+        continue
+      }
       const goesOn = endPage < lastPage && !buffer.random
       if (goesOn) {
         this.#readahead.goOn(buffer, endPage, Math.min(lastPage, windowEnd(buffer, endPage, limitPages)))
@@ -155,6 +179,20 @@ export class ReadWrite {
       // A backup that answers at once gives the event loop no turn of its own.
       const turn = done < total ? pace() : undefined
       if (turn !== undefined) await turn
+    }
+  }
+
+  /** Pins a range, or resolves to undefined where the read has to bypass memory. */
+  async #pinToRead(
+    buffer: BufferState,
+    range: PageRange,
+    options: TransferOptions,
+  ): Promise<number[] | undefined> {
+    try {
+      return await this.#pins.pin(buffer, range, readOptions(options))
+    } catch (failure) {
+      if (isShortOfMemory(failure)) return undefined
+      throw failure
     }
   }
 
@@ -357,6 +395,10 @@ function partOf(bytes: Uint8Array, start: number, length: number): Uint8Array {
 
 function pinOptions({ signal, retryMayFail }: TransferOptions, write: boolean): PinOptions {
   return { signal, retryMayFail, write }
+}
+
+function readOptions({ signal, retryMayFail }: TransferOptions): PinOptions {
+  return { signal, retryMayFail, write: false, bypasses: true }
 }
 
 async function clear(into: Uint8Array, from: number, to: number): Promise<void> {

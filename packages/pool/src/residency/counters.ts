@@ -4,6 +4,8 @@ export class Counters {
   backedUpPages = 0
   /** Pages copied in from a backup. */
   restoredPages = 0
+  /** Pages read from a backup without being copied in, while memory was full of what no backup took. */
+  bypassedPages = 0
   /** Pages whose content was given up. */
   purgedPages = 0
   /** Pages evicted without I/O: they were stored already, or all zeros. */

@@ -24,6 +24,11 @@ export function located(failure: Error, doing: string, fields: SpillwayErrorFiel
   return new SpillwayError(code, `${doing}${where}: ${reason(failure)}`, { ...fields, retryable, cause })
 }
 
+/** Pages are stored, and nobody can say where: an error, and no reason to look again and again. */
+export function lost({ label }: { readonly label: string }): SpillwayError {
+  return new SpillwayError('EIO', `buffer ${label} has stored pages and no backup`, { buffer: label })
+}
+
 /** Whether a backup says that it has no room. */
 export function isFull(error: Error | undefined): boolean {
   return isFullError(error)

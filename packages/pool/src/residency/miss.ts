@@ -15,6 +15,8 @@ export interface PinOptions extends TransferOptions {
   readonly write: boolean
   /** Nobody wants the pages yet: having them is no use of them. */
   readonly ahead?: boolean | undefined
+  /** Whoever asks can do without memory: it fails at once with `ENOMEM` while no backup stores anything. */
+  readonly bypasses?: boolean | undefined
   /**
    * Pages from here to there will be overwritten whole: chunks that lie inside and are not resident come with any content
    * and on their way in, and whoever pins them tells the resident set that each is `overwritten` once its bytes are in.
@@ -33,6 +35,8 @@ export interface MissParts {
   readonly damage: DamagedPages
   /** Evicts what needs no I/O until so many pages are free, or as many as there are; returns how many. */
   readonly makeRoom: (pages: number) => number
+  /** What the backups said, while all that hold dirty pages up fail and none of them is due to be tried again. */
+  readonly storeFailure: () => Error | undefined
 }
 
 type Phase = 'wanted' | 'waiting' | 'charged' | 'installed' | 'started' | 'arrived' | 'delivered'
@@ -173,6 +177,7 @@ export class Miss implements Claim {
       return true
     }
     this.#fitting(missing)
+    if (this.#options.bypasses === true) this.#assertStoring(missing)
     // Who waits holds nothing until it is the first of the queue.
     this.#letGo()
     residents.counters.waits++
@@ -188,6 +193,14 @@ export class Miss implements Claim {
     })
     residents.limit.claim(this)
     return false
+  }
+
+  #assertStoring(missing: number): void {
+    const cause = this.#parts.storeFailure()
+    if (cause === undefined) return
+    const { label } = this.buffer
+    const message = `no room for ${missing} pages of buffer ${label}: its backup failed: ${cause.message}`
+    throw new SpillwayError('ENOMEM', message, { buffer: label, cause, retryable: true })
   }
 
   /** Charges what cold clean chunks have to leave for, when nobody waits: then it need not wait either. */

@@ -1,11 +1,11 @@
-import { type HandleRun, mayWork, onTurn, SpillwayError, type TransferOptions } from '@spillway/core'
+import { type HandleRun, mayWork, onTurn, type TransferOptions } from '@spillway/core'
 import { pace, sliceBytes } from '../ground/pace.ts'
 import { trace } from '../ground/trace.ts'
 import { tracing } from '../ground/tracing.ts'
 import { partial, zeroed } from '../table/chunks.ts'
 import { asError, type BackingStore } from './backing-store.ts'
 import type { BufferState } from './buffer-state.ts'
-import { located } from './failures.ts'
+import { located, lost } from './failures.ts'
 import type { ResidentSet } from './resident-set.ts'
 
 /** Told once that a page-in is over, and what stopped it; possibly before `start` returns. */
@@ -288,11 +288,6 @@ export class PageIn {
     }
     return this.#note(buffer, store, copied, { error, page })
   }
-}
-
-/** Pages are stored, and nobody can say where: an error, and no reason to look again and again. */
-function lost({ label }: BufferState): SpillwayError {
-  return new SpillwayError('EIO', `buffer ${label} has stored pages and no backup`, { buffer: label })
 }
 
 interface Call {

@@ -15,10 +15,12 @@ export class Pins {
   readonly damage: DamagedPages
   readonly #parts: MissParts
 
-  /** `makeRoom` evicts what needs no I/O until so many pages are free, or as many as there are. */
-  constructor(residents: ResidentSet, makeRoom: (pages: number) => number) {
+  constructor(
+    residents: ResidentSet,
+    { makeRoom, storeFailure }: Pick<MissParts, 'makeRoom' | 'storeFailure'>,
+  ) {
     this.damage = new DamagedPages(residents)
-    this.#parts = { residents, pageIn: new PageIn(residents), damage: this.damage, makeRoom }
+    this.#parts = { residents, pageIn: new PageIn(residents), damage: this.damage, makeRoom, storeFailure }
   }
 
   /** Pins a range when all of it is ready now; otherwise undefined, and nothing changed. */

@@ -126,6 +126,19 @@ export class Reclaim {
     return this.#failing.inTheWay()[0]
   }
 
+  /** Whether something is being stored, or could be. */
+  get canStore(): boolean {
+    if (this.isStoring) return true
+    for (const { backoffMs } of this.residents.dirtyStores) if (backoffMs === 0) return true
+    return false
+  }
+
+  /** What a backup with dirty pages said when it failed last. */
+  get storeFailure(): Error | undefined {
+    for (const { failure } of this.residents.dirtyStores) if (failure !== undefined) return failure
+    return undefined
+  }
+
   /** Backups that failed last and hold up pages which could leave otherwise. */
   failingInTheWay(): BackingStore[] {
     return this.#failing.inTheWay()

@@ -74,6 +74,16 @@ export class SharedReclaim {
     return undefined
   }
 
+  /** What the backups said, while all that hold dirty pages up fail and none of them is due to be tried again. */
+  get storeFailure(): Error | undefined {
+    let found: Error | undefined
+    for (const pool of this.#pools.values()) {
+      if (pool.canStore) return undefined
+      found ??= pool.storeFailure
+    }
+    return found
+  }
+
   /** Makes room for the claims that wait, of all pools. */
   pump(): void {
     if (this.#shared.waiters === 0) return

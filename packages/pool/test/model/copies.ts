@@ -5,7 +5,8 @@ import type { Pool } from '../../src/index.ts'
  * Sees that no stored page is copied in twice (T43, B2): once a page is in memory, or in a chunk that waits for the rest of
  * its pages, it is not asked for again before something left memory.
  *
- * What left is not known here, only that something did: then everything counts as not copied.
+ * What left is not known here, only that something did, or that something was read without being copied in: then everything counts as
+ * not copied.
  */
 export class CopyLedger {
   #copied = new Set<string>()
@@ -48,8 +49,8 @@ export class CopyLedger {
   endStep(pools: readonly Pool[], isPlain: boolean): void {
     let evicted = 0
     for (const pool of pools) {
-      const { evictedCleanPages, evictedDirtyPages, purgedPages } = pool.stats()
-      evicted += evictedCleanPages + evictedDirtyPages + purgedPages
+      const { evictedCleanPages, evictedDirtyPages, purgedPages, bypassedPages } = pool.stats()
+      evicted += evictedCleanPages + evictedDirtyPages + purgedPages + bypassedPages
     }
     const twice = this.#twice
     this.#twice = undefined
