@@ -80,6 +80,8 @@ export class Machine implements BudgetPool {
   readonly background: Background
   readonly readahead: Readahead
   readonly capChanges: LimitChanges
+  /** Whether the pool has a limit of its own beside that of its budget. */
+  #hasCap: boolean
   readonly backingStores: BackingStores
   /** Whether the budget is this pool's alone, and ends with it. */
   readonly ownsBudget: boolean
@@ -132,6 +134,7 @@ export class Machine implements BudgetPool {
     this.discards = new Discards(this.residents)
     this.background = new Background(this.residents, this.limit, this.reclaim, options.background)
     this.capChanges = new LimitChanges(changeableCap(this.limit, this.reclaim))
+    this.#hasCap = Number.isFinite(capPages)
     this.backingStores = new BackingStores(this.residents, pageSizeBytes, options.debug)
     budget.join(this)
   }
@@ -145,7 +148,23 @@ export class Machine implements BudgetPool {
   /** Changes the limit of the pool: that of its own budget, or what it may have of one that it shares. */
   setLimit(limitPages: number, signal: AbortSignal | undefined): Promise<void> {
     if (this.ownsBudget) return this.budget.changes.set(limitPages * this.pageSizeBytes, signal)
-    return this.capChanges.set(limitPages, signal)
+    return this.#setCap(limitPages, signal)
+  }
+
+  /** A pool that may have all of its budget has no limit to sink from: what the budget has now is its limit until the change ends. */
+  async #setCap(capPages: number, signal: AbortSignal | undefined): Promise<void> {
+    const { limit } = this
+    if (!this.#hasCap) limit.capPages = limit.limitPages
+    try {
+      await this.capChanges.set(capPages, signal)
+      this.#hasCap = true
+    } catch (failure) {
+      if (!this.#hasCap && !this.capChanges.areUnderWay) {
+        limit.capPages = Number.POSITIVE_INFINITY
+        limit.serveSoon()
+      }
+      throw failure
+    }
   }
 
   /** Changes how much memory is kept warm, and gives the rest to the system. */

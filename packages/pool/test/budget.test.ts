@@ -389,6 +389,29 @@ describe('a budget whose pools come and go', () => {
     expect(subject.backups[1]!.stats().livePages).toBe(0)
   })
 
+  it('has a pool that may have all of it sink to a limit of its own, which holds from then on', async () => {
+    await using subject = several(['a', 'b'])
+    const [pool] = subject.pools as [Pool]
+    const buffer = await subject.filled(0, 24)
+    await subject.filled(1, 8)
+    const pin = await buffer.pin({ length: 16 * page })
+    // A change that fails leaves it as it was: it may have all of the budget, however large that becomes.
+    for (const failing of [AbortSignal.abort(), AbortSignal.timeout(5)])
+      await expect(pool.setLimit(8 * page, { signal: failing })).rejects.toMatchObject({ code: 'EINTR' })
+    await subject.budget.setLimit(64 * page)
+    expect(pool.limitBytes).toBe(64 * page)
+    pin.release()
+    await Promise.all([
+      expect(pool.setLimit(8 * page)).rejects.toMatchObject({ code: 'EINTR' }),
+      pool.setLimit(12 * page),
+    ])
+    expect(pool.limitBytes).toBe(12 * page)
+    expect(subject.resident()[0]).toBeLessThanOrEqual(12)
+    for (let at = 0; at < 24; at++) await buffer.write(at * page, new Uint8Array(page).fill(1))
+    expect(subject.resident()[0]).toBeLessThanOrEqual(12)
+    expect(pool.verify()).toEqual([])
+  })
+
   it('keeps no more idle memory than was set last', async () => {
     await using subject = several(['a'], { pools: [{ idleBytes: 32 * page }] })
     const pool = subject.pools[0]!

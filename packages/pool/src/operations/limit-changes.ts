@@ -46,6 +46,11 @@ export class LimitChanges {
     this.#changing = changing
   }
 
+  /** Whether a change is not in force yet. */
+  get areUnderWay(): boolean {
+    return this.#waiting.length > 0
+  }
+
   /** The lowest limit that is in force or on its way. */
   get lowest(): number {
     return Math.min(this.#changing.chargeable, ...this.#waiting.map(({ limit }) => limit))
