@@ -25,16 +25,22 @@ export async function openExclusively(files: Files, path: string, place: string)
   }
 }
 
-/** Size and logical block of an open device, as the device says, or the kernel's description of it. `ENOSYS` where neither does. */
+/**
+ * Size and logical block of an open device, as the device says, or the kernel's description of it. `ENOSYS` where neither does, `EROFS`
+ * for a device that cannot be written to, which the kernel opens all the same.
+ */
 export async function blockDeviceOf(
   files: Files,
   fileDescriptor: number,
   status: FileStatus,
   native: NativeModule['native'],
 ): Promise<BlockDevice> {
-  if (native !== undefined) return native.deviceGeometry(fileDescriptor)
   const { major, minor } = deviceNumber(status.rdev ?? 0)
   const folder = `/sys/dev/block/${major}:${minor}`
+  if ((await numberIn(files, `${folder}/ro`)) === 1) {
+    throw new SpillwayError('EROFS', `block device ${major}:${minor} is read-only`)
+  }
+  if (native !== undefined) return native.deviceGeometry(fileDescriptor)
   const sectors = await numberIn(files, `${folder}/size`)
   // A partition has the queue of its disk.
   const block =

@@ -26,11 +26,11 @@ export class FileSystemSpace {
   #underWayBytes = 0
   /** Taken since the last sample was begun. */
   #takenBytes = 0
-  /** Taken before, and not shown by the file system yet. */
+  /** Taken before and not shown by the file system yet; below 0: shown before it was settled, or given back and not shown yet. */
   #unshownBytes = 0
   #windowBeganMs = 0
-  #windowTakenBytes = 0
-  #earlierWindowTakenBytes = 0
+  readonly #takenOf = new RecentBytes()
+  readonly #givenBackOf = new RecentBytes()
   #sampling: Promise<void> | undefined
 
   /** `memory` for a file system that lies in it; `status` is what it says now, `undefined` where nobody can be asked. */
@@ -42,7 +42,7 @@ export class FileSystemSpace {
 
   /** Bytes that are free, as far as is known, with what was granted subtracted. May be less than 0. */
   get freeBytes(): number {
-    return this.#freeBytes - this.#unshownBytes - this.#takenBytes - this.#underWayBytes
+    return this.#freeBytes - Math.max(0, this.#unshownBytes) - this.#takenBytes - this.#underWayBytes
   }
 
   /** Bytes that the file system said are free. */
@@ -112,17 +112,41 @@ export class FileSystemSpace {
     this.#sampledAtMs = sampledAtMs
   }
 
-  /** Keeps what was taken subtracted until free space has sunk by as much, or a transaction must have shown it. */
+  /**
+   * Keeps what was taken subtracted until free space has sunk by as much, or a transaction must have shown it. Space that is reserved
+   * sinks before it is settled, and what was given back rises later: both are remembered, or they would be counted twice.
+   */
   #countUnshown(takenBytes: number, sunkBytes: number, sampledAtMs: number): void {
     if (sampledAtMs - this.#windowBeganMs > transactionMs) {
-      this.#earlierWindowTakenBytes = this.#windowTakenBytes
-      this.#windowTakenBytes = 0
+      this.#takenOf.nextWindow()
+      this.#givenBackOf.nextWindow()
       this.#windowBeganMs = sampledAtMs
     }
-    this.#windowTakenBytes += Math.max(0, takenBytes)
+    this.#takenOf.add(Math.max(0, takenBytes))
+    this.#givenBackOf.add(Math.max(0, -takenBytes))
     const sunk = Number.isNaN(sunkBytes) ? 0 : sunkBytes
-    const unshownBytes = Math.max(0, this.#unshownBytes + takenBytes - sunk)
-    this.#unshownBytes = Math.min(unshownBytes, this.#windowTakenBytes + this.#earlierWindowTakenBytes)
+    const unshownBytes = this.#unshownBytes + takenBytes - sunk
+    const leastBytes = -this.#underWayBytes - this.#givenBackOf.bytes
+    this.#unshownBytes = Math.max(leastBytes, Math.min(unshownBytes, this.#takenOf.bytes))
+  }
+}
+
+/** Bytes of this window and the one before it. */
+class RecentBytes {
+  #window = 0
+  #earlier = 0
+
+  get bytes(): number {
+    return this.#window + this.#earlier
+  }
+
+  add(bytes: number): void {
+    this.#window += bytes
+  }
+
+  nextWindow(): void {
+    this.#earlier = this.#window
+    this.#window = 0
   }
 }
 

@@ -150,6 +150,7 @@ export async function openDescriptor(
     if (!status.isFile() && !isDevice) {
       throw new SpillwayError('EINVAL', `${place} is neither a regular file nor a block device`)
     }
+    const device = isDevice ? await blockDeviceOf(files, fileDescriptor, status, native) : undefined
     await assertReadWrite(files, fileDescriptor, place)
     letGo = holdFile(files.fileSystem, status, place)
     const space =
@@ -171,7 +172,7 @@ export async function openDescriptor(
       mayReopen,
       spacePath: space === undefined ? undefined : `/proc/self/fd/${fileDescriptor}`,
       isCallers: true,
-      device: isDevice ? await blockDeviceOf(files, fileDescriptor, status, native) : undefined,
+      device,
       overwritesInPlace: false,
       vanishes: { always: false, reason: 'the file is the caller’s' },
       release: () => releaseDescriptor({ files, given, fileDescriptor, isOwn, status, letGo: letGo! }),

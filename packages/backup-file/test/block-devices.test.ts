@@ -2,7 +2,7 @@ import { closeSync, openSync, readSync, statSync, writeSync } from 'node:fs'
 import { open } from 'node:fs/promises'
 import { expect, it } from 'vitest'
 import { openFileBackup } from '../src/index.ts'
-import { mebibyte, onBlockDevice } from './loop-devices.ts'
+import { mebibyte, onBlockDevice, run } from './loop-devices.ts'
 import { expectHeld, pattern, store } from './pages.ts'
 
 const until = async (condition: () => boolean): Promise<void> => {
@@ -54,7 +54,7 @@ for (const blockBytes of [512, 4096]) {
   }
 }
 
-it('refuses a device that is in use or has less room than capacityBytes', async (context) => {
+it('refuses a device that is in use, read-only, or has less room than capacityBytes', async (context) => {
   await onBlockDevice(context, { blockBytes: 512, mebibytes: 8 }, async (device) => {
     await expect(openFileBackup({ path: device, capacityBytes: 7 * mebibyte })).rejects.toMatchObject({
       name: 'RangeError',
@@ -63,5 +63,13 @@ it('refuses a device that is in use or has less room than capacityBytes', async 
     const fd = openSync(device, 'r')
     await expect(openFileBackup({ fd })).rejects.toMatchObject({ code: 'EINVAL' })
     closeSync(fd)
+    // The kernel opens such a device for writing all the same.
+    run('blockdev', '--setro', device)
+    await expect(openFileBackup({ path: device })).rejects.toMatchObject({ code: 'EROFS' })
+    const writable = openSync(device, 'r+')
+    await expect(openFileBackup({ fd: writable })).rejects.toMatchObject({ code: 'EROFS' })
+    closeSync(writable)
+    run('blockdev', '--setrw', device)
+    await (await openFileBackup({ path: device })).close()
   })
 })

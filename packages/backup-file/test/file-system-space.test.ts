@@ -66,6 +66,34 @@ it('asks through its own file when the one that another backup asked through was
   expect(freeMebibytes(space)).toBe(50)
 })
 
+it('counts a reservation that a late file system shows before it is settled once, and what is given back of it', async () => {
+  const { ask, answer } = slowFileSystem(btrfs)
+  const space = new FileSystemSpace(statusOf(300, btrfs), undefined)
+  const look = async (free: number) => {
+    space.forget()
+    const refreshed = space.refresh(ask)
+    answer(free)
+    await refreshed
+  }
+  await look(300)
+  space.grant(140 * mebibyte)
+  await look(220)
+  await look(160)
+  space.settle(140 * mebibyte, 140 * mebibyte)
+  await look(160)
+  expect(freeMebibytes(space)).toBe(160)
+  space.gaveBack(80 * mebibyte)
+  await look(160)
+  expect(freeMebibytes(space)).toBe(160)
+  // Shown with the next transaction, together with what was written meanwhile.
+  space.grant(50 * mebibyte)
+  space.settle(50 * mebibyte, 50 * mebibyte)
+  await look(240)
+  expect(freeMebibytes(space)).toBe(190)
+  await look(190)
+  expect(freeMebibytes(space)).toBe(190)
+})
+
 it('subtracts what a late file system does not show yet, once, and what it shows no more', async () => {
   const { ask, answer } = slowFileSystem(btrfs)
   const space = new FileSystemSpace(statusOf(100, btrfs), undefined)

@@ -75,6 +75,22 @@ it('what is dropped of reserved space comes back on btrfs, and punchedBytes says
   })
 })
 
+it('can use all of a btrfs after space was reserved and released again', async (context) => {
+  await onFileSystem(context, { mkfs: 'mkfs.btrfs', mebibytes: 400 }, async (directory) => {
+    const keepFreeBytes = 40 * mebibyte
+    await using backup = await openFileBackup({ directory, keepFreeBytes })
+    const room = await backup.bytesAvailable()
+    const reservation = await backup.reserve(Math.floor(room / 2 / mebibyte) * mebibyte)
+    await reservation.release()
+    // The file system writes its transaction, as it does every 30 s.
+    freeBytes(directory)
+    const { stored, error } = await fill(backup)
+    expect(error).toMatchObject({ code: 'ENOSPC' })
+    expect(pagesOf(stored) * pageBytes).toBeGreaterThan(room - 24 * mebibyte)
+    expect(freeBytes(directory)).toBeGreaterThan(keepFreeBytes - mebibyte)
+  })
+})
+
 it('recovers at a quota of btrfs: full is full, and what is dropped can be stored again', async (context) => {
   await onFileSystem(context, { mkfs: 'mkfs.btrfs', mebibytes: 400 }, async (directory) => {
     run('btrfs', 'quota', 'enable', directory)
