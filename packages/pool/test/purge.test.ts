@@ -69,6 +69,25 @@ describe('T36: purge of a range', () => {
     await subject.check()
   })
 
+  it('gives up a chunk that is not stored when its parts were given up one after the other', async () => {
+    await using subject = await setup({ pages: 16, background: false })
+    const { buffer, pool } = subject
+    // What is written between them is kept.
+    await buffer.purge({ length: 4 * page })
+    await buffer.write(2 * page, Uint8Array.of(7))
+    await buffer.purge({ offset: 4 * page })
+    const found = new Uint8Array(16 * page)
+    await buffer.read(0, found)
+    expect(found.indexOf(7)).toBe(2 * page)
+    expect(found.reduce((sum, byte) => sum + byte, 0)).toBe(7)
+    await buffer.purge({ offset: 6 * page })
+    await buffer.purge({ length: 6 * page })
+    expect(buffer.residentBytes).toBe(0)
+    subject.bytes.fill(0)
+    await subject.check()
+    expect(pool.verify()).toEqual([])
+  })
+
   it('can be written to again', async () => {
     await using subject = await setup({ pages: 16, background: false })
     const { buffer, bytes } = subject

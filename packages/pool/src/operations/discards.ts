@@ -5,6 +5,7 @@ import { findPage, looksPerStep, whileFreeing } from '../residency/chunk-walk.ts
 import { emptyPages } from '../residency/placement.ts'
 import type { ResidentSet } from '../residency/resident-set.ts'
 import type { Destination } from '../residency/resident-set-options.ts'
+import { isZeroNow } from '../residency/zero-content.ts'
 import { busy, dirty, partial, unevictable } from '../table/chunks.ts'
 import { pinnedError } from './call-progress.ts'
 
@@ -115,13 +116,16 @@ export class Discards {
         const turn = pace()
         if (turn !== undefined) await turn
       }
+      const turn = pace()
+      if (turn !== undefined) await turn
     } finally {
       residents.unpin(chunk, buffer)
       residents.operations.keepsNoMore(held)
       residents.unpinned()
     }
-    const isUsed = chunks.isPinned(chunk) || chunks.has(chunk, busy | dirty)
-    if (!isUsed && chunks.storedAt(chunk) === 0) residents.discard(chunk, destination)
+    if (chunks.isPinned(chunk) || chunks.has(chunk, busy) || chunks.storedAt(chunk) !== 0) return
+    // Which parts of a dirty chunk were given up before is not recorded; all were when nothing is left in it.
+    if (!chunks.has(chunk, dirty) || isZeroNow(residents.bytes(chunk))) residents.discard(chunk, destination)
   }
 }
 

@@ -17,8 +17,8 @@ export function isZero(memory: Uint8Array): boolean | Promise<boolean> {
   const turn = pace(byteLength)
   // Memory that is gone meanwhile has no length any more, and says nothing of what it held.
   return turn === undefined
-    ? compare(memory)
-    : turn.then(() => memory.byteLength === byteLength && compare(memory))
+    ? isZeroNow(memory)
+    : turn.then(() => memory.byteLength === byteLength && isZeroNow(memory))
 }
 
 function mayBeZero(memory: Uint8Array): boolean {
@@ -30,7 +30,9 @@ function mayBeZero(memory: Uint8Array): boolean {
   return true
 }
 
-function compare(memory: Uint8Array): boolean {
+/** The same at once: nothing comes between the answer and what is done with it. */
+export function isZeroNow(memory: Uint8Array): boolean {
+  if (!mayBeZero(memory)) return false
   for (let at = 0; at < memory.byteLength; at += stepBytes) {
     const part = memory.subarray(at, at + stepBytes)
     if (
