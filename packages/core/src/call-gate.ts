@@ -1,4 +1,5 @@
 import { SpillwayError } from './errors.ts'
+import { pace, smallCallBytes } from './pace.ts'
 
 /**
  * The lifecycle that every backup has:
@@ -42,8 +43,20 @@ export class CallGate {
     if (this.#inFlight === 0) this.#idle?.()
   }
 
-  /** Runs `call`, and makes `close` wait for it. Throws `EBADF` once `close` was called. */
+  /**
+   * Runs `call`, and makes `close` wait for it. Throws `EBADF` once `close` was called. The event loop gets its turn before the call
+   * settles, when calls that are answered at once have held it long enough.
+   */
   async run<Result>(call: () => Promise<Result>): Promise<Result> {
+    try {
+      return await this.#runInside(call)
+    } finally {
+      const turn = pace(smallCallBytes)
+      if (turn !== undefined) await turn
+    }
+  }
+
+  async #runInside<Result>(call: () => Promise<Result>): Promise<Result> {
     this.assertOpen()
     this.#inFlight++
     try {

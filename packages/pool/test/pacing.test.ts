@@ -117,6 +117,27 @@ describe('a loop of small calls', () => {
         if ((await pieces.next()).done) pieces = buffer.pieces({ pieceBytes: 64 })
       }
     },
+    'pieces of nothing':
+      ({ buffer }) =>
+      async () => {
+        for await (const _ of buffer.pieces({ length: 0 })) throw new Error('there are bytes in nothing')
+      },
+    'a stream of nothing that is read':
+      ({ buffer }) =>
+      () =>
+        buffer.readable({ length: 0 }).getReader().read(),
+    'a stream that is cancelled':
+      ({ buffer }) =>
+      () =>
+        buffer.readable().cancel(),
+    'a stream that is closed':
+      ({ buffer }) =>
+      () =>
+        buffer.writable().close(),
+    'a stream that is aborted':
+      ({ buffer }) =>
+      () =>
+        buffer.writable().abort(),
     'write of an iterable':
       ({ buffer }) =>
       () =>

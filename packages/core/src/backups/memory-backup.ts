@@ -187,7 +187,7 @@ class PagesInSlabs implements PlacedPages {
     let stored = 0
     while (stored < run.count) {
       const count = Math.min(this.#slicePages, run.count - stored)
-      const turn = pace(count * this.#pageSizeBytes)
+      const turn = pace(this.#slabs.workBytes(slot + stored, count))
       if (turn !== undefined) await turn
       if (signal?.aborted) break
       try {

@@ -26,6 +26,15 @@ export class SlabStore {
     return this.#slabs.size * slabBytes
   }
 
+  /** What filling `count` pages from `page` on costs: their bytes, and those of slabs that are to be made for them. */
+  workBytes(page: number, count: number): number {
+    let bytes = count * this.#pageSizeBytes
+    this.#eachPart(page, count, (number) => {
+      if (!this.#slabs.has(number)) bytes += slabBytes
+    })
+    return bytes
+  }
+
   /** Fills `count` pages from `page` on, each of them free before. Throws `EFAULT`, and they are free again. */
   write(page: number, count: number, source: SpanCursor): void {
     this.#eachPart(page, count, (number, _, length) => this.#use(number, length))

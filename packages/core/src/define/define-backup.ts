@@ -108,10 +108,9 @@ class DefinedBackup<Figures extends object> implements Backup {
     assertBackupPagesOptions(options)
     const pageCount = countPages(spans, this.capabilities.pageSizeBytes)
     this.#assertOwn(options.reservation)
-    this.#gate.assertOpen()
-    if (pageCount === 0) return { handles: [] }
     // Awaited here: a promise that is returned settles two steps later.
     return await this.#gate.run(async () => {
+      if (pageCount === 0) return { handles: [] }
       const result = await this.#pages.store(spans, pageCount, options)
       for (const { count } of result.handles) this.#backedUpPages += count
       return result

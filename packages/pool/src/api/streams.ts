@@ -1,3 +1,4 @@
+import { pace, smallCallBytes } from '@spillway/core'
 import { closedBuffer } from '../residency/closed.ts'
 import { type ByteSource, type Bytes, bytesAtHand, piecesOfSource } from './byte-sources.ts'
 import type { FillOptions, ReadWriteOptions } from './options.ts'
@@ -76,6 +77,8 @@ export async function* readPieces(
     yield piece
     done += piece.byteLength
   }
+  // A range without bytes is over without a read.
+  await pace(smallCallBytes)
 }
 
 /** A range as a stream of bytes. A reader that brings its own memory (`mode: 'byob'`) has it filled, and nothing is allocated. */
@@ -92,6 +95,7 @@ export function readableOf(
       async pull(controller) {
         const request = controller.byobRequest
         if (done === length) {
+          await pace(smallCallBytes)
           controller.close()
           request?.respond(0)
           return
@@ -107,6 +111,7 @@ export function readableOf(
         if (request == null) controller.enqueue(piece)
         else request.respond(step)
       },
+      cancel: () => pace(smallCallBytes),
     },
     // Nothing is read before somebody asks for it.
     { highWaterMark: 0 },
@@ -162,6 +167,8 @@ export function writableOf(
       await buffer.write(offset + done, bytes, { signal, retryMayFail })
       done += bytes.byteLength
     },
+    close: () => pace(smallCallBytes),
+    abort: () => pace(smallCallBytes),
   })
   return Object.defineProperty(stream, 'bytesWritten', { get: () => done }) as BufferWritable
 }

@@ -1,0 +1,56 @@
+import { describe, expect, it } from 'vitest'
+import {
+  type Backup,
+  faultyBackup,
+  MemoryMedium,
+  memoryBackup,
+  nullBackup,
+  shareBackup,
+} from '../src/index.ts'
+
+/** A loop of calls that a backup in memory answers at once must not keep timers, sockets and other callers from their turns. */
+describe('a loop of calls to a backup that answers at once', () => {
+  const page = new Uint8Array(4096).fill(1)
+
+  const calls: Record<string, (backup: Backup) => Promise<unknown>> = {
+    'store and drop': async (backup) => backup.drop((await backup.backupPages([page])).handles),
+    'drop of nothing': (backup) => backup.drop([]),
+    'drop that is refused': (backup) => backup.drop([{ first: 1, count: 1 }]).catch(() => {}),
+    'store of nothing': (backup) => backup.backupPages([]),
+    'copy that is refused': (backup) =>
+      backup.copyPages([{ first: 1, count: 1 }], [page.slice()]).catch(() => {}),
+    bytesAvailable: (backup) => backup.bytesAvailable(),
+    reserve: async (backup) => (await backup.reserve(4096)).release(),
+    'an image that is saved and loaded': async ({ images }) => {
+      await images?.save('image', { body: [{ index: 0, bytes: page }], keeps: [[]] })
+      await images?.load('image')
+    },
+    'names of images': async ({ images }) => images?.names(),
+  }
+  const backups: Record<string, () => Backup> = {
+    memory: () => memoryBackup({ medium: new MemoryMedium() }),
+    null: () => nullBackup(),
+    shared: () => shareBackup(memoryBackup()).reference(),
+    faulty: () => faultyBackup(memoryBackup()),
+  }
+  for (const [kind, open] of Object.entries(backups)) {
+    for (const [name, call] of Object.entries(calls)) {
+      it(`gives the event loop its turns: ${kind}, ${name}`, async (context) => {
+        await using backup = open()
+        if (name.includes('image') && backup.images === undefined) return context.skip('no images')
+        let turns = 0
+        let isOver = false
+        const count = () => {
+          if (isOver) return
+          turns++
+          setImmediate(count)
+        }
+        setImmediate(count)
+        // However fast the machine is, so many calls take several milliseconds.
+        for (let index = 0; index < (name.includes('store and') ? 2000 : 40_000); index++) await call(backup)
+        isOver = true
+        expect(turns).toBeGreaterThan(5)
+      })
+    }
+  }
+})
