@@ -65,11 +65,15 @@ it('refuses a device that is in use, read-only, or has less room than capacityBy
     closeSync(fd)
     // The kernel opens such a device for writing all the same.
     run('blockdev', '--setro', device)
-    await expect(openFileBackup({ path: device })).rejects.toMatchObject({ code: 'EROFS' })
     const writable = openSync(device, 'r+')
-    await expect(openFileBackup({ fd: writable })).rejects.toMatchObject({ code: 'EROFS' })
-    closeSync(writable)
-    run('blockdev', '--setrw', device)
+    try {
+      await expect(openFileBackup({ path: device })).rejects.toMatchObject({ code: 'EROFS' })
+      await expect(openFileBackup({ fd: writable })).rejects.toMatchObject({ code: 'EROFS' })
+    } finally {
+      // A loop device would stay so for whoever has it next.
+      run('blockdev', '--setrw', device)
+      closeSync(writable)
+    }
     await (await openFileBackup({ path: device })).close()
   })
 })
