@@ -9,18 +9,18 @@ it('a pin that comes in the moment in which the last one ends is waited for, and
       return super.count
     }
   }
-  const pins = new CountedWritePins()
+  const pins = new CountedWritePins('buffer')
   const [first, second] = [
     { offsetBytes: 0, length: 1 },
     { offsetBytes: 1, length: 1 },
   ]
   pins.begin(first)
-  const moment = pins.whenNone(undefined, () => pins.describe())
+  const moment = pins.whenNone(undefined, () => pins.count)
   pins.end(first)
   // It has waited for its memory since before anybody waited for the moment.
   pins.begin(second)
   await new Promise(setImmediate)
   expect(pins.isShut).toBe(true)
   pins.end(second)
-  expect(await moment).toBe('')
+  expect(await moment).toBe(0)
 })

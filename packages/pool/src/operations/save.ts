@@ -78,10 +78,7 @@ export class Saves {
         .whenNone(signal, () => this.#begin(buffer, name, options))
         .then((saving) => this.#save(saving))
     }
-    if (writePins.count > 0) {
-      const what = `buffer ${buffer.label} is pinned to be written to: ${writePins.describe()}`
-      throw new SpillwayError('EBUSY', what, { buffer: buffer.label })
-    }
+    if (writePins.count > 0) throw writePins.refusal()
     return this.#save(this.#begin(buffer, name, options))
   }
 

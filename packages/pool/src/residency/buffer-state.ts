@@ -149,7 +149,7 @@ export class BufferState {
   /** Pins of the application that write. */
   get writePins(): WritePins {
     this.#rare ??= new Rare()
-    this.#rare.writePins ??= new WritePins()
+    this.#rare.writePins ??= new WritePins(this.label)
     return this.#rare.writePins
   }
 

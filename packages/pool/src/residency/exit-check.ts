@@ -1,3 +1,5 @@
+import { afterInput } from '@spillway/core'
+
 /** A queue of claims, asked when the process is about to end. */
 interface Claims {
   readonly onDeadlock: () => void
@@ -31,4 +33,6 @@ export function noteWaiting(claims: Claims, waits: boolean): void {
 
 function checkAll(): void {
   for (const claims of [...waiting]) claims.onDeadlock()
+  // Node asks once more only when something has run since: whoever was refused may go on, and wait again.
+  afterInput(() => {})
 }

@@ -1,4 +1,5 @@
-import { abortError, orAbort } from '@spillway/core'
+import { abortError, orAbort, SpillwayError } from '@spillway/core'
+import { noteWaiting } from './exit-check.ts'
 
 /** A pin that writes, as far as images look at it. */
 export interface WritePin {
@@ -11,12 +12,18 @@ export interface WritePin {
  * it; new ones come after him.
  */
 export class WritePins {
+  readonly #buffer: string
   #pins: Set<WritePin> | undefined
   /** Settled when there are none. */
   #change: PromiseWithResolvers<void> | undefined
   #waiting = 0
   /** Settled when nobody waits for a moment without pins. */
   #open: PromiseWithResolvers<void> | undefined
+
+  /** `buffer` names it in errors. */
+  constructor(buffer: string) {
+    this.#buffer = buffer
+  }
 
   get count(): number {
     return this.#pins?.size ?? 0
@@ -40,17 +47,33 @@ export class WritePins {
     this.#change = undefined
   }
 
-  /** Which bytes, for people. */
-  describe(): string {
+  /** `EBUSY`, with the bytes that are pinned. */
+  refusal(): SpillwayError {
     const ranges = [...(this.#pins ?? [])].slice(0, 8)
-    return ranges
-      .map(({ offsetBytes, length }) => `bytes ${offsetBytes} to ${offsetBytes + length}`)
-      .join(', ')
+    const bytes = ranges.map(({ offsetBytes, length }) => `bytes ${offsetBytes} to ${offsetBytes + length}`)
+    return new SpillwayError(
+      'EBUSY',
+      `buffer ${this.#buffer} is pinned to be written to: ${bytes.join(', ')}`,
+      { buffer: this.#buffer },
+    )
   }
 
-  /** Calls `act` in the first moment without pins. Rejects with `EINTR` when aborted before. */
+  /** The process is about to end while somebody waits. */
+  onDeadlock(): void {
+    if (this.count === 0) return
+    this.#change?.reject(this.refusal())
+    this.#change = undefined
+  }
+
+  /**
+   * Calls `act` in the first moment without pins. Rejects with `EINTR` when aborted before, with `EBUSY` when nothing is left in the
+   * process that could release them.
+   */
   async whenNone<Result>(signal: AbortSignal | undefined, act: () => Result): Promise<Result> {
-    if (this.#waiting++ === 0) this.#open = Promise.withResolvers()
+    if (this.#waiting++ === 0) {
+      this.#open = Promise.withResolvers()
+      noteWaiting(this, true)
+    }
     try {
       while (this.count > 0) {
         this.#change ??= Promise.withResolvers()
@@ -59,7 +82,10 @@ export class WritePins {
       if (signal?.aborted) throw abortError(signal)
       return act()
     } finally {
-      if (--this.#waiting === 0) this.#open?.resolve()
+      if (--this.#waiting === 0) {
+        this.#open?.resolve()
+        noteWaiting(this, false)
+      }
     }
   }
 
