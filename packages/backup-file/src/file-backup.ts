@@ -21,6 +21,7 @@ import {
   systemError,
   type TransferOptions,
   tellCopied,
+  unclosedBackups,
 } from '@spillway/core'
 import type { EngineName } from './engine.ts'
 import type { PageMover } from './page-mover.ts'
@@ -81,6 +82,7 @@ export class SlottedFileBackup implements FileBackup {
   readonly capabilities: BackupCapabilities
   readonly #parts: FileBackupParts
   readonly #gate: CallGate
+  readonly #watched: object
   #backedUpPages = 0
   #copiedPages = 0
   #droppedPages = 0
@@ -93,6 +95,7 @@ export class SlottedFileBackup implements FileBackup {
     this.capabilities = parts.capabilities
     this.#parts = parts
     this.#gate = new CallGate(parts.name)
+    this.#watched = unclosedBackups.watch(this, parts.name, closing(parts))
   }
 
   async backupPages(spans: readonly Uint8Array[], options: BackupPagesOptions = {}): Promise<BackupResult> {
@@ -134,10 +137,11 @@ export class SlottedFileBackup implements FileBackup {
 
   async drop(handles: readonly HandleRun[]): Promise<void> {
     const count = countHandles(handles)
-    this.#gate.assertOpen()
-    const stale = this.#parts.space.drop(handles)
-    if (stale !== undefined) throw this.#staleError(stale)
-    this.#droppedPages += count
+    await this.#gate.run(async () => {
+      const stale = this.#parts.space.drop(handles)
+      if (stale !== undefined) throw this.#staleError(stale)
+      this.#droppedPages += count
+    })
   }
 
   async bytesAvailable(): Promise<number> {
@@ -183,6 +187,7 @@ export class SlottedFileBackup implements FileBackup {
 
   close(): Promise<void> {
     return this.#gate.close(async () => {
+      unclosedBackups.unwatch(this.#watched)
       await this.#parts.space.close()
       this.#leakedPages = this.#backedUpPages - this.#droppedPages
       this.#atClose = { ...this.stats(), mediumBytes: 0, stagingBytes: 0 }
@@ -318,4 +323,13 @@ function spansFrom(spans: readonly Uint8Array[], bytes: number): Uint8Array[] {
     left = Math.max(0, left - span.byteLength)
   }
   return rest
+}
+
+/** Closes the file. Made here, where no backup is in sight that the function could keep from being collected. */
+function closing({ space, release }: FileBackupParts): () => void {
+  return () =>
+    void space
+      .close()
+      .then(release)
+      .catch(() => {})
 }
