@@ -295,7 +295,7 @@ export class Machine implements BudgetPool {
   /** A pin of the application ends. */
   endPin(state: BufferState, pinned: number[], pin: PinOfBytes): void {
     state.userPins--
-    if (pin.write) state.writePins.end(pin)
+    if (pin.write) state.endWritePin(pin)
     this.residents.applicationPins--
     this.pins.release(state, pinned)
   }

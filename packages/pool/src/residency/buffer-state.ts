@@ -4,7 +4,7 @@ import { cleanList, dirty, dirtyList, purgeableList, unevictable, unevictableLis
 import { PageTable, type PageTableReader } from '../table/page-table.ts'
 import type { BackingStore } from './backing-store.ts'
 import type { ImageState } from './image-state.ts'
-import { WritePins } from './write-pins.ts'
+import { type WritePin, WritePins } from './write-pins.ts'
 
 /**
  * A buffer as the machinery sees it. There may be very many, so each has few fields: what is true or not is a bit, and what
@@ -153,6 +153,15 @@ export class BufferState {
     return this.#rare.writePins
   }
 
+  /** A pin that writes ends. With the last one goes what is kept of them: small buffers are pinned by the hundred thousand. */
+  endWritePin(pin: WritePin): void {
+    const { writePins } = this
+    writePins.end(pin)
+    if (writePins.count > 0 || writePins.isShut) return
+    this.#rare!.writePins = undefined
+    if (this.#rare!.isEmpty) this.#rare = undefined
+  }
+
   /** Whether new pins that write have to wait. */
   get isShutToWriters(): boolean {
     return this.#rare?.writePins?.isShut === true
@@ -216,6 +225,10 @@ class Rare {
   madeAt: string | undefined
   /** Resolved when `operations` falls to 0. */
   idle: PromiseWithResolvers<void> | undefined
+
+  get isEmpty(): boolean {
+    return !(this.damagedPages || this.images || this.writePins || this.madeAt || this.idle)
+  }
 }
 
 /**

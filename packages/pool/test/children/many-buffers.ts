@@ -1,6 +1,6 @@
 /**
  * Run as a program: makes many buffers, and tells what each costs and what the pool says that it costs, in bytes.
- * `node --expose-gc many-buffers.ts COUNT SIZE_BYTES WRITTEN_BYTES`.
+ * `node --expose-gc many-buffers.ts COUNT SIZE_BYTES WRITTEN_BYTES [pinned]`.
  */
 import { registerHooks } from 'node:module'
 import type { PagedBuffer } from '../../src/index.ts'
@@ -36,6 +36,7 @@ const buffers: PagedBuffer[] = new Array(count)
 async function make(): Promise<PagedBuffer> {
   const buffer = await pool.allocate(sizeBytes)
   if (writtenBytes > 0) await buffer.write(0, bytes)
+  if (process.argv[5] === 'pinned') (await buffer.pin({ write: true })).release()
   return buffer
 }
 // What is made once, and code that is compiled.
