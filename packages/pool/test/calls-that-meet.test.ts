@@ -3,7 +3,7 @@ import { type Backup, faultyBackup, memoryBackup } from '@spillway/core'
 import { describe, expect, it } from 'vitest'
 import { type PagedBuffer, Pool, type PoolOptions } from '../src/index.ts'
 import { ResizableProvider } from '../src/providers/resizable.ts'
-import { page, pattern } from './support/bytes.ts'
+import { firstDifference, page, pattern } from './support/bytes.ts'
 import { FakeProvider } from './support/fake-provider.ts'
 import { setup } from './support/setup.ts'
 
@@ -387,6 +387,26 @@ describe('memory that the application takes away', () => {
     expect(await contentOf(large)).toEqual(pattern(12 * page))
     await buffer.purge()
     expect(await contentOf(buffer)).toEqual(new Uint8Array(4 * page))
+    expect(pool.verify()).toEqual([])
+    await pool.close()
+  })
+
+  it('shows no bytes of another buffer when some of the memory for a new one was taken away', async () => {
+    const pool = smallPool(32, { idleBytes: 32 * page, maxOrder: 3 })
+    const taken = await filled(pool, 8)
+    const other = await filled(pool, 8)
+    const pin = await taken.pin()
+    const memory = pin.bytes.buffer as ArrayBuffer
+    pin.release()
+    // What is freed last is taken first.
+    await taken.free()
+    await other.free()
+    ArrayBuffer.prototype.resize.call(memory, 0)
+    const buffer = await pool.allocate(16 * page)
+    await expect(buffer.pin()).rejects.toMatchObject({ code: 'EFAULT' })
+    const found = pattern(8 * page)
+    await buffer.read(0, found)
+    expect(firstDifference(found, new Uint8Array(8 * page))).toBe(-1)
     expect(pool.verify()).toEqual([])
     await pool.close()
   })

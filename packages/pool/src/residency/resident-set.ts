@@ -299,12 +299,12 @@ export class ResidentSet {
     if (this.#checks) this.#check(chunk)
   }
 
-  /** Nothing more comes for a chunk: it is ready, or partial when some of its stored pages did not arrive. */
+  /** Nothing more comes for a chunk: it is ready, or partial when stored pages did not arrive or it was not cleared. */
   endPageIn(chunk: number): void {
     const chunks = this.#chunks
     if (chunks.has(chunk, pageIn)) {
       chunks.clearFlags(chunk, pageIn)
-      if (chunks.storedAt(chunk) !== 0) chunks.setFlags(chunk, partial)
+      if (chunks.storedAt(chunk) !== 0 || !chunks.has(chunk, zeroed)) chunks.setFlags(chunk, partial)
     }
     if (this.#checks) this.#check(chunk)
     chunks.wake(chunk)
