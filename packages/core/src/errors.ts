@@ -12,7 +12,7 @@ import { errnoName, type SystemErrorCode, systemErrorCodes } from './errno.ts'
  * - `EDQUOT`           a budget or quota that was set is used up
  * - `EEXIST`           the name is taken
  * - `EFAULT`           memory could not be mapped for a device, or an address is not one of ours
- * - `EFBIG`            larger than the medium can address
+ * - `EFBIG`            larger than the medium can address, or a buffer may grow
  * - `EINTR`            aborted by a signal; `cause` is the signal's reason; the call may be repeated and goes on
  * - `EINVAL`           not possible in this state
  * - `EIO`              the medium failed

@@ -5,6 +5,7 @@
  */
 
 export type { ByteSource, Bytes } from './api/byte-sources.ts'
+export { GrowableBuffer } from './api/growable-buffer.ts'
 export {
   type BudgetPoolStats,
   type BudgetStats,
@@ -27,7 +28,7 @@ export type {
 export { PagedBuffer } from './api/paged-buffer.ts'
 export { type NumbersType, Pin } from './api/pin.ts'
 export { livePools, Pool } from './api/pool.ts'
-export type { AllocateOptions, LoadOptions, PoolOptions } from './api/pool-options.ts'
+export type { AllocateOptions, GrowableOptions, LoadOptions, PoolOptions } from './api/pool-options.ts'
 export type { BufferWritable } from './api/streams.ts'
 export type { BufferDump, FreeListDump, PoolDump, StoreDump } from './diagnostics/dump.ts'
 export { type BufferMap, type MapState, mapStates } from './diagnostics/map.ts'

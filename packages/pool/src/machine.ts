@@ -3,6 +3,7 @@ import type { Budget, BudgetPool } from './budget.ts'
 import { pace } from './ground/pace.ts'
 import type { Pages } from './memory/pages.ts'
 import type { PoolMemory } from './memory/pool-memory.ts'
+import { Appends } from './operations/appends.ts'
 import { Backups } from './operations/backups.ts'
 import { Bypass } from './operations/bypass.ts'
 import { Discards } from './operations/discards.ts'
@@ -18,6 +19,7 @@ import { BackingStores } from './residency/backing-stores.ts'
 import { BufferState } from './residency/buffer-state.ts'
 import { walkChunks, whileFreeing } from './residency/chunk-walk.ts'
 import { closedBuffer } from './residency/closed.ts'
+import { Growth } from './residency/growth.ts'
 import { PageOut } from './residency/page-out.ts'
 import { Pins } from './residency/pins.ts'
 import { PoolLimit } from './residency/pool-limit.ts'
@@ -51,6 +53,8 @@ export interface NewBufferOptions {
   readonly maxOrder: number
   readonly caching: Caching
   readonly deviceMapped: boolean
+  /** What it may grow to; it does not when there is none. */
+  readonly maxBytes?: number | undefined
 }
 
 /** What a pin that ends is of, and whether it could be written through. */
@@ -77,6 +81,7 @@ export class Machine implements BudgetPool {
   readonly saves: Saves
   readonly restores: Restores
   readonly discards: Discards
+  readonly appends: Appends
   readonly background: Background
   readonly readahead: Readahead
   readonly capChanges: LimitChanges
@@ -132,6 +137,7 @@ export class Machine implements BudgetPool {
     this.saves = new Saves(residents, this.pageOut, pageSizeBytes)
     this.restores = new Restores(residents, this.pins)
     this.discards = new Discards(this.residents)
+    this.appends = new Appends(this.readWrite, this.discards)
     this.background = new Background(this.residents, this.limit, this.reclaim, options.background)
     this.capChanges = new LimitChanges(changeableCap(this.limit, this.reclaim))
     this.#hasCap = Number.isFinite(capPages)
@@ -179,8 +185,11 @@ export class Machine implements BudgetPool {
     const id = this.#nextBuffer++
     const store = backup === undefined ? undefined : this.backingStores.of(backup)
     if (store !== undefined) store.users++
-    const pageCount = Math.ceil(sizeBytes / this.pageSizeBytes)
-    const state = new BufferState({ ...options, id, sizeBytes, pageCount, store })
+    const { maxBytes } = options
+    const growth = maxBytes === undefined ? undefined : new Growth(maxBytes, this.pageSizeBytes)
+    const pageCount = growth === undefined ? Math.ceil(sizeBytes / this.pageSizeBytes) : 0
+    const state = new BufferState({ ...options, id, sizeBytes, pageCount, growth, store })
+    state.reach(sizeBytes)
     this.residents.buffers.add(state)
     return state
   }
@@ -196,6 +205,7 @@ export class Machine implements BudgetPool {
     state.closing = true
     this.readahead.end(state)
     this.limit.refuse(closedBuffer(state), state)
+    state.growth?.stop(closedBuffer(state))
     const idle = state.whenIdle()
     if (idle !== undefined) await idle
     // Nobody needs the content any more: claims may take the memory before it is given up, and nothing is stored (T76).
@@ -296,6 +306,7 @@ export class Machine implements BudgetPool {
   endPin(state: BufferState, pinned: number[], pin: PinOfBytes): void {
     state.userPins--
     if (pin.write) state.endWritePin(pin)
+    state.growth?.letGo(pin)
     this.residents.applicationPins--
     this.pins.release(state, pinned)
   }

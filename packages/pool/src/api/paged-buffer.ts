@@ -10,12 +10,12 @@ import {
   reporting,
   type TransferResult,
 } from '../operations/call-progress.ts'
-import { assertMayLeave } from '../operations/discards.ts'
-import { type ByteVisit, bytesOf } from '../operations/read-write.ts'
+import { type ByteRange, type ByteVisit, bytesOf } from '../operations/read-write.ts'
 import { imageNameOf, type SaveOptions } from '../operations/save.ts'
 import { asError } from '../residency/backing-store.ts'
 import type { BufferState } from '../residency/buffer-state.ts'
 import { assertNotPinned, assertUsable, closedBuffer } from '../residency/closed.ts'
+import type { Settle } from '../residency/growth.ts'
 import { type ByteSource, bytesAtHand, firstBytes, repeating } from './byte-sources.ts'
 import {
   type Advice,
@@ -32,7 +32,8 @@ import {
 } from './options.ts'
 import { type NumbersType, Pin } from './pin.ts'
 import { assertOneOf } from './pool-options.ts'
-import { assertByte, assertBytes, assertRange, assertWholePages, rangeOf } from './ranges.ts'
+import { purge } from './purge.ts'
+import { assertByte, assertBytes, assertRange, rangeOf } from './ranges.ts'
 import {
   type BufferWritable,
   copyBetween,
@@ -109,9 +110,10 @@ export class PagedBuffer implements AsyncDisposable {
       return this.#settled(failure as Error)
     }
     if (isDone) return this.#done(into.byteLength)
-    return this.#call((settle) => {
+    const range = { offset: offsetBytes, length: into.byteLength }
+    return this.#callOn(range, into.byteLength, (settle) => {
       this.#machine.readWrite.readThen(this.#state, { offset: offsetBytes, into }, options, settle)
-    }, into.byteLength)
+    })
   }
 
   /**
@@ -135,12 +137,12 @@ export class PagedBuffer implements AsyncDisposable {
       return this.#settled(failure as Error)
     }
     if (isDone) return this.#done(bytes.byteLength)
-    return this.#call((settle) => {
-      const range = { offset: offsetBytes, length: bytes.byteLength }
-      const { signal, retryMayFail } = options
-      const source = bytesOf(bytes)
-      this.#machine.readWrite.writeThen(this.#state, range, { signal, retryMayFail, source }, settle)
-    }, bytes.byteLength)
+    const range = { offset: offsetBytes, length: bytes.byteLength }
+    const { signal, retryMayFail } = options
+    return this.#callOn(range, bytes.byteLength, (settle) => {
+      const write = { signal, retryMayFail, source: bytesOf(bytes) }
+      this.#machine.readWrite.writeThen(this.#state, range, write, settle)
+    })
   }
 
   /** Writes one byte value over a range, or the bytes of a source over and over, the last time perhaps not to its end. */
@@ -162,9 +164,9 @@ export class PagedBuffer implements AsyncDisposable {
   }
 
   #fill(visit: ByteVisit, options: FillOptions): Promise<void> {
-    return this.#call((settle) => {
-      const range = rangeOf(this.#state, options, 'fill', ['retryMayFail', 'onProgress'])
-      const { signal, retryMayFail, onProgress } = options
+    const range = rangeOf(this.#state, options, 'fill', ['retryMayFail', 'onProgress'])
+    const { signal, retryMayFail, onProgress } = options
+    return this.#callOn(range, 0, (settle) => {
       const source = reporting(visit, range.length, onProgress)
       this.#machine.readWrite.writeThen(this.#state, range, { signal, retryMayFail, source }, settle)
     })
@@ -261,7 +263,8 @@ export class PagedBuffer implements AsyncDisposable {
   }
 
   #pinMissing(options: PinOptions): Promise<Pin> {
-    return this.#call((settle) => this.#pinThen(options, settle))
+    const { offset = 0, length = this.sizeBytes - offset } = options
+    return this.#callOn({ offset, length }, 0, (settle) => this.#pinThen(options, settle))
   }
 
   #settled<Result>(error: Error | undefined, result?: Result): Promise<Result> {
@@ -368,19 +371,7 @@ export class PagedBuffer implements AsyncDisposable {
    * whole pages of the buffer.
    */
   purge(options: PurgeOptions = {}): Promise<{ readonly pages: number }> {
-    return this.#run(async () => {
-      const state = this.#state
-      const { pageSizeBytes, residents, discards } = this.#machine
-      assertKnownOptions(options, ['offset', 'length'], 'purge')
-      const { offset = 0, length = state.sizeBytes - offset } = options
-      assertWholePages(state, offset, length, pageSizeBytes)
-      if (length === state.sizeBytes) assertNotPinned(this.#state)
-      assertMayLeave(residents, state)
-      const end = Math.ceil((offset + length) / pageSizeBytes)
-      const pages = await discards.purge(state, Math.floor(offset / pageSizeBytes), end)
-      await state.store?.settled()
-      return { pages }
-    })
+    return this.#run(() => purge(this.#machine, this.#state, options))
   }
 
   /**
@@ -428,7 +419,7 @@ export class PagedBuffer implements AsyncDisposable {
   map(): Uint8Array {
     const state = this.#state
     assertUsable(state, this.#machine.providerGuard)
-    const count = Math.ceil(state.table.pageCount / state.table.blockPages)
+    const count = Math.ceil(state.pageCount / state.table.blockPages)
     return mapOf(state, this.#machine.residents.chunks, { first: 0, count, step: 1 })
   }
 
@@ -457,7 +448,18 @@ export class PagedBuffer implements AsyncDisposable {
     this.#machine.beginPin(this.#state, chunks)
     const pin = new Pin(this.#machine, this.#state, chunks, { offset, length, write })
     if (write) this.#state.writePins.begin(pin)
+    this.#state.growth?.hold(pin)
     return pin
+  }
+
+  /** A call about a range that a buffer which grows must not lose meanwhile. */
+  #callOn<Result>(
+    { offset, length }: ByteRange,
+    copiedBytes: number,
+    begin: (settle: Settle<Result>) => void,
+  ): Promise<Result> {
+    const held = this.#state.growth?.holding({ offsetBytes: offset, length }, begin)
+    return this.#call(held ?? begin, copiedBytes)
   }
 
   /** A call that ends with a promise of its own: counts as an operation, so that `free` waits for it. */
@@ -503,7 +505,5 @@ export class PagedBuffer implements AsyncDisposable {
     })
   }
 }
-
-type Settle<Result> = (error?: Error, result?: Result) => void
 
 const readWriteOptions: readonly string[] = ['signal', 'retryMayFail']

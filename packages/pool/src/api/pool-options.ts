@@ -57,12 +57,25 @@ export interface AllocateOptions {
   readonly maxOrder?: number | undefined
   /** How the processor caches the memory; anything but `'cached'` needs a provider that can do it. */
   readonly caching?: Caching | undefined
-  /** The first content, from byte 0 on; what it does not cover reads as zeros. Default: all zeros. */
+  /** Make a `GrowableBuffer`, to which bytes can be appended. Default false. */
+  readonly growable?: boolean | undefined
+  /** What it may grow to, in bytes; required with `growable`. It costs nothing until it is reached. */
+  readonly maxBytes?: number | undefined
+  /**
+   * The first content, from byte 0 on; what it does not cover reads as zeros. Default: all zeros. To a buffer that is `growable` it
+   * is appended.
+   */
   readonly from?: ByteSource | undefined
   /** Stops the writing of `from`: `EINTR`. */
   readonly signal?: AbortSignal | undefined
   /** Map the memory for a device while it is pinned; needs a provider with `map` (T26). Default false. */
   readonly deviceMapped?: boolean | undefined
+}
+
+/** The options of a buffer that grows. */
+export interface GrowableOptions extends AllocateOptions {
+  readonly growable: true
+  readonly maxBytes: number
 }
 
 export interface LoadOptions {
@@ -82,7 +95,17 @@ export interface LoadOptions {
 export const loadOptions = ['backup', 'label', 'maxOrder', 'caching', 'deviceMapped', 'signal']
 
 /** The options that `allocate` knows. */
-export const allocateOptions = ['label', 'backup', 'maxOrder', 'caching', 'deviceMapped', 'from', 'signal']
+export const allocateOptions = [
+  'label',
+  'backup',
+  'maxOrder',
+  'caching',
+  'deviceMapped',
+  'growable',
+  'maxBytes',
+  'from',
+  'signal',
+]
 
 /** The options that a pool knows. */
 export const poolOptions = [

@@ -25,6 +25,7 @@ import type { BufferState } from '../residency/buffer-state.ts'
 import { located } from '../residency/failures.ts'
 import { describePins } from '../residency/refusal.ts'
 import type { ByteSource } from './byte-sources.ts'
+import { GrowableBuffer } from './growable-buffer.ts'
 import type { MemoryBudget } from './memory-budget.ts'
 import { PagedBuffer } from './paged-buffer.ts'
 import {
@@ -33,6 +34,7 @@ import {
   assertLimit,
   assertOneOf,
   assertOrder,
+  type GrowableOptions,
   type LoadOptions,
   loadOptions,
   maxOrderOf,
@@ -129,7 +131,11 @@ export class Pool implements AsyncDisposable {
    * Makes a buffer of `sizeBytes`. It takes no memory until it is touched, unless `from` gives its first content: then it resolves when
    * that is written, or frees the buffer and rejects with what stopped it. Rejects with `RangeError` for a size that is no
    * whole number of bytes, `ENOSYS` when no page provider works here, `EBADF` when the pool is closed.
+   *
+   * With `growable` it has `sizeBytes` bytes at first, often 0, and grows up to `maxBytes` as bytes are appended.
    */
+  allocate(sizeBytes: number, options: GrowableOptions): Promise<GrowableBuffer>
+  allocate(sizeBytes: number, options?: AllocateOptions): Promise<PagedBuffer>
   allocate(sizeBytes: number, options: AllocateOptions = {}): Promise<PagedBuffer> {
     return pacedCall(() => this.#allocate(sizeBytes, options))
   }
@@ -139,6 +145,7 @@ export class Pool implements AsyncDisposable {
     assertKnownOptions(options, allocateOptions, 'allocate')
     assertByteCount(sizeBytes, 'sizeBytes')
     this.#assertSize(sizeBytes)
+    const maxBytes = this.#maxBytesOf(sizeBytes, options)
     const { label, backup = this.#backup, caching = 'cached', maxOrder = this.#machine.maxOrder } = options
     assertOrder(maxOrder, this.#machine.maxOrder)
     assertOneOf(caching, cachings, 'caching')
@@ -147,8 +154,12 @@ export class Pool implements AsyncDisposable {
     const provider = await this.#machine.memory.provider()
     this.#assertOpen()
     assertCan(provider, caching !== 'cached', deviceMapped)
-    const state = this.#machine.addBuffer(sizeBytes, backup, { label, maxOrder, caching, deviceMapped })
-    const buffer = new PagedBuffer(this.#machine, state)
+    const wanted = { label, maxOrder, caching, deviceMapped, maxBytes }
+    const state = this.#machine.addBuffer(sizeBytes, backup, wanted)
+    const { growth } = state
+    const buffer = growth
+      ? new GrowableBuffer(this.#machine, state, growth)
+      : new PagedBuffer(this.#machine, state)
     if (options.from !== undefined) await this.#fillNew(buffer, options.from, options.signal)
     return buffer
   }
@@ -195,17 +206,33 @@ export class Pool implements AsyncDisposable {
     }
   }
 
-  #assertSize(sizeBytes: number): void {
+  /** What a buffer may grow to; undefined when it does not. */
+  #maxBytesOf(sizeBytes: number, { growable = false, maxBytes }: AllocateOptions): number | undefined {
+    if (typeof growable !== 'boolean')
+      throw new TypeError(`growable is ${String(growable)}; it must be true or false`)
+    if (!growable) {
+      if (maxBytes !== undefined) throw new TypeError('maxBytes is for buffers that are growable')
+      return undefined
+    }
+    if (maxBytes === undefined) throw new TypeError('a buffer that is growable needs maxBytes')
+    assertByteCount(maxBytes, 'maxBytes')
+    this.#assertSize(maxBytes, 'maxBytes')
+    if (sizeBytes <= maxBytes) return maxBytes
+    throw new RangeError(`sizeBytes is ${sizeBytes}; it must not be larger than maxBytes, ${maxBytes}`)
+  }
+
+  #assertSize(sizeBytes: number, name = 'sizeBytes'): void {
     if (sizeBytes / this.pageSizeBytes <= maxPages) return
     throw new RangeError(
-      `sizeBytes is ${sizeBytes}; a buffer has at most ${maxPages} pages of ${this.pageSizeBytes}`,
+      `${name} is ${sizeBytes}; a buffer has at most ${maxPages} pages of ${this.pageSizeBytes}`,
     )
   }
 
   /** Writes the first content of a buffer that nobody has yet; one that cannot have it is freed. */
   async #fillNew(buffer: PagedBuffer, from: ByteSource, signal: AbortSignal | undefined): Promise<void> {
     try {
-      await buffer.write(0, from, { signal })
+      if (buffer instanceof GrowableBuffer) await buffer.append(from, { signal })
+      else await buffer.write(0, from, { signal })
     } catch (failure) {
       // Closing the pool may have freed it meanwhile.
       if (!buffer.freed) await buffer.free()

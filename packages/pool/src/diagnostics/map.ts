@@ -66,8 +66,8 @@ export function bufferMaps(
   const maps: BufferMap[] = []
   let left = limits.cells
   for (const buffer of buffers) {
-    const { table, label, sizeBytes } = buffer
-    const count = Math.ceil(table.pageCount / table.blockPages)
+    const { table, label, sizeBytes, pageCount } = buffer
+    const count = Math.ceil(pageCount / table.blockPages)
     const step = Math.max(1, Math.ceil(count / limits.cellsPerBuffer))
     left -= Math.ceil(count / step)
     if (left < 0) break

@@ -55,9 +55,10 @@ export class CallProgress {
   /** Counts pages that were done. What left again meanwhile and was done twice never takes it past the whole. */
   add(pages: number): void {
     if (pages <= 0) return
-    this.pages = Math.min(this.pages + pages, this.#buffer.table.pageCount)
+    const { pageCount } = this.#buffer
+    this.pages = Math.min(this.pages + pages, pageCount)
     try {
-      this.#onProgress?.({ pages: this.pages, totalPages: this.#buffer.table.pageCount })
+      this.#onProgress?.({ pages: this.pages, totalPages: pageCount })
     } catch (failure) {
       // The caller's own mistake ends the caller's call, and nothing else; what is under way still is not told of any more.
       this.#onProgress = undefined

@@ -46,7 +46,8 @@ export class Discards {
   }
 
   async #giveUpAll(buffer: BufferState, options: GiveUpOptions): Promise<void> {
-    const { destination, progress = { pages: 0 }, first = 0, end = buffer.table.pageCount } = options
+    const { destination, progress = { pages: 0 }, pinned = 'fail' } = options
+    const { first = 0, end = buffer.table.pageCount } = options
     const { chunks, operations } = this.#residents
     const { table } = buffer
     let looks = 0
@@ -69,7 +70,11 @@ export class Discards {
         }
         if (chunks.isPinned(chunk)) {
           if (operations.release(chunk)) continue
-          if (operations.isPinnedByApplication(chunk)) throw pinnedError(buffer, page)
+          if (operations.isPinnedByApplication(chunk)) {
+            if (pinned === 'fail') throw pinnedError(buffer, page)
+            page += count
+            continue
+          }
           // What holds it is a call, and that ends.
           await delay(0)
           continue
@@ -135,6 +140,8 @@ interface GiveUpOptions {
   readonly progress?: { pages: number }
   readonly first?: number
   readonly end?: number
+  /** What of these pages lies in chunks that the application pins: `EBUSY` by default, or it stays. */
+  readonly pinned?: 'fail' | 'leave'
 }
 
 /** Some pages of a chunk. */

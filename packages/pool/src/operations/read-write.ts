@@ -301,9 +301,12 @@ export class ReadWrite {
     return {
       ...pinOptions(options, true),
       overwriteFrom: Math.ceil(offset / this.#pageSizeBytes),
-      // Nobody sees what follows the buffer's last byte, so its last page counts as overwritten whole.
+      // Nobody sees what follows the buffer's last byte, so its last page counts as overwritten whole: unless it grows, for then
+      // an append may be writing there.
       overwriteEnd:
-        endBytes === buffer.sizeBytes ? buffer.table.pageCount : Math.floor(endBytes / this.#pageSizeBytes),
+        endBytes === buffer.sizeBytes && buffer.growth === undefined
+          ? buffer.table.pageCount
+          : Math.floor(endBytes / this.#pageSizeBytes),
     }
   }
 

@@ -84,6 +84,8 @@ export class Saves {
 
   #assertCanSave(buffer: BufferState): { store: BackingStore; images: ImageStore } {
     const { label, store } = buffer
+    if (buffer.growth !== undefined)
+      throw new SpillwayError('ENOTSUP', `buffer ${label} grows; only others can be saved`, { buffer: label })
     const images = store?.backup.images
     if (store === undefined || images === undefined) {
       const what = store === undefined ? 'no backup' : `backup ${store.name}, which holds no images`

@@ -3,6 +3,7 @@ import { cachings } from '../providers/provider.ts'
 import { cleanList, dirty, dirtyList, purgeableList, unevictable, unevictableList } from '../table/chunks.ts'
 import { PageTable, type PageTableReader } from '../table/page-table.ts'
 import type { BackingStore } from './backing-store.ts'
+import type { Growth } from './growth.ts'
 import type { ImageState } from './image-state.ts'
 import { type WritePin, WritePins } from './write-pins.ts'
 
@@ -12,7 +13,8 @@ import { type WritePin, WritePins } from './write-pins.ts'
  */
 export class BufferState {
   readonly id: number
-  readonly sizeBytes: number
+  /** Of a buffer that grows, what it has now: appending and truncating change it, and nothing else does. */
+  sizeBytes: number
   readonly table: PageTableReader
   store: BackingStore | undefined
   /** Pins that the application holds, and operations that are under way. */
@@ -32,6 +34,10 @@ export class BufferState {
     this.sizeBytes = made.sizeBytes
     this.table = new PageTable(made.pageCount, 1 << made.maxOrder)
     this.store = made.store
+    if (made.growth !== undefined) {
+      this.#rare = new Rare()
+      this.#rare.growth = made.growth
+    }
     this.#bits = (cachings.indexOf(made.caching) << cachingShift) | (made.deviceMapped ? deviceMappedBit : 0)
   }
 
@@ -146,6 +152,25 @@ export class BufferState {
     this.#rare.images = images
   }
 
+  /** Of a buffer that grows. */
+  get growth(): Growth | undefined {
+    return this.#rare?.growth
+  }
+
+  /** Pages of its bytes. */
+  get pageCount(): number {
+    return this.growth?.pagesOf(this.sizeBytes) ?? this.table.pageCount
+  }
+
+  /** One that grows has pages for so many bytes from now on, in whole blocks: so those that are there stay what they are. */
+  reach(bytes: number): void {
+    const { growth } = this
+    if (growth === undefined) return
+    const { blockPages } = this.table
+    const pages = Math.ceil(growth.pagesOf(bytes) / blockPages) * blockPages
+    ;(this.table as PageTable).reach(Math.min(pages, growth.pagesOf(growth.maxBytes)))
+  }
+
   /** Pins of the application that write. */
   get writePins(): WritePins {
     this.#rare ??= new Rare()
@@ -183,7 +208,8 @@ export class BufferState {
   /** Bytes of what is known of it, for the statistics; chunks are counted elsewhere. */
   get metadataBytes(): number {
     const accesses = this.accesses === undefined ? 0 : accessesBytes
-    return bufferBytes + accesses + this.table.metadataBytes
+    const growth = this.growth === undefined ? 0 : growthBytes
+    return bufferBytes + accesses + growth + this.table.metadataBytes
   }
 
   /** The list that a chunk with these flags is on while nobody pins it. */
@@ -221,6 +247,7 @@ export class Accesses {
 class Rare {
   damagedPages: Set<number> | undefined
   images: ImageState | undefined
+  growth: Growth | undefined
   writePins: WritePins | undefined
   madeAt: string | undefined
   /** Resolved when `operations` falls to 0. */
@@ -237,6 +264,7 @@ class Rare {
  */
 const bufferBytes = 344
 const accessesBytes = 64
+const growthBytes = 640
 
 const deviceMappedBit = 1
 const closingBit = 2
@@ -254,6 +282,8 @@ export interface BufferProperties {
   readonly label: string | undefined
   readonly sizeBytes: number
   readonly pageCount: number
+  /** When it is to grow. */
+  readonly growth?: Growth | undefined
   readonly maxOrder: number
   readonly store: BackingStore | undefined
   readonly caching: Caching

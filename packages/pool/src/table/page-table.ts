@@ -9,12 +9,12 @@ import { emptyEntry, handleEntry, isPageEntry, pageEntry } from '@spillway/core'
  *     odd          all pages are stored, with adjacent handles       (a huge entry)
  *     negative     −1 − leaf: each page has an entry of its own, in a leaf
  *
- * Block entries lie in segments that come into being when they are first written: a buffer of 1 TiB costs nothing until
+ * Block entries lie in segments that come into being, and grow, as they are written: a buffer of 1 TiB costs nothing until
  * it is used, and 4 MiB when all of it is backed up in whole chunks. A buffer of one block, of which there may be very many,
  * has its entry in a field.
  */
 export class PageTable {
-  readonly pageCount: number
+  pageCount: number
   /** The order of a block: `maxOrder` of the buffer. */
   readonly blockOrder: number
   /** Pages that a chunk holds. */
@@ -37,6 +37,16 @@ export class PageTable {
   constructor(pageCount: number, blockPages: number) {
     this.pageCount = pageCount
     this.blockOrder = 31 - Math.clz32(blockPages)
+  }
+
+  /** There are pages up to `pageCount` from now on. Those that were the last are whole blocks, so that these stay what they are. */
+  reach(pageCount: number): void {
+    if (pageCount <= this.pageCount) return
+    this.pageCount = pageCount
+    const entry = this.#onlyEntry
+    if (entry === undefined || pageCount <= this.blockPages) return
+    this.#onlyEntry = undefined
+    this.#setEntry(0, entry)
   }
 
   /** Pages of a block: 2^maxOrder of the buffer. The last block may be shorter. */
@@ -112,8 +122,9 @@ export class PageTable {
     if (segments === undefined) return this.#onlyEntry === undefined ? end : page
     while (block < last) {
       const index = block >>> segmentBits
+      if (index >= segments.length) return end
       const segment = segments[index]
-      if (segment === undefined) block = (index + 1) * segmentBlocks
+      if (segment === undefined || (block & inSegment) >= segment.length) block = (index + 1) * segmentBlocks
       else if (segment[block & inSegment] === emptyEntry) block++
       else break
     }
@@ -227,24 +238,36 @@ export class PageTable {
     const segments = this.#segments
     if (segments === undefined) return this.#onlyEntry ?? emptyEntry
     const segment = segments[block >>> segmentBits]
-    return segment === undefined ? emptyEntry : segment[block & inSegment]!
+    const index = block & inSegment
+    return segment === undefined || index >= segment.length ? emptyEntry : segment[index]!
   }
 
   #setEntry(block: number, entry: number): void {
     const blocks = Math.ceil(this.pageCount / this.blockPages)
-    if (blocks === 1) {
+    if (blocks <= 1) {
       this.#onlyEntry = entry === emptyEntry ? undefined : entry
       return
     }
-    const index = block >>> segmentBits
-    let segment = this.#segments?.[index]
-    if (segment === undefined) {
+    const index = block & inSegment
+    let segment = this.#segments?.[block >>> segmentBits]
+    if (segment === undefined || index >= segment.length) {
       if (entry === emptyEntry) return
-      segment = new Float64Array(Math.min(segmentBlocks, blocks - index * segmentBlocks))
-      this.#segments ??= new Array(Math.ceil(blocks / segmentBlocks)).fill(undefined)
-      this.#segments[index] = segment
+      segment = this.#growSegment(block, blocks)
     }
-    segment[block & inSegment] = entry
+    segment[index] = entry
+  }
+
+  /** The segment of a block, long enough for it. It grows in small steps: what is not reached yet costs next to nothing. */
+  #growSegment(block: number, blocks: number): Float64Array {
+    const index = block >>> segmentBits
+    this.#segments ??= []
+    while (this.#segments.length <= index) this.#segments.push(undefined)
+    const steps = Math.ceil(((block & inSegment) + 1) / segmentStep)
+    const segment = new Float64Array(Math.min(steps * segmentStep, blocks - index * segmentBlocks))
+    const before = this.#segments[index]
+    if (before !== undefined) segment.set(before)
+    this.#segments[index] = segment
+    return segment
   }
 
   #blockStart(page: number): number {
@@ -317,3 +340,4 @@ export type PageTableReader = Pick<
 const segmentBits = 12
 const segmentBlocks = 1 << segmentBits
 const inSegment = segmentBlocks - 1
+const segmentStep = 64
