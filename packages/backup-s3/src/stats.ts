@@ -46,6 +46,8 @@ export interface S3BackupStats extends BackupStats {
   }
   /** The bucket keeps versions of what is deleted, which are paid for. */
   readonly keepsVersions: boolean
+  /** The service tells when an object was written. Where it does not, nothing of dead owners is swept. */
+  readonly tellsTimes: boolean
   /** What last went wrong with a deletion, a compaction or a manifest; they are tried again. */
   readonly backgroundError: Error | undefined
   /** Bytes that segments which are being filled or sent may have. */
@@ -105,6 +107,7 @@ export function collectStats(sources: StatsSources): S3BackupStats {
     leaseRenewals: owner.renewals,
     pageRequests: service.ranges.report(),
     keepsVersions: service.keepsVersions,
+    tellsTimes: service.tellsTimes,
     backgroundError: deletions.lastError ?? compactor.lastError ?? manifests?.lastError,
     bufferBytes: slots.inUse * segmentBytes,
   }

@@ -291,6 +291,22 @@ for (const fast of [false, true]) {
       await backup.close()
     })
 
+    it('a body that trickles is asked for again before it counts as silent', async () => {
+      const backup = await openOn(target, {
+        client: client(),
+        segmentBytes: 128 * pageSizeBytes,
+        hedgeShare: 1,
+      })
+      const content = randomPages(100)
+      const { handles } = await backup.backupPages([content])
+      for (let round = 0; round < 32; round++) await read(backup, handles)
+      const { hedges, resumes } = backup.stats()
+      await target.server!.faults.once('GetObject', faults.trickling(2, 20), { keyIncludes: segment })
+      expect((await read(backup, handles)).equals(content)).toBe(true)
+      expect(backup.stats()).toMatchObject({ hedges: hedges + 1, resumes, retries: 0 })
+      await backup.close()
+    })
+
     it('a body is continued where ETags are weak, or change from answer to answer', async () => {
       const backup = await openOn(target, { client: client(), retryBaseMs: 1 })
       const content = randomPages(200)

@@ -243,6 +243,24 @@ describe('owners', () => {
     await backup.close()
   })
 
+  it('keep their leases and heads, sweep and close without any budget', async () => {
+    const prefix = target.prefix()
+    for (const persistent of [false, true]) {
+      const dead = await dyingOwner({ prefix, leaseMs: 300 })
+      await dead.backup.backupPages([randomPages(5)])
+      await dead.die()
+      const backup = await open({ prefix, persistent, leaseMs: 600 })
+      backup.setBudget({ maxRequests: 0 })
+      const before = backup.stats().leaseRenewals
+      await until('it was renewed often', () => backup.stats().leaseRenewals >= before + 5)
+      await until('the dead owner is swept', async () => (await backup.sweepOrphans()).epochs.length > 0)
+      expect((await backup.backupPages([randomPages(1)])).error).toMatchObject({ code: 'EDQUOT' })
+      await backup.close()
+    }
+    const left = (await leftUnder(prefix)).map(({ key }) => key)
+    expect(left.filter((key) => !key.includes('/store-'))).toEqual([])
+  })
+
   it('T85: exactly one of many processes gets a persistent store; the others are told EBUSY and by whom', async () => {
     const prefix = target.prefix()
     const attempts = await Promise.allSettled(

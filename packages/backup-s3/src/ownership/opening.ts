@@ -38,7 +38,9 @@ export async function openEpoch(parts: OpeningParts): Promise<Opened> {
     const key = keys.lease(owner.epoch)
     const isBack = async () => {
       const found = await readLease(service, key, signal)
-      return typeof found === 'object' && found.content.epoch === owner.epoch
+      if (typeof found !== 'object' || found.content.epoch !== owner.epoch) return false
+      service.noticeTimes(found.lastModified)
+      return true
     }
     await probeWithLease({ epoch: owner.epoch, content: owner.content, isBack }, parts)
     owner.start()

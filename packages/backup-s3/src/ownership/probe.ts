@@ -74,7 +74,12 @@ async function tryKey(
     })
     .then(() => failure === undefined)
   if (written) {
-    const isBack = async () => (await service.read(key, { free: true, signal }))?.body.equals(body) === true
+    const isBack = async () => {
+      const found = await service.read(key, { free: true, signal })
+      if (!found?.body.equals(body)) return false
+      service.noticeTimes(found.lastModified)
+      return true
+    }
     if (!(await isBack()) && !(await isBack())) failure = notS3(settings.name)
     else {
       const error = await writeAgain(service, key, body, signal)

@@ -31,6 +31,8 @@ export class S3Service {
   readonly ranges: RangeRequests
   /** Whether the bucket keeps versions of what is deleted, which are paid for. */
   keepsVersions = false
+  /** Whether the service tells when an object was written, and what time it is: dead owners are told by that. */
+  tellsTimes = true
 
   constructor(settings: Settings, ledger: CostLedger) {
     this.#settings = settings
@@ -192,6 +194,16 @@ export class S3Service {
       `backup ${name}: the bucket ${bucket} keeps versions: what is deleted stays there and is paid for, until a ` +
       'lifecycle rule of the bucket removes versions that are not current'
     process.emitWarning(text, { type: 'SpillwayWarning', code: 'SPILLWAY_S3_VERSIONS' })
+  }
+
+  /** Looks at the times of an answer, as `open` gets them for what it wrote itself. */
+  noticeTimes(lastModified: number | undefined): void {
+    if (!this.tellsTimes || (lastModified !== undefined && this.clock.latestMs !== undefined)) return
+    this.tellsTimes = false
+    const text =
+      `backup ${this.#settings.name}: the service does not tell when an object was written (Last-Modified, Date): what ` +
+      'dead owners leave is not swept, and a persistent store waits for more than a lease of silence'
+    process.emitWarning(text, { type: 'SpillwayWarning', code: 'SPILLWAY_S3_NO_TIMES' })
   }
 
   /** Deletes up to 1,000 objects; returns what the service would not delete, by key. */
