@@ -356,24 +356,49 @@ describe('the budget', () => {
     await backup.close()
   })
 
-  it('counts the request that goes out again on a new connection, and refuses it where there is no room', async () => {
-    const backup = await openOn(target, {
-      client: target.client({ requestHandler: pageHttpHandler() }),
-      hedgeShare: 0,
-    })
-    const { handles } = await backup.backupPages([randomPages(1)])
-    await read(backup, handles)
-    for (const room of [2, 1]) {
+  it.each(['direct', 'sdk'] as const)(
+    'counts the GET that goes out again on a new connection, and refuses it where there is no room (%s)',
+    async (pageRequests) => {
+      const client = target.client({ requestHandler: pageHttpHandler() })
+      const backup = await openOn(target, { client, hedgeShare: 0, pageRequests })
+      const { handles } = await backup.backupPages([randomPages(1)])
       await read(backup, handles)
-      await target.server!.faults.once('GetObject', faults.dropped, { keyIncludes: segment })
+      for (const room of [2, 1]) {
+        await read(backup, handles)
+        await target.server!.faults.once('GetObject', faults.dropped, { keyIncludes: segment })
+        await target.server!.clearLog()
+        const maxRequests = backup.stats().costs.requests + room
+        backup.setBudget({ maxRequests })
+        const { error } = await backup.copyPages(handles, [Buffer.alloc(pageSizeBytes)])
+        expect([room, error === undefined]).toEqual([room, room === 2])
+        expect(await log('GetObject')).toHaveLength(room)
+        expect(backup.stats().costs.requests).toBe(maxRequests)
+        backup.setBudget({})
+      }
+      await backup.close()
+    },
+  )
+
+  it('counts the PUT that goes out again on a new connection, and refuses it where there is no room', async () => {
+    const client = target.client({ requestHandler: pageHttpHandler() })
+    const backup = await openOn(target, { client, lingerMs: 0 })
+    const sent = () => {
+      const { requests, housekeeping } = backup.stats().costs.verbs.put
+      return requests - housekeeping
+    }
+    for (const room of [2, 1]) {
+      await backup.backupPages([randomPages(1)])
+      await target.server!.faults.once('PutObject', faults.dropped, { keyIncludes: segment })
       await target.server!.clearLog()
+      const before = sent()
       backup.setBudget({ maxRequests: backup.stats().costs.requests + room })
-      const { error } = await backup.copyPages(handles, [Buffer.alloc(pageSizeBytes)])
-      expect([room, error === undefined]).toEqual([room, room === 2])
-      expect(await log('GetObject')).toHaveLength(room)
-      expect(backup.stats().costs.requests).toBe((backup.stats().costs.budget.maxRequests ?? 0) - 0)
+      const { error } = await backup.backupPages([randomPages(1)])
+      expect([room, error?.code]).toEqual([room, room === 2 ? undefined : 'EDQUOT'])
+      expect((await log('PutObject')).filter(({ key }) => key?.includes(segment))).toHaveLength(room)
+      expect(sent() - before).toBe(room)
       backup.setBudget({})
     }
+    expect(backup.stats().retries).toBeLessThanOrEqual(1)
     await backup.close()
   })
 })
