@@ -24,7 +24,7 @@ JS
   for _ in {1..600}; do
     if (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
       echo "export S3_ENGINE=fauxqs S3_ENDPOINT=http://127.0.0.1:$port AWS_REGION=us-east-1"
-      echo 'export AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test'
+      echo 'export AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test S3_CONDITIONAL_WRITES=0'
       return
     fi
     kill -0 "$(<fauxqs.pid)" 2>/dev/null || break

@@ -97,7 +97,7 @@ start() {
   for _ in {1..900}; do
     if (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
       echo "export S3_ENGINE='OpenStack Swift' S3_ENDPOINT=http://127.0.0.1:$port AWS_REGION=us-east-1"
-      echo "export AWS_ACCESS_KEY_ID=test:tester AWS_SECRET_ACCESS_KEY=testing"
+      echo "export AWS_ACCESS_KEY_ID=test:tester AWS_SECRET_ACCESS_KEY=testing S3_CONDITIONAL_WRITES=0"
       return
     fi
     kill -0 "$(<"$SERVICE_DIR/proxy.pid")" 2>/dev/null || break

@@ -393,7 +393,10 @@ describe('the budget', () => {
       const before = sent()
       backup.setBudget({ maxRequests: backup.stats().costs.requests + room })
       const { error } = await backup.backupPages([randomPages(1)])
-      expect([room, error?.code]).toEqual([room, room === 2 ? undefined : 'EDQUOT'])
+      expect([room, (error as { code?: string } | undefined)?.code]).toEqual([
+        room,
+        room === 2 ? undefined : 'EDQUOT',
+      ])
       expect((await log('PutObject')).filter(({ key }) => key?.includes(segment))).toHaveLength(room)
       expect(sent() - before).toBe(room)
       backup.setBudget({})

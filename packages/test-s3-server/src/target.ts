@@ -12,6 +12,7 @@ import { randomBytes } from 'node:crypto'
 import {
   CreateBucketCommand,
   DeleteBucketCommand,
+  DeleteObjectCommand,
   DeleteObjectsCommand,
   ListObjectsV2Command,
   S3Client,
@@ -93,14 +94,17 @@ async function listObjects(client: S3Client, bucket: string, prefix: string): Pr
   return objects
 }
 
+/** Deletes what is under a prefix, one by one where the service refuses to delete many. */
 async function deleteObjects(client: S3Client, bucket: string, prefix: string): Promise<void> {
-  const objects = await listObjects(client, bucket, prefix)
-  for (let start = 0; start < objects.length; start += 1000) {
-    const Objects = objects.slice(start, start + 1000).map(({ key }) => ({ Key: key }))
-    const answer = await client.send(
-      new DeleteObjectsCommand({ Bucket: bucket, Delete: { Objects, Quiet: true } }),
+  const keys = (await listObjects(client, bucket, prefix)).map(({ key }) => key)
+  for (let start = 0; start < keys.length; start += 1000) {
+    const some = keys.slice(start, start + 1000)
+    const Delete = { Objects: some.map((Key) => ({ Key })), Quiet: true }
+    const refused = await client.send(new DeleteObjectsCommand({ Bucket: bucket, Delete })).then(
+      ({ Errors = [] }) => Errors.map(({ Key }) => Key!),
+      () => some,
     )
-    if (answer.Errors?.length) throw new Error(`not deleted: ${JSON.stringify(answer.Errors[0])}`)
+    for (const Key of refused) await client.send(new DeleteObjectCommand({ Bucket: bucket, Key }))
   }
 }
 

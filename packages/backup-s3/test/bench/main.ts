@@ -1,17 +1,18 @@
 /**
  * What single pages and segments cost, beside bare calls of the SDK and beside another build, in turn and against one server:
  *
- *   node packages/backup-s3/test/bench/main.ts [--build ../other] [--rounds 2] [--seconds 2] [--concurrency 32]
+ *   node packages/backup-s3/test/bench/main.ts [--build ../other] [--rounds 2] [--seconds 2] [--concurrency 32] [--service]
  *
  * The server is the embedded one, in a process of its own; each round measures each way in a fresh process. Both share the
  * machine, so that ratios mean more than rates. `--build` needs a built checkout, and may be given several times.
+ * `--service` measures against the service that S3_ENDPOINT names instead (`scripts/services/with.sh` starts some).
  */
 import { fork } from 'node:child_process'
 import { loadavg } from 'node:os'
 import { resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
-import { s3Target } from '@spillway/test-s3-server'
+import { hasServiceInEnvironment, s3Target } from '@spillway/test-s3-server'
 import type { Figures, Order } from './measure.ts'
 
 const measurePath = fileURLToPath(new URL('measure.ts', import.meta.url))
@@ -23,6 +24,7 @@ const { values } = parseArgs({
     rounds: { type: 'string', default: '2' },
     seconds: { type: 'string', default: '2' },
     concurrency: { type: 'string', default: '32' },
+    service: { type: 'boolean', default: false },
   },
 })
 
@@ -93,15 +95,18 @@ function tableOf(rows: readonly Readonly<Record<string, string>>[]): string {
 
 const ways = waysOf(values.build)
 const found = ways.map((): Figures[] => [])
-await using target = await s3Target({ embedded: true, logRequests: 10, warmBytes: 256 * 2 ** 20 })
+const embedded = !values.service
+if (!embedded && !hasServiceInEnvironment()) throw new Error('--service: S3_ENDPOINT is not set')
+await using target = await s3Target({ embedded, logRequests: 10, warmBytes: 256 * 2 ** 20 })
 for (let round = 0; round < Number(values.rounds); round++) {
   const turn = [...ways.entries()]
   for (const [index, { order }] of round % 2 === 0 ? turn : turn.toReversed()) {
-    const { bucket, clientConfig } = target
+    const { bucket, clientConfig, conditionalWrites } = target
     const concurrency = Number(values.concurrency)
     const milliseconds = Number(values.seconds) * 1000
     const prefix = target.prefix()
-    found[index].push(await measure({ ...order, bucket, clientConfig, prefix, concurrency, milliseconds }))
+    const place = { bucket, clientConfig, conditionalWrites, prefix }
+    found[index].push(await measure({ ...order, ...place, concurrency, milliseconds }))
   }
 }
 const medians = found.map(medianOf)

@@ -18,6 +18,7 @@ export interface Order {
   readonly way: 'bare' | 'backup' | 'pool'
   readonly clientConfig: Sdk.S3ClientConfig
   readonly bucket: string
+  readonly conditionalWrites: boolean
   readonly prefix: string
   readonly concurrency: number
   readonly milliseconds: number
@@ -112,8 +113,9 @@ async function bareWork({ sdk }: Packages, order: Order): Promise<Work> {
 
 function openBackup({ sdk, backupS3 }: Packages, order: Order): Promise<BackupS3.S3Backup> {
   const client = new sdk.S3Client({ ...order.clientConfig, requestHandler: backupS3.pageHttpHandler() })
-  const { bucket, prefix, concurrency } = order
-  const options = { restoresInFlight: concurrency, mergeGapBytes: 0, compaction: false as const }
+  const { bucket, conditionalWrites, prefix, concurrency } = order
+  const tuning = { restoresInFlight: concurrency, mergeGapBytes: 0, compaction: false as const }
+  const options = conditionalWrites ? tuning : { ...tuning, conditionalWrites }
   return backupS3.S3Backup.open({ client, bucket, prefix, ...options })
 }
 
