@@ -13,4 +13,5 @@ report=$(mktemp)
 trap 'rm -f -- "$report"' EXIT
 "$HERE/with.sh" "$service" vitest run --config "$HERE/vitest.config.ts" \
   --reporter=default --reporter=json --outputFile.json="$report" || true
+[[ -s $report ]] || { echo 'test.sh: no test has run' >&2; exit 1; }
 PATH=$PWD/node_modules/.bin:$PATH node "$HERE/compare.mjs" "$report" "$known"
