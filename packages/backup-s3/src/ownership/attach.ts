@@ -6,19 +6,19 @@ import { PageBits } from '../segments/page-bits.ts'
 import type { SegmentFooter } from '../segments/segment-format.ts'
 import { type Root, type SegmentObject, type SegmentTable, segmentObject } from '../segments/segment-table.ts'
 import type { S3Service, StoredObject } from '../service/service.ts'
-import { inTurns, Semaphore } from '../service/waiting.ts'
+import { forEachAtOnce, inTurns } from '../service/waiting.ts'
 import { loadFooter, onceMoreIfDamaged } from './footers.ts'
 import type { Head } from './head.ts'
 import { hasRunOut } from './lease-term.ts'
 import type { Manifest } from './manifest.ts'
 import { decodeManifest } from './manifest-decoding.ts'
 
-/** Requests for footers that are under way at the same time. */
-const footersAtOnce = 16
+/** Requests for footers, or for segments that a listing lacks, that are under way at the same time. */
+const requestsAtOnce = 16
 /** Footers that are taken in before the event loop gets a turn; each may name two thousand pages. */
 const footersPerTurn = 16
-/** Objects that a listing may lack: each is asked for by its key. With more the listing is not believed. */
-const missingAtMost = 64
+/** Objects that a listing may lack and that are there all the same. With more the listing is not believed. */
+const overlookedAtMost = 64
 
 /** How long a process tries its permissions at most. */
 const probeMs = 300_000
@@ -40,7 +40,7 @@ export interface Attached {
   readonly manifest: string | null
   /** Segments that could not be read; they are left where they are. */
   readonly damaged: readonly number[]
-  /** Why the first of them could not be, or the newest manifest. */
+  /** Why the first of them could not be, or the newest manifest; or that segments are gone that it names. */
   readonly error: Error | undefined
 }
 
@@ -57,7 +57,8 @@ interface Listed {
  *   head ─▶ newest manifest ─▶ table ─▶ segments it does not know, in the order they were written ─▶ table
  *             └─ damaged ─▶ its parent ─▶ …
  *
- * - known to the manifest: as it says, less what is no longer there
+ * - known to the manifest: as it says, less what is no longer there. What the listing lacks is asked for by its key:
+ *   after a manifest that is damaged its parent names what was dropped and deleted since
  * - numbered before the manifest's next, and not then under way: is garbage, whoever wrote it and whenever it came
  * - later: its footer says whose pages it holds; those of a compaction take over the handles of the segments they are
  *   from, whether these are still there or not
@@ -89,7 +90,9 @@ export async function attach(head: Head, parts: AttachParts): Promise<Attached> 
   }
   const { damaged, error } = await addLater(later, lost, manifest, parts)
   for await (const objects of inTurns(table.objects)) for (const object of objects) table.collect(object)
-  return { highestNumber, manifest: found.key, damaged, error: found.error ?? error }
+  // Of what an older manifest names some was dropped since.
+  const gone = found.error === undefined ? goneError(lost, found.key, parts) : undefined
+  return { highestNumber, manifest: found.key, damaged, error: found.error ?? gone ?? error }
 }
 
 /** Removes what processes left that died while they tried their permissions. */
@@ -129,12 +132,13 @@ async function readNewest(
   return { manifest: undefined, key: null, error: first }
 }
 
-/** Takes in what the manifest says; returns the keys of its objects, and the roots whose object is gone. */
+/** Takes in what the manifest says; returns the keys of its objects, and the roots whose object is gone, by number. */
 async function addKnown(
   manifest: Manifest | undefined,
   stored: ReadonlyMap<string, Listed>,
-  { table, service, keys, settings, signal }: AttachParts,
-): Promise<{ known: ReadonlySet<string>; lost: readonly Root[] }> {
+  parts: AttachParts,
+): Promise<{ known: ReadonlySet<string>; lost: ReadonlyMap<number, Root> }> {
+  const { table, keys } = parts
   const known = new Set<string>()
   const unlisted: SegmentObject[] = []
   for await (const objects of inTurns(manifest?.objects ?? [])) {
@@ -145,51 +149,66 @@ async function addKnown(
       else unlisted.push(object)
     }
   }
-  if (unlisted.length > missingAtMost) {
-    const text = `the list of the store lacks ${unlisted.length} objects that its manifest names; it is not believed`
-    throw new SpillwayError('EIO', text, { backup: settings.name })
-  }
-  const missing = new Set<SegmentObject>()
-  for (const object of unlisted) {
-    const there = await service.head(keys.segment(object.epoch, object.number), { free: true, signal })
-    if (there === undefined) missing.add(object)
-    else table.addObject(object)
-  }
-  const lost: Root[] = []
+  const gone = await addOverlooked(unlisted, parts)
+  const lost = new Map<number, Root>()
   await yieldToEventLoop()
   for await (const roots of inTurns(manifest?.roots ?? [])) {
     for (const root of roots) {
-      if (missing.has(root.object)) lost.push(root)
+      if (gone.has(root.object)) lost.set(root.number, root)
       else table.addRoot(root)
     }
   }
   return { known, lost }
 }
 
+/** Takes in objects that the listing lacks and that are there; returns those that are gone. */
+async function addOverlooked(
+  unlisted: readonly SegmentObject[],
+  { table, service, keys, settings, signal }: AttachParts,
+): Promise<ReadonlySet<SegmentObject>> {
+  const gone = new Set<SegmentObject>()
+  let overlooked = 0
+  await forEachAtOnce(unlisted, { atOnce: requestsAtOnce, signal }, async (object, scope) => {
+    const there = await service.head(keys.segment(object.epoch, object.number), { ...scope, free: true })
+    if (there === undefined) {
+      gone.add(object)
+      return
+    }
+    table.addObject(object)
+    if (++overlooked <= overlookedAtMost) return
+    // What was written since the manifest shows in a listing only, and would be garbage to whoever comes next.
+    const text = `the list of the store lacks more than ${overlookedAtMost} objects that are there; it is not believed`
+    throw new SpillwayError('EIO', text, { backup: settings.name })
+  })
+  return gone
+}
+
 /** Takes in segments that no manifest knows. */
 async function addLater(
   later: Listed[],
-  lost: readonly Root[],
+  lost: ReadonlyMap<number, Root>,
   manifest: Manifest | undefined,
   { table, service, settings, signal }: AttachParts,
 ): Promise<{ damaged: readonly number[]; error: Error | undefined }> {
   // Ascending numbers are the order of writing: a compaction comes after what it compacted.
   later.sort((left, right) => left.number - right.number)
-  const slots = new Semaphore(footersAtOnce)
   const damaged: number[] = []
   let error: Error | undefined
-  const load = ({ object, epoch, number }: Listed) =>
-    slots
-      .run(() => loadFooter(service, { key: object.key, objectBytes: object.bytes, epoch, number, signal }))
-      .catch((failure: unknown) => {
-        if (!isDamage(failure)) throw failure
-        error ??= failure
-        return undefined
-      })
-  const footers = await Promise.all(later.map(load))
-  for await (const some of inTurns(footers.entries(), footersPerTurn)) {
-    for (const [index, footer] of some) {
-      const { object, epoch, number } = later[index]
+  const footers = new Map<Listed, SegmentFooter>()
+  await forEachAtOnce(later, { atOnce: requestsAtOnce, signal }, async (listed, scope) => {
+    const { object, epoch, number } = listed
+    const place = { key: object.key, objectBytes: object.bytes, epoch, number, signal: scope.signal }
+    try {
+      footers.set(listed, await loadFooter(service, place))
+    } catch (failure) {
+      if (!isDamage(failure)) throw failure
+      error ??= failure
+    }
+  })
+  for await (const some of inTurns(later, footersPerTurn)) {
+    for (const listed of some) {
+      const { object, epoch, number } = listed
+      const footer = footers.get(listed)
       const isOther = footer !== undefined && footer.pageSizeBytes !== settings.pageSizeBytes
       if (isOther && manifest === undefined) throw wrongPageSize(footer.pageSizeBytes, settings.pageSizeBytes)
       if (footer === undefined || isOther || table.roots.has(number)) {
@@ -209,7 +228,7 @@ function takeOver(
   table: SegmentTable,
   object: SegmentObject,
   footer: SegmentFooter,
-  lost: readonly Root[],
+  lost: ReadonlyMap<number, Root>,
 ): void {
   table.addObject(object)
   // Not to be taken for empty before all its roots are there.
@@ -219,7 +238,7 @@ function takeOver(
     const survivors = places === undefined ? PageBits.full(pages) : new PageBits(places[pages - 1] + 1)
     for (const place of places ?? []) survivors.setRun(place, 1)
     const moved = number === object.number ? undefined : survivors
-    const known = lost.find((candidate) => candidate.number === number)
+    const known = lost.get(number)
     if (known !== undefined && !table.roots.has(number)) table.addRoot({ ...known, object, base })
     const root = table.roots.get(number)
     if (root === undefined || moved === undefined) {
@@ -246,6 +265,19 @@ function isGarbage(manifest: Manifest | undefined, number: number): boolean {
 /** Whether an object cannot be read though the service answered: it is damaged, or not there any more. */
 function isDamage(error: unknown): error is SpillwayError {
   return isSpillwayError(error) && (error.code === 'EBADMSG' || error.code === 'ENOENT')
+}
+
+/** What is told of roots that are lost, and not found in the copy of a compaction either; undefined: there are none. */
+function goneError(
+  lost: ReadonlyMap<number, Root>,
+  manifest: string | null,
+  { keys, settings, table }: AttachParts,
+): SpillwayError | undefined {
+  const gone = [...lost.values()].filter(({ number }) => !table.roots.has(number))
+  if (gone.length === 0) return undefined
+  const { epoch, number } = gone[0].object
+  const text = `the pages of ${gone.length} segments that ${manifest} names are lost: ${keys.segment(epoch, number)} is gone`
+  return new SpillwayError('ENOENT', text, { backup: settings.name })
 }
 
 function wrongPageSize(stored: number, asked: number): SpillwayError {

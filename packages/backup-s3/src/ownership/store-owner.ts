@@ -57,7 +57,9 @@ export class StoreOwner extends Owner {
    */
   static async claim(from: HeadVersion | undefined, parts: ClaimParts): Promise<StoreOwner | undefined> {
     const { register, settings, signal } = parts
-    const numbers = from?.head.nextNumber ?? firstSegmentNumber(Math.random())
+    const { nextNumber = firstSegmentNumber(Math.random()), emptiedBelow = 0 } = from?.head ?? {}
+    // What was emptied is garbage by its number, whoever writes it.
+    const numbers = Math.max(nextNumber, emptiedBelow)
     const head = {
       nonce: newNonce(),
       epoch: (from?.head.epoch ?? 0) + 1,
@@ -68,7 +70,7 @@ export class StoreOwner extends Owner {
       manifest: from?.head.manifest ?? null,
       parent: from?.head.parent ?? null,
       nextNumber: numbers + numbersPerReserve,
-      emptiedBelow: from?.head.emptiedBelow ?? 0,
+      emptiedBelow,
     }
     const startedAt = nowMs()
     const stop = new AbortController()
@@ -103,8 +105,7 @@ export class StoreOwner extends Owner {
 
   /** Declares all that was ever stored garbage. */
   empty(): Promise<void> {
-    const emptiedBelow = this.#current.head.nextNumber
-    return this.#change({ manifest: null, parent: null, emptiedBelow })
+    return this.#change({ manifest: null, parent: null, emptiedBelow: this.nextNumber })
   }
 
   protected override get hasNumber(): boolean {

@@ -4,7 +4,7 @@ import type { Settings } from '../options.ts'
 import type { RequestScope } from './request-scope.ts'
 import type { RequestSender } from './request-sender.ts'
 import { serviceError, serviceName, statusOf, unlessMissing } from './service-errors.ts'
-import { Semaphore } from './waiting.ts'
+import { forEachAtOnce } from './waiting.ts'
 
 /** After so many failures in a row that should pass, single deletes are tried. */
 const mostFailuresInARow = 3
@@ -101,10 +101,9 @@ export class ObjectDeleter {
 
   async #deleteOneByOne(keys: readonly string[], scope: RequestScope): Promise<Map<string, Error>> {
     const failed = new Map<string, Error>()
-    const slots = new Semaphore(8)
-    const deleteKey = (key: string) =>
-      slots.run(() => this.deleteOne(key, scope)).catch((error: Error) => void failed.set(key, error))
-    await Promise.all(keys.map(deleteKey))
+    await forEachAtOnce(keys, { atOnce: 8 }, async (key) => {
+      await this.deleteOne(key, scope).catch((error: Error) => void failed.set(key, error))
+    })
     return failed
   }
 }

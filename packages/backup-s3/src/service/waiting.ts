@@ -79,26 +79,31 @@ export class TokenBucket {
   }
 }
 
-/** At most so many at once, in order of asking. */
-export class Semaphore {
-  #free: number
-  readonly #waiting: (() => void)[] = []
-
-  constructor(slots: number) {
-    this.#free = slots
-  }
-
-  async run<T>(work: () => Promise<T>): Promise<T> {
-    if (this.#free > 0) this.#free--
-    else await new Promise<void>((resolve) => this.#waiting.push(resolve))
-    try {
-      return await work()
-    } finally {
-      const next = this.#waiting.shift()
-      if (next === undefined) this.#free++
-      else next()
+/**
+ * Does `work` for each item, in order and `atOnce` at a time. When it fails once, nothing more is begun and what is under
+ * way is aborted; rejects with that failure when all of it has ended.
+ */
+export async function forEachAtOnce<Item>(
+  items: Iterable<Item>,
+  { atOnce, signal }: { atOnce: number; signal?: AbortSignal | undefined },
+  work: (item: Item, scope: { signal: AbortSignal }) => Promise<void>,
+): Promise<void> {
+  const stop = new AbortController()
+  const scope = { signal: signal === undefined ? stop.signal : AbortSignal.any([signal, stop.signal]) }
+  const left = items[Symbol.iterator]()
+  let failure: { readonly error: unknown } | undefined
+  const goOn = async () => {
+    for (let next = left.next(); failure === undefined && !next.done; next = left.next()) {
+      try {
+        await work(next.value, scope)
+      } catch (error) {
+        failure ??= { error }
+        stop.abort()
+      }
     }
   }
+  await Promise.all(Array.from({ length: atOnce }, goOn))
+  if (failure !== undefined) throw failure.error
 }
 
 /** The items, some at a time; the event loop turns after each lot. */

@@ -16,6 +16,8 @@ export class MapService {
   aheadMs = 0
   /** Requests by the names of their commands, without `Command`. */
   readonly counts = new Map<string, number>()
+  /** Keys that no listing shows. */
+  unlisted: ReadonlySet<string> = new Set()
   /** Called before a request is done, which waits for it; what it throws is the answer. */
   onRequest: (verb: string, input: CommandInput) => void | Promise<void> = () => {}
 
@@ -36,7 +38,9 @@ export class MapService {
     const answer = async () => {
       this.counts.set(verb, (this.counts.get(verb) ?? 0) + 1)
       await this.onRequest(verb, input)
-      const output = this.objects.perform(name, input)
+      const output = this.objects.perform(name, input) as { Contents?: { Key: string }[] }
+      if (output.Contents !== undefined)
+        output.Contents = output.Contents.filter(({ Key }) => !this.unlisted.has(Key))
       return { output, response: { headers: { date: this.objects.date }, statusCode: 200 } }
     }
     const handler = middlewareStack.resolve(answer, {})
