@@ -124,7 +124,10 @@ export interface S3BackupOptions {
   readonly leaseMs?: number
   /** Keep the pages after `close()`, for a later process to attach to. @default false */
   readonly persistent?: boolean
-  /** How long `open` waits for another owner of a persistent store to close or expire. @default 0 */
+  /**
+   * How long `open` waits for another owner of a persistent store to close or expire, in milliseconds: one that was killed
+   * has expired a second after its `leaseMs`. @default 0
+   */
   readonly ownerWaitMs?: number
   /** Whether the service honours `If-None-Match: *`. @default true */
   readonly conditionalWrites?: boolean

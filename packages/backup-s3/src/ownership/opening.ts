@@ -84,7 +84,7 @@ async function claimStore(register: HeadRegister, parts: OpeningParts): Promise<
     const owner = isFree ? await StoreOwner.claim(newest, { register, service, settings, signal }) : undefined
     if (owner !== undefined) return owner
     if (nowMs() >= deadline) {
-      const text = `the store under ${keys.prefix} is in use: ${whoHasIt(newest)}`
+      const text = `the store under ${keys.prefix} is in use: ${whoHasIt(newest, settings)}`
       throw new SpillwayError('EBUSY', text, { backup: settings.name })
     }
     await delay(pauseMs(register.requests, sighting), signal)
@@ -99,11 +99,14 @@ function pauseMs(requests: number, { newest, serviceNowMs }: Sighting): number {
   return Math.min(usual, Math.max(500, left))
 }
 
-function whoHasIt(newest: HeadVersion | undefined): string {
+function whoHasIt(newest: HeadVersion | undefined, { ownerWaitMs }: Settings): string {
   if (newest === undefined || newest.head.state === 'closed')
-    return 'another process is opening it at this moment'
+    return `another process is opening it at this moment; ownerWaitMs (${ownerWaitMs}) says how long to wait for it`
   const { owner, leaseMs } = newest.head
-  return `${owner} owns it, and is taken for dead ${leaseMs} ms after its last sign of life at the earliest`
+  return (
+    `${owner} owns it, and is taken for dead ${leaseMs} ms after its last sign of life at the earliest; ` +
+    `ownerWaitMs (${ownerWaitMs}) says how long to wait for its close(), and for its end if it is more than ${leaseMs + clockResolutionMs}`
+  )
 }
 
 /** Tells dead owners: by the service's clock, or where that is not told, by a silence of more than a lease. */
