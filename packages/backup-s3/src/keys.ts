@@ -16,6 +16,8 @@
 /** Segments are told apart by numbers of 52 − 21 = 31 bits, see handles.ts. */
 const numberDigits = 10
 const epochDigits = 8
+/** Begins the names of all epochs of scratch stores. */
+const scratchPrefix = 'scratch-'
 /** Begins the names of all epochs of a persistent store. */
 const storePrefix = 'store-'
 
@@ -58,6 +60,11 @@ export class KeySpace {
 
   get leasesPrefix(): string {
     return `${this.prefix}leases/`
+  }
+
+  /** Of everything in the epochs of scratch stores. */
+  get scratchPrefix(): string {
+    return `${this.prefix}${scratchPrefix}`
   }
 
   lease(epoch: string): string {
@@ -122,7 +129,7 @@ export function segmentName(number: number): string {
 }
 
 export function scratchEpoch(randomHex: string): string {
-  return `scratch-${randomHex}`
+  return `${scratchPrefix}${randomHex}`
 }
 
 export function persistentEpoch(count: number): string {

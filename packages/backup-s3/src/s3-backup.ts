@@ -109,14 +109,19 @@ export class S3Backup implements Backup {
   static async sweepOrphans(options: S3BackupOptions & SweepOptions): Promise<SweepReport> {
     const { persistent, signal, ...rest } = options
     const backup = await S3Backup.open({ ...rest, ...(signal ? { signal } : {}), persistent: false })
+    let report: SweepReport
     try {
-      return await backup.sweepOrphans({
+      report = await backup.sweepOrphans({
         ...(persistent ? { persistent } : {}),
         ...(signal ? { signal } : {}),
       })
-    } finally {
-      await backup.close()
+    } catch (error) {
+      // That the sweeper's own lease could not be removed either says less.
+      await backup.close().catch(() => {})
+      throw error
     }
+    await backup.close()
+    return report
   }
 
   private constructor(parts: {

@@ -3,10 +3,10 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { S3Backup, type S3BackupOptions } from '../src/index.ts'
 import { KeySpace } from '../src/keys.ts'
 import type { Settings } from '../src/options.ts'
-import { encodeHead } from '../src/ownership/head.ts'
+import { decodeHead, encodeHead, type Head } from '../src/ownership/head.ts'
 import { RetryPolicy } from '../src/service/retry.ts'
 import { MapService } from './harness/map-client.ts'
-import { failure } from './harness/object-map.ts'
+import { type CommandInput, failure } from './harness/object-map.ts'
 import { countOf, pageSizeBytes, pick, randomPages, read } from './stores.ts'
 
 let service: MapService
@@ -27,6 +27,27 @@ async function open(options: Partial<S3BackupOptions> = {}): Promise<S3Backup> {
   const backup = await S3Backup.open({ ...common, deleteDelayMs: 0, lingerMs: 0, retryBaseMs: 1, ...options })
   opened.push(backup)
   return backup
+}
+
+/** The newest head. */
+function head(): Head {
+  const newest = headKeys().at(-1)!
+  return decodeHead(service.objects.get(newest)!.body, newest)
+}
+
+const headKeys = () => [...service.objects.keys].filter((key) => keys.headVersion(key) !== undefined).sort()
+const namedManifests = () =>
+  [head().manifest, head().parent].filter((name) => name !== null).map((name) => `${prefix}${name}`)
+const manifestKeys = () => [...service.objects.keys].filter((key) => key.includes('/m-')).sort()
+
+/** The connection breaks. */
+const broken = () => Object.assign(new Error('socket hang up'), { code: 'ECONNRESET' })
+
+async function until(what: string, condition: () => boolean): Promise<void> {
+  for (const end = performance.now() + 20_000; !condition(); ) {
+    if (performance.now() > end) throw new Error(`never: ${what}`)
+    await new Promise((resolve) => setTimeout(resolve, 2))
+  }
 }
 
 /** A scratch epoch whose owner is gone; `objects` segments of it. */
@@ -78,6 +99,133 @@ describe('a sweep', () => {
     const sweeper = await open()
     expect(await sweeper.sweepOrphans()).toEqual({ epochs: [], objects: 0, bytes: 0, failures: [] })
     expect(service.objects.get(keys.segment(epoch, 1))).toBeDefined()
+  })
+})
+
+describe('a sweep of persistent stores', () => {
+  const sweep = (options: Partial<S3BackupOptions> = {}) =>
+    S3Backup.sweepOrphans({
+      client: service.client(),
+      bucket: 'bucket',
+      prefix,
+      persistent: true,
+      retryForMs: 30,
+      retryBaseMs: 1,
+      ...options,
+    })
+
+  it('writes nothing where the store is closed and empty', async () => {
+    const store = await open({ persistent: true })
+    await store.backupPages([randomPages(5)])
+    await store.close()
+    expect((await sweep()).epochs).toEqual(['store'])
+    const before = headKeys()
+    const requests: string[] = []
+    service.onRequest = (verb, { Key }) => {
+      if (verb === 'PutObject') requests.push(Key!)
+    }
+    expect(await sweep()).toMatchObject({ epochs: [], objects: 0, failures: [] })
+    expect(headKeys()).toEqual(before)
+    expect(requests.filter((key) => !key.includes('scratch-'))).toEqual([])
+  })
+
+  it('says why it failed, and not that the store could not be given back afterwards either', async () => {
+    await (await open({ persistent: true })).close()
+    service.onRequest = (verb, { Prefix, Key, Body }) => {
+      if (verb === 'ListObjectsV2' && Prefix === keys.storesPrefix) throw failure('AccessDenied', 403)
+      const isHead = Key !== undefined && keys.headVersion(Key) !== undefined
+      if (verb === 'PutObject' && isHead && String(Body).includes('closed')) throw broken()
+    }
+    expect((await sweep()).failures).toMatchObject([{ epoch: 'store', error: { code: 'EACCES' } }])
+  })
+
+  it('rejects with what ended it, and not with what its own close says then', async () => {
+    service.onRequest = (verb, { Prefix }) => {
+      if (verb === 'ListObjectsV2' && Prefix === keys.leasesPrefix) throw failure('AccessDenied', 403)
+      if (verb === 'DeleteObject' && headKeys().length === 0 && isSweeping) throw broken()
+      if (verb === 'ListObjectsV2') isSweeping = true
+    }
+    let isSweeping = false
+    await expect(sweep()).rejects.toMatchObject({ code: 'EACCES' })
+  })
+
+  it('that is not asked for lists nothing of the store', async () => {
+    const store = await open({ persistent: true })
+    await store.backupPages([randomPages(5)])
+    await store.close()
+    const listed: string[] = []
+    service.onRequest = (verb, { Prefix }) => {
+      if (verb === 'ListObjectsV2') listed.push(Prefix!)
+    }
+    await sweep({ persistent: false })
+    expect(listed.filter((prefixed) => keys.storesPrefix.startsWith(prefixed))).toEqual([])
+  })
+})
+
+describe('a manifest of which it is not known whether the head names it', () => {
+  it.each([true, false])('is kept until that is known (it does: %s)', async (isNamed) => {
+    const content = randomPages(40)
+    let isOut = false
+    service.onRequest = (verb, input: CommandInput) => {
+      const deleted =
+        input.Delete?.Objects.map(({ Key }) => Key) ?? (verb === 'DeleteObject' ? [input.Key!] : [])
+      // Whatever goes, it is nothing that the next owner would look for.
+      if (headKeys().length > 0) expect(namedManifests().filter((name) => deleted.includes(name))).toEqual([])
+      if (!isOut || !(input.Key ?? input.Prefix)?.startsWith(keys.headsPrefix)) return
+      if (verb === 'PutObject' && isNamed && service.objects.get(input.Key!) === undefined)
+        service.objects.perform('PutObjectCommand', input)
+      throw broken()
+    }
+    const backup = await open({ persistent: true, retryForMs: 30, compaction: false, leaseMs: 600_000 })
+    const { handles } = await backup.backupPages([content])
+    await until('the manifest of opening counts', () => head().manifest !== null)
+    isOut = true
+    await backup.drop(pick(handles, [0, 1, 2, 3]))
+    await until('the manifest after it was not published', () => backup.stats().backgroundError !== undefined)
+    const [first, second] = manifestKeys()
+    expect(namedManifests()[0]).toBe(isNamed ? second : first)
+    expect(backup.stats().deletionsPending).toBe(1)
+    // Whoever takes the store over now finds all that was stored.
+    for (const name of namedManifests()) expect(service.objects.get(name)).toBeDefined()
+    isOut = false
+    await until('the drop counts', () => backup.stats().deletionsPending === 0)
+    expect(namedManifests()).not.toContain(second)
+    await until('that manifest is gone', () => !manifestKeys().includes(second!))
+    expect(manifestKeys()).toEqual(namedManifests().sort())
+    await backup.close()
+    const next = await open({ persistent: true })
+    expect(
+      (await read(next, pick(handles, [4, 39]))).equals(
+        Buffer.concat([
+          content.subarray(4 * pageSizeBytes, 5 * pageSizeBytes),
+          content.subarray(39 * pageSizeBytes),
+        ]),
+      ),
+    ).toBe(true)
+  })
+})
+
+describe('an open that fails', () => {
+  it.each([true, false])('at any request leaves nothing behind (persistent: %s)', async (persistent) => {
+    for (let at = 1; ; at++) {
+      service = new MapService()
+      if (persistent) await (await open({ persistent })).close()
+      let requests = 0
+      service.onRequest = () => {
+        if (++requests === at) throw failure('AccessDenied', 403)
+      }
+      const backup = await open({ persistent }).catch((error) => {
+        expect(error, `request ${at}`).toMatchObject({ code: 'EACCES' })
+      })
+      service.onRequest = () => {}
+      await backup?.close()
+      const named = persistent ? namedManifests() : []
+      const left = [...service.objects.keys].filter((key) => !named.includes(key))
+      expect(left, `request ${at}`).toEqual(persistent ? [headKeys().at(-1)] : [])
+      // Nobody waits for a lease.
+      await (await open({ persistent })).close()
+      if (requests < at) break
+    }
   })
 })
 
@@ -206,7 +354,12 @@ describe('waiting for a store', () => {
       service.objects.set(keys.segment('store-00000001', number), Buffer.alloc(1))
     const startedAt = performance.now()
     const before = service.requests
-    await expect(open({ persistent: true, ownerWaitMs: 3000 })).rejects.toMatchObject({ code: 'EBUSY' })
+    const waiting = open({ persistent: true, ownerWaitMs: 3000 })
+    // It also says what to do about it.
+    await expect(waiting).rejects.toMatchObject({
+      code: 'EBUSY',
+      message: expect.stringMatching(/ownerWaitMs \(3000\).*61000/),
+    })
     const seconds = (performance.now() - startedAt) / 1000
     // The first look is a listing of heads, the head, and what opening tries: beside the store, five requests.
     expect(service.requests - before).toBeLessThanOrEqual(7 + Math.ceil(seconds))

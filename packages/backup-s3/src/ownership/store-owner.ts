@@ -53,7 +53,8 @@ export class StoreOwner extends Owner {
 
   /**
    * Begins the epoch after that of `from`, whose owner is gone. Undefined: somebody else was faster.
-   * An abort takes back what was claimed, if that is possible within a moment; else the lease runs out.
+   * When that fails or is aborted, what was claimed is taken back, if that is possible within a moment; else the lease
+   * runs out.
    */
   static async claim(from: HeadVersion | undefined, parts: ClaimParts): Promise<StoreOwner | undefined> {
     const { register, settings, signal } = parts
@@ -80,9 +81,18 @@ export class StoreOwner extends Owner {
     try {
       return await orAbort(claiming, signal)
     } catch (error) {
-      if (!signal?.aborted) throw error
-      const undo = claiming.then((owner) => owner?.release(true)).catch(() => {})
-      await Promise.race([undo, delay(hurryMs)])
+      const takeBack = async () => {
+        const scope = { signal: stop.signal }
+        const owner = await claiming.catch(() => undefined)
+        if (owner !== undefined) return owner.release(true)
+        // Perhaps it was claimed, and only the answer was lost.
+        const { newest } = await register.read(scope)
+        if (newest?.head.nonce !== head.nonce) return
+        const closed = { ...head, nonce: newNonce(), state: 'closed' as const, nextNumber: numbers }
+        await register.change(newest.version, closed, scope)
+        await register.settle()
+      }
+      await Promise.race([takeBack().catch(() => {}), delay(hurryMs)])
       stop.abort()
       throw error
     }

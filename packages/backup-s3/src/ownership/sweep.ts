@@ -39,17 +39,20 @@ interface EpochSurvey {
   readonly objects: StoredObject[]
 }
 
-/** Lists what scratch epochs have under the prefix, and what the service's clock said when that began. */
+/** Lists what scratch epochs have under these prefixes, and what the service's clock said when that began. */
 async function survey(
   { service, keys, signal }: SweepParts,
-  prefix: string,
+  ...prefixes: readonly string[]
 ): Promise<{ found: ReadonlyMap<string, EpochSurvey>; serviceNowMs: number | undefined }> {
   const epochs = new Map<string, EpochSurvey>()
   let serviceNowMs: number | undefined
   const onDate = (time: number) => {
     serviceNowMs ??= time
   }
-  for await (const object of service.list(prefix, { signal, onDate })) {
+  const objects = async function* () {
+    for (const prefix of prefixes) yield* service.list(prefix, { signal, onDate })
+  }
+  for await (const object of objects()) {
     const parsed = keys.parse(object.key)
     if (parsed === undefined || persistentCount(parsed.epoch) !== undefined) continue
     const { epoch, kind } = parsed
@@ -92,7 +95,9 @@ export async function sweep(
       report.failures.push({ epoch, error: error as Error })
     }
   }
-  const { found, serviceNowMs } = await survey(whole, parts.keys.prefix)
+  // Not the persistent store, which may have any number of objects.
+  const { leasesPrefix, scratchPrefix } = parts.keys
+  const { found, serviceNowMs } = await survey(whole, leasesPrefix, scratchPrefix)
   // Whoever owns the store himself does not take it for an orphan.
   if (persistent && persistentCount(ownEpoch) === undefined) await attempt('store', () => sweepStore(whole))
   for (const epoch of found.values()) {

@@ -54,7 +54,12 @@ export class ObjectMap {
 
   /** What `Date` says in an answer that is made now. */
   get date(): string {
-    return dateOf(wholeSeconds(this.#nowMs()))
+    return this.dateAt(this.#nowMs())
+  }
+
+  /** What `Date` says in an answer whose head was made at that time. */
+  dateAt(milliseconds: number): string {
+    return dateOf(wholeSeconds(milliseconds))
   }
 
   /** Does what a command of this name asks for; throws what the SDK would throw. */

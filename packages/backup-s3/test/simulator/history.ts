@@ -29,6 +29,8 @@ export interface BackupClass {
 /** Chooses what happens next. */
 export interface Scheduler {
   readonly random: Random
+  /** How early the `Date` of an answer may be, in milliseconds: not more than the margin of a lease. */
+  readonly earlyMs: number
   /** Which of `count` processes goes on; 0 is the one that went on last, if it can. */
   process(count: number): number
   /** Which of `count` things that may happen to it; 0 is what comes by itself. */
@@ -88,8 +90,10 @@ export class History {
   readonly #scheduler: Scheduler
   #current: Actor | undefined
   #steps = 0
-  /** Handles of the persistent store may go since a sweep of stores has begun. */
-  #storeMayBeSwept = false
+  /** Who is sweeping stores. */
+  readonly #sweepers = new Set<Actor>()
+  /** Pages of owners up to this epoch may have been swept. */
+  #sweptEpoch = ''
 
   /** @param classes a copy of the package for each script, and one for who looks at the end */
   constructor(classes: readonly BackupClass[], scripts: readonly Script[], scheduler: Scheduler) {
@@ -98,6 +102,7 @@ export class History {
     this.#actors = scripts.map((script, index) => new Actor(script, classes[index]!))
     world.now = startMs
     world.random = scheduler.random
+    this.service.earlyMs = scheduler.earlyMs
   }
 
   /** Runs it to its end. Throws a `Violation`. */
@@ -315,17 +320,27 @@ export class History {
   }
 
   async #sweep(actor: Actor, persistent: boolean): Promise<void> {
-    if (persistent) this.#storeMayBeSwept = true
+    if (persistent) this.#sweepers.add(actor)
     const { persistent: _, ownerWaitMs, ...options } = this.#options(actor, false)
-    await actor.backupClass.sweepOrphans({ ...options, persistent })
+    await actor.backupClass.sweepOrphans({ ...options, persistent }).finally(() => this.#endSweep(actor))
     this.#note(`${actor.process.name} has swept`)
+  }
+
+  /** Whoever claims the store from now on owns what nobody has begun to sweep. */
+  #endSweep(actor: Actor): void {
+    const epoch = this.#epochInHead ?? ''
+    if (this.#sweepers.delete(actor) && epoch > this.#sweptEpoch) this.#sweptEpoch = epoch
+  }
+
+  #mayBeSwept({ epoch }: Page): boolean {
+    return this.#sweepers.size > 0 || epoch <= this.#sweptEpoch
   }
 
   async #store(actor: Actor, backup: Backup, pages: number): Promise<void> {
     const { first, memory } = this.#oracle.newPages(pages)
     const newer = this.#newerOwner(actor)
     const { handles, error } = await backup.backupPages([memory])
-    const stored = this.#oracle.acknowledged(actor.scope, first, handles)
+    const stored = this.#oracle.acknowledged(actor, first, handles)
     const { name } = actor.process
     this.#note(`${name} stored ${stored} of ${pages} ${error?.message.slice(0, 120) ?? ''}`)
     const isLost = (error as { code?: string } | undefined)?.code === 'EBADF'
@@ -342,13 +357,16 @@ export class History {
     return this.#actors.find(isNewer)?.process.name
   }
 
-  /** The epoch that the newest head names, which is what counts. */
-  get #epochInHead(): string | undefined {
+  /** The newest head, which is what counts. */
+  get #head(): { epoch: number; manifest: string | null; parent: string | null } | undefined {
     let newest = ''
     for (const key of this.service.objects.keys) if (key.startsWith('p/heads/') && key > newest) newest = key
-    if (newest === '') return undefined
-    const { epoch } = JSON.parse(String(this.service.objects.get(newest)!.body)) as { epoch: number }
-    return `store-${String(epoch).padStart(8, '0')}`
+    return newest === '' ? undefined : JSON.parse(String(this.service.objects.get(newest)!.body))
+  }
+
+  get #epochInHead(): string | undefined {
+    const head = this.#head
+    return head && `store-${String(head.epoch).padStart(8, '0')}`
   }
 
   #own(actor: Actor): Page[] {
@@ -386,7 +404,7 @@ export class History {
     const after = handlesOf(backup.liveHandles())
     for (const [page, failure] of failures) {
       if (!isLive(page, after) || !['ESTALE', 'EBADMSG', 'ENOENT'].includes(failure)) continue
-      if (actor.isPersistent && this.#storeMayBeSwept) continue
+      if (actor.isPersistent && this.#mayBeSwept(page)) continue
       // Whoever has lost the store may find that. Whoever can still store something has not lost it.
       const isOlder = this.#newerOwner(actor) !== undefined
       const { handles } = await backup.backupPages([Buffer.alloc(pageBytes)])
@@ -402,6 +420,8 @@ export class History {
       if (request.state === 'sent') this.service.arrive(request)
       this.service.forget(request)
     }
+    for (const sweeper of this.#sweepers) this.#endSweep(sweeper)
+    this.#damageManifests()
     world.now += longMs
     const last = new Actor({ name: 'last', steps: [] }, this.#lastClass)
     const usesStore = this.#actors.some(({ script: { steps } }) => steps.some(({ kind }) => kind === 'open'))
@@ -415,6 +435,18 @@ export class History {
       }
     })
     if (this.#leftForEver !== undefined) this.#oracle.fail(`left for ever: ${this.#leftForEver}`)
+  }
+
+  /** Sometimes the newest manifest cannot be read any more, or none can. That costs no page. */
+  #damageManifests(): void {
+    const head = this.#head
+    const chance = this.#scheduler.random()
+    if (head === undefined || chance > 0.4) return
+    for (const name of chance < 0.3 ? [head.manifest] : [head.manifest, head.parent]) {
+      if (name === null) continue
+      this.#note(`${name} is damaged`)
+      this.service.objects.set(`p/${name}`, Buffer.from('damaged'))
+    }
   }
 
   /** The last owner reads everything, and drops it. */
@@ -433,7 +465,7 @@ export class History {
       const isLive = live.has(page.handle)
       if (page.state === 'dropped' && !isLive) continue
       const failure = isLive ? failures.get(page) : 'ESTALE'
-      if (failure === undefined || (this.#storeMayBeSwept && failure === 'ESTALE')) continue
+      if (failure === undefined || (this.#mayBeSwept(page) && failure === 'ESTALE')) continue
       this.#oracle.fail(`page ${page.id} was acknowledged and is lost: ${failure}`)
     }
     await backup.retainOnly([])

@@ -29,6 +29,8 @@ export interface Page {
   readonly id: number
   readonly handle: number
   readonly scope: string
+  /** Of the owner who stored it. */
+  readonly epoch: string
   state: 'live' | 'dropped'
 }
 
@@ -55,14 +57,18 @@ export class Oracle {
   }
 
   /** Pages were acknowledged; returns how many. */
-  acknowledged(scope: string, first: number, handles: readonly HandleRun[]): number {
+  acknowledged(
+    { scope, epoch }: { scope: string; epoch: string },
+    first: number,
+    handles: readonly HandleRun[],
+  ): number {
     let page = 0
     for (const run of handles) {
       for (let handle = run.first; handle < run.first + run.count; handle++, page++) {
         const key = `${scope} ${handle}`
         if (this.#pages.has(key)) this.fail(`handle ${handle} was given twice`)
         const state = this.#droppedEarly.has(key) ? 'dropped' : 'live'
-        this.#pages.set(key, { id: first + page, handle, scope, state })
+        this.#pages.set(key, { id: first + page, handle, scope, epoch, state })
       }
     }
     return page

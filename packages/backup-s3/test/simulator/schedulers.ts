@@ -15,6 +15,7 @@ export function randomScheduler(seed: number): Scheduler {
   const any = (count: number) => (random() < reorders ? Math.floor(random() * count) : 0)
   return {
     random,
+    earlyMs: seededRandom(seed + 1)() < 0.5 ? leaseMs / 10 : 0,
     process: any,
     event: any,
     fate: () => {
@@ -47,6 +48,7 @@ const interruptions: readonly Interruption[] = ['none', 'stops', 'sleeps']
 /** One process goes on until it has to wait, and nothing goes wrong, but for some departures. */
 export class OrderedScheduler implements Scheduler {
   readonly random: Random = seededRandom(7)
+  readonly earlyMs = 0
   readonly decisions: Decision[] = []
   readonly #departures: Departures
 

@@ -23,6 +23,7 @@ export interface Request {
   readonly process: Process
   readonly verb: string
   readonly input: CommandInput
+  readonly sentMs: number
   state: 'sent' | 'done'
   /** Not before this time, by the world's clock. */
   heldUntil: number
@@ -40,6 +41,8 @@ export class SimulatedService {
   readonly objects = new ObjectMap(() => world.now)
   readonly requests: Request[] = []
   served = 0
+  /** How long before a request takes effect the `Date` of its answer may be made, in milliseconds. */
+  earlyMs = 0
   /** Whether requests are done when they are made, without anybody's choice. */
   isDirect = false
 
@@ -55,7 +58,7 @@ export class SimulatedService {
   /** The service does what a request asks for. */
   arrive(request: Request): void {
     this.served++
-    request.date = this.objects.date
+    request.date = this.objects.dateAt(Math.max(request.sentMs, world.now - this.earlyMs))
     try {
       request.answer = { output: this.objects.perform(request.verb, request.input) }
     } catch (error) {
@@ -109,6 +112,7 @@ export class SimulatedService {
         process,
         verb,
         input: sent,
+        sentMs: world.now,
         state: 'sent',
         heldUntil: 0,
         isWanted: true,
