@@ -96,7 +96,7 @@ export class S3Backup implements Backup {
       const backup = new S3Backup({ settings, keys, ledger, service, deletions, table, opened })
       // Pages are acknowledged once the head names a manifest of this epoch: who comes next reads on from that one.
       await backup.#manifests?.write(signal).catch(async (error) => {
-        await backup.#manifests?.giveUp(signal?.aborted ?? false).catch(() => {})
+        await backup.#manifests?.giveUp(signal).catch(() => {})
         throw error
       })
       return backup

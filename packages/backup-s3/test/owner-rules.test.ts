@@ -229,20 +229,21 @@ describe('an open that fails', () => {
   })
 })
 
+const newer = encodeHead({
+  nonce: 'n',
+  epoch: 1,
+  state: 'closed',
+  leaseMs: 1,
+  owner: 'o',
+  name: 's3',
+  manifest: null,
+  parent: null,
+  nextNumber: 1,
+  emptiedBelow: 0,
+})
+
 describe('a store of another version', () => {
   const older = [keys.segment('store-00000001', 7), keys.manifest('store-00000001', 1)]
-  const newer = encodeHead({
-    nonce: 'n',
-    epoch: 1,
-    state: 'closed',
-    leaseMs: 1,
-    owner: 'o',
-    name: 's3',
-    manifest: null,
-    parent: null,
-    nextNumber: 1,
-    emptiedBelow: 0,
-  })
 
   it('without a head is refused with ENOTSUP, and neither opening nor a sweep removes anything of it', async () => {
     for (const key of older) service.objects.set(key, Buffer.from('older'))
@@ -258,7 +259,7 @@ describe('a store of another version', () => {
   })
 
   it('with a head of a newer format is refused with ENOTSUP, and nothing of it is removed', async () => {
-    service.objects.set(keys.head(1), Buffer.from(newer.toString().replace('"format":2', '"format":3')))
+    service.objects.set(keys.head(1), Buffer.from(newer.toString().replace('"format":3', '"format":4')))
     for (const key of older) service.objects.set(key, Buffer.from('newer'))
     await expect(open({ persistent: true })).rejects.toMatchObject({ code: 'ENOTSUP', retryable: false })
     const sweeper = await open()
@@ -270,6 +271,75 @@ describe('a store of another version', () => {
     })
     for (const key of [keys.head(1), ...older]) expect(service.objects.get(key)).toBeDefined()
   })
+})
+
+describe('a head of which one bit is wrong', () => {
+  it('is no head, whichever bit it is, and the store is left alone', async () => {
+    for (let bit = 0; bit < newer.length * 8; bit++) {
+      const flipped = Buffer.from(newer)
+      flipped[bit >> 3]! ^= 1 << (bit & 7)
+      expect(() => decodeHead(flipped, 'head'), `bit ${bit}`).toThrow(/EBADMSG|ENOTSUP/)
+    }
+    const backup = await open({ persistent: true })
+    await backup.backupPages([randomPages(8)])
+    await backup.close()
+    const [key] = [...service.objects.keys].filter((name) => name.startsWith(keys.headsPrefix))
+    const body = Buffer.from(
+      service.objects
+        .get(key!)!
+        .body.toString()
+        .replace(/"emptiedBelow":\d/, '$&9'),
+    )
+    service.objects.set(key!, body)
+    await expect(open({ persistent: true })).rejects.toMatchObject({ code: 'EBADMSG' })
+    expect([...service.objects.keys].filter((name) => /\/s-\d+$/.test(name)).length).toBe(2)
+  })
+})
+
+describe('a store that was swept', () => {
+  it('keeps what is stored in it afterwards, also when that owner dies', async () => {
+    const first = await open({ persistent: true })
+    await first.backupPages([randomPages(4)])
+    await first.close()
+    const place = { client: service.client(), bucket: 'bucket', prefix }
+    expect((await S3Backup.sweepOrphans({ ...place, persistent: true })).epochs).toEqual(['store'])
+    let isDead = false
+    service.onRequest = (_verb, { Key = '' }) => {
+      if (isDead && Key.startsWith(keys.headsPrefix)) throw failure('AccessDenied', 403)
+    }
+    const dying = await open({ persistent: true, leaseMs: 1000 })
+    const content = randomPages(8)
+    const { handles } = await dying.backupPages([content])
+    isDead = true
+    await expect(dying.close()).rejects.toMatchObject({ code: 'EACCES' })
+    isDead = false
+    service.aheadMs = 10_000
+    const next = await open({ persistent: true })
+    expect((await read(next, handles)).equals(content)).toBe(true)
+  })
+})
+
+describe('opening', () => {
+  it.each([true, false])(
+    'is ended by an abort while it gives back what it claimed: %j',
+    async (persistent) => {
+      const before = await open({ persistent })
+      await before.close()
+      const controller = new AbortController()
+      let isFailing = false
+      service.onRequest = (verb, { Key = '' }) => {
+        if (isFailing) throw failure('InternalError', 500)
+        if (verb !== (persistent ? 'GetObject' : 'PutObject') || !/\/m-\d+$/.test(Key)) return
+        isFailing = true
+        setTimeout(() => controller.abort(), 50)
+        throw failure('AccessDenied', 403)
+      }
+      // Longer than the test may take.
+      const opening = open({ persistent, signal: controller.signal, retryForMs: 600_000 })
+      await expect(opening).rejects.toMatchObject({ code: 'EINTR' })
+      service.onRequest = () => {}
+    },
+  )
 })
 
 describe('retainOnly', () => {

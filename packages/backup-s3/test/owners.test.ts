@@ -9,10 +9,14 @@ const histories = process.env['SPILLWAY_HISTORIES'] ?? '200'
 const simulator = fileURLToPath(new URL('simulator/main.ts', import.meta.url))
 
 describe(`histories of owners, waiters and sweepers (seed ${seed})`, () => {
-  it('lose no acknowledged page, have one owner at a time, and leave nothing for ever', async () => {
-    const run = promisify(execFile)
-    const { stdout } = await run(process.execPath, [simulator, '--histories', histories, '--seed', seed])
-    expect(stdout).toContain(`${histories} histories`)
-    expect(stdout).toContain(' 0 violations')
-  })
+  it.each([[[]], [['--wide']]])(
+    'lose no acknowledged page, have one owner at a time, and leave nothing for ever %j',
+    async (more) => {
+      const run = promisify(execFile)
+      const options = ['--histories', histories, '--seed', seed, ...more]
+      const { stdout } = await run(process.execPath, [simulator, ...options])
+      expect(stdout).toContain(`${histories} histories`)
+      expect(stdout).toContain(' 0 violations')
+    },
+  )
 })

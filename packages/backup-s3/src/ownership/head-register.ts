@@ -77,7 +77,8 @@ export class HeadRegister {
           this.#known = { version, head: decodeHead(object.body, key), writtenMs }
         } catch (error) {
           // What came damaged is asked for once more: the wire may have done it.
-          if (!isSpillwayError(error) || error.code !== 'EBADMSG' || ++damaged > 1) throw error
+          const isDamage = isSpillwayError(error) && (error.code === 'EBADMSG' || error.code === 'ENOTSUP')
+          if (!isDamage || ++damaged > 1) throw error
           continue
         }
       }

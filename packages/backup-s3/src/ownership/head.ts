@@ -1,3 +1,5 @@
+// Not by name: a Node without it has to get as far as the message that it is too old.
+import * as zlib from 'node:zlib'
 import { SpillwayError } from '@spillway/core'
 
 /**
@@ -26,31 +28,39 @@ export interface Head {
   readonly emptiedBelow: number
 }
 
-const headFormat = 2
+const headFormat = 3
+/** The JSON, less its last brace, and the CRC-32 of the JSON as it is without this. */
+const summed = /^(.*),"crc32":(\d+)\}$/s
 
 export function encodeHead(head: Omit<Head, 'format'>): Buffer {
-  return Buffer.from(JSON.stringify({ format: headFormat, ...head }))
+  const text = JSON.stringify({ format: headFormat, ...head })
+  return Buffer.from(`${text.slice(0, -1)},"crc32":${zlib.crc32(text)}}`)
 }
 
 /**
- * Reads a head. Throws `ENOTSUP` for a newer format, `EBADMSG` for anything that is no head: in both cases somebody may
- * own the store, so it is left alone.
+ * Reads a head. Throws `ENOTSUP` for another format, `EBADMSG` for anything that is no head, or not as it was written: in
+ * both cases somebody may own the store, so it is left alone.
  */
 export function decodeHead(body: Buffer, key: string): Head {
+  const text = body.toString()
+  const [, start, sum] = summed.exec(text) ?? []
   let head: Head
   try {
-    head = JSON.parse(body.toString()) as Head
+    head = JSON.parse(start === undefined ? text : `${start}}`) as Head
   } catch (cause) {
     throw new SpillwayError('EBADMSG', `the head ${key} is damaged`, { cause })
   }
-  if ((head.format as number) > headFormat) {
+  if (Number.isInteger(head.format) && head.format !== headFormat) {
     throw new SpillwayError(
       'ENOTSUP',
       `the head ${key} has format ${head.format}; this version knows ${headFormat}`,
     )
   }
+  // One bit in a number would be another store: segments that are taken for garbage, numbers that are given twice.
   const isWhole =
     head.format === headFormat &&
+    start !== undefined &&
+    zlib.crc32(`${start}}`) === Number(sum) &&
     typeof head.nonce === 'string' &&
     (head.state === 'held' || head.state === 'closed') &&
     [head.epoch, head.leaseMs, head.nextNumber, head.emptiedBelow].every(Number.isFinite)

@@ -102,19 +102,22 @@ export class ManifestKeeper {
     await this.write()
   }
 
-  /** Ends what was never opened: gives the store back, and removes manifests that the head does not name. */
-  async giveUp(inHurry: boolean): Promise<void> {
+  /**
+   * Ends what was never opened: gives the store back, and removes manifests that the head does not name. Not for longer than
+   * `hurryMs` for either once `signal` is aborted.
+   */
+  async giveUp(signal: AbortSignal | undefined): Promise<void> {
     const { owner, service, keys } = this.#parts
     this.#isClosing = true
     stopTimer(this.#timer)
-    await owner.release(inHurry)
+    await owner.giveUp(signal)
     if (owner.isLost) return
     const { manifest, parent } = owner.head
     const unnamed = this.#unnamed.filter((name) => name !== manifest && name !== parent)
-    const signal = inHurry ? AbortSignal.timeout(hurryMs) : undefined
+    const hurry = signal?.aborted ? AbortSignal.timeout(hurryMs) : signal
     if (unnamed.length > 0) {
       const names = unnamed.map((name) => `${keys.prefix}${name}`)
-      await service.deleteMany(names, { signal, urgent: true })
+      await service.deleteMany(names, { signal: hurry, urgent: true })
     }
   }
 

@@ -47,7 +47,7 @@ export async function openEpoch(parts: OpeningParts): Promise<Opened> {
     return { owner, store: undefined }
   } catch (error) {
     // Without permission to delete the lease stays behind; it runs out.
-    await owner.release(signal?.aborted).catch(() => {})
+    await owner.giveUp(signal).catch(() => {})
     throw error
   }
 }
@@ -63,7 +63,7 @@ async function openStore(parts: OpeningParts): Promise<Opened> {
     owner.continueAfter(attached.highestNumber)
     return { owner, store: { owner, attached } }
   } catch (error) {
-    await owner.release(signal?.aborted).catch(() => {})
+    await owner.giveUp(signal).catch(() => {})
     throw error
   }
 }

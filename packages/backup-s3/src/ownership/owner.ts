@@ -110,10 +110,22 @@ export abstract class Owner implements SegmentOwner {
   }
 
   /** Ends the lease; nothing is done any more when it was lost. `inHurry`: not for longer than `hurryMs`. */
-  async release(inHurry = false): Promise<void> {
+  release(inHurry = false): Promise<void> {
+    return this.giveUp(inHurry ? AbortSignal.abort() : undefined)
+  }
+
+  /** As `release`, for a store that could not be opened: not for longer than `hurryMs` once `signal` is aborted. */
+  async giveUp(signal: AbortSignal | undefined): Promise<void> {
     this.abandon()
-    if (!inHurry) await this.#renewal?.catch(() => {})
-    if (this.#lost === undefined) await this.giveBack(inHurry ? AbortSignal.timeout(hurryMs) : undefined)
+    if (!signal?.aborted) await orAbort(this.#renewal ?? Promise.resolve(), signal).catch(() => {})
+    if (this.#lost !== undefined) return
+    const end = new AbortController()
+    const hurry = () => {
+      startTimer(() => end.abort(), hurryMs).unref?.()
+    }
+    if (signal?.aborted) hurry()
+    else signal?.addEventListener('abort', hurry, { once: true })
+    await this.giveBack(signal && end.signal).finally(() => signal?.removeEventListener('abort', hurry))
   }
 
   /** Whether the next number may be given. */

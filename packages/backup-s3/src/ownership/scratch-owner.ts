@@ -61,7 +61,7 @@ export class ScratchOwner extends Owner {
       await service.upload(owner.#witness, Buffer.from('{}'), { identity, free: true, signal })
       owner.#openedMs = service.clock.latestMs
     } catch (error) {
-      await owner.release(signal?.aborted).catch(() => {})
+      await owner.giveUp(signal).catch(() => {})
       throw error
     }
     return owner

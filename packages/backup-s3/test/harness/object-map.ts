@@ -9,6 +9,7 @@ export interface StoredThing {
   readonly etag: string
   readonly identity: string | undefined
   readonly writtenMs: number
+  readonly exactMs: number
 }
 
 /** What the package asks for. */
@@ -23,9 +24,15 @@ export interface CommandInput {
   readonly Delete?: { readonly Objects: readonly { readonly Key: string }[] }
 }
 
-const keysPerListing = 1000
-
 export class ObjectMap {
+  /** Keys in one page of a listing. */
+  keysPerListing = 1000
+  /** Whether listings and answers say when objects were written. */
+  tellsTime = true
+  /** Whether listings tell milliseconds. */
+  isFine = false
+  /** Keys that cannot be deleted now. */
+  isUndeletable: (key: string) => boolean = () => false
   readonly #objects = new Map<string, StoredThing>()
   readonly #nowMs: () => number
   /** In order; undefined: some came or went since. */
@@ -48,7 +55,13 @@ export class ObjectMap {
   set(key: string, body: Buffer, identity?: string): string {
     const etag = `"${++this.#written}"`
     if (!this.#objects.has(key)) this.#names = undefined
-    this.#objects.set(key, { body, etag, identity, writtenMs: wholeSeconds(this.#nowMs()) })
+    this.#objects.set(key, {
+      body,
+      etag,
+      identity,
+      writtenMs: wholeSeconds(this.#nowMs()),
+      exactMs: this.#nowMs(),
+    })
     return etag
   }
 
@@ -82,16 +95,22 @@ export class ObjectMap {
           $metadata: metadata,
           ContentLength: found.body.length,
           ETag: found.etag,
-          LastModified: new Date(found.writtenMs),
+          ...(this.tellsTime ? { LastModified: new Date(found.writtenMs) } : {}),
           Metadata: found.identity === undefined ? {} : { spillway: found.identity },
         }
       }
       case 'DeleteObjectCommand':
+        if (this.isUndeletable(key)) throw failure('InternalError', 500)
         this.#delete(key)
         return { $metadata: metadata }
-      case 'DeleteObjectsCommand':
-        for (const { Key } of input.Delete!.Objects) this.#delete(Key)
-        return { $metadata: metadata }
+      case 'DeleteObjectsCommand': {
+        const Errors: object[] = []
+        for (const { Key } of input.Delete!.Objects) {
+          if (this.isUndeletable(Key)) Errors.push({ Key, Code: 'InternalError', Message: 'kept' })
+          else this.#delete(Key)
+        }
+        return { $metadata: metadata, ...(Errors.length > 0 ? { Errors } : {}) }
+      }
       case 'ListObjectsV2Command':
         return { $metadata: metadata, ...this.#list(input.Prefix ?? '', input.ContinuationToken) }
       default:
@@ -110,10 +129,15 @@ export class ObjectMap {
     let index = firstNotBelow(names, token ?? prefix)
     if (token !== undefined && names[index] === token) index++
     const Contents: object[] = []
-    while (index < names.length && names[index]!.startsWith(prefix) && Contents.length < keysPerListing) {
+    while (
+      index < names.length &&
+      names[index]!.startsWith(prefix) &&
+      Contents.length < this.keysPerListing
+    ) {
       const Key = names[index++]!
-      const { body, writtenMs } = this.#objects.get(Key)!
-      Contents.push({ Key, Size: body.length, LastModified: new Date(writtenMs) })
+      const { body, writtenMs, exactMs } = this.#objects.get(Key)!
+      const at = this.isFine ? exactMs : writtenMs
+      Contents.push({ Key, Size: body.length, ...(this.tellsTime ? { LastModified: new Date(at) } : {}) })
     }
     const IsTruncated = index < names.length && names[index]!.startsWith(prefix)
     return { Contents, IsTruncated, ...(IsTruncated ? { NextContinuationToken: names[index - 1] } : {}) }
@@ -130,7 +154,7 @@ export class ObjectMap {
       Body: new WholeBody(bytes),
       ContentLength: bytes.length,
       ETag: found.etag,
-      LastModified: new Date(found.writtenMs),
+      ...(this.tellsTime ? { LastModified: new Date(found.writtenMs) } : {}),
       ...(match === null ? {} : { ContentRange: `bytes ${first}-${last}/${found.body.length}` }),
     }
   }

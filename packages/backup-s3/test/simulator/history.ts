@@ -9,7 +9,11 @@ import { type Fate, type Interruption, type Request, SimulatedService } from './
 import { fire, Process, type Random, settled, whenSettled, world } from './virtual-host.ts'
 
 export type Step =
-  | { readonly kind: 'open' | 'openScratch' }
+  | { readonly kind: 'open' | 'openScratch'; readonly abortAfter?: number }
+  | { readonly kind: 'storeAborted'; readonly pages: number; readonly abortAfter: number }
+  | { readonly kind: 'jump'; readonly milliseconds: number }
+  | { readonly kind: 'ownSweep' | 'sweepAborted'; readonly abortAfter?: number }
+  | { readonly kind: 'undeletable' | 'deletable' }
   | { readonly kind: 'store'; readonly pages: number }
   | { readonly kind: 'drop' | 'dropAll' | 'retainFirst' | 'read' | 'close' | 'kill' | 'idle' }
   | { readonly kind: 'stop' | 'sleep' | 'wait'; readonly milliseconds: number }
@@ -63,6 +67,8 @@ class Actor {
   /** Orders owners of a store: by when they claimed it. */
   epoch = ''
   isPersistent = false
+  /** What ends its call after so many requests. */
+  aborts: { controller: AbortController; left: number }[] = []
   /** Handles that were in the store when it opened that. */
   found: ReadonlySet<number> = new Set()
 
@@ -188,7 +194,35 @@ export class History {
     return events
   }
 
+  #actorOf({ process }: Request): Actor {
+    return this.#actors.find((actor) => actor.process === process)!
+  }
+
+  #kill(actor: Actor): void {
+    actor.process.isKilled = true
+    actor.isOwner = false
+    this.#endSweep(actor)
+  }
+
+  /** Aborts calls of the request's process whose turn has come. */
+  #countDown(request: Request): void {
+    const { process, aborts } = this.#actorOf(request)
+    for (const abort of aborts) {
+      if (abort.left-- !== 0 || process.isKilled || process.isStill) continue
+      world.current = process
+      this.#note(`${process.name} aborts`)
+      abort.controller.abort()
+    }
+  }
+
+  #abortAfter(actor: Actor, requests: number): AbortSignal {
+    const controller = new AbortController()
+    actor.aborts.push({ controller, left: requests })
+    return controller.signal
+  }
+
   #travel(request: Request): void {
+    this.#countDown(request)
     const fate = this.#scheduler.fate()
     const { process, verb, input } = request
     if (this.isVerbose || fate !== 'through') {
@@ -199,6 +233,15 @@ export class History {
       request.heldUntil = world.now + this.#scheduler.pauseMs()
       return
     }
+    if (fate === 'refused') {
+      this.service.refuse(request, 'SlowDown', 503)
+      return
+    }
+    if (fate === 'failed') {
+      this.service.arrive(request)
+      this.service.refuse(request, 'InternalError', 500)
+      return
+    }
     if (fate !== 'lost before') {
       this.service.arrive(request)
       if (fate === 'twice') this.service.arrive(request)
@@ -207,12 +250,17 @@ export class History {
   }
 
   #answer(request: Request): void {
+    this.#countDown(request)
     const interruption = this.#scheduler.interruption()
     if (interruption === 'none') {
       this.service.comeBack(request)
       return
     }
     this.#note(`${request.process.name} ${interruption}`)
+    if (interruption === 'dies') {
+      this.#kill(this.#actorOf(request))
+      return
+    }
     request.process.standStill(this.#scheduler.pauseMs(), interruption === 'sleeps')
   }
 
@@ -233,8 +281,7 @@ export class History {
     world.current = process
     if (step.kind === 'kill') {
       this.#note(`${process.name} is killed`)
-      process.isKilled = true
-      actor.isOwner = false
+      this.#kill(actor)
       return
     }
     actor.isBusy = true
@@ -269,14 +316,35 @@ export class History {
         await Promise.all(step.steps.map((one) => this.#perform(actor, one)))
         return
       case 'open':
-      case 'openScratch':
+      case 'openScratch': {
         actor.isPersistent = step.kind === 'open'
-        actor.backup = await backupClass.open(this.#options(actor, actor.isPersistent))
+        const signal =
+          step.abortAfter === undefined ? {} : { signal: this.#abortAfter(actor, step.abortAfter) }
+        actor.backup = await backupClass.open({ ...this.#options(actor, actor.isPersistent), ...signal })
         actor.scope = actor.isPersistent ? 'store' : `scratch of ${process.name}`
         actor.epoch = actor.backup.stats().epoch
         actor.isOwner = true
         actor.found = handlesOf(actor.backup.liveHandles())
         this.#note(`${process.name} has opened`)
+        return
+      }
+      case 'jump':
+        this.#note(`the clock of the service jumps by ${step.milliseconds}`)
+        this.service.aheadMs += step.milliseconds
+        return
+      case 'undeletable':
+        this.service.objects.isUndeletable = (key) => /[13579bdf]$/.test(key)
+        return
+      case 'deletable':
+        this.service.objects.isUndeletable = () => false
+        return
+      case 'sweepAborted':
+        await this.#sweep(actor, true, step.abortAfter)
+        return
+      case 'ownSweep':
+        await this.#whileSweeping(actor, !actor.isPersistent, async () =>
+          backup?.sweepOrphans({ persistent: !actor.isPersistent }),
+        )
         return
       case 'sweep':
       case 'sweepStores':
@@ -284,7 +352,9 @@ export class History {
         return
     }
     if (backup === undefined) return
-    if (step.kind === 'store') await this.#store(actor, backup, step.pages)
+    if (step.kind === 'storeAborted')
+      await this.#store(actor, backup, step.pages, this.#abortAfter(actor, step.abortAfter))
+    else if (step.kind === 'store') await this.#store(actor, backup, step.pages)
     else if (step.kind === 'drop') await this.#drop(backup, this.#own(actor).slice(0, 1))
     else if (step.kind === 'dropAll') await this.#drop(backup, this.#own(actor))
     else if (step.kind === 'retainFirst') await this.#retainFirst(actor, backup)
@@ -319,11 +389,13 @@ export class History {
     }
   }
 
-  async #sweep(actor: Actor, persistent: boolean): Promise<void> {
+  async #whileSweeping(actor: Actor, persistent: boolean, work: () => Promise<unknown>): Promise<void> {
     if (persistent) this.#sweepers.add(actor)
-    const { persistent: _, ownerWaitMs, ...options } = this.#options(actor, false)
-    await actor.backupClass.sweepOrphans({ ...options, persistent }).finally(() => this.#endSweep(actor))
-    this.#note(`${actor.process.name} has swept`)
+    try {
+      await work()
+    } finally {
+      this.#endSweep(actor)
+    }
   }
 
   /** Whoever claims the store from now on owns what nobody has begun to sweep. */
@@ -336,10 +408,19 @@ export class History {
     return this.#sweepers.size > 0 || epoch <= this.#sweptEpoch
   }
 
-  async #store(actor: Actor, backup: Backup, pages: number): Promise<void> {
+  async #sweep(actor: Actor, persistent: boolean, abortAfter?: number): Promise<void> {
+    const { persistent: _, ownerWaitMs, ...options } = this.#options(actor, false)
+    const signal = abortAfter === undefined ? {} : { signal: this.#abortAfter(actor, abortAfter) }
+    await this.#whileSweeping(actor, persistent, () =>
+      actor.backupClass.sweepOrphans({ ...options, persistent, ...signal }),
+    )
+    this.#note(`${actor.process.name} has swept`)
+  }
+
+  async #store(actor: Actor, backup: Backup, pages: number, signal?: AbortSignal): Promise<void> {
     const { first, memory } = this.#oracle.newPages(pages)
     const newer = this.#newerOwner(actor)
-    const { handles, error } = await backup.backupPages([memory])
+    const { handles, error } = await backup.backupPages([memory], signal && { signal })
     const stored = this.#oracle.acknowledged(actor, first, handles)
     const { name } = actor.process
     this.#note(`${name} stored ${stored} of ${pages} ${error?.message.slice(0, 120) ?? ''}`)
@@ -415,7 +496,7 @@ export class History {
 
   /** Everything that was on its way arrives, everybody is gone, and one last owner looks what is there. */
   async #finish(): Promise<void> {
-    for (const { process } of this.#actors) process.isKilled = true
+    for (const actor of this.#actors) this.#kill(actor)
     for (const request of [...this.service.requests]) {
       if (request.state === 'sent') this.service.arrive(request)
       this.service.forget(request)
@@ -423,6 +504,7 @@ export class History {
     for (const sweeper of this.#sweepers) this.#endSweep(sweeper)
     this.#damageManifests()
     world.now += longMs
+    this.service.objects.isUndeletable = () => false
     const last = new Actor({ name: 'last', steps: [] }, this.#lastClass)
     const usesStore = this.#actors.some(({ script: { steps } }) => steps.some(({ kind }) => kind === 'open'))
     this.#actors.push(last)
@@ -493,7 +575,10 @@ export class History {
     const others: string[] = []
     const heads: string[] = []
     const manifests: string[] = []
+    const isTimeless = !this.service.hasDate || !this.service.objects.tellsTime
     for (const key of this.service.objects.keys) {
+      // Whose age nobody knows stays.
+      if (isTimeless && /scratch-|\/leases\//.test(key)) continue
       if (/\/heads\/|\/leases\/store-\d+$/.test(key)) heads.push(key)
       else if (/\/store-\d+\/m-\d+$/.test(key)) manifests.push(key)
       else others.push(key)

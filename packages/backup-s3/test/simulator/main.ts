@@ -6,6 +6,8 @@
  *
  * `--switches`, `--faults`: every order of the short histories in which a process is interrupted by another at up to so
  *   many points where it could have gone on, with up to so many faults. `--only N`: of one of them.
+ * `--wide`: random ones of up to four actors, with aborts, clocks that are set, objects that cannot be deleted for a while, and
+ *   services that tell no times.
  * `--histories`: random ones, of which `--short` takes the short ones in random orders; from number `--from` of the seed.
  * `--seconds`: ends after that time. `--build`: the built package of another checkout. `--replay`: one history of that
  *   seed, with what happened in it.
@@ -15,7 +17,8 @@ import { History, type Scheduler, type Script } from './history.ts'
 import { loadCopies } from './loading.ts'
 import { Violation } from './oracle.ts'
 import { everyOrder, randomScheduler } from './schedulers.ts'
-import { randomHistory, shortHistories } from './scripts.ts'
+import { randomHistory, shortHistories, wideHistory } from './scripts.ts'
+import type { Traits } from './simulated-service.ts'
 import { installVirtualHost } from './virtual-host.ts'
 
 const { values } = parseArgs({
@@ -24,6 +27,7 @@ const { values } = parseArgs({
     seed: { type: 'string', default: '1' },
     from: { type: 'string', default: '0' },
     short: { type: 'boolean', default: false },
+    wide: { type: 'boolean', default: false },
     switches: { type: 'string' },
     faults: { type: 'string', default: '0' },
     only: { type: 'string' },
@@ -34,6 +38,15 @@ const { values } = parseArgs({
   },
 })
 
+/** Those that histories with `--wide` meet in turn. */
+const services: readonly Traits[] = [
+  {},
+  { hasDate: false, tellsTime: false },
+  { isFine: true },
+  { keysPerListing: 2 },
+  { tellsTime: false },
+]
+
 function say(text: string): void {
   process.stdout.write(`${text}\n`)
 }
@@ -43,7 +56,7 @@ const realNow = performance.now.bind(performance)
 Error.stackTraceLimit = 0
 installVirtualHost()
 process.removeAllListeners('warning')
-const classes = await loadCopies(4, values.build)
+const classes = await loadCopies(5, values.build)
 // What is thrown by what nobody waits for must not end the run; the oracle sees what comes of it.
 process.on('unhandledRejection', () => {})
 
@@ -60,9 +73,15 @@ let violations = 0
 let requests = 0
 
 /** Whether to go on. */
-async function tryHistory(scripts: readonly Script[], scheduler: Scheduler, name: string): Promise<boolean> {
-  const used = [...classes.slice(0, scripts.length), classes[3]!]
+async function tryHistory(
+  scripts: readonly Script[],
+  scheduler: Scheduler,
+  name: string,
+  traits: Traits = {},
+): Promise<boolean> {
+  const used = [...classes.slice(0, scripts.length), classes[4]!]
   const history = new History(used, scripts, scheduler)
+  history.service.become(traits)
   history.isVerbose = values.replay !== undefined
   run++
   try {
@@ -107,25 +126,32 @@ async function tryEveryOrder(): Promise<boolean> {
   return true
 }
 
+/** A random history by its number. */
+function tryNumber(own: number): Promise<boolean> {
+  const traits = values.wide ? services[own % services.length]! : {}
+  const { hasDate = true, tellsTime = true, isFine = false } = traits
+  // A machine that sleeps while the clock of the service is set back, or where that tells nothing, has no clock that shows it.
+  const sleeps = hasDate && tellsTime && !isFine
+  const scheduler = randomScheduler(own, { sleeps })
+  const { random } = scheduler
+  const short = () => shortHistories[Math.floor(random() * shortHistories.length)]!
+  const scripts = values.wide
+    ? wideHistory(random, { sleeps })
+    : values.short
+      ? short()
+      : randomHistory(random)
+  return tryHistory(scripts, scheduler, `seed ${own}`, traits)
+}
+
 async function tryRandom(): Promise<boolean> {
   const from = Number(values.from)
   for (let index = from; index < from + Number(values.histories); index++) {
-    const own = seed * 10_000_000 + index
-    const scheduler = randomScheduler(own)
-    const scripts = values.short
-      ? shortHistories[Math.floor(scheduler.random() * shortHistories.length)]!
-      : randomHistory(scheduler.random)
-    if (!(await tryHistory(scripts, scheduler, `seed ${own}`))) return false
+    if (!(await tryNumber(seed * 10_000_000 + index))) return false
   }
   return true
 }
 
-if (values.replay !== undefined) {
-  const scheduler = randomScheduler(Number(values.replay))
-  const scripts = values.short
-    ? shortHistories[Math.floor(scheduler.random() * shortHistories.length)]!
-    : randomHistory(scheduler.random)
-  await tryHistory(scripts, scheduler, `seed ${values.replay}`)
-} else if (values.switches === undefined || (await tryEveryOrder())) await tryRandom()
+if (values.replay !== undefined) await tryNumber(Number(values.replay))
+else if (values.switches === undefined || (await tryEveryOrder())) await tryRandom()
 tell()
 process.exit(violations === 0 ? 0 : 1)

@@ -9,7 +9,10 @@ interface HandleRun {
 
 /** What is used of a backup: the published interface, so that other builds can be run, too. */
 export interface Backup {
-  backupPages(spans: readonly Uint8Array[]): Promise<{ handles: readonly HandleRun[]; error?: Error }>
+  backupPages(
+    spans: readonly Uint8Array[],
+    options?: { signal: AbortSignal },
+  ): Promise<{ handles: readonly HandleRun[]; error?: Error }>
   copyPages(
     handles: readonly HandleRun[],
     spans: readonly Uint8Array[],
@@ -19,6 +22,7 @@ export interface Backup {
   liveHandles(): HandleRun[]
   stats(): { readonly epoch: string }
   retainOnly(handles: readonly HandleRun[]): Promise<number>
+  sweepOrphans(options: object): Promise<unknown>
 }
 
 /** A rule that was broken. */

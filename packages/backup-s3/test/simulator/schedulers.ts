@@ -6,8 +6,8 @@ import { type Random, seededRandom } from './virtual-host.ts'
 /** Longer than a lease and the second that others wait beyond it. */
 const outlastsLeaseMs = leaseMs + 2000
 
-/** Mostly what happens by itself; sometimes another order, a request that is held or lost, or a process that stands still. */
-export function randomScheduler(seed: number): Scheduler {
+/** Mostly what happens by itself; sometimes another order, a request that is held, lost or refused, or a process that stands still or dies. */
+export function randomScheduler(seed: number, { sleeps = true } = {}): Scheduler {
   const random = seededRandom(seed)
   const reorders = random() < 0.7 ? random() : 0
   const faults = random() < 0.7 ? random() * 0.12 : 0
@@ -21,11 +21,13 @@ export function randomScheduler(seed: number): Scheduler {
     fate: () => {
       if (random() >= faults) return 'through'
       const chance = random()
+      if (chance < 0.15) return chance < 0.08 ? 'refused' : 'failed'
       return chance < 0.45 ? 'held' : chance < 0.6 ? 'lost before' : chance < 0.9 ? 'lost after' : 'twice'
     },
     interruption: () => {
       if (random() >= interruptions) return 'none'
-      return random() < 0.5 ? 'stops' : 'sleeps'
+      if (random() < 0.15) return 'dies'
+      return random() < 0.5 || !sleeps ? 'stops' : 'sleeps'
     },
     pauseMs: () => leaseMs * (0.2 + 3 * random()),
   }

@@ -13,6 +13,10 @@ const close: Step = { kind: 'close' }
 const kill: Step = { kind: 'kill' }
 const sweepStores: Step = { kind: 'sweepStores' }
 const sweep: Step = { kind: 'sweep' }
+const ownSweep: Step = { kind: 'ownSweep' }
+const retain: Step = { kind: 'retainFirst' }
+const undeletable: Step = { kind: 'undeletable' }
+const deletable: Step = { kind: 'deletable' }
 const openScratch: Step = { kind: 'openScratch' }
 /** The lease is renewed meanwhile. */
 const long: Step = { kind: 'wait', milliseconds: leaseMs * 1.2 }
@@ -56,13 +60,54 @@ export const shortHistories: readonly (readonly Script[])[] = [
   history([openScratch, store, long, read, storeOne, close], [openScratch, storeOne, kill], [wait(1), sweep]),
 ]
 
+/** A random history of up to four actors, in which more goes wrong. `sleeps`: machines may; else clocks may be set back. */
+export function wideHistory(random: Random, { sleeps }: { sleeps: boolean }): readonly Script[] {
+  const pick = <T>(list: readonly T[]): T => list[Math.floor(random() * list.length)]!
+  const upTo = (end: number) => Math.floor(random() * end)
+  const repeat = (steps: () => readonly Step[]) => Array.from({ length: 1 + upTo(3) }, steps).flat()
+  const isScratch = sleeps && random() < 0.25
+  const sweepNow = (): Step =>
+    random() < 0.3 ? { kind: 'sweepAborted', abortAfter: upTo(40) } : isScratch ? sweep : sweepStores
+  const jump = (): Step => {
+    const milliseconds = leaseMs * random() * 6
+    return { kind: 'jump', milliseconds: !sleeps && random() < 0.5 ? -milliseconds : milliseconds }
+  }
+  const owner = (): Step[] => {
+    const stand = (): Step => {
+      const milliseconds = leaseMs * random() * 2.5
+      return { kind: sleeps && random() < 0.5 ? 'sleep' : 'stop', milliseconds }
+    }
+    const meanwhile = (last: readonly Step[]) =>
+      together(pick([store, drop, ownSweep]), pick([read, retain, dropAll]), pick(last))
+    const step = (): Step => {
+      const aborted: Step = { kind: 'storeAborted', pages: 3, abortAfter: upTo(6) }
+      const both = meanwhile([read, storeOne, store])
+      const usual = [store, store, storeOne, drop, dropAll, read, ownSweep]
+      return pick([...usual, aborted, stand(), both, wait(random() * 1.5)])
+    }
+    const abort = random() < 0.3 ? { abortAfter: upTo(45) } : {}
+    const opening: Step = { kind: isScratch ? 'openScratch' : 'open', ...abort }
+    const end = pick<Step>([close, meanwhile([close]), kill, { kind: 'idle' }])
+    return [opening, ...Array.from({ length: 1 + upTo(6) }, step), end]
+  }
+  return Array.from({ length: 2 + upTo(3) }, (_, index) => {
+    const name = 'ABCD'[index]!
+    if (index === 0) return { name, steps: owner() }
+    const start = random() < 0.5 ? [wait(random() * 2.5)] : []
+    const chance = random()
+    if (chance < 0.25) return { name, steps: [...start, ...repeat(() => [sweepNow(), wait(random())])] }
+    if (chance < 0.35) return { name, steps: [...start, ...repeat(() => [jump(), wait(random())])] }
+    if (chance < 0.45) return { name, steps: [...start, undeletable, wait(random() * 3), deletable] }
+    return { name, steps: [...start, ...owner()] }
+  })
+}
+
 /** A random history of up to three actors. */
 export function randomHistory(random: Random): readonly Script[] {
   const pick = <T>(list: readonly T[]): T => list[Math.floor(random() * list.length)]!
   if (random() < 0.4) return pick(shortHistories)
   const actors = 2 + Math.floor(random() * 2)
   const isScratch = random() < 0.2
-  const retain: Step = { kind: 'retainFirst' }
   return Array.from({ length: actors }, (_, index) => {
     const steps: Step[] = []
     if (index > 0 && random() < 0.4) steps.push(wait(random() * 2))

@@ -14,9 +14,9 @@ interface Command {
 }
 
 /** What becomes of a request. */
-export type Fate = 'through' | 'held' | 'lost before' | 'lost after' | 'twice'
+export type Fate = 'through' | 'held' | 'lost before' | 'lost after' | 'twice' | 'refused' | 'failed'
 /** What a process does before an answer reaches it: nothing, it stops, or its machine sleeps. */
-export type Interruption = 'none' | 'stops' | 'sleeps'
+export type Interruption = 'none' | 'stops' | 'sleeps' | 'dies'
 
 /** A request on its way, or its answer on its way back. */
 export interface Request {
@@ -30,21 +30,43 @@ export interface Request {
   /** Whether anybody still waits for the answer. */
   isWanted: boolean
   answer: { output?: unknown; error?: Error } | undefined
-  date: string
+  /** What `Date` says in the answer, where there is one. */
+  date: string | undefined
+  /** Whether there is no answer. */
+  isBroken: boolean
   settle: () => void
+}
+
+/** In what services differ; what is left out is as most have it. */
+export interface Traits {
+  /** Whether answers have a `Date`. */
+  readonly hasDate?: boolean
+  /** Whether objects have a `Last-Modified`. */
+  readonly tellsTime?: boolean
+  /** Whether listings tell milliseconds. */
+  readonly isFine?: boolean
+  readonly keysPerListing?: number
 }
 
 /** Every answer is what the SDK would give. */
 export class SimulatedService {
   /** Those whose sender still waits. */
   readonly pending = new Set<Request>()
-  readonly objects = new ObjectMap(() => world.now)
+  readonly objects = new ObjectMap(() => world.now + this.aheadMs)
+  /** How far its clock is ahead of the world's. */
+  aheadMs = 0
+  hasDate = true
   readonly requests: Request[] = []
   served = 0
   /** How long before a request takes effect the `Date` of its answer may be made, in milliseconds. */
   earlyMs = 0
   /** Whether requests are done when they are made, without anybody's choice. */
   isDirect = false
+
+  become({ hasDate = true, tellsTime = true, isFine = false, keysPerListing = 1000 }: Traits): void {
+    this.hasDate = hasDate
+    Object.assign(this.objects, { tellsTime, isFine, keysPerListing })
+  }
 
   /** A client of this service for a process. */
   clientFor(process: Process): object {
@@ -58,7 +80,8 @@ export class SimulatedService {
   /** The service does what a request asks for. */
   arrive(request: Request): void {
     this.served++
-    request.date = this.objects.dateAt(Math.max(request.sentMs, world.now - this.earlyMs))
+    const madeAt = Math.max(request.sentMs, world.now - this.earlyMs)
+    request.date = this.hasDate ? this.objects.dateAt(madeAt + this.aheadMs) : undefined
     try {
       request.answer = { output: this.objects.perform(request.verb, request.input) }
     } catch (error) {
@@ -77,11 +100,18 @@ export class SimulatedService {
     request.settle()
   }
 
+  /** The service says that it has failed. */
+  refuse(request: Request, name: string, status: number): void {
+    request.answer = { error: failure(name, status) }
+    request.date = this.hasDate ? this.objects.date : undefined
+    request.state = 'done'
+  }
+
   /** The connection breaks: nobody knows whether the request was done. */
   breakOff(request: Request): void {
     const failure = Object.assign(new Error('socket hang up'), { code: 'ECONNRESET', name: 'Error' })
     request.answer = { error: failure }
-    request.date = ''
+    request.isBroken = true
     this.comeBack(request)
   }
 
@@ -92,7 +122,7 @@ export class SimulatedService {
       this.pending.delete(request)
       this.forget(request)
       request.answer = { error: buried() }
-      request.date = ''
+      request.isBroken = true
       request.settle()
     }
   }
@@ -117,7 +147,8 @@ export class SimulatedService {
         heldUntil: 0,
         isWanted: true,
         answer: undefined,
-        date: '',
+        date: undefined,
+        isBroken: false,
         settle: () => {},
       }
       if (process.isBuried) throw buried()
@@ -131,10 +162,10 @@ export class SimulatedService {
             request.isWanted = false
           })
         })
-      const headers = request.date === '' ? {} : { date: request.date }
+      const headers = request.date === undefined || request.isBroken ? {} : { date: request.date }
       const { output, error } = request.answer!
       if (error !== undefined)
-        throw request.date === '' ? error : Object.assign(error, { $response: { headers } })
+        throw request.isBroken ? error : Object.assign(error, { $response: { headers } })
       return { output, response: { headers, statusCode: 200 } }
     }
     const handler = middlewareStack.resolve(travel, {})
