@@ -320,6 +320,23 @@ describe('a store that was swept', () => {
 })
 
 describe('opening', () => {
+  it('waits for a dead owner no longer because the clock of the service was set back after it died', async () => {
+    service.aheadMs = 3_600_000
+    let isDead = false
+    service.onRequest = (verb, { Key = '' }) => {
+      if (isDead && verb === 'PutObject' && Key.startsWith(keys.headsPrefix))
+        throw failure('AccessDenied', 403)
+    }
+    const dying = await open({ persistent: true, leaseMs: 300 })
+    const { handles } = await dying.backupPages([randomPages(4)])
+    isDead = true
+    await expect(dying.close()).rejects.toMatchObject({ code: 'EACCES' })
+    isDead = false
+    service.aheadMs = 0
+    const next = await open({ persistent: true, ownerWaitMs: 30_000 })
+    expect(countOf(next.liveHandles())).toBe(countOf(handles))
+  })
+
   it.each([true, false])(
     'is ended by an abort while it gives back what it claimed: %j',
     async (persistent) => {

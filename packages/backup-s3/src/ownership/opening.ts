@@ -109,7 +109,7 @@ function whoHasIt(newest: HeadVersion | undefined, { ownerWaitMs }: Settings): s
   )
 }
 
-/** Tells dead owners: by the service's clock, or where that is not told, by a silence of more than a lease. */
+/** Tells dead owners: by the service's clock, or where that is not told or was set back, by a silence of more than a lease. */
 class SilenceWatch {
   #version = 0
   #seenAt = 0
@@ -121,7 +121,9 @@ class SilenceWatch {
       this.#seenAt = now
     }
     if (hasRunOut(writtenMs, head.leaseMs, serviceNowMs)) return true
-    if (writtenMs !== undefined && serviceNowMs !== undefined) return false
+    const isTold = writtenMs !== undefined && serviceNowMs !== undefined
+    // What was written in the future was written before the service's clock was set back: perhaps by a year.
+    if (isTold && writtenMs <= serviceNowMs + clockResolutionMs) return false
     return now > this.#seenAt + head.leaseMs * 1.1 + clockResolutionMs
   }
 }
