@@ -76,6 +76,13 @@ describe('the background reclaimer', () => {
     expect(pool.stats().refaultedPages).toBeGreaterThan(0)
     await subject.check()
   })
+
+  it('counts no restore of what a backup took out of memory', async () => {
+    await using subject = await setup({ background: false })
+    await subject.buffer.backup()
+    expect((await subject.buffer.restore()).pages).toBe(21)
+    expect(subject.pool.stats().refaultedPages).toBe(0)
+  })
 })
 
 describe('readahead', () => {

@@ -246,13 +246,19 @@ describe('backup', () => {
       const { buffer, pool, backup, bytes } = subject
       await buffer.backup()
       await buffer.write(0, bytes.subarray(0, 8 * page))
-      backup.inject({ method: 'backupPages', delayMs: 10 })
+      const held = Promise.withResolvers<void>()
+      const { backupPages } = backup
+      backup.backupPages = async (spans, options) => {
+        await held.promise
+        return backupPages.call(backup, spans, options)
+      }
       const first = buffer.backup()
       // Waits for what the first call stores.
       const second = buffer.backup({ atomic })
       await new Promise(setImmediate)
       await pool.setProvider(new FakeProvider({ capabilities: { swappable: false } }))
       await buffer.write(8 * page, bytes.subarray(8 * page))
+      held.resolve()
       expect(await first).toEqual({ pages: 8 })
       expect(await second).toMatchObject({ pages: 0, error: { code: 'EBUSY', page: 8 } })
       expect(buffer.residentBytes).toBe(8 * page)

@@ -146,6 +146,15 @@ describe('a budget of several pools', () => {
     second.release()
   })
 
+  it('counts the minimum of a pool into its share', async () => {
+    await using subject = several(['a', 'b'], { pools: [{ minBytes: 16 * page }, {}] })
+    expect(subject.budget.stats().pools.map(({ shareBytes }) => shareBytes / page)).toEqual([24, 8])
+    await subject.filled(0, 20)
+    await subject.filled(1, 12)
+    await subject.filled(1, 4)
+    expect(subject.resident()).toEqual([20, 12])
+  })
+
   it('serves claims in the order in which they come, whatever their pools [T57]', async () => {
     await using subject = several(['a', 'b'])
     const held = await subject.filled(0, 32)

@@ -104,6 +104,22 @@ describe('backup beside setBackup', () => {
 })
 
 describe('setBackup', () => {
+  it('has chunks that were about to be stored in the former backup stored in the new one', async () => {
+    await using former = memoryBackup()
+    await using latter = memoryBackup()
+    const pool = smallPool(32, { maxOrder: 3 })
+    const buffers: PagedBuffer[] = []
+    for (let count = 0; count < 5; count++) buffers.push(await filled(pool, 8, former))
+    const inMemory = buffers.filter(({ backedUpBytes }) => backedUpBytes === 0)
+    expect(inMemory).toHaveLength(4)
+    for (const buffer of inMemory) await buffer.setBackup(latter)
+    for (let count = 0; count < 4; count++) buffers.push(await filled(pool, 8, former))
+    expect(latter.stats().livePages).toBeGreaterThan(0)
+    for (const buffer of buffers) expect(firstDifference(await contentOf(buffer), pattern(8 * page))).toBe(-1)
+    expect(pool.verify()).toEqual([])
+    await pool.close()
+  })
+
   it('wakes a claim that waits, when it gives the pages in memory a place to go', async () => {
     const pool = smallPool(4)
     const cold = await filled(pool, 3)
@@ -115,6 +131,36 @@ describe('setBackup', () => {
     await cold.setBackup(memoryBackup())
     await writing
     pin.release()
+    await pool.close()
+  })
+})
+
+describe('two reads of a chunk whose copy fails', () => {
+  it('fail once: the one that waited for the other copies the rest and has its bytes', async () => {
+    await using subject = await setup({ pages: 8 })
+    const { buffer, backup, bytes } = subject
+    await buffer.backup()
+    backup.inject({ method: 'copyPages', times: 1, stop: 3, code: 'ETIMEDOUT', delayMs: 1 })
+    const found = new Uint8Array(page)
+    const first = buffer.read(6 * page, new Uint8Array(page))
+    const second = buffer.read(6 * page, found)
+    await expect(first).rejects.toMatchObject({ code: 'ETIMEDOUT' })
+    await second
+    expect(firstDifference(found, bytes.subarray(6 * page, 7 * page))).toBe(-1)
+    await subject.check()
+  })
+})
+
+describe('a read beside a write of a whole chunk', () => {
+  it('waits until all slices of it are written', async () => {
+    const pool = smallPool(1024, { maxOrder: 9 })
+    const bytes = pattern(512 * page)
+    const buffer = await pool.allocate(bytes.byteLength)
+    const writing = buffer.write(0, bytes)
+    const found = new Uint8Array(page)
+    const reading = buffer.read(511 * page, found)
+    await Promise.all([writing, reading])
+    expect(firstDifference(found, bytes.subarray(511 * page))).toBe(-1)
     await pool.close()
   })
 })
@@ -267,6 +313,19 @@ describe('a callback', () => {
     expect([told, error?.message]).toEqual([1, 'mine'])
     expect(pages).toBeLessThan(21)
     await subject.check()
+  })
+
+  it('that throws of progress leaves a chunk as it was that was being filled', async () => {
+    const pool = smallPool(32, { maxOrder: 3 })
+    const buffer = await pool.allocate(8 * page)
+    const filling = buffer.fill(7, {
+      onProgress: () => {
+        throw new Error('enough')
+      },
+    })
+    await expect(filling).rejects.toThrow('enough')
+    expect(await contentOf(buffer)).toEqual(new Uint8Array(8 * page))
+    await pool.close()
   })
 
   it('that throws of progress leaves all in memory when the backup is atomic', async () => {

@@ -126,14 +126,25 @@ for (const code of ['EBADMSG', 'EIO'] as const) {
       bytes.set(other, damagedPage * page)
       for (let index = 0; index < pageCount; index++) expect(await read(index)).toBe(true)
       expect(pool.verify()).toEqual([])
+      // And its chunk is one again.
+      await buffer.backup()
+      await buffer.restore()
+      expect(pool.stats().chunks).toBe(1)
       await pool.close()
 
-      const again = await scene(code)
-      expect(await again.read(0)).toBe(true)
-      await again.buffer.purge({ offset: damagedPage * page, length: page })
-      again.bytes.fill(0, damagedPage * page, (damagedPage + 1) * page)
-      for (let index = 0; index < pageCount; index++) expect(await again.read(index)).toBe(true)
-      await again.pool.close()
+      for (const wasTried of [false, true]) {
+        const again = await scene(code)
+        expect(await again.read(0)).toBe(true)
+        if (wasTried) await expect(again.read(damagedPage)).rejects.toMatchObject({ code })
+        await again.buffer.purge({ offset: damagedPage * page, length: page })
+        again.bytes.fill(0, damagedPage * page, (damagedPage + 1) * page)
+        for (let index = 0; index < pageCount; index++) expect(await again.read(index)).toBe(true)
+        await again.buffer.backup()
+        await again.buffer.restore()
+        expect(again.pool.stats().chunks).toBe(1)
+        for (let index = 0; index < pageCount; index++) expect(await again.read(index)).toBe(true)
+        await again.pool.close()
+      }
     })
   })
 }

@@ -262,6 +262,39 @@ describe('the limit', () => {
 })
 
 describe('reclaim', () => {
+  it('finds what may leave wherever it is among what may not', async () => {
+    const { pool } = make({ limitBytes: 1024 * page, maxOrder: 0, background: false })
+    const add = async (pages: number) => {
+      const buffer = await pool.allocate(pages * page)
+      await buffer.write(0, pattern(pages * page))
+      return buffer
+    }
+    // More chunks than are looked at together.
+    const held = await add(700)
+    const pin = await held.pin()
+    const leaving = await add(324)
+    await add(100)
+    expect(held.residentBytes).toBe(700 * page)
+    expect(leaving.residentBytes).toBeLessThan(324 * page)
+    pin.release()
+    await pool.close()
+  })
+
+  it('stores chunks that are larger than the batch which the backup handles best', async () => {
+    const backup = memoryBackup()
+    Object.defineProperty(backup, 'capabilities', {
+      value: { ...backup.capabilities, preferredBatchPages: 2 },
+    })
+    const { pool } = make({ backup })
+    const buffers = await chunkBuffers(pool, 6)
+    for (const [index, buffer] of buffers.entries()) {
+      const found = new Uint8Array(8 * page)
+      await buffer.read(0, found)
+      expect(firstDifference(found, pattern(8 * page, index + 1))).toBe(-1)
+    }
+    await pool.close()
+  })
+
   it('T73, T77: what is purgeable goes first and is never stored', async () => {
     const { pool, backup } = make()
     const buffers = await chunkBuffers(pool, 4)

@@ -192,6 +192,8 @@ describe('caching', () => {
     await expect(buffer.pin()).rejects.toThrow('caching refused')
     expect(pool.verify()).toEqual([])
     expect(pool.stats()).toMatchObject({ inUseBytes: 0, pinnedBytes: 0, idleBytes: 4 * page })
+    // What was never converted went back without a change of its caching.
+    expect(provider.cachingCalls).toMatchObject([{ caching: 'uncached', pages: 4 }])
     provider.failCaching = false
     provider.cachingCalls.length = 0
     // The four pages that were idle have their caching still; what came from the system went back without it.

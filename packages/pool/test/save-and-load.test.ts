@@ -5,6 +5,11 @@ import { page, pattern } from './support/bytes.ts'
 import { Random } from './support/random.ts'
 import { expectContent, type SavedSetup, savedSetup } from './support/saved.ts'
 
+async function purge({ buffer, bytes }: SavedSetup, first: number, count: number): Promise<void> {
+  bytes.fill(0, first * page, (first + count) * page)
+  await buffer.purge({ offset: first * page, length: count * page })
+}
+
 describe('an image of a buffer', () => {
   it('has the content, size and label when another process loads it, and is read page by page', async () => {
     await using subject = await savedSetup()
@@ -46,6 +51,22 @@ describe('an image of a buffer', () => {
     await subject.expectImage('earlier', before)
     await buffer.save('now')
     await subject.expectAfterRestart({ earlier: before, now: bytes })
+  })
+
+  const changes: readonly [string, (subject: SavedSetup) => Promise<unknown>][] = [
+    ['a chunk that was clean is written to', ({ write }) => write(8 * page, pattern(page, 99))],
+    ['a chunk that was clean is purged', (subject) => purge(subject, 8, 8)],
+    ['a part of a chunk that was clean is purged', (subject) => purge(subject, 9, 3)],
+    ['pages that were only stored are purged', (subject) => purge(subject, 16, 8)],
+  ]
+  it.each(changes)('has what was there at the call when nothing but %s meanwhile', async (_, change) => {
+    await using subject = await savedSetup()
+    const before = subject.bytes.slice()
+    const saved = subject.buffer.save('before')
+    await change(subject)
+    await saved
+    await expectContent(subject.buffer, subject.bytes)
+    await subject.expectImage('before', before)
   })
 
   it('goes on with what has changed since the last one, and writes no more than that', async () => {

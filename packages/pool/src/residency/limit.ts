@@ -94,11 +94,6 @@ export class Limit {
     return this.limitPages - this.chargedPages
   }
 
-  /** Pages that all waiting claims want beyond what is available. */
-  get shortPages(): number {
-    return this.#first === undefined ? 0 : Math.max(0, this.#wantedPages - this.availablePages)
-  }
-
   /** Pages that the first claim wants beyond what is available. */
   get firstShortPages(): number {
     return this.#first === undefined ? 0 : Math.max(0, this.#first.pages - this.availablePages)

@@ -1,6 +1,6 @@
 import { memoryBackup } from '@spillway/core'
 import { describe, expect, it, vi } from 'vitest'
-import { page, pattern } from '../support/bytes.ts'
+import { firstDifference, page, pattern } from '../support/bytes.ts'
 import { returned } from '../support/setup.ts'
 import { code, expectFilled, expectZeros, subjectPool } from './support/pools.ts'
 
@@ -53,6 +53,42 @@ describe('content that is given up', () => {
     await expectZeros(buffer)
     expect(code((await buffer.restore()).error)).toBe('ENOENT')
   })
+
+  it('is kept when it may not be purged any more, also before all of its chunks were told [T77]', async () => {
+    // More chunks than are looked at in one go.
+    const many = 3000
+    await using subject = subjectPool({ limitBytes: 2 * many * page, maxOrder: 0, capacityPages: many })
+    const buffer = await subject.filled(many)
+    buffer.advise('purgeable')
+    while (subject.pool.dump().lists.purgeable < many) await new Promise((resolve) => setImmediate(resolve))
+    buffer.advise('normal')
+    await subject.pool.shrink(many * page)
+    expect(buffer.purged).toBe(false)
+    await expectFilled(buffer)
+  })
+})
+
+describe('a chunk that is overwritten in part', () => {
+  const parts = [
+    [0, 7],
+    [1, 7],
+    [2, 4],
+  ] as const
+  it.each(parts)(
+    'keeps its pages beside the range from page %i, %i pages long [T48]',
+    async (first, count) => {
+      await using subject = subjectPool({ limitBytes })
+      const buffer = await subject.filled(8)
+      await buffer.backup()
+      const expected = pattern(8 * page)
+      const written = pattern(count * page, 2)
+      expected.set(written, first * page)
+      await buffer.write(first * page, written)
+      const found = new Uint8Array(8 * page)
+      await buffer.read(0, found)
+      expect(firstDifference(found, expected)).toBe(-1)
+    },
+  )
 })
 
 describe('buffers and their backups', () => {

@@ -142,6 +142,18 @@ describe('what reclaim takes, and in which order', () => {
   })
 })
 
+describe('a batch', () => {
+  it('is none when nothing is wanted any more, and takes nothing from what is to leave', async () => {
+    await using subject = subjectPool({ limitBytes: 32 * page })
+    const buffer = await subject.filled(32)
+    const { reclaim } = machineOf(subject.pool)
+    expect(reclaim.pickBatch(0)).toBeUndefined()
+    expect(reclaim.pickBatch(-1)).toBeUndefined()
+    await subject.filled(32, 2)
+    await expectFilled(buffer)
+  })
+})
+
 describe('backups that fail', () => {
   it('T60: a backup that fails does not keep reclaim from the buffers of another', async () => {
     const broken = faultyBackup(memoryBackup({ name: 'broken' }))
