@@ -35,9 +35,10 @@ describe('a loop of calls to a backup that answers at once', () => {
   }
   for (const [kind, open] of Object.entries(backups)) {
     for (const [name, call] of Object.entries(calls)) {
-      it(`gives the event loop its turns: ${kind}, ${name}`, async (context) => {
+      // Only the memory backup with a medium holds images.
+      if (name.includes('image') && kind !== 'memory') continue
+      it(`gives the event loop its turns: ${kind}, ${name}`, async () => {
         await using backup = open()
-        if (name.includes('image') && backup.images === undefined) return context.skip('no images')
         let turns = 0
         let isOver = false
         const count = () => {
