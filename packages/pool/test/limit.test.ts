@@ -261,6 +261,17 @@ describe('the limit', () => {
   })
 })
 
+describe('a range that is larger than the limit', () => {
+  it('is refused for good, also when what is missing of it would fit', async () => {
+    const { pool } = make({ whenFull: 'wait' })
+    const buffer = await pool.allocate(40 * page)
+    await buffer.write(0, pattern(16 * page))
+    await expect(buffer.pin()).rejects.toMatchObject({ code: 'ENOMEM', retryable: false })
+    expect(buffer.residentBytes).toBe(16 * page)
+    await pool.close()
+  })
+})
+
 describe('reclaim', () => {
   it('finds what may leave wherever it is among what may not', async () => {
     const { pool } = make({ limitBytes: 1024 * page, maxOrder: 0, background: false })

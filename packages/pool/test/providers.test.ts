@@ -202,6 +202,27 @@ describe('caching', () => {
     expect(pool.stats()).toMatchObject({ providerFailures: 0 })
   })
 
+  it('T24, T25, B15: what one call has converted goes back as that when the next call fails', async () => {
+    const provider = new FakeProvider()
+    await using pool = new Pool({ ...options, provider, idleBytes: 64 * page })
+    const idle = await pool.allocate(2 * page, { caching: 'uncached', maxOrder: 1 })
+    await idle.write(0, pattern(page))
+    await idle.free()
+    provider.cachingCalls.length = 0
+    const { setCaching } = provider
+    // Four pages, then the two that are idle, then one.
+    provider.setCaching = (runs, caching) => {
+      if (provider.cachingCalls.length === 1) throw new Error('caching refused')
+      setCaching.call(provider, runs, caching)
+    }
+    const buffer = await pool.allocate(7 * page, { caching: 'uncached', maxOrder: 2 })
+    await expect(buffer.pin()).rejects.toThrow('caching refused')
+    Object.assign(provider, { setCaching })
+    expect(provider.cachingCalls).toMatchObject([{ caching: 'uncached', pages: 4 }])
+    expect(pool.stats()).toMatchObject({ providerFailures: 0, inUseBytes: 0, idleBytes: 6 * page })
+    expect(pool.verify()).toEqual([])
+  })
+
   it('T24, T25, I5: memory that a provider does not take back after its caching was reset is converted again', async () => {
     const provider = new FakeProvider()
     await using pool = new Pool({ ...options, provider })

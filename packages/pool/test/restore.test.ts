@@ -294,18 +294,6 @@ describe('freeing', () => {
     await freed
   })
 
-  it('waits for a call that is under way, though there is nothing to give up [T50]', async () => {
-    await using pool = new Pool({ limitBytes: 8 * page, maxOrder: 3, provider: 'resizable' })
-    const buffer = await pool.allocate(2048 * page)
-    const order: string[] = []
-    const over = () => order.push('read')
-    const reading = buffer.read(0, new Uint8Array(2048 * page)).then(over, over)
-    await buffer.free()
-    order.push('freed')
-    await reading
-    expect(order).toEqual(['read', 'freed'])
-  })
-
   it('resolves when the backup has dropped what was stored [T50]', async () => {
     await using subject = await setup({ faults: [{ method: 'drop', delayMs: 5 }] })
     const other = await subject.pool.allocate(8 * page)

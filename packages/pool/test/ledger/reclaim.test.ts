@@ -146,9 +146,13 @@ describe('a batch', () => {
   it('is none when nothing is wanted any more, and takes nothing from what is to leave', async () => {
     await using subject = subjectPool({ limitBytes: 32 * page })
     const buffer = await subject.filled(32)
-    const { reclaim } = machineOf(subject.pool)
+    const { reclaim, residents } = machineOf(subject.pool)
+    residents.order.pickCold(8)
+    const { coldDirtyPages } = residents.order
+    expect(coldDirtyPages).toBeGreaterThan(0)
     expect(reclaim.pickBatch(0)).toBeUndefined()
     expect(reclaim.pickBatch(-1)).toBeUndefined()
+    expect(residents.order.coldDirtyPages).toBe(coldDirtyPages)
     await subject.filled(32, 2)
     await expectFilled(buffer)
   })
