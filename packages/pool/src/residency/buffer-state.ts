@@ -254,7 +254,7 @@ class Rare {
   idle: PromiseWithResolvers<void> | undefined
 
   get isEmpty(): boolean {
-    return !(this.damagedPages || this.images || this.writePins || this.madeAt || this.idle)
+    return !(this.damagedPages || this.growth || this.images || this.writePins || this.madeAt || this.idle)
   }
 }
 
