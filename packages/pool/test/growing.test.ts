@@ -393,7 +393,7 @@ describe('appends', () => {
   })
 
   it('keep their bytes beside writes to the end of what was there', async () => {
-    await using made = await growing()
+    await using made = await growing({ maxOrder: 0, limitBytes: 16 * page })
     const { log } = made
     const expected = pattern(9 * page)
     await log.append(new Uint8Array(page + 10))
@@ -458,19 +458,21 @@ describe('truncate', () => {
 
   it('is EBUSY under a pin of what goes, and leaves a pin of what stays alone', async () => {
     await using made = await growing()
-    const { log } = made
-    const bytes = pattern(8 * page)
+    const { log, pool } = made
+    const bytes = pattern(28 * page)
     await log.append(bytes)
     const pin = await log.pin({ offset: page, length: 2 * page, write: true })
     for (const length of [0, page, page + 1, 3 * page - 1])
       await expect(log.truncate(length)).rejects.toMatchObject({ code: 'EBUSY', buffer: 'log' })
     await expectContent(log, bytes)
     await log.truncate(3 * page)
+    // All but what shares a chunk with the pin is given up.
+    expect(pool.stats().residentBytes + pool.stats().backedUpBytes).toBe(8 * page)
     expect(pin.bytes[0]).toBe(bytes[page])
     pin.bytes[0] ^= 255
     bytes[page] ^= 255
     pin.release()
-    // What shared a chunk with the pin is nowhere to be seen.
+    // What shared the chunk is nowhere to be seen.
     await log.append(new Uint8Array(2 * page))
     await expectContent(log, Buffer.concat([bytes.subarray(0, 3 * page), new Uint8Array(2 * page)]))
     await log.truncate(0)
