@@ -1,5 +1,5 @@
 import { abortError, pace, SpillwayError, smallCallBytes } from '@spillway/core'
-import type { ByteVisit } from '../operations/read-write.ts'
+import type { ByteVisit } from '../operations/byte-range.ts'
 
 /** Bytes that are at hand. A string stands for its UTF-8. */
 export type Bytes = ArrayBufferView | ArrayBufferLike | string

@@ -4,13 +4,13 @@ import { inspectCustom } from '../diagnostics/inspect.ts'
 import { mapOf } from '../diagnostics/map.ts'
 import { pacedCall } from '../ground/paced-call.ts'
 import type { Machine } from '../machine.ts'
+import { type ByteRange, type ByteVisit, bytesOf } from '../operations/byte-range.ts'
 import {
   type BackupOptions,
   type RestoreOptions,
   reporting,
   type TransferResult,
 } from '../operations/call-progress.ts'
-import { type ByteRange, type ByteVisit, bytesOf } from '../operations/read-write.ts'
 import { imageNameOf, type SaveOptions } from '../operations/save.ts'
 import { asError } from '../residency/backing-store.ts'
 import type { BufferState } from '../residency/buffer-state.ts'

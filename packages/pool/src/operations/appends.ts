@@ -3,8 +3,9 @@ import { pace } from '../ground/pace.ts'
 import type { BufferState } from '../residency/buffer-state.ts'
 import { closedBuffer } from '../residency/closed.ts'
 import type { Growth } from '../residency/growth.ts'
+import { bytesOf } from './byte-range.ts'
 import type { Discards } from './discards.ts'
-import { bytesOf, type ReadWrite } from './read-write.ts'
+import type { ReadWrite } from './read-write.ts'
 
 /** What is appended. */
 export interface AppendSource {

@@ -6,7 +6,7 @@ import { closedBuffer } from '../residency/closed.ts'
 import { located, lost } from '../residency/failures.ts'
 import type { Pins } from '../residency/pins.ts'
 import type { ResidentSet } from '../residency/resident-set.ts'
-import type { ByteRange, ByteVisit } from './read-write.ts'
+import type { ByteRange, ByteVisit } from './byte-range.ts'
 
 /**
  * Reads that take no memory of the pool, for when it is full of pages that no backup takes: what is stored has no room to come back

@@ -3,7 +3,7 @@ import type { FillOptions } from '../api/options.ts'
 import { asError } from '../residency/backing-store.ts'
 import type { BufferState } from '../residency/buffer-state.ts'
 import { located } from '../residency/failures.ts'
-import type { ByteVisit } from './read-write.ts'
+import type { ByteVisit } from './byte-range.ts'
 
 /** How far a long call is. */
 export interface Progress {
