@@ -23,6 +23,8 @@ export interface CrashOptions {
   readonly allSubsetsUpTo?: number
   /** Choices at random, where not all are made. Default 8. */
   readonly randomChoices?: number
+  /** Only crashes after at least so many entries of the log. Default 0. */
+  readonly from?: number
 }
 
 /** A change after the last one that is folded into the durable content. */
@@ -51,6 +53,7 @@ export function* crashStates(
   for (let at = 0; at <= log.length; at++) {
     const entry = at === 0 ? undefined : log[at - 1]
     if (entry !== undefined) follow(entry, durable, tail, marks)
+    if (at < (options.from ?? 0)) continue
     const losable = tail.filter(({ fate }) => fate !== 'durable').map(({ change }) => change)
     const isChange = entry !== undefined && entry.kind !== 'mark' && entry.kind !== 'sync'
     for (const choice of choices.of(losable, isChange)) {
