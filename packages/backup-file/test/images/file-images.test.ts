@@ -32,10 +32,12 @@ function damagedAt(file: LosingFile, ...offsets: readonly number[]): LosingFile 
   return new LosingFile({ start })
 }
 
-/** Where metadata was written last, leaves before the nodes above them. */
-function lastWriteBefore(file: LosingFile, isIt: (offsetBytes: number) => boolean): number {
-  for (const entry of file.log.toReversed())
-    if (entry.kind === 'write' && isIt(entry.offsetBytes)) return entry.offsetBytes
+/** Where a root was written last, or metadata: what a sync covers last, since pages that others store meanwhile come after it. */
+function lastWritten(file: LosingFile, isIt: (offsetBytes: number) => boolean): number {
+  for (const entry of file.log.toReversed()) {
+    const last = entry.kind === 'sync' ? entry.covers.at(-1) : undefined
+    if (last?.kind === 'write' && isIt(last.offsetBytes)) return last.offsetBytes
+  }
   throw new Error('nothing was written there')
 }
 
@@ -123,7 +125,7 @@ describe('images in a file', () => {
   it('the older root is used when the newer is damaged, and that is told', async () => {
     const { file, writer } = await opened(await newFile())
     await writer.replace('a', [2])
-    const newest = lastWriteBefore(file, (offset) => !isData(offset))
+    const newest = lastWritten(file, (offset) => !isData(offset))
     expect((await opened(damagedAt(file))).store.rootTorn).toBe(false)
     const older = await opened(damagedAt(file, newest + 36))
     expect(older.store.rootTorn).toBe(true)
@@ -146,13 +148,13 @@ describe('images in a file', () => {
     const { file, writer } = await opened(await newFile())
     await writer.replace('whole', [2])
     await writer.replace('a', [1, 2])
-    const { store, writer: next } = await opened(damagedAt(file, lastWriteBefore(file, isData) + 3))
+    const { store, writer: next } = await opened(damagedAt(file, lastWritten(file, isData) + 3))
     expect(store.images.names()).toEqual(['a', 'whole'])
     await expect(store.images.load('a')).rejects.toMatchObject({ code: 'EBADMSG' })
     expect(await contentOf(store, 'whole')).toHaveLength(1)
     await next.replace('a', [3])
     expect(await contentOf(store, 'a')).toHaveLength(1)
-    const again = await opened(damagedAt(file, lastWriteBefore(file, isData) + 3))
+    const again = await opened(damagedAt(file, lastWritten(file, isData) + 3))
     await again.writer.remove('a')
     expect(again.store.images.names()).toEqual(['whole'])
   })
