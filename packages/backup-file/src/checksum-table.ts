@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto'
+import type { HandleRun } from '@spillway/core'
 import { pageSum } from './page-sum.ts'
 
 const blockSlots = 2 ** 16
@@ -11,8 +12,31 @@ const blockSlots = 2 ** 16
  * backup wrote does not match, nor do zeros.
  */
 export class ChecksumTable {
-  readonly #salt = randomBytes(4).readUInt32LE()
+  readonly #salt: number
   readonly #blocks: (Int32Array | undefined)[] = []
+
+  /** `salt` has 32 bits. Default: random. */
+  constructor(salt = randomBytes(4).readUInt32LE()) {
+    this.#salt = salt
+  }
+
+  /** What is kept of these pages, in order: sums that `restore` takes. */
+  sumsOf(runs: readonly HandleRun[], slotOf: (handle: number) => number): number[] {
+    const sums: number[] = []
+    for (const { first, count } of runs) {
+      const slot = slotOf(first)
+      for (let at = slot; at < slot + count; at++) sums.push(this.#blockFor(at)[at % blockSlots]!)
+    }
+    return sums
+  }
+
+  restore(runs: readonly HandleRun[], sums: readonly number[], slotOf: (handle: number) => number): void {
+    let page = 0
+    for (const { first, count } of runs) {
+      const slot = slotOf(first)
+      for (let at = slot; at < slot + count; at++) this.#blockFor(at)[at % blockSlots] = sums[page++]!
+    }
+  }
 
   /** Notes the sums of `count` adjacent pages, the first of them in `slot` under `handle`. */
   record(handle: number, slot: number, pages: Uint8Array, pageSizeBytes: number, count: number): void {

@@ -6,7 +6,8 @@ import { alignedMemory } from './staging.ts'
 
 export interface DirectOptions {
   readonly wanted: 'auto' | boolean
-  readonly dataOffsetBytes: number
+  /** Where a page may be tried: beyond all that the file holds, in a file that is not the caller's. */
+  readonly tryOffsetBytes: number
   readonly pageSizeBytes: number
   /** Whether the file system lies in memory. */
   readonly isInMemory: boolean
@@ -36,7 +37,7 @@ export class DataDescriptor {
   }
 
   /**
-   * Tries direct I/O where it is wanted: one aligned page is written at the first slot, read back and cut off again. `direct: true` rejects
+   * Tries direct I/O where it is wanted: one aligned page is written where nothing is, read back and cut off again. `direct: true` rejects
    * with `EINVAL` where it does not work; `'auto'` goes on through the page cache.
    */
   static async open(files: Files, file: OpenedFile, options: DirectOptions): Promise<DataDescriptor> {
@@ -104,19 +105,19 @@ export class DataDescriptor {
     }
   }
 
-  async #tryPage({ pageSizeBytes, dataOffsetBytes, native }: DirectOptions): Promise<void> {
+  async #tryPage({ pageSizeBytes, tryOffsetBytes, native }: DirectOptions): Promise<void> {
     const files = this.#files
     const { size } = await files.fstat(this.fileDescriptor)
     const page = alignedMemory(pageSizeBytes)
     page.fill(0xd1)
     try {
-      const written = await files.write(this.fileDescriptor, page, dataOffsetBytes)
+      const written = await files.write(this.fileDescriptor, page, tryOffsetBytes)
       page.fill(0)
-      const read = await files.read(this.fileDescriptor, page, dataOffsetBytes)
+      const read = await files.read(this.fileDescriptor, page, tryOffsetBytes)
       if (written !== pageSizeBytes || read !== pageSizeBytes || page.some((byte) => byte !== 0xd1)) {
         throw new Error('a page written directly did not come back')
       }
-      if (isCached(native, this.fileDescriptor, dataOffsetBytes, pageSizeBytes)) {
+      if (isCached(native, this.fileDescriptor, tryOffsetBytes, pageSizeBytes)) {
         throw new Error('the file system takes direct requests and uses the page cache all the same')
       }
     } finally {

@@ -14,7 +14,9 @@ import {
   countHandles,
   countPages,
   countStartedCopy,
+  gatedImages,
   type HandleRun,
+  type ImageStore,
   isFullError,
   type Reservation,
   SpillwayError,
@@ -24,10 +26,12 @@ import {
   unclosedBackups,
 } from '@spillway/core'
 import type { EngineName } from './engine.ts'
+import type { OpenImages } from './images/open-images.ts'
 import type { PageMover } from './page-mover.ts'
 import { type Piece, PiecePlan, type PlanLimits } from './piece-plan.ts'
 import { carryPieces, type FlightLimits } from './pieces-in-flight.ts'
-import type { SlotSpace, TakenSlots } from './slot-space.ts'
+import type { SlotSpace } from './slot-space.ts'
+import type { TakenSlots } from './slot-space-parts.ts'
 import type { StartedReads } from './started-reads.ts'
 
 /** The counters of every backup, and what a file adds. */
@@ -51,6 +55,10 @@ export interface FileBackupStats extends BackupStats {
   readonly rereadPages: number
   /** Pages that did not match the second time either; their slots are not used again. */
   readonly quarantinedPages: number
+  /** Of a persistent file. `rootTorn`: a save was not finished when its process or machine ended, and the image before it is there. */
+  readonly images?:
+    | { readonly count: number; readonly onlyPages: number; readonly rootTorn: boolean }
+    | undefined
 }
 
 /** Pages in one file. Open it with `openFileBackup`. */
@@ -73,6 +81,8 @@ export interface FileBackupParts {
     'io' | 'direct' | 'holes' | 'vanishes' | 'keepFreeBytes' | 'stagingBytes' | 'mediumBytes'
   >
   readonly sync: () => Promise<void>
+  /** Of a persistent file. */
+  readonly images: OpenImages | undefined
   readonly release: () => Promise<void>
 }
 
@@ -80,6 +90,7 @@ export interface FileBackupParts {
 export class SlottedFileBackup implements FileBackup {
   readonly name: string
   readonly capabilities: BackupCapabilities
+  readonly images: ImageStore | undefined
   readonly #parts: FileBackupParts
   readonly #gate: CallGate
   readonly #watched: object
@@ -96,6 +107,7 @@ export class SlottedFileBackup implements FileBackup {
     this.#parts = parts
     this.#gate = new CallGate(parts.name)
     this.#watched = unclosedBackups.watch(this, parts.name, closing(parts))
+    this.images = parts.images && gatedImages(this.#gate, parts.images.table)
   }
 
   async backupPages(spans: readonly Uint8Array[], options: BackupPagesOptions = {}): Promise<BackupResult> {
@@ -138,7 +150,7 @@ export class SlottedFileBackup implements FileBackup {
   async drop(handles: readonly HandleRun[]): Promise<void> {
     const count = countHandles(handles)
     await this.#gate.run(async () => {
-      const stale = this.#parts.space.drop(handles)
+      const stale = this.#drop(handles)
       if (stale !== undefined) throw this.#staleError(stale)
       this.#droppedPages += count
     })
@@ -171,7 +183,8 @@ export class SlottedFileBackup implements FileBackup {
     if (this.#atClose !== undefined) return this.#atClose
     const { details, mover, space } = this.#parts
     return {
-      livePages: this.#backedUpPages - this.#droppedPages,
+      livePages: this.#livePages,
+      ...this.#imageFigures,
       backedUpPages: this.#backedUpPages,
       copiedPages: this.#copiedPages,
       droppedPages: this.#droppedPages,
@@ -189,7 +202,7 @@ export class SlottedFileBackup implements FileBackup {
     return this.#gate.close(async () => {
       unclosedBackups.unwatch(this.#watched)
       await this.#parts.space.close()
-      this.#leakedPages = this.#backedUpPages - this.#droppedPages
+      this.#leakedPages = this.capabilities.persistent ? 0 : this.#livePages
       this.#atClose = { ...this.stats(), mediumBytes: 0, stagingBytes: 0 }
       await this.#parts.release()
     })
@@ -206,7 +219,11 @@ export class SlottedFileBackup implements FileBackup {
     options: BackupPagesOptions,
   ): Promise<BackupResult> {
     const { space, sync } = this.#parts
-    let { handles, pages, error } = await this.#write(spans, await space.take(pageCount, reserved), options)
+    let { handles, pages, error } = await this.#write(
+      spans,
+      await space.take(pageCount, { reserved }),
+      options,
+    )
     if (isFullError(error)) {
       // The file system refused what it seemed to have; slots that were dropped still have their space.
       const warm = await space.takeWarm(pageCount - pages)
@@ -240,7 +257,9 @@ export class SlottedFileBackup implements FileBackup {
     const { pages, error = taken.error } = await carryPieces(plan, flight, options.signal, (piece) =>
       mover.write(piece, options.retryMayFail === true),
     )
-    return { handles: space.publish(taken, pages, error), pages, error }
+    const handles = space.publish(taken, pages, error)
+    this.#parts.images?.holds.hold(handles)
+    return { handles, pages, error }
   }
 
   async #copy(
@@ -267,6 +286,28 @@ export class SlottedFileBackup implements FileBackup {
     const [parts, { first, count }] = [spans, handles[0]]
     if (parts[0].byteLength > requestBytes || !takes(parts[0])) return undefined
     return { page: 0, pageCount: count, handle: first, parts, staged: false }
+  }
+
+  get #livePages(): number {
+    const { images, space } = this.#parts
+    return images === undefined ? this.#backedUpPages - this.#droppedPages : space.pageSlots
+  }
+
+  get #imageFigures(): Pick<FileBackupStats, 'images'> {
+    const { images } = this.#parts
+    if (images === undefined) return {}
+    const { table, holds, rootTorn } = images
+    return { images: { count: table.count, onlyPages: holds.pagesOnlyOfImages, rootTorn } }
+  }
+
+  /** Returns one hold of each page, or none and the first handle that has none. */
+  #drop(handles: readonly HandleRun[]): number | undefined {
+    const { space, images } = this.#parts
+    if (images === undefined) return space.drop(handles)
+    const notLive = space.firstNotLive(handles)
+    if (notLive !== undefined) return notLive
+    const { released, stale } = images.holds.drop(handles)
+    return stale ?? space.drop(released)
   }
 
   #reservedRuns(reservation: Reservation | undefined): HandleRun[] | undefined {

@@ -19,7 +19,7 @@ export interface FileStorage {
   readonly whyNoHoles: string
   /** Takes space so that writing there cannot fail for want of it; absent where nothing can. */
   readonly allocate: StorageCall | undefined
-  /** Gives all space back; absent for a file of the caller's. */
+  /** Gives all space back; absent for a file that stays. */
   readonly empty: (() => Promise<void>) | undefined
   /** In what pieces the file system gives and takes space. */
   readonly units: HoleUnits
@@ -33,6 +33,8 @@ export type StorageCall = (offsetBytes: number, lengthBytes: number) => Promise<
 export interface StorageOptions {
   readonly dataOffsetBytes: number
   readonly pageSizeBytes: number
+  /** A page beyond all that the file holds, counted from the first slot. */
+  readonly probeOffsetBytes: number
   /** What `statfs` calls the file system; `undefined` where it was not asked. */
   readonly type: number | undefined
   readonly loaded: NativeModule
@@ -48,10 +50,10 @@ export async function probeStorage(
   file: OpenedFile,
   options: StorageOptions,
 ): Promise<FileStorage> {
-  const { dataOffsetBytes, pageSizeBytes, type, loaded } = options
+  const { dataOffsetBytes, pageSizeBytes, probeOffsetBytes, type, loaded } = options
   const { fileDescriptor } = file
   if (file.device !== undefined) return probeDevice(files, file, options)
-  const empty = file.isCallers ? undefined : () => files.ftruncate(fileDescriptor, dataOffsetBytes)
+  const empty = file.isKept ? undefined : () => files.ftruncate(fileDescriptor, dataOffsetBytes)
   const overwritesInPlace = file.overwritesInPlace || !copiesOnWrite(type)
   const { native } = loaded
   if (native === undefined || !files.isSystem) {
@@ -64,9 +66,9 @@ export async function probeStorage(
   const allocate: StorageCall = (offsetBytes, lengthBytes) =>
     inThread(() => native.allocateInThread(fileDescriptor, dataOffsetBytes + offsetBytes, lengthBytes))
   const { size, blocks } = await files.fstat(fileDescriptor)
-  const whyNoAllocation = await attempt(() => allocate(0, pageSizeBytes))
+  const whyNoAllocation = await attempt(() => allocate(probeOffsetBytes, pageSizeBytes))
   const grownBytes = ((await files.fstat(fileDescriptor)).blocks - blocks) * 512
-  const whyNoHoles = await attempt(() => punch(0, pageSizeBytes))
+  const whyNoHoles = await attempt(() => punch(probeOffsetBytes, pageSizeBytes))
   await files.ftruncate(fileDescriptor, size)
   return {
     punch: whyNoHoles === '' ? punch : undefined,

@@ -31,6 +31,8 @@ export interface FileSystem {
   fchmod(fileDescriptor: number, mode: number, done: Done): void
   ftruncate(fileDescriptor: number, lengthBytes: number, done: Done): void
   fdatasync(fileDescriptor: number, done: Done): void
+  /** Of a persistent file only. */
+  fsync?(fileDescriptor: number, done: Done): void
   unlink(path: string, done: Done): void
   statfs(path: string, done: Done): void
 }
@@ -119,6 +121,10 @@ export class Files {
 
   fdatasync(fileDescriptor: number): Promise<void> {
     return settled((done) => this.fileSystem.fdatasync(fileDescriptor, done))
+  }
+
+  fsync(fileDescriptor: number): Promise<void> {
+    return settled((done) => this.fileSystem.fsync!(fileDescriptor, done))
   }
 
   unlink(path: string): Promise<void> {

@@ -66,7 +66,7 @@ async function openDevice(files: Files, path: string, native: Native): Promise<O
       isOwnOpening: true,
       mayReopen: true,
       spacePath: undefined,
-      isCallers: true,
+      isKept: true,
       device: await blockDeviceOf(files, fileDescriptor, status, native),
       overwritesInPlace: false,
       vanishes: { always: false, reason: 'what was written to a device stays there' },
@@ -133,7 +133,7 @@ async function create(
       isOwnOpening: true,
       mayReopen: true,
       spacePath: spacePathOf(files, fileDescriptor, dirname(path)),
-      isCallers: false,
+      isKept: false,
       device: undefined,
       overwritesInPlace,
       vanishes: {

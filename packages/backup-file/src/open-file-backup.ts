@@ -8,6 +8,8 @@ import type { Engine } from './engine.ts'
 import { type FileBackup, type FileBackupParts, SlottedFileBackup } from './file-backup.ts'
 import { probeStorage } from './file-storage.ts'
 import { type FileSystem, Files } from './file-system.ts'
+import { type FoundStore, findStore, openImages } from './images/open-images.ts'
+import { type OpenedStore, openStore } from './images/persistent-file.ts'
 import { dataOffsetBytes as standardDataOffsetBytes } from './layout.ts'
 import type { MoverParts } from './mover-parts.ts'
 import { openNamed } from './named-file.ts'
@@ -36,6 +38,10 @@ const largestDefaultCapacityBytes = 2 ** 40
  * in use), `EPERM` or `EACCES`, `ENOENT`, `EROFS`, `EINVAL` (`fd` is neither a regular file nor a block device open for reading and writing,
  * `direct: true` does not work, or nothing tells the free space that is to be kept), `ENOSYS` (`io: 'uring'` does not work, or checksums
  * where WebAssembly is switched off), `EMFILE`, `ENOSPC`.
+ *
+ * With `persistent` also with `EEXIST` (what has the name is no store of images; without it, that is what a store is), `EBADMSG` (its header or
+ * both its roots are damaged), `ENOTSUP` (a newer version), `EINVAL` (made with another page size or capacity), `ENOSYS` (no locks), `EIO`; the
+ * file is left as it is.
  */
 export async function openFileBackup(options: FileBackupOptions): Promise<FileBackup> {
   return openAt(options, standardDataOffsetBytes)
@@ -50,7 +56,8 @@ export async function openAt(options: FileBackupOptions, dataOffsetBytes: number
   const loaded = files.isSystem
     ? await loadNative()
     : { native: undefined, whyNot: 'the file system is injected' }
-  const file = await openPlace(files, options, loaded.native)
+  const store = options.persistent ? await openPersistent(files, options, loaded.native) : undefined
+  const file = store?.file ?? (await openPlace(files, options, loaded.native))
   // What was opened so far, to be closed in the opposite order, whether opening fails or the backup is closed.
   const release: (() => Promise<void>)[] = [() => file.release()]
   const releaseAll = async (): Promise<void> => {
@@ -59,7 +66,7 @@ export async function openAt(options: FileBackupOptions, dataOffsetBytes: number
     if (failure !== undefined) throw systemError(failure, `${file.place} could not be closed`)
   }
   try {
-    return await assemble({ options, files, file, loaded, dataOffsetBytes, release, releaseAll })
+    return await assemble({ options, files, file, store, loaded, dataOffsetBytes, release, releaseAll })
   } catch (failure) {
     await releaseAll().catch(() => {})
     throw systemError(failure, `${file.place} cannot be used`)
@@ -76,23 +83,40 @@ function openPlace(
   return openDescriptor(files, options.fd!, native)
 }
 
+function openPersistent(
+  files: Files,
+  { path, pageSizeBytes = 4096, capacityBytes }: FileBackupOptions,
+  native: NativeModule['native'],
+): Promise<OpenedStore> {
+  const pagesOf = (bytes: number) => Math.max(1, Math.floor(bytes / pageSizeBytes))
+  const defaultPages = async (directory: string) => {
+    const { blocks, bsize } = await files.statfs(directory)
+    return pagesOf(Math.min(blocks * bsize, largestDefaultCapacityBytes))
+  }
+  const pages = capacityBytes === undefined ? undefined : pagesOf(capacityBytes)
+  return openStore(files, { path: path!, pageSizeBytes, pages, defaultPages }, native)
+}
+
 /** What a backup is assembled of. */
 interface Opening {
   readonly options: FileBackupOptions
   readonly files: Files
   readonly file: OpenedFile
+  readonly store: OpenedStore | undefined
   readonly loaded: NativeModule
   readonly dataOffsetBytes: number
   readonly release: (() => Promise<void>)[]
   readonly releaseAll: () => Promise<void>
 }
 
-async function assemble(opening: Opening): Promise<FileBackup> {
-  const { options, files, file, loaded, dataOffsetBytes, release, releaseAll } = opening
-  const { pageSizeBytes = 4096, name = 'file', io = 'auto', direct = 'auto', checksums = true } = options
-  const { fileDescriptor } = file
-  if (checksums) await openPageSums()
-  const { spacePath } = file
+/** What pages travel to, and what is known of it. */
+type Medium = Awaited<ReturnType<typeof openMedium>>
+
+async function openMedium({ options, files, file, store, loaded, dataOffsetBytes, release }: Opening) {
+  const { pageSizeBytes = 4096, io = 'auto', direct = 'auto' } = options
+  const { fileDescriptor, spacePath } = file
+  const found = store && (await findStore(files, store))
+  const probeOffsetBytes = (found?.endSlot ?? 0) * pageSizeBytes
   const deviceId = `device ${(await files.fstat(fileDescriptor)).dev} of ${files.isSystem}`
   const disk = await DiskSpace.open(files, {
     path: file.device === undefined ? spacePath : undefined,
@@ -103,7 +127,7 @@ async function assemble(opening: Opening): Promise<FileBackup> {
   release.push(async () => disk.close())
   const data = await DataDescriptor.open(files, file, {
     wanted: direct,
-    dataOffsetBytes,
+    tryOffsetBytes: dataOffsetBytes + probeOffsetBytes,
     pageSizeBytes,
     isInMemory: disk.isInMemory,
     native: loaded.native,
@@ -111,29 +135,38 @@ async function assemble(opening: Opening): Promise<FileBackup> {
   release.push(() => data.close())
   const { engine, reason } = await chooseEngine(files, data, io, pageSizeBytes, loaded)
   release.push(() => engine.close())
-  const storage = await probeStorage(files, file, { dataOffsetBytes, pageSizeBytes, type: disk.type, loaded })
+  const storage = await probeStorage(files, file, {
+    ...{ dataOffsetBytes, pageSizeBytes, probeOffsetBytes, loaded },
+    type: disk.type,
+  })
+  return { found, deviceId, disk, data, engine, reason, storage }
+}
 
+async function assemble(opening: Opening): Promise<FileBackup> {
+  const { options, files, file, store, loaded, dataOffsetBytes, release, releaseAll } = opening
+  const { pageSizeBytes = 4096, name = 'file', checksums = true } = options
+  if (checksums) await openPageSums()
+  const medium = await openMedium(opening)
+  const { found, deviceId, disk, data, engine, storage } = medium
   const capacityBytes = capacityOf(options.capacityBytes, file, disk, dataOffsetBytes)
   const space = new SlotSpace({
     name,
     pageSizeBytes,
-    capacitySlots: Math.max(1, Math.floor(capacityBytes / pageSizeBytes)),
+    ...slotsOf(capacityBytes, pageSizeBytes, found),
     warmBytes: options.warmBytes ?? 64 * mebibyte,
     disk,
     storage,
     deviceId,
   })
+  const sums = checksums ? new ChecksumTable(store?.header.salt) : undefined
+  const images = found && openImages(found, { name, space, checksums: sums! })
   const staging = stagingFor(engine, pageSizeBytes, loaded.native)
   release.push(async () => staging.close())
   const moverParts: MoverParts = {
-    name,
-    pageSizeBytes,
-    dataOffsetBytes,
-    engine,
+    ...{ name, pageSizeBytes, dataOffsetBytes, engine, data },
     largeStaging: staging.large,
     smallStaging: staging.small,
-    data,
-    checksums: checksums ? new ChecksumTable() : undefined,
+    checksums: sums,
     slotOf: (handle) => space.slots.slotOf(handle),
     isLive: (first, count) => space.slots.isLive(first, count),
     onCorrupt: (handle) => space.quarantine(handle),
@@ -141,32 +174,43 @@ async function assemble(opening: Opening): Promise<FileBackup> {
   const mover = new PageMover(moverParts)
   return new SlottedFileBackup({
     name,
-    capabilities: capabilitiesOf(
+    capabilities: capabilitiesOf({
       pageSizeBytes,
-      checksums,
-      storage.allocate !== undefined,
-      engine.largeRequests,
-    ),
+      persistent: images !== undefined,
+      reserves: storage.allocate !== undefined,
+      detectsCorruption: checksums,
+      preferredCallsInFlight: engine.largeRequests,
+    }),
     ...limitsFor(engine, pageSizeBytes),
     space,
     mover,
     reads: new StartedReads(moverParts, mover),
-    sync: () => files.fdatasync(fileDescriptor),
+    images,
+    sync: () => images?.sync.sync() ?? files.fdatasync(file.fileDescriptor),
     release: releaseAll,
-    details: () => ({
-      io: { engine: engine.name, reason },
-      direct: { used: data.direct, reason: data.reason },
-      holes: {
-        used: storage.punch !== undefined,
-        reason: storage.punch === undefined ? storage.whyNoHoles : 'tried on this file',
-        punchedBytes: space.punchedBytes,
-      },
-      keepFreeBytes: disk.keepFreeBytes,
-      stagingBytes: staging.large.heldBytes + staging.small.heldBytes,
-      vanishes: file.vanishes,
-      mediumBytes: file.device === undefined ? bytesOnMedium(files, fileDescriptor) : space.backedBytes,
-    }),
+    details: () => detailsOf(opening, medium, space, staging.large.heldBytes + staging.small.heldBytes),
   })
+}
+
+function detailsOf(
+  { files, file }: Opening,
+  { engine, reason, data, storage, disk }: Medium,
+  space: SlotSpace,
+  stagingBytes: number,
+): ReturnType<FileBackupParts['details']> {
+  return {
+    io: { engine: engine.name, reason },
+    direct: { used: data.direct, reason: data.reason },
+    holes: {
+      used: storage.punch !== undefined,
+      reason: storage.punch === undefined ? storage.whyNoHoles : 'tried on this file',
+      punchedBytes: space.punchedBytes,
+    },
+    keepFreeBytes: disk.keepFreeBytes,
+    stagingBytes,
+    vanishes: file.vanishes,
+    mediumBytes: file.device === undefined ? bytesOnMedium(files, file.fileDescriptor) : space.backedBytes,
+  }
 }
 
 /** How the pages of a call are cut into requests, and how many of them may be under way. */
@@ -227,6 +271,17 @@ function capacityOf(
   return wantedBytes ?? roomBytes
 }
 
+/** Slots for pages, and in a store those for metadata besides. */
+function slotsOf(
+  capacityBytes: number,
+  pageSizeBytes: number,
+  found: FoundStore | undefined,
+): { capacitySlots: number; metadataSlots?: number; generation?: number } {
+  if (found === undefined) return { capacitySlots: Math.max(1, Math.floor(capacityBytes / pageSizeBytes)) }
+  const { slots, metadataSlots } = found.store.header
+  return { capacitySlots: slots, metadataSlots, generation: found.found.root.generation }
+}
+
 /** What the file takes, 0 when its descriptor was closed by its owner. */
 function bytesOnMedium(files: Files, fileDescriptor: number): number {
   try {
@@ -236,21 +291,19 @@ function bytesOnMedium(files: Files, fileDescriptor: number): number {
   }
 }
 
-function capabilitiesOf(
-  pageSizeBytes: number,
-  checksums: boolean,
-  reserves: boolean,
-  callsInFlight: number,
-): BackupCapabilities {
+type OwnCapabilities =
+  | 'pageSizeBytes'
+  | 'persistent'
+  | 'reserves'
+  | 'detectsCorruption'
+  | 'preferredCallsInFlight'
+
+function capabilitiesOf(own: Pick<BackupCapabilities, OwnCapabilities>): BackupCapabilities {
   return Object.freeze({
-    pageSizeBytes,
+    ...own,
     medium: 'file',
-    preferredBatchPages: Math.max(1, (2 * maxPageSizeBytes) / pageSizeBytes),
-    preferredCallsInFlight: callsInFlight,
-    persistent: false,
+    preferredBatchPages: Math.max(1, (2 * maxPageSizeBytes) / own.pageSizeBytes),
     shareable: false,
-    reserves,
-    detectsCorruption: checksums,
     stores: true,
   })
 }

@@ -19,8 +19,8 @@ export interface OpenedFile {
   readonly mayReopen: boolean
   /** What is asked for the free space of its file system; `undefined` where nothing tells. */
   readonly spacePath: string | undefined
-  /** Whether it belongs to the caller, who finds it as long as it was. */
-  readonly isCallers: boolean
+  /** Whether it stays when it is closed: as the caller's, as long as it was, or as a store of images. */
+  readonly isKept: boolean
   readonly device: BlockDevice | undefined
   /** Set where the file system would write changes elsewhere, and was told not to. */
   readonly overwritesInPlace: boolean
@@ -55,7 +55,7 @@ export async function openUnnamed(files: Files, directory: string, native: Nativ
       isOwnOpening: true,
       mayReopen: server === undefined,
       spacePath: space,
-      isCallers: false,
+      isKept: false,
       device: undefined,
       overwritesInPlace: keepsItsPlace(opened, files, native),
       vanishes,
@@ -171,7 +171,7 @@ export async function openDescriptor(
       isOwnOpening: isDevice,
       mayReopen,
       spacePath: space === undefined ? undefined : `/proc/self/fd/${fileDescriptor}`,
-      isCallers: true,
+      isKept: true,
       device,
       overwritesInPlace: false,
       vanishes: { always: false, reason: 'the file is the caller’s' },

@@ -18,7 +18,12 @@ export interface FileBackupOptions {
    * overwritten, and at close a file is cut back to the length it had.
    */
   readonly fd?: number | FileHandle | undefined
-  /** Most bytes of pages it holds. @default the size of the file system, 1 TiB at most */
+  /**
+   * Whether the file at `path` stays when it is closed, and can hold images (`images`): buffers that outlive the process. Pages that no
+   * image names are gone when it is opened again. Needs @spillway/native, for its locks. @default false
+   */
+  readonly persistent?: boolean | undefined
+  /** Most bytes of pages it holds; a persistent file keeps what it was made with. @default the size of the file system, 1 TiB at most */
   readonly capacityBytes?: number | undefined
   /**
    * Free space of the file system that is left for others. A file in a tmpfs leaves 5 % of the memory that the process may use besides, 32 MiB
@@ -45,6 +50,7 @@ const known = [
   'path',
   'directory',
   'fd',
+  'persistent',
   'capacityBytes',
   'keepFreeBytes',
   'pageSizeBytes',
@@ -72,10 +78,20 @@ export function assertOptions(options: FileBackupOptions): void {
   assertOneOf(options.io, ['auto', 'uring', 'threads'], 'io')
   assertOneOf(options.direct, ['auto', true, false], 'direct')
   assertOneOf(options.checksums, [true, false], 'checksums')
+  assertOneOf(options.persistent, [true, false], 'persistent')
+  if (options.persistent === true) assertPersistent(options)
   if (options.name !== undefined && (typeof options.name !== 'string' || options.name === '')) {
     throw new TypeError(`name is ${String(options.name)}; it must be a string that is not empty`)
   }
   assertInjected(options)
+}
+
+function assertPersistent({ path, checksums }: FileBackupOptions): void {
+  if (path === undefined)
+    throw new TypeError('persistent is true, which needs a path to be found under again')
+  if (checksums === false) {
+    throw new TypeError('checksums is false: a page that never reached the disk would be served as data')
+  }
 }
 
 function assertPlace({ path, directory, fd }: FileBackupOptions): void {

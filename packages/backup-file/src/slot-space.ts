@@ -6,38 +6,11 @@ import {
   SpillwayError,
   systemError,
 } from '@spillway/core'
-import type { DiskSpace } from './disk-space.ts'
-import type { FileStorage } from './file-storage.ts'
+import { freshUnits } from './fresh-units.ts'
 import { HolePuncher } from './hole-puncher.ts'
 import { inTurn } from './in-turn.ts'
-
-export interface SlotSpaceParts {
-  readonly name: string
-  readonly pageSizeBytes: number
-  readonly capacitySlots: number
-  readonly warmBytes: number
-  readonly disk: DiskSpace
-  readonly storage: FileStorage
-  /** Names the file system, for what has to be done one after the other on it. */
-  readonly deviceId: string
-}
-
-/** Slots taken for pages that are on their way; nobody knows their handles yet. */
-export interface TakenSlots {
-  readonly runs: HandleRun[]
-  readonly pages: number
-  /** Space granted for slots that had none. */
-  readonly grantedBytes: number
-  /** Why there are fewer than were wanted. */
-  readonly error?: Error | undefined
-}
-
-/** The same while it grows. */
-interface Taking {
-  runs: HandleRun[]
-  pages: number
-  grantedBytes: number
-}
+import { MetadataSlots } from './metadata-slots.ts'
+import type { SlotSpaceParts, TakenSlots, TakeOptions, Taking } from './slot-space-parts.ts'
 
 /** Space is reserved in pieces of this size: btrfs gives a piece back only when no page of it is used. */
 const reservedPieceBytes = 1024 * 1024
@@ -66,12 +39,17 @@ export class SlotSpace {
   #bareQueuedSlots = 0
   readonly #underWay = new Set<HandleRun>()
   readonly #quarantined = new Set<number>()
+  /** Slots that hold metadata of images: their handles are no pages'. */
+  readonly #metadata = new MetadataSlots()
   #emptying: Promise<void> | undefined
 
   constructor(parts: SlotSpaceParts) {
     this.#parts = parts
     this.#warmSlots = Math.floor(parts.warmBytes / parts.pageSizeBytes)
-    this.slots = new SlotAllocator({ capacitySlots: parts.capacitySlots })
+    this.slots = new SlotAllocator({
+      capacitySlots: parts.capacitySlots,
+      ...(parts.generation !== undefined && { generationSeed: parts.generation }),
+    })
     const { punch } = parts.storage
     if (punch !== undefined) {
       this.#puncher = new HolePuncher({
@@ -94,6 +72,11 @@ export class SlotSpace {
     return this.#quarantined.size
   }
 
+  /** Slots of pages that are stored or on their way. */
+  get pageSlots(): number {
+    return this.slots.liveSlots - this.#metadata.count
+  }
+
   /** Bytes of all slots that have space. */
   get backedBytes(): number {
     return this.#backed.count * this.#parts.pageSizeBytes
@@ -108,20 +91,22 @@ export class SlotSpace {
     const { disk, pageSizeBytes, storage } = this.#parts
     const diskPages = Math.floor((await disk.freeBytes()) / pageSizeBytes)
     const queued = this.#puncher?.queuedSlots ?? 0
-    const free = this.slots.freeSlots + queued
-    const warm = storage.overwritesInPlace ? this.#warm.count + queued - this.#bareQueuedSlots : 0
+    const free = Math.max(0, this.slots.freeSlots + queued - this.#keptForMetadata)
+    const backed = storage.overwritesInPlace ? this.#warm.count + queued - this.#bareQueuedSlots : 0
+    const warm = Math.min(backed, free)
     return (warm + Math.min(Math.max(0, free - warm), diskPages)) * pageSizeBytes
   }
 
   /** Takes slots for up to `wanted` pages, first those of `reserved` (which it empties). Fewer come with an `ENOSPC`. */
-  async take(wanted: number, reserved: HandleRun[] = []): Promise<TakenSlots> {
+  async take(wanted: number, { reserved = [], forMetadata = false }: TakeOptions = {}): Promise<TakenSlots> {
     if (this.#emptying !== undefined) await this.#emptying
-    const taken: Taking = { runs: [], pages: 0, grantedBytes: 0 }
+    const taken: Taking = { runs: [], pages: 0, grantedBytes: 0, forMetadata }
     this.#takeReserved(taken, wanted, reserved)
     while (taken.pages < wanted) {
-      const run = await this.#allocate(wanted - taken.pages)
+      const run = await this.#allocate(wanted - taken.pages, taken)
       if (run === undefined) {
-        const bytes = this.#parts.capacitySlots * this.#parts.pageSizeBytes
+        const { capacitySlots, metadataSlots = 0, pageSizeBytes } = this.#parts
+        const bytes = (capacitySlots - metadataSlots) * pageSizeBytes
         return { ...taken, error: this.#full(`its capacity of ${bytes} bytes is used up`) }
       }
       let failure: unknown
@@ -143,9 +128,23 @@ export class SlotSpace {
     return taken
   }
 
+  /** Takes slots for metadata, all or none. Rejects with `ENOSPC`. */
+  async takeForMetadata(count: number): Promise<readonly HandleRun[]> {
+    const taken = await this.take(count, { forMetadata: true })
+    const runs = this.publish(taken, taken.error === undefined ? count : 0, taken.error)
+    if (taken.error !== undefined) throw taken.error
+    this.#metadata.add(runs, this.slots)
+    return runs
+  }
+
+  dropMetadata(runs: readonly HandleRun[]): void {
+    this.#metadata.remove(runs, this.slots)
+    this.drop(runs)
+  }
+
   /** As `take`, but only slots that have their space already: for when the file system has no more. */
   async takeWarm(wanted: number): Promise<TakenSlots> {
-    const taken: Taking = { runs: [], pages: 0, grantedBytes: 0 }
+    const taken: Taking = { runs: [], pages: 0, grantedBytes: 0, forMetadata: false }
     await this.#takeWarm(taken, wanted)
     return taken.pages === wanted ? taken : { ...taken, error: this.#noSpace(undefined) }
   }
@@ -236,7 +235,7 @@ export class SlotSpace {
 
   /** The first handle that names no stored page, or `undefined`. */
   firstNotLive(runs: readonly HandleRun[]): number | undefined {
-    const stale = this.slots.firstNotLive(runs)
+    const stale = this.slots.firstNotLive(runs) ?? this.#metadata.firstOf(runs, this.slots)
     if (stale !== undefined || this.#underWay.size === 0) return stale
     for (const run of runs) {
       for (const other of this.#underWay) {
@@ -251,13 +250,54 @@ export class SlotSpace {
   /** Whether `count` adjacent handles from this one on name stored pages. */
   isLive(first: number, count: number): boolean {
     if (!this.slots.isLive(first, count)) return false
-    return this.#underWay.size === 0 || this.firstNotLive([{ first, count }]) === undefined
+    if (this.#underWay.size === 0 && this.#metadata.count === 0) return true
+    return this.firstNotLive([{ first, count }]) === undefined
   }
 
   /** Drops these pages, all or none: returns the first handle that is not live. */
   drop(runs: readonly HandleRun[]): number | undefined {
     const stale = this.firstNotLive(runs) ?? this.slots.retire(runs)
     if (stale !== undefined) return stale
+    this.#letGoAll(runs)
+    this.#emptyWhenUnused()
+    return undefined
+  }
+
+  /**
+   * Slots that were found in use, under these handles, and what else the file has: all slots below `endSlot` that are not in use
+   * have space, which is kept or given back as after a drop.
+   */
+  adopt(found: { pages: Iterable<HandleRun>; metadata: readonly HandleRun[]; endSlot: number }): void {
+    for (const run of found.metadata) this.slots.adopt(run)
+    this.#metadata.add(found.metadata, this.slots)
+    for (const run of found.pages) this.slots.adopt(run)
+    let free = 0
+    const live = [...this.slots.liveRuns()].map(({ first, count }) => ({
+      slot: this.slots.slotOf(first),
+      count,
+    }))
+    for (const { slot, count } of [...live, { slot: found.endSlot, count: 0 }]) {
+      if (slot > free) this.#adoptFree(free, slot - free)
+      this.#backed.set(slot, count)
+      free = Math.max(free, slot + count)
+    }
+  }
+
+  /** Waits for what gives space back, and lets no more of it begin. */
+  async close(): Promise<void> {
+    await this.#puncher?.stop()
+    await this.#emptying
+  }
+
+  #adoptFree(slot: number, count: number): void {
+    const run = { first: Math.max(1, this.slots.generation) * this.slots.slotRange + slot, count }
+    this.slots.adopt(run)
+    this.slots.retire([run])
+    this.#backed.set(slot, count)
+    this.#letGo(slot, count)
+  }
+
+  #letGoAll(runs: readonly HandleRun[]): void {
     let first = 0
     let count = 0
     for (const run of runs) {
@@ -271,19 +311,11 @@ export class SlotSpace {
       count = run.count
     }
     if (count > 0) this.#letGo(first, count)
-    this.#emptyWhenUnused()
-    return undefined
   }
 
   /** A page that failed its checksum: whatever becomes of the handle, its slot is not used again. */
   quarantine(handle: number): void {
     this.#quarantined.add(this.slots.slotOf(handle))
-  }
-
-  /** Waits for what gives space back, and lets no more of it begin. */
-  async close(): Promise<void> {
-    await this.#puncher?.stop()
-    await this.#emptying
   }
 
   #takeReserved(taken: Taking, wanted: number, reserved: HandleRun[]): void {
@@ -306,9 +338,10 @@ export class SlotSpace {
     this.#underWay.add(run)
   }
 
-  async #allocate(wanted: number): Promise<HandleRun | undefined> {
+  async #allocate(wanted: number, taking: Taking): Promise<HandleRun | undefined> {
     for (;;) {
-      const run = this.slots.allocateRun(wanted)
+      const most = Math.min(wanted, this.#freeFor(taking))
+      const run = most > 0 ? this.slots.allocateRun(most) : undefined
       if (run !== undefined) {
         // At once, so that nobody who guesses these handles finds them live.
         this.#underWay.add(run)
@@ -321,11 +354,21 @@ export class SlotSpace {
     }
   }
 
+  /** Free slots that may be taken: pages leave some to metadata. */
+  #freeFor({ forMetadata }: Pick<Taking, 'forMetadata'>): number {
+    return this.slots.freeSlots - (forMetadata ? 0 : this.#keptForMetadata)
+  }
+
+  get #keptForMetadata(): number {
+    return Math.max(0, (this.#parts.metadataSlots ?? 0) - this.#metadata.count)
+  }
+
   /** Takes slots that have their space, as far as there are any. */
   async #takeWarm(taken: Taking, wanted: number): Promise<void> {
     if (!this.#parts.storage.overwritesInPlace) return
     while (taken.pages < wanted) {
-      const warm = this.#warm.runFrom(0, wanted - taken.pages)
+      const most = Math.min(wanted - taken.pages, this.#freeFor(taken))
+      const warm = most > 0 ? this.#warm.runFrom(0, most) : undefined
       if (warm !== undefined) {
         const run = this.slots.allocateAt(warm.first, warm.count)!
         this.#warm.clear(warm.first, run.count)
@@ -363,38 +406,14 @@ export class SlotSpace {
     const { pageSizeBytes, disk, storage } = this.#parts
     const slot = this.slots.slotOf(run.first)
     const unitSlots = storage.units.partsAddUp ? 1 : storage.units.slots
-    const needed = this.#freshUnits(slot, run.count, unitSlots, Number.POSITIVE_INFINITY)
+    const backed = storage.overwritesInPlace ? this.#backed : undefined
+    const piece = { firstSlot: slot, count: run.count, unitSlots, backed }
+    const needed = freshUnits(piece, Number.POSITIVE_INFINITY)
     if (needed.units === 0) return { usable: run.count, granted: 0 }
     const unitBytes = unitSlots * pageSizeBytes
     const granted = await disk.grant(needed.units * unitBytes, unitBytes)
     if (granted === needed.units * unitBytes) return { usable: run.count, granted }
-    return { usable: this.#freshUnits(slot, run.count, unitSlots, granted / unitBytes).slots, granted }
-  }
-
-  /** How many slots, from the first on, can be used with `most` further pieces of the file, and how many pieces that takes. */
-  #freshUnits(
-    firstSlot: number,
-    count: number,
-    unitSlots: number,
-    most: number,
-  ): { slots: number; units: number } {
-    const { overwritesInPlace } = this.#parts.storage
-    const end = firstSlot + count
-    if (most === Number.POSITIVE_INFINITY && unitSlots === 1) {
-      return {
-        slots: count,
-        units: overwritesInPlace ? count - this.#backed.countIn(firstSlot, count) : count,
-      }
-    }
-    let units = 0
-    let slot = firstSlot
-    while (slot < end) {
-      const unit = Math.floor(slot / unitSlots) * unitSlots
-      const isFresh = !overwritesInPlace || this.#backed.countIn(unit, unitSlots) === 0
-      if (isFresh && ++units > most) break
-      slot = Math.min(end, unit + unitSlots)
-    }
-    return { slots: slot - firstSlot, units }
+    return { usable: freshUnits(piece, granted / unitBytes).slots, granted }
   }
 
   /** Slots that were taken and not used: what had its space keeps it, and of the rest, which may have been written, none keeps space unseen. */

@@ -73,7 +73,7 @@ it('says that a file system in memory is no device to go to directly', async () 
 it('opens no second time, and says why, where that would bring a removed file back', async () => {
   const fileDescriptor = openSync(join(directory, 'removed'), 'w+')
   const file = { fileDescriptor, isOwnOpening: true, mayReopen: false, device: undefined } as OpenedFile
-  const options = { wanted: 'auto', dataOffsetBytes: 0, pageSizeBytes: 4096, isInMemory: false } as const
+  const options = { wanted: 'auto', tryOffsetBytes: 0, pageSizeBytes: 4096, isInMemory: false } as const
   const openings = () => readdirSync('/proc/self/fd').length
   const before = openings()
   const without = await DataDescriptor.open(new Files(fs, true), file, { ...options, native: undefined })

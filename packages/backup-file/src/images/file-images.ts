@@ -41,17 +41,6 @@ export interface FileImagesParts {
   readonly slots: ImageSlots
 }
 
-/** Writes the first root, of a store without images. The other place must be zeros. Nothing is synced. */
-export async function createRoot(
-  file: StoreFile,
-  layout: StoreLayout,
-  key: Uint8Array,
-  generation: number,
-): Promise<void> {
-  const root = { sequence: 0, generation, images: new Map() }
-  await file.write(encodeRoot(root, key, layout), rootOffset(root, layout))
-}
-
 /**
  * Images in the slots of a file. A save writes
  *
@@ -96,6 +85,7 @@ export class FileImages implements ImageMedium<ImagePlace> {
       const top = blockCount === 0 ? undefined : written.place.levels.at(-1)![0]
       root = this.#nextRoot(new Map(this.#root.images).set(change.name, { revision, blockCount, top }))
       bytes = this.#encoded(root)
+      await this.#parts.file.assertUnchanged?.()
     } catch (failure) {
       this.#parts.slots.giveBack(taken)
       throw failure
@@ -116,6 +106,7 @@ export class FileImages implements ImageMedium<ImagePlace> {
     const images = new Map(this.#root.images)
     images.delete(name)
     const root = this.#nextRoot(images)
+    await this.#parts.file.assertUnchanged?.()
     await this.#publish(root, this.#encoded(root))
   }
 

@@ -8,6 +8,8 @@ export interface StoreFile {
   write(bytes: Uint8Array, offsetBytes: number): Promise<void>
   /** Makes all writes durable that were complete when it was called. */
   sync(): Promise<void>
+  /** Rejects with `ESTALE` when nobody would find what is written now, as in a file whose name means another one. */
+  assertUnchanged?(): Promise<void>
 }
 
 /**

@@ -1,6 +1,7 @@
 import { type HandleRun, ImageTable, PageHolds, SpillwayError } from '@spillway/core'
-import { createRoot, FileImages, type ImagePlace } from '../../src/images/file-images.ts'
+import { FileImages, type ImagePlace } from '../../src/images/file-images.ts'
 import { findImages } from '../../src/images/find-images.ts'
+import { encodeRoot, rootOffset } from '../../src/images/root.ts'
 import { offsetOf, type StoreFile, type StoreLayout } from '../../src/images/store-file.ts'
 import type { LosingFile } from '../losing-file/losing-file.ts'
 
@@ -75,7 +76,8 @@ export class SmallStore {
   }
 
   static async create(file: LosingFile): Promise<void> {
-    await createRoot(ioOf(file), layout, key, 0)
+    const root = { sequence: 0, generation: 0, images: new Map() }
+    await file.write(encodeRoot(root, key, layout), rootOffset(root, layout))
     await file.sync()
   }
 

@@ -22,7 +22,7 @@ function outliving({ test, options }: Suite): void {
     assert.equal(subject.backup.stats().livePages, 8)
     await reopened(options, subject, async (again) => {
       assert.deepEqual(await imagesOf(again).names(), ['a'])
-      assert.deepEqual(again.backup.stats().images, { count: 1, onlyPages: 5 })
+      assertFigures(again, { count: 1, onlyPages: 5 })
       const image = await imagesOf(again).load('a')
       assert.deepEqual(
         image.body.map((block) => [...block]),
@@ -31,7 +31,7 @@ function outliving({ test, options }: Suite): void {
       assert.equal(image.revision, revision)
       assert.equal(image.pages, 5)
       assert.deepEqual(image.keeps.map(handlesOf), [handlesOf(handles), [], []])
-      assert.deepEqual(again.backup.stats().images, { count: 1, onlyPages: 0 })
+      assertFigures(again, { count: 1, onlyPages: 0 })
       await again.assertHolds(handles, bytes)
       await again.backup.drop(handles)
       await again.assertHolds(handles, bytes)
@@ -152,7 +152,7 @@ function holding({ test, options }: Suite): void {
     assert.equal((await store.load('b')).pages, 6)
     for (let drop = 0; drop < 3; drop++) await subject.backup.drop(handles)
     await subject.assertHolds(handles, bytes)
-    assert.deepEqual(subject.backup.stats().images, { count: 2, onlyPages: 3 })
+    assertFigures(subject, { count: 2, onlyPages: 3 })
     await rejectsWith('ESTALE', () => subject.backup.drop(handles))
     await store.remove('a')
     await subject.assertHolds(handles, bytes)
@@ -233,6 +233,11 @@ function refusing({ test }: Suite): void {
     await rejectsWith('EBADF', () => store.names())
     await rejectsWith('EBADF', () => store.remove('a'))
   })
+}
+
+/** A backend may tell more of its images. */
+function assertFigures({ backup }: Subject, figures: { count: number; onlyPages: number }): void {
+  assert.deepEqual({ ...backup.stats().images, ...figures }, backup.stats().images)
 }
 
 function imagesOf({ backup }: Subject): ImageStore {

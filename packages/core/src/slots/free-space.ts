@@ -85,6 +85,25 @@ export class FreeSpace {
     return firstSlot
   }
 
+  /** Takes exactly these slots, in regions that need not have been used before; false, and takes none, when one is not free. */
+  takeExactly(firstSlot: number, count: number, generation: number): boolean {
+    const end = firstSlot + count
+    for (let slot = firstSlot; slot < end; slot += partLength(slot, end)) {
+      const length = partLength(slot, end)
+      const region = this.regionAt(slot)
+      if (region !== undefined && region.freeFrom(slot % regionSlots, length) < length) return false
+    }
+    for (let slot = firstSlot; slot < end; slot += partLength(slot, end)) {
+      while (this.#regions.length <= Math.floor(slot / regionSlots)) {
+        const fresh = this.#regions.length
+        this.#regions.push(undefined)
+        this.#shelves.move(fresh, -1, shelfOf(this.#regionSize(fresh)))
+      }
+      this.#takePart(slot, partLength(slot, end), generation)
+    }
+    return true
+  }
+
   /** Whether all these slots are taken, and none of them is live. */
   isRetired(firstSlot: number, count: number): boolean {
     const end = firstSlot + count

@@ -106,6 +106,33 @@ export class SlotAllocator {
     return this.#taken(this.#space.takeAt(firstSlot, wantedSlots, generation), generation)
   }
 
+  /** Generation of the run that was handed out last; an allocator with it as `generationSeed` goes on after it. */
+  get generation(): number {
+    return this.#generation
+  }
+
+  /**
+   * Makes these handles live again, as they were in another allocator of the same capacity; those that are stay so. Throws
+   * `RangeError` for what can be no handle, and for a slot that is in use under another one.
+   */
+  adopt(run: HandleRun): void {
+    if (this.isLive(run.first, run.count)) return
+    const generation = Math.floor(run.first / this.slotRange)
+    const firstSlot = this.slotOf(run.first)
+    const isHandle = generation >= 1 && generation <= this.#maxGeneration
+    if (!isHandle || firstSlot + run.count > this.capacitySlots)
+      throw new RangeError(`${run.count} handles from ${run.first} on are not of this allocator`)
+    if (this.#space.takeExactly(firstSlot, run.count, generation)) {
+      this.#live += run.count
+      this.#highWater = Math.max(this.#highWater, firstSlot + run.count)
+      return
+    }
+    if (run.count === 1) throw new RangeError(`the slot of handle ${run.first} is in use under another one`)
+    // Some of them are live.
+    for (let handle = run.first; handle < run.first + run.count; handle++)
+      this.adopt({ first: handle, count: 1 })
+  }
+
   /** The slot of a handle; meaningful for handles that are live. */
   slotOf(handle: number): number {
     return handle - Math.floor(handle / this.slotRange) * this.slotRange

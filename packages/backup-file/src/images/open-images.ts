@@ -1,0 +1,120 @@
+import { type HandleRun, ImageTable, PageHolds, SpillwayError } from '@spillway/core'
+import type { ChecksumTable } from '../checksum-table.ts'
+import type { Files } from '../file-system.ts'
+import type { SlotSpace } from '../slot-space.ts'
+import { alignedMemory } from '../staging.ts'
+import { FileImages, type ImagePlace } from './file-images.ts'
+import { type FoundImages, findImages } from './find-images.ts'
+import type { OpenedStore } from './persistent-file.ts'
+import type { StoreFile, StoreSync } from './store-file.ts'
+import { keyOf, layoutOf } from './store-header.ts'
+
+/** The images of an open store, and who holds its pages. */
+export interface OpenImages {
+  readonly table: ImageTable<ImagePlace>
+  readonly holds: PageHolds
+  readonly sync: StoreSync
+  /** Whether the store had only one whole root when it was opened, and a part of another. */
+  readonly rootTorn: boolean
+}
+
+/** The file of a store through the descriptor that has its lock, direct or not. */
+function storeFileOf(files: Files, { file, assertUnchanged }: OpenedStore): StoreFile {
+  const { fileDescriptor } = file
+  return {
+    read: async (into, offsetBytes) => {
+      const memory = alignedMemory(into.byteLength)
+      let done = 0
+      while (done < memory.byteLength) {
+        const more = await files.read(fileDescriptor, memory.subarray(done), offsetBytes + done)
+        if (more === 0) break
+        done += more
+      }
+      into.set(memory.subarray(0, done))
+      into.fill(0, done)
+    },
+    write: async (bytes, offsetBytes) => {
+      const memory = alignedMemory(bytes.byteLength)
+      memory.set(bytes)
+      for (let done = 0; done < memory.byteLength; ) {
+        const more = await files.write(fileDescriptor, memory.subarray(done), offsetBytes + done)
+        if (more === 0) throw new SpillwayError('EIO', 'a write stored nothing')
+        done += more
+      }
+    },
+    sync: () => files.fdatasync(fileDescriptor),
+    assertUnchanged,
+  }
+}
+
+/** What was found when a store was opened. */
+export interface FoundStore {
+  readonly store: OpenedStore
+  readonly file: StoreFile
+  readonly found: FoundImages
+  /** The file has no slots from this one on. */
+  readonly endSlot: number
+}
+
+/** Finds what a store has, before anything is written to its slots. Rejects with `EBADMSG` when both roots are damaged. */
+export async function findStore(files: Files, store: OpenedStore): Promise<FoundStore> {
+  const { header } = store
+  const file = storeFileOf(files, store)
+  const found = await findImages(file, layoutOf(header), keyOf(header))
+  const { size } = await files.fstat(store.file.fileDescriptor)
+  const endSlot = Math.ceil(Math.max(0, size - header.dataOffsetBytes) / header.pageSizeBytes)
+  if (found.rootTorn) {
+    const what = `a save in ${store.file.place} was not finished, or its root was damaged later; the images before it are used`
+    process.emitWarning(what, { type: 'SpillwayWarning', code: 'SPILLWAY_ROOT_TORN' })
+  }
+  return { store, file, found, endSlot }
+}
+
+/** Takes over what was found: its slots are in use again, and all others are free. */
+export function openImages(
+  { store, file, found, endSlot }: FoundStore,
+  parts: { name: string; space: SlotSpace; checksums: ChecksumTable },
+): OpenImages {
+  const { name, space, checksums } = parts
+  const slotOf = (handle: number) => space.slots.slotOf(handle)
+  const images = [...found.images.values()]
+  const leaves = images.flatMap((image) => image.leaves)
+  space.adopt({
+    metadata: images.flatMap(({ place }) => place.levels.flat().flatMap(({ runs }) => runs)),
+    pages: leaves.flatMap(({ keeps }) => keeps),
+    endSlot,
+  })
+  const holds = new PageHolds(slotOf)
+  for (const { keeps, sums } of leaves) {
+    holds.keep(keeps)
+    checksums.restore(keeps, sums, slotOf)
+  }
+  const kept = [...found.images].map(([image, { revision, place, leaves }]) => {
+    return [image, { revision, place, keeps: leaves.map(({ keeps }) => keeps) }] as const
+  })
+  const medium = new FileImages(
+    {
+      backup: name,
+      file,
+      layout: layoutOf(store.header),
+      key: keyOf(store.header),
+      slots: {
+        take: (count) => space.takeForMetadata(count),
+        giveBack: (runs) => space.dropMetadata(runs),
+        sumsOf: (runs) => checksums.sumsOf(runs, slotOf),
+        get generation() {
+          return space.slots.generation
+        },
+      },
+    },
+    found.root,
+  )
+  const pages = {
+    firstNotLive: (runs: readonly HandleRun[]) => space.firstNotLive(runs),
+    hold: (runs: readonly HandleRun[]) => holds.hold(runs),
+    keep: (runs: readonly HandleRun[]) => holds.keep(runs),
+    unkeep: (runs: readonly HandleRun[]) => void space.drop(holds.unkeep(runs)),
+  }
+  const table = new ImageTable(name, pages, medium, new Map(kept))
+  return { table, holds, sync: medium.sync, rootTorn: found.rootTorn }
+}

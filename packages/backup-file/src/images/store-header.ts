@@ -1,0 +1,68 @@
+import { createHash } from 'node:crypto'
+import { SpillwayError } from '@spillway/core'
+import { dataOffsetBytes, headerBytes } from '../layout.ts'
+import type { StoreLayout } from './store-file.ts'
+
+/** Begins otherwise than scratch files do, so that who knows only those takes a store for a stranger's file, and leaves it. */
+const anyVersion = 'spillway image store '
+const magic = `${anyVersion}1\n`
+
+/** First block of a store, written once: what stays the same as long as it is there. */
+export interface StoreHeader {
+  /** Random name of this store. */
+  readonly instance: string
+  readonly pageSizeBytes: number
+  readonly dataOffsetBytes: number
+  /** Slots there are, those of metadata included: handles are made of it. */
+  readonly slots: number
+  /** How many of them pages leave to metadata. */
+  readonly metadataSlots: number
+  /** Of the sums of pages. */
+  readonly salt: number
+}
+
+export function encodeStoreHeader(header: StoreHeader): Uint8Array {
+  const block = new Uint8Array(headerBytes)
+  const body = JSON.stringify(header)
+  block.set(new TextEncoder().encode(`${magic}${sumOf(body)}\n${body}\n`))
+  return block
+}
+
+/** Throws `EEXIST` for a block that begins no store, `ENOTSUP` for a version that is not known, `EBADMSG` for a damaged header. */
+export function decodeStoreHeader(block: Uint8Array, path: string): StoreHeader {
+  const text = new TextDecoder().decode(block.subarray(0, (block.indexOf(0) + block.length) % block.length))
+  if (!text.startsWith(anyVersion)) {
+    throw new SpillwayError('EEXIST', `${path} exists and is not a store of images; it was left as it is`)
+  }
+  const [version, sum, body = ''] = text.slice(anyVersion.length).split('\n')
+  if (version !== '1' && /^\d{1,6}$/.test(version!)) {
+    throw new SpillwayError('ENOTSUP', `${path} is a store of version ${version}; this one knows version 1`)
+  }
+  if (version === '1' && sum === sumOf(body)) return JSON.parse(body) as StoreHeader
+  throw new SpillwayError('EBADMSG', `${path} begins like a store of images, but its header is damaged`)
+}
+
+/** Slots for so many pages and what metadata of their images takes, two of each image at a time, and some for small ones. */
+export function slotsFor(pages: number): Pick<StoreHeader, 'slots' | 'metadataSlots'> {
+  const metadataSlots = 64 + Math.ceil(pages / 64)
+  return { slots: pages + metadataSlots, metadataSlots }
+}
+
+export function keyOf({ instance }: StoreHeader): Uint8Array {
+  return new TextEncoder().encode(instance)
+}
+
+export function layoutOf(header: StoreHeader): StoreLayout {
+  const rootOffset = dataOffsetBytes / 2
+  return {
+    rootOffsetsBytes: [headerBytes, rootOffset],
+    rootBytes: rootOffset - headerBytes,
+    dataOffsetBytes: header.dataOffsetBytes,
+    pageSizeBytes: header.pageSizeBytes,
+    slotRange: 2 ** Math.ceil(Math.log2(header.slots + 1)),
+  }
+}
+
+function sumOf(body: string): string {
+  return createHash('sha256').update(body).digest('hex')
+}

@@ -1,0 +1,187 @@
+import {
+  chmodSync,
+  closeSync,
+  existsSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  statSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs'
+import { join } from 'node:path'
+import { expect, it, vi } from 'vitest'
+import { type FileBackup, type FileBackupOptions, openFileBackup } from '../../src/index.ts'
+import { dataOffsetBytes } from '../../src/layout.ts'
+import { pattern, store } from '../pages.ts'
+import { memoryFileSystem, scratchDirectory } from '../places.ts'
+import { blockOf, pagesOf, storedImages } from '../stored-images.ts'
+
+const directory = scratchDirectory()
+let names = 0
+const freshPath = (): string => join(directory, `store-${names++}`)
+const capacityBytes = 1024 * 4096
+
+function openAt(path: string, options: Partial<FileBackupOptions> = {}): Promise<FileBackup> {
+  return openFileBackup({ path, persistent: true, keepFreeBytes: 0, capacityBytes, ...options })
+}
+
+async function save(backup: FileBackup, name: string, words: readonly number[]): Promise<void> {
+  const handles = await store(backup, pagesOf(words))
+  try {
+    await backup.images!.save(name, { body: [{ index: 0, bytes: blockOf(words) }], keeps: [handles] })
+  } finally {
+    await backup.drop(handles)
+  }
+}
+
+/** A closed store with an image `a` of three pages. */
+async function closedStore(): Promise<string> {
+  const path = freshPath()
+  await using backup = await openAt(path)
+  await save(backup, 'a', [1, 2, 3])
+  return path
+}
+
+function damage(path: string, offsetBytes: number): void {
+  const byte = Uint8Array.of(readFileSync(path)[offsetBytes]! ^ 0x10)
+  const fileDescriptor = openSync(path, 'r+')
+  writeSync(fileDescriptor, byte, 0, 1, offsetBytes)
+  closeSync(fileDescriptor)
+}
+
+it('stays when it is closed, for its owner alone, with its images and nothing else', async () => {
+  const path = await closedStore()
+  expect(statSync(path).mode & 0o777).toBe(0o600)
+  await using backup = await openAt(path)
+  expect(backup.capabilities.persistent).toBe(true)
+  expect(await storedImages(backup)).toEqual(new Map([['a', [[1, 2, 3]]]]))
+  expect(backup.stats().images).toEqual({ count: 1, onlyPages: 3, rootTorn: false })
+})
+
+it('is refused to a second owner, EBUSY, and to one who wants scratch, EEXIST', async () => {
+  const path = await closedStore()
+  await expect(openFileBackup({ path })).rejects.toMatchObject({ code: 'EEXIST' })
+  await using backup = await openAt(path)
+  await expect(openAt(path)).rejects.toMatchObject({ code: 'EBUSY' })
+  await expect(openFileBackup({ path })).rejects.toMatchObject({ code: 'EBUSY' })
+  expect((await storedImages(backup)).size).toBe(1)
+})
+
+it('lets one of many openers at the same time have a new name', async () => {
+  const path = freshPath()
+  const outcomes = await Promise.allSettled(Array.from({ length: 8 }, () => openAt(path)))
+  const opened = outcomes.filter((outcome) => outcome.status === 'fulfilled')
+  expect(opened).toHaveLength(1)
+  for (const outcome of outcomes)
+    if (outcome.status === 'rejected') expect(outcome.reason).toMatchObject({ code: 'EBUSY' })
+  await opened[0]!.value.close()
+})
+
+it('is opened with what it was made with: EINVAL for another page size or capacity', async () => {
+  const path = await closedStore()
+  const before = readFileSync(path)
+  await expect(openAt(path, { pageSizeBytes: 8192 })).rejects.toMatchObject({ code: 'EINVAL' })
+  await expect(openAt(path, { capacityBytes: capacityBytes + 4096 })).rejects.toMatchObject({
+    code: 'EINVAL',
+  })
+  expect(Buffer.compare(readFileSync(path), before)).toBe(0)
+  await using backup = await openAt(path, { capacityBytes: undefined })
+  expect((await storedImages(backup)).size).toBe(1)
+})
+
+it('leaves alone what is no store: files, links, scratch files', async () => {
+  const path = freshPath()
+  writeFileSync(path, 'something else')
+  await expect(openAt(path)).rejects.toMatchObject({ code: 'EEXIST' })
+  expect(readFileSync(path, 'utf8')).toBe('something else')
+  const link = freshPath()
+  symlinkSync(path, link)
+  await expect(openAt(link)).rejects.toMatchObject({ code: 'EEXIST' })
+})
+
+it('makes anew what its creator did not finish', async () => {
+  const path = freshPath()
+  writeFileSync(path, 'spillway image store 1\nhalf')
+  chmodSync(path, 0o700)
+  await using backup = await openAt(path)
+  expect(await backup.images!.names()).toEqual([])
+})
+
+it('says EBADMSG of a damaged header and of two damaged roots, ENOTSUP of a newer version, and changes nothing', async () => {
+  const header = await closedStore()
+  damage(header, 100)
+  await expect(openAt(header)).rejects.toMatchObject({ code: 'EBADMSG' })
+  const roots = await closedStore()
+  damage(roots, 4096 + 40)
+  damage(roots, dataOffsetBytes / 2 + 40)
+  await expect(openAt(roots)).rejects.toMatchObject({ code: 'EBADMSG' })
+  const newer = await closedStore()
+  const bytes = readFileSync(newer)
+  bytes.set(Buffer.from('spillway image store 2\n'))
+  writeFileSync(newer, bytes)
+  await expect(openAt(newer)).rejects.toMatchObject({ code: 'ENOTSUP' })
+  expect(Buffer.compare(readFileSync(newer), bytes)).toBe(0)
+})
+
+it('tells that a root was torn, and has the images before it', async () => {
+  const path = await closedStore()
+  damage(path, dataOffsetBytes / 2 + 40)
+  const warning = new Promise<Error>((resolve) => process.once('warning', resolve))
+  await using backup = await openAt(path)
+  expect(backup.stats().images).toEqual({ count: 0, onlyPages: 0, rootTorn: true })
+  expect(await warning).toMatchObject({ code: 'SPILLWAY_ROOT_TORN' })
+})
+
+it('finds a page that was changed while it was closed: EBADMSG, and no other page', async () => {
+  const path = await closedStore()
+  damage(path, dataOffsetBytes + 4096 + 17)
+  await using backup = await openAt(path)
+  const { keeps } = await backup.images!.load('a')
+  const result = await backup.copyPages(keeps[0]!, [new Uint8Array(3 * 4096)])
+  expect(result).toMatchObject({ copied: 1, error: { code: 'EBADMSG' } })
+})
+
+it('saves nothing in a file that was cut or whose name means another: ESTALE', async () => {
+  const cut = freshPath()
+  await using first = await openAt(cut)
+  await save(first, 'a', [1, 2, 3])
+  truncateSync(cut, dataOffsetBytes)
+  await expect(first.images!.remove('a')).rejects.toMatchObject({ code: 'ESTALE' })
+  const moved = freshPath()
+  await using second = await openAt(moved)
+  await save(second, 'a', [1, 2])
+  renameSync(moved, `${moved}-away`)
+  await expect(save(second, 'a', [3])).rejects.toMatchObject({ code: 'ESTALE' })
+  renameSync(`${moved}-away`, moved)
+  await save(second, 'a', [4])
+  expect((await storedImages(second)).get('a')).toEqual([[4]])
+})
+
+it('gives back the space of pages that nobody names any more', async () => {
+  const path = freshPath()
+  const first = await openAt(path, { warmBytes: 0 })
+  await store(first, pattern(512, 1))
+  await save(first, 'a', [1])
+  await first.close()
+  const filled = statSync(path).blocks
+  const second = await openAt(path, { warmBytes: 0 })
+  if (second.stats().holes.used)
+    await vi.waitFor(() => expect(statSync(path).blocks).toBeLessThan(filled - 512 * 7), 20_000)
+  await second.close()
+  await using third = await openAt(path)
+  expect((await storedImages(third)).get('a')).toEqual([[1]])
+})
+
+it('takes no other place, no checksums away, and no injected file system', async () => {
+  await expect(openFileBackup({ directory, persistent: true })).rejects.toThrow(TypeError)
+  await expect(openFileBackup({ fd: 1, persistent: true })).rejects.toThrow(TypeError)
+  const path = freshPath()
+  await expect(openFileBackup({ path, persistent: true, checksums: false })).rejects.toThrow(TypeError)
+  await expect(openFileBackup({ path, persistent: 1 as never })).rejects.toThrow(TypeError)
+  const injected = { path: '/spill/store', persistent: true, fs: memoryFileSystem() }
+  await expect(openFileBackup(injected)).rejects.toMatchObject({ code: 'ENOSYS' })
+  expect(existsSync(path)).toBe(false)
+})
