@@ -159,7 +159,7 @@ async function assemble(opening: Opening): Promise<FileBackup> {
     deviceId,
   })
   const sums = checksums ? new ChecksumTable(store?.header.salt) : undefined
-  const images = found && openImages(found, { name, space, checksums: sums! })
+  const images = found && (await openImages(found, { name, space, checksums: sums! }))
   const staging = stagingFor(engine, pageSizeBytes, loaded.native)
   release.push(async () => staging.close())
   const moverParts: MoverParts = {

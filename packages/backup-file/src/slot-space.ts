@@ -2,6 +2,7 @@ import {
   BitSet,
   type HandleRun,
   isFullError,
+  pace,
   SlotAllocator,
   SpillwayError,
   systemError,
@@ -14,6 +15,8 @@ import type { SlotSpaceParts, TakenSlots, TakeOptions, Taking } from './slot-spa
 
 /** Space is reserved in pieces of this size: btrfs gives a piece back only when no page of it is used. */
 const reservedPieceBytes = 1024 * 1024
+/** What adopting one run costs, as bytes that are copied in the same time. */
+const adoptedBytes = 1024
 /** Pieces between two looks at what others leave. */
 const piecesPerLook = 8
 
@@ -263,24 +266,24 @@ export class SlotSpace {
     return undefined
   }
 
-  /**
-   * Slots that were found in use, under these handles, and what else the file has: all slots below `endSlot` that are not in use
-   * have space, which is kept or given back as after a drop.
-   */
-  adopt(found: { pages: Iterable<HandleRun>; metadata: readonly HandleRun[]; endSlot: number }): void {
-    for (const run of found.metadata) this.slots.adopt(run)
-    this.#metadata.add(found.metadata, this.slots)
-    for (const run of found.pages) this.slots.adopt(run)
+  /** These slots were found in use, under these handles. */
+  adopt(runs: readonly HandleRun[], { forMetadata }: { readonly forMetadata: boolean }): void {
+    for (const run of runs) this.slots.adopt(run)
+    if (forMetadata) this.#metadata.add(runs, this.slots)
+  }
+
+  /** All others below `endSlot` have space that nobody uses: it is kept or given back as after a drop. Once all in use are adopted. */
+  async adoptRest(endSlot: number): Promise<void> {
     let free = 0
-    const live = [...this.slots.liveRuns()].map(({ first, count }) => ({
-      slot: this.slots.slotOf(first),
-      count,
-    }))
-    for (const { slot, count } of [...live, { slot: found.endSlot, count: 0 }]) {
+    for (const { first, count } of this.slots.liveRuns()) {
+      const slot = this.slots.slotOf(first)
       if (slot > free) this.#adoptFree(free, slot - free)
       this.#backed.set(slot, count)
       free = Math.max(free, slot + count)
+      const turn = pace(adoptedBytes)
+      if (turn !== undefined) await turn
     }
+    if (endSlot > free) this.#adoptFree(free, endSlot - free)
   }
 
   /** Waits for what gives space back, and lets no more of it begin. */

@@ -1,8 +1,8 @@
 import type { HandleRun, ImageChange, ImageMedium } from '@spillway/core'
 import {
   damaged,
-  decodeLeaf,
-  encodeLeaf,
+  decodeLeaves,
+  encodeLeaves,
   encodeNode,
   ImageBlocks,
   nodeReferences,
@@ -98,7 +98,7 @@ export class FileImages implements ImageMedium<ImagePlace> {
 
   async read(name: string, place: ImagePlace): Promise<Uint8Array[]> {
     if (place.isDamaged) throw damaged(`metadata of image ${name} is damaged`)
-    return (await this.#blocks.read(place.levels[0]!)).map((block) => decodeLeaf(block).bytes)
+    return (await decodeLeaves(await this.#blocks.read(place.levels[0]!))).map(({ bytes }) => bytes)
   }
 
   async remove(name: string): Promise<void> {
@@ -130,8 +130,11 @@ export class FileImages implements ImageMedium<ImagePlace> {
     const levels: Reference[][] = []
     const replaced: Reference[] = []
     let positions = changed.map(({ index }) => index)
-    let blocks = changed.map(({ bytes }, index) =>
-      encodeLeaf({ bytes, keeps: keeps[index]!, sums: slots.sumsOf(keeps[index]!) }),
+    let blocks = await encodeLeaves(
+      (function* () {
+        for (const [index, { bytes }] of changed.entries())
+          yield { bytes, keeps: keeps[index]!, sums: slots.sumsOf(keeps[index]!) }
+      })(),
     )
     for (let length = blockCount; ; length = Math.ceil(length / nodeReferences)) {
       const old = before?.levels[levels.length] ?? []

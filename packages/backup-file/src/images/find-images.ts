@@ -1,7 +1,7 @@
 import type { ImagePlace } from './file-images.ts'
 import {
   damaged,
-  decodeLeaf,
+  decodeLeaves,
   decodeNode,
   ImageBlocks,
   type Leaf,
@@ -51,7 +51,7 @@ async function findImage(blocks: ImageBlocks, entry: ImageEntry): Promise<FoundI
   const { revision, blockCount, top } = entry
   try {
     const levels = await readLevels(blocks, top, blockCount)
-    const leaves = (await blocks.read(levels[0]!)).map(decodeLeaf)
+    const leaves = await decodeLeaves(await blocks.read(levels[0]!))
     return {
       revision,
       place: { levels, isDamaged: false },

@@ -27,10 +27,14 @@ export interface Leaf {
 
 /** References of one node. */
 export const nodeReferences = 64
+/** Bytes that are copied while one is encoded or decoded. */
+const codedFactor = 16
+/** Bytes that are copied while one goes through SHA-256. */
+const summedFactor = 8
 /** What is read or written at once. */
 const batchBytes = 2 ** 20
 
-export function encodeLeaf({ bytes, keeps, sums }: Leaf): Uint8Array {
+function encodeLeaf({ bytes, keeps, sums }: Leaf): Uint8Array {
   const writer = new ByteWriter()
   writer.number(bytes.byteLength)
   writer.raw(bytes)
@@ -40,12 +44,35 @@ export function encodeLeaf({ bytes, keeps, sums }: Leaf): Uint8Array {
 }
 
 /** Throws `RangeError` for what is no leaf. */
-export function decodeLeaf(block: Uint8Array): Leaf {
+function decodeLeaf(block: Uint8Array): Leaf {
   const reader = new ByteReader(block)
   const bytes = reader.raw(reader.number())
   const keeps = readRuns(reader)
   const sums = Array.from({ length: handleCount(keeps) }, () => reader.word())
   return { bytes, keeps, sums }
+}
+
+/** Leaves of many blocks, with turns of the event loop between. */
+export async function decodeLeaves(blocks: readonly Uint8Array[]): Promise<Leaf[]> {
+  const leaves: Leaf[] = []
+  for (const block of blocks) {
+    leaves.push(decodeLeaf(block))
+    const turn = pace(block.byteLength * codedFactor)
+    if (turn !== undefined) await turn
+  }
+  return leaves
+}
+
+/** The other way about. */
+export async function encodeLeaves(leaves: Iterable<Leaf>): Promise<Uint8Array[]> {
+  const blocks: Uint8Array[] = []
+  for (const leaf of leaves) {
+    const block = encodeLeaf(leaf)
+    blocks.push(block)
+    const turn = pace(block.byteLength * codedFactor)
+    if (turn !== undefined) await turn
+  }
+  return blocks
 }
 
 export function encodeNode(references: readonly Reference[]): Uint8Array {
@@ -117,7 +144,8 @@ export class ImageBlocks {
       await this.#move(references.slice(-batch.length), memory, (part, offset) =>
         this.#file.write(part, offset),
       )
-      await pace(memory.byteLength)
+      const turn = pace(memory.byteLength * summedFactor)
+      if (turn !== undefined) await turn
     }
     return references
   }
@@ -136,7 +164,8 @@ export class ImageBlocks {
         blocks.push(block)
         at += handleCount(runs) * pageSizeBytes
       }
-      await pace(memory.byteLength)
+      const turn = pace(memory.byteLength * summedFactor)
+      if (turn !== undefined) await turn
     }
     return blocks
   }

@@ -1,4 +1,4 @@
-import { type HandleRun, ImageTable, PageHolds, SpillwayError } from '@spillway/core'
+import { type HandleRun, ImageTable, PageHolds, pace, SpillwayError } from '@spillway/core'
 import type { ChecksumTable } from '../checksum-table.ts'
 import type { Files } from '../file-system.ts'
 import type { SlotSpace } from '../slot-space.ts'
@@ -8,6 +8,9 @@ import { type FoundImages, findImages } from './find-images.ts'
 import type { OpenedStore } from './persistent-file.ts'
 import type { StoreFile, StoreSync } from './store-file.ts'
 import { keyOf, layoutOf } from './store-header.ts'
+
+/** What taking over one page costs, as bytes that are copied in the same time. */
+const adoptedBytes = 256
 
 /** The images of an open store, and who holds its pages. */
 export interface OpenImages {
@@ -71,24 +74,24 @@ export async function findStore(files: Files, store: OpenedStore): Promise<Found
 }
 
 /** Takes over what was found: its slots are in use again, and all others are free. */
-export function openImages(
+export async function openImages(
   { store, file, found, endSlot }: FoundStore,
   parts: { name: string; space: SlotSpace; checksums: ChecksumTable },
-): OpenImages {
+): Promise<OpenImages> {
   const { name, space, checksums } = parts
   const slotOf = (handle: number) => space.slots.slotOf(handle)
-  const images = [...found.images.values()]
-  const leaves = images.flatMap((image) => image.leaves)
-  space.adopt({
-    metadata: images.flatMap(({ place }) => place.levels.flat().flatMap(({ runs }) => runs)),
-    pages: leaves.flatMap(({ keeps }) => keeps),
-    endSlot,
-  })
   const holds = new PageHolds(slotOf)
-  for (const { keeps, sums } of leaves) {
-    holds.keep(keeps)
-    checksums.restore(keeps, sums, slotOf)
+  for (const { place, leaves } of found.images.values()) {
+    for (const { runs } of place.levels.flat()) space.adopt(runs, { forMetadata: true })
+    for (const { keeps, sums } of leaves) {
+      space.adopt(keeps, { forMetadata: false })
+      holds.keep(keeps)
+      checksums.restore(keeps, sums, slotOf)
+      const turn = pace(sums.length * adoptedBytes)
+      if (turn !== undefined) await turn
+    }
   }
+  await space.adoptRest(endSlot)
   const kept = [...found.images].map(([image, { revision, place, leaves }]) => {
     return [image, { revision, place, keeps: leaves.map(({ keeps }) => keeps) }] as const
   })
