@@ -36,7 +36,7 @@ describe('the dashboard', () => {
   it('shows frames with the figures and cells of pools, budgets and backups', async () => {
     const budget = new MemoryBudget({ limitBytes: 8 * mebibyte, name: 'all' })
     await using backup = memoryBackup({ name: 'store' })
-    await using pool = new Pool({ budget, backup, name: 'images' })
+    await using pool = new Pool({ budget, backup, name: 'images', background: false })
     const buffer = await pool.allocate(16 * mebibyte, { label: 'photo' })
     await using dashboard = await openDashboard({ pools: () => [pool] })
     await ask(`${dashboard.url}frame`)
