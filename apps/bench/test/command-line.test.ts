@@ -188,7 +188,8 @@ describe('run', () => {
     ])
     expect(run.s3?.wrongAnswers).toBe(0)
     expect(run.s3?.putsPerGiB).toBeGreaterThanOrEqual(128)
-  })
+    // Two processes and a server have to start: on a busy machine that takes long.
+  }, 180_000)
 
   it('stops its children and leaves no file on Ctrl-C', async () => {
     const child = spawn(
