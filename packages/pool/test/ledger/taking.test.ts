@@ -153,6 +153,7 @@ describe('memory that is taken', () => {
       if (written.has(buffer)) await expectFilled(buffer, buffers.indexOf(buffer))
       await buffer.free()
     }
+    await returned(pool)
     expect(provider.pagesOut).toBe(0)
   })
 
