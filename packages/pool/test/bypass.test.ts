@@ -230,6 +230,21 @@ describe('reads while memory is full of pages that no backup takes', () => {
     await close(setting)
   })
 
+  it('a backup that has no memory to copy with is told of, and not asked for ever', async () => {
+    const setting = await full()
+    const { pool, backup, buffer, bytes } = setting
+    backup.inject({ method: 'copyPages', stop: 0, code: 'ENOMEM' })
+    const refused = { code: 'ENOMEM', backup: 'memory' }
+    await expect(read(buffer, 0, 2 * page)).rejects.toMatchObject(refused)
+    // The same with memory for it, so with a chunk that waits for its bytes.
+    await pool.setLimit(2 * limitPages * page)
+    for (let time = 0; time < 2; time++)
+      await expect(read(buffer, 8 * page, 8 * page)).rejects.toMatchObject(refused)
+    backup.heal()
+    expect(firstDifference(await read(buffer, 0, bytes.byteLength), bytes)).toBe(-1)
+    await close(setting)
+  })
+
   it('a pin needs memory, and says what the backup said', async () => {
     const setting = await full({ whenFull: 'fail' })
     const refused = { code: 'ENOMEM', cause: { code: 'ENOSPC' } }

@@ -168,9 +168,13 @@ interface Piece {
   readonly stop: number
 }
 
-/** Whether a call was refused because a backup stores nothing, so that no memory could be had. */
+/**
+ * Whether a claim was refused because a backup stores nothing, so that no memory could be had. A backup that had none itself says so
+ * in its own name: its pages do not come by another way either.
+ */
 export function isShortOfMemory(failure: unknown): boolean {
-  return isSpillwayError(failure) && failure.code === 'ENOMEM' && failure.cause !== undefined
+  if (!isSpillwayError(failure) || failure.code !== 'ENOMEM') return false
+  return failure.cause !== undefined && failure.backup === undefined
 }
 
 const leastStagingBytes = 64 * 1024
