@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto'
+import { encodeHeaderBlock, headerSum, headerText } from './header-block.ts'
 import type { OwnerIdentity } from './owner-identity.ts'
 
 /**
@@ -11,8 +11,6 @@ import type { OwnerIdentity } from './owner-identity.ts'
  * a hole takes no space.
  */
 export const dataOffsetBytes = 2 * 1024 * 1024
-
-export const headerBytes = 4096
 
 const anyVersion = 'spillway backup file '
 const magic = `${anyVersion}2\n`
@@ -29,10 +27,7 @@ export interface Header {
 }
 
 export function encodeHeader(header: Header): Uint8Array {
-  const block = new Uint8Array(headerBytes)
-  const body = JSON.stringify(header)
-  block.set(new TextEncoder().encode(`${magic}${sumOf(body)}\n${body}\n`))
-  return block
+  return encodeHeaderBlock(magic, header)
 }
 
 /**
@@ -40,21 +35,16 @@ export function encodeHeader(header: Header): Uint8Array {
  * nothing in it can be believed.
  */
 export function decodeHeader(block: Uint8Array): Header | 'damaged' | undefined {
-  const end = block.indexOf(0)
-  const text = new TextDecoder().decode(end < 0 ? block : block.subarray(0, end))
+  const text = headerText(block)
   if (!text.startsWith(magic)) return text.startsWith(anyVersion) ? 'damaged' : undefined
   const [sum, body = ''] = text.slice(magic.length).split('\n')
-  if (sum !== sumOf(body)) return 'damaged'
+  if (sum !== headerSum(body)) return 'damaged'
   try {
     const header: unknown = JSON.parse(body)
     return isHeader(header) ? header : 'damaged'
   } catch {
     return 'damaged'
   }
-}
-
-function sumOf(body: string): string {
-  return createHash('sha256').update(body).digest('hex')
 }
 
 function isHeader(value: unknown): value is Header {

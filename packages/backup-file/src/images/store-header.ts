@@ -1,6 +1,6 @@
-import { createHash } from 'node:crypto'
 import { SpillwayError } from '@spillway/core'
-import { dataOffsetBytes, headerBytes } from '../layout.ts'
+import { encodeHeaderBlock, headerBytes, headerSum, headerText } from '../header-block.ts'
+import { dataOffsetBytes } from '../layout.ts'
 import type { StoreLayout } from './store-file.ts'
 
 /** Begins otherwise than scratch files do, so that who knows only those takes a store for a stranger's file, and leaves it. */
@@ -22,15 +22,12 @@ export interface StoreHeader {
 }
 
 export function encodeStoreHeader(header: StoreHeader): Uint8Array {
-  const block = new Uint8Array(headerBytes)
-  const body = JSON.stringify(header)
-  block.set(new TextEncoder().encode(`${magic}${sumOf(body)}\n${body}\n`))
-  return block
+  return encodeHeaderBlock(magic, header)
 }
 
 /** Throws `EEXIST` for a block that begins no store, `ENOTSUP` for a version that is not known, `EBADMSG` for a damaged header. */
 export function decodeStoreHeader(block: Uint8Array, path: string): StoreHeader {
-  const text = new TextDecoder().decode(block.subarray(0, (block.indexOf(0) + block.length) % block.length))
+  const text = headerText(block)
   if (!text.startsWith(anyVersion)) {
     throw new SpillwayError('EEXIST', `${path} exists and is not a store of images; it was left as it is`)
   }
@@ -38,7 +35,7 @@ export function decodeStoreHeader(block: Uint8Array, path: string): StoreHeader 
   if (version !== '1' && /^\d{1,6}$/.test(version!)) {
     throw new SpillwayError('ENOTSUP', `${path} is a store of version ${version}; this one knows version 1`)
   }
-  if (version === '1' && sum === sumOf(body)) return JSON.parse(body) as StoreHeader
+  if (version === '1' && sum === headerSum(body)) return JSON.parse(body) as StoreHeader
   throw new SpillwayError('EBADMSG', `${path} begins like a store of images, but its header is damaged`)
 }
 
@@ -61,8 +58,4 @@ export function layoutOf(header: StoreHeader): StoreLayout {
     pageSizeBytes: header.pageSizeBytes,
     slotRange: 2 ** Math.ceil(Math.log2(header.slots + 1)),
   }
-}
-
-function sumOf(body: string): string {
-  return createHash('sha256').update(body).digest('hex')
 }

@@ -1,12 +1,11 @@
 import { writeSync } from 'node:fs'
-import type { HandleRun } from '@spillway/core'
+import { type HandleRun, seededRandom } from '@spillway/core'
 import { openFileBackup } from '../../src/index.ts'
-import { randomFrom } from '../losing-file/crash-states.ts'
 import { blockOf, pagesOf } from '../stored-images.ts'
 
 // Saves, replaces, changes and removes images until it is killed, and tells of each what it is about to make of it, and that it has.
 const [path, seed, capacityBytes] = process.argv.slice(2)
-const random = randomFrom(Number(seed))
+const random = seededRandom(Number(seed))
 const upTo = (most: number) => 1 + Math.floor(random() * most)
 const backup = await openFileBackup({
   path,

@@ -1,5 +1,5 @@
-import type { HandleRun } from '@spillway/core'
-import { type CrashOptions, type CrashState, crashStates, randomFrom } from '../losing-file/crash-states.ts'
+import { type HandleRun, seededRandom } from '@spillway/core'
+import { type CrashOptions, type CrashState, crashStates } from '../losing-file/crash-states.ts'
 import { LosingFile, type LosingFileOptions } from '../losing-file/losing-file.ts'
 import { handlesOf, SmallStore } from './small-store.ts'
 
@@ -34,7 +34,7 @@ export async function newFile(fateOfSync?: LosingFileOptions['fateOfSync']): Pro
  * with `EIO` ends it.
  */
 export async function history({ seed, calls, file, fateOfSync }: HistoryOptions): Promise<LosingFile> {
-  const random = randomFrom(seed)
+  const random = seededRandom(seed)
   const upTo = (most: number) => 1 + Math.floor(random() * most)
   const used = file ?? (await newFile(fateOfSync))
   try {

@@ -1,9 +1,9 @@
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
+import { seededRandom } from '@spillway/core'
 import { expect, it } from 'vitest'
 import { type FileBackup, openFileBackup } from '../../src/index.ts'
 import { runChild } from '../children.ts'
-import { randomFrom } from '../losing-file/crash-states.ts'
 import { scratchDirectory } from '../places.ts'
 import { type Content, storedImages } from '../stored-images.ts'
 
@@ -36,7 +36,7 @@ it(
   `images are the old or the new one, whole, and nothing else is kept, when the process is killed ${rounds} times`,
   async () => {
     const path = join(directory, 'store')
-    const random = randomFrom(seed)
+    const random = seededRandom(seed)
     let known = new Map<string, Content>()
     let calls = 0
     for (let round = 1; round <= rounds; round++) {

@@ -1,3 +1,4 @@
+import { seededRandom } from '@spillway/core'
 import type { FileContent } from './file-content.ts'
 import { applyChange, type Change, type LogEntry } from './losing-file.ts'
 
@@ -95,7 +96,7 @@ class Choices {
 
   constructor(options: CrashOptions) {
     this.#options = options
-    this.#random = randomFrom(options.seed)
+    this.#random = seededRandom(options.seed)
   }
 
   *of(losable: readonly Change[], hasLast: boolean): Generator<Choice> {
@@ -174,17 +175,6 @@ class Choices {
 
   #randomChoice(count: number): boolean[] {
     return Array.from({ length: count }, () => this.#random() < 0.5)
-  }
-}
-
-/** Numbers from 0 up to 1, the same for the same seed. */
-export function randomFrom(seed: number): () => number {
-  let state = seed >>> 0
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1)
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61)
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32
   }
 }
 
