@@ -4,7 +4,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { S3Backup, type S3BackupOptions } from '../src/index.ts'
 import type { Settings } from '../src/options.ts'
 import { Deletions, deleteAll } from '../src/ownership/deletions.ts'
-import { LeaseTerm } from '../src/ownership/lease-term.ts'
+import { LeaseTerm, momentNow } from '../src/ownership/lease-term.ts'
 import { Owner } from '../src/ownership/owner.ts'
 import type { S3Service } from '../src/service/service.ts'
 import { ServiceClock } from '../src/service/service-clock.ts'
@@ -63,7 +63,7 @@ class OwnerInTest extends Owner {
     await new Promise<void>((resolve) => {
       this.end = resolve
     })
-    this.term.begin(performance.now(), undefined)
+    this.term.begin(momentNow(), undefined)
   }
 
   protected override async giveBack(): Promise<void> {}

@@ -78,6 +78,7 @@ export {
   startTimer,
   stopInterval,
   stopTimer,
+  wallClockMs,
 } from './host/timers.ts'
 export { warn } from './host/warning.ts'
 export { ByteReader, ByteWriter, checksum } from './images/byte-code.ts'

@@ -5,7 +5,7 @@ import type { Settings } from '../options.ts'
 import { firstSegmentNumber } from '../segments/handles.ts'
 import type { S3Service } from '../service/service.ts'
 import { delay } from '../service/waiting.ts'
-import { clockResolutionMs, LeaseTerm } from './lease-term.ts'
+import { clockResolutionMs, LeaseTerm, momentNow } from './lease-term.ts'
 import { hurryMs, Owner, ownerName } from './owner.ts'
 
 /** How long an owner that came late waits at most for a fence to go away again; short leases wait less. */
@@ -68,7 +68,7 @@ export class ScratchOwner extends Owner {
   }
 
   protected override async writeLease(): Promise<void> {
-    const startedAt = nowMs()
+    const start = momentNow()
     let isLate = !this.term.isValid
     let date: number | undefined
     const onDate = (time: number) => {
@@ -78,7 +78,7 @@ export class ScratchOwner extends Owner {
     // Also when the answer took so long that the lease ran out meanwhile.
     isLate ||= !this.term.isValid
     if (isLate) await this.#assertUnfenced()
-    this.term.begin(startedAt, date === undefined ? undefined : date - (nowMs() - startedAt))
+    this.term.begin(start, date === undefined ? undefined : date - (nowMs() - start.steadyMs))
   }
 
   protected override async giveBack(signal: AbortSignal | undefined): Promise<void> {
@@ -93,7 +93,7 @@ export class ScratchOwner extends Owner {
   }
 
   async #create(signal: AbortSignal | undefined): Promise<void> {
-    const startedAt = nowMs()
+    const start = momentNow()
     const identity = randomBytes(12).toString('hex')
     let date: number | undefined
     const onDate = (time: number) => {
@@ -110,7 +110,7 @@ export class ScratchOwner extends Owner {
       }
       throw error
     }
-    this.term.begin(startedAt, date === undefined ? undefined : date - (nowMs() - startedAt))
+    this.term.begin(start, date === undefined ? undefined : date - (nowMs() - start.steadyMs))
   }
 
   async #assertUnfenced(): Promise<void> {

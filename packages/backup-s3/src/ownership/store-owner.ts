@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import { nowMs, orAbort } from '@spillway/core'
+import { orAbort } from '@spillway/core'
 import { persistentEpoch } from '../keys.ts'
 import type { Settings } from '../options.ts'
 import { firstSegmentNumber } from '../segments/handles.ts'
@@ -7,7 +7,7 @@ import type { S3Service } from '../service/service.ts'
 import { delay } from '../service/waiting.ts'
 import type { Head } from './head.ts'
 import type { HeadRegister, HeadVersion } from './head-register.ts'
-import { LeaseTerm } from './lease-term.ts'
+import { LeaseTerm, type Moment, momentNow } from './lease-term.ts'
 import { hurryMs, Owner, ownerName } from './owner.ts'
 
 /** Segment numbers that an owner sets aside at a time; those that it has not given when it dies are never given. */
@@ -42,13 +42,13 @@ export class StoreOwner extends Owner {
   private constructor(
     { register, service, settings }: ClaimParts,
     claimed: HeadVersion,
-    { startedAt, nextNumber }: { startedAt: number; nextNumber: number },
+    { start, nextNumber }: { start: Moment; nextNumber: number },
   ) {
     super(settings, new LeaseTerm(settings.leaseMs, service.clock), nextNumber)
     this.epoch = persistentEpoch(claimed.head.epoch)
     this.#register = register
     this.#current = claimed
-    this.term.begin(startedAt, claimed.writtenMs)
+    this.term.begin(start, claimed.writtenMs)
   }
 
   /**
@@ -73,11 +73,11 @@ export class StoreOwner extends Owner {
       nextNumber: numbers + numbersPerReserve,
       emptiedBelow,
     }
-    const startedAt = nowMs()
+    const start = momentNow()
     const stop = new AbortController()
     const claiming = register
       .change(from?.version ?? 0, head, { signal: stop.signal })
-      .then((claimed) => claimed && new StoreOwner(parts, claimed, { startedAt, nextNumber: numbers }))
+      .then((claimed) => claimed && new StoreOwner(parts, claimed, { start, nextNumber: numbers }))
     try {
       return await orAbort(claiming, signal)
     } catch (error) {
@@ -144,12 +144,12 @@ export class StoreOwner extends Owner {
       const from = this.#current
       const head = { ...from.head, nextNumber: this.#reserve(), ...change, nonce: newNonce() }
       this.#unknown.set(head.nonce, head)
-      const startedAt = nowMs()
+      const start = momentNow()
       const made = await this.#register.change(from.version, head, { signal })
       if (made !== undefined) {
         this.#current = made
         this.#unknown.clear()
-        this.term.begin(startedAt, made.writtenMs)
+        this.term.begin(start, made.writtenMs)
         return
       }
       // Perhaps by a change of this owner, whose answer was lost.

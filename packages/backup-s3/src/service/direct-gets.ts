@@ -1,4 +1,4 @@
-import { nowMs } from '@spillway/core'
+import { nowMs, wallClockMs } from '@spillway/core'
 import type { Settings } from '../options.ts'
 import { ClientConditions } from './client-conditions.ts'
 import type { SignedRequest } from './request-sender.ts'
@@ -76,7 +76,7 @@ export class DirectGets {
       this.#clientOffsetMs = systemClockOffset
       this.#clockOffsetMs = systemClockOffset
     }
-    return Date.now() + this.#clockOffsetMs
+    return wallClockMs() + this.#clockOffsetMs
   }
 
   /** Whether a request that goes through the SDK may become the pattern of others. */
@@ -115,7 +115,7 @@ export class DirectGets {
   saw(date: string | undefined): boolean {
     if (date === undefined || date === this.#lastDate) return false
     this.#lastDate = date
-    const offset = Date.parse(date) - Date.now()
+    const offset = Date.parse(date) - wallClockMs()
     const isUsed = Number.isFinite(offset) && this.#conditions.correctsClock
     if (isUsed && Math.abs(offset - this.#clockOffsetMs) >= toleratedSkewMs) this.#clockOffsetMs = offset
     return true

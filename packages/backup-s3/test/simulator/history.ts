@@ -11,7 +11,7 @@ import { fire, Process, type Random, settled, whenSettled, world } from './virtu
 export type Step =
   | { readonly kind: 'open' | 'openScratch'; readonly abortAfter?: number }
   | { readonly kind: 'storeAborted'; readonly pages: number; readonly abortAfter: number }
-  | { readonly kind: 'jump'; readonly milliseconds: number }
+  | { readonly kind: 'jump' | 'setClock'; readonly milliseconds: number }
   | { readonly kind: 'ownSweep' | 'sweepAborted'; readonly abortAfter?: number }
   | { readonly kind: 'undeletable' | 'deletable' }
   | { readonly kind: 'store'; readonly pages: number }
@@ -47,6 +47,7 @@ export interface Scheduler {
   pauseMs(): number
 }
 
+/** The usual lease. Times of steps and pauses are given for it, and grow with it. */
 export const leaseMs = 3000
 /** Time after which whatever was held arrives, and nobody waits any more. */
 const longMs = 400_000
@@ -90,6 +91,7 @@ export class History {
   readonly log: string[] = []
   /** Whether every request is noted. */
   isVerbose = false
+  leaseMs = leaseMs
   readonly #lastClass: BackupClass
   readonly #actors: Actor[]
   readonly #oracle = new Oracle()
@@ -230,7 +232,7 @@ export class History {
       this.#note(`${process.name} ${verb} ${what}${fate === 'through' ? '' : `: ${fate}`}`)
     }
     if (fate === 'held') {
-      request.heldUntil = world.now + this.#scheduler.pauseMs()
+      request.heldUntil = world.now + this.#scaled(this.#scheduler.pauseMs())
       return
     }
     if (fate === 'refused') {
@@ -261,7 +263,7 @@ export class History {
       this.#kill(this.#actorOf(request))
       return
     }
-    request.process.standStill(this.#scheduler.pauseMs(), interruption === 'sleeps')
+    request.process.standStill(this.#scaled(this.#scheduler.pauseMs()), interruption === 'sleeps')
   }
 
   /** Nothing can happen now: the time goes on to when something can. */
@@ -273,6 +275,10 @@ export class History {
       if (!process.isKilled && process.nextAt < next) next = process.nextAt
     if (next === Number.POSITIVE_INFINITY) throw new Violation('nothing can happen any more')
     world.now = Math.max(world.now + 1, Math.ceil(next))
+  }
+
+  #scaled(milliseconds: number): number {
+    return (milliseconds * this.leaseMs) / leaseMs
   }
 
   #begin(actor: Actor): void {
@@ -303,12 +309,12 @@ export class History {
     const { process, backup, backupClass } = actor
     switch (step.kind) {
       case 'wait':
-        await new Promise((resolve) => setTimeout(resolve, step.milliseconds))
+        await new Promise((resolve) => setTimeout(resolve, this.#scaled(step.milliseconds)))
         return
       case 'stop':
       case 'sleep':
         this.#note(`${process.name} ${step.kind}s ${step.milliseconds}`)
-        process.standStill(step.milliseconds, step.kind === 'sleep')
+        process.standStill(this.#scaled(step.milliseconds), step.kind === 'sleep')
         return
       case 'idle':
         return
@@ -330,7 +336,11 @@ export class History {
       }
       case 'jump':
         this.#note(`the clock of the service jumps by ${step.milliseconds}`)
-        this.service.aheadMs += step.milliseconds
+        this.service.aheadMs += this.#scaled(step.milliseconds)
+        return
+      case 'setClock':
+        this.#note(`${process.name} sets its clock by ${step.milliseconds}`)
+        process.wallAheadMs += this.#scaled(step.milliseconds)
         return
       case 'undeletable':
         this.service.objects.isUndeletable = (key) => /[13579bdf]$/.test(key)
@@ -373,8 +383,8 @@ export class History {
       prefix: 'p/',
       name,
       persistent,
-      ownerWaitMs: 3 * leaseMs,
-      leaseMs,
+      ownerWaitMs: 3 * this.leaseMs,
+      leaseMs: this.leaseMs,
       segmentBytes: 2 * pageBytes,
       bufferBytes: 8 * pageBytes,
       lingerMs: 0,

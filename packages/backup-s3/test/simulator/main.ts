@@ -7,13 +7,13 @@
  * `--switches`, `--faults`: every order of the short histories in which a process is interrupted by another at up to so
  *   many points where it could have gone on, with up to so many faults. `--only N`: of one of them.
  * `--wide`: random ones of up to four actors, with aborts, clocks that are set, objects that cannot be deleted for a while, and
- *   services that tell no times.
+ *   services that tell no times. Of the clocks of service and machine only one is set back in a history.
  * `--histories`: random ones, of which `--short` takes the short ones in random orders; from number `--from` of the seed.
  * `--seconds`: ends after that time. `--build`: the built package of another checkout. `--replay`: one history of that
  *   seed, with what happened in it.
  */
 import { parseArgs } from 'node:util'
-import { History, type Scheduler, type Script } from './history.ts'
+import { History, leaseMs, type Scheduler, type Script } from './history.ts'
 import { loadCopies } from './loading.ts'
 import { Violation } from './oracle.ts'
 import { everyOrder, randomScheduler } from './schedulers.ts'
@@ -41,10 +41,10 @@ const { values } = parseArgs({
 /** Those that histories with `--wide` meet in turn. */
 const services: readonly Traits[] = [
   {},
-  { hasDate: false, tellsTime: false },
+  { hasDate: false, tellsTime: false, leaseMs: 4 * leaseMs },
   { isFine: true },
   { keysPerListing: 2 },
-  { tellsTime: false },
+  { tellsTime: false, leaseMs: 4 * leaseMs },
 ]
 
 function say(text: string): void {
@@ -82,6 +82,7 @@ async function tryHistory(
   const used = [...classes.slice(0, scripts.length), classes[4]!]
   const history = new History(used, scripts, scheduler)
   history.service.become(traits)
+  history.leaseMs = traits.leaseMs ?? leaseMs
   history.isVerbose = values.replay !== undefined
   run++
   try {
@@ -130,13 +131,12 @@ async function tryEveryOrder(): Promise<boolean> {
 function tryNumber(own: number): Promise<boolean> {
   const traits = values.wide ? services[own % services.length]! : {}
   const { hasDate = true, tellsTime = true, isFine = false } = traits
-  // A machine that sleeps while the clock of the service is set back, or where that tells nothing, has no clock that shows it.
-  const sleeps = hasDate && tellsTime && !isFine
-  const scheduler = randomScheduler(own, { sleeps })
+  const tells = hasDate && tellsTime && !isFine
+  const scheduler = randomScheduler(own)
   const { random } = scheduler
   const short = () => shortHistories[Math.floor(random() * shortHistories.length)]!
   const scripts = values.wide
-    ? wideHistory(random, { sleeps })
+    ? wideHistory(random, { tells })
     : values.short
       ? short()
       : randomHistory(random)

@@ -7,7 +7,7 @@ import { type Random, seededRandom } from './virtual-host.ts'
 const outlastsLeaseMs = leaseMs + 2000
 
 /** Mostly what happens by itself; sometimes another order, a request that is held, lost or refused, or a process that stands still or dies. */
-export function randomScheduler(seed: number, { sleeps = true } = {}): Scheduler {
+export function randomScheduler(seed: number): Scheduler {
   const random = seededRandom(seed)
   const reorders = random() < 0.7 ? random() : 0
   const faults = random() < 0.7 ? random() * 0.12 : 0
@@ -27,7 +27,7 @@ export function randomScheduler(seed: number, { sleeps = true } = {}): Scheduler
     interruption: () => {
       if (random() >= interruptions) return 'none'
       if (random() < 0.15) return 'dies'
-      return random() < 0.5 || !sleeps ? 'stops' : 'sleeps'
+      return random() < 0.5 ? 'stops' : 'sleeps'
     },
     pauseMs: () => leaseMs * (0.2 + 3 * random()),
   }

@@ -60,22 +60,27 @@ export const shortHistories: readonly (readonly Script[])[] = [
   history([openScratch, store, long, read, storeOne, close], [openScratch, storeOne, kill], [wait(1), sweep]),
 ]
 
-/** A random history of up to four actors, in which more goes wrong. `sleeps`: machines may; else clocks may be set back. */
-export function wideHistory(random: Random, { sleeps }: { sleeps: boolean }): readonly Script[] {
+/**
+ * A random history of up to four actors, in which more goes wrong. `tells`: the service tells the time, and machines may set
+ * their clocks back; else the service may set its own back.
+ */
+export function wideHistory(random: Random, { tells }: { tells: boolean }): readonly Script[] {
   const pick = <T>(list: readonly T[]): T => list[Math.floor(random() * list.length)]!
   const upTo = (end: number) => Math.floor(random() * end)
   const repeat = (steps: () => readonly Step[]) => Array.from({ length: 1 + upTo(3) }, steps).flat()
-  const isScratch = sleeps && random() < 0.25
+  const isScratch = tells && random() < 0.25
   const sweepNow = (): Step =>
     random() < 0.3 ? { kind: 'sweepAborted', abortAfter: upTo(40) } : isScratch ? sweep : sweepStores
   const jump = (): Step => {
     const milliseconds = leaseMs * random() * 6
-    return { kind: 'jump', milliseconds: !sleeps && random() < 0.5 ? -milliseconds : milliseconds }
+    return { kind: 'jump', milliseconds: !tells && random() < 0.5 ? -milliseconds : milliseconds }
   }
   const owner = (): Step[] => {
     const stand = (): Step => {
       const milliseconds = leaseMs * random() * 2.5
-      return { kind: sleeps && random() < 0.5 ? 'sleep' : 'stop', milliseconds }
+      if (random() < 0.2)
+        return { kind: 'setClock', milliseconds: tells && random() < 0.5 ? -milliseconds : milliseconds }
+      return { kind: random() < 0.5 ? 'sleep' : 'stop', milliseconds }
     }
     const meanwhile = (last: readonly Step[]) =>
       together(pick([store, drop, ownSweep]), pick([read, retain, dropAll]), pick(last))

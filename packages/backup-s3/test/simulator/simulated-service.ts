@@ -46,6 +46,8 @@ export interface Traits {
   /** Whether listings tell milliseconds. */
   readonly isFine?: boolean
   readonly keysPerListing?: number
+  /** Of all owners there: the longer, the less it matters that clocks tell whole seconds. */
+  readonly leaseMs?: number
 }
 
 /** Every answer is what the SDK would give. */

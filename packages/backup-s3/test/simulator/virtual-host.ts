@@ -37,6 +37,8 @@ export class Process {
   isKilled = false
   /** Nothing of it counts any more; all that it asks for fails at once. */
   isBuried = false
+  /** How far the clock that everybody can set is ahead of the world's, in milliseconds. It goes on while the machine sleeps. */
+  wallAheadMs = 0
   /** How far its clock is behind that of the world, in milliseconds. */
   #behindMs = 0
   #stillFrom = 0
@@ -217,6 +219,7 @@ export function installVirtualHost(): void {
     world.current?.immediates.push(callback)
   }
   performance.now = () => world.current?.now ?? world.now
+  Date.now = () => world.now + (world.current?.wallAheadMs ?? 0)
   Math.random = () => world.random()
   AbortSignal.timeout = (ms: number) => {
     const controller = new AbortController()

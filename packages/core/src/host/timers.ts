@@ -14,6 +14,7 @@ export interface HostTimer {
 /** The functions of a host. */
 export interface Host {
   readonly nowMs: () => number
+  readonly wallClockMs: () => number
   readonly setTimeout: (callback: () => void, delayMs: number) => HostTimer
   readonly clearTimeout: (timer: HostTimer | undefined) => void
   readonly setInterval: (callback: () => void, periodMs: number) => HostTimer
@@ -28,6 +29,7 @@ const { performance, setTimeout, clearTimeout, setInterval, clearInterval, setIm
 
 const real: Host = {
   nowMs: performance.now.bind(performance),
+  wallClockMs: Date.now.bind(Date),
   setTimeout: (callback, delayMs) => setTimeout(callback, delayMs),
   clearTimeout: (timer) => clearTimeout(timer),
   setInterval: (callback, periodMs) => setInterval(callback, periodMs),
@@ -42,9 +44,14 @@ export function replaceHost(parts: Partial<Host> = {}): void {
   host = { ...real, ...parts }
 }
 
-/** Milliseconds of a clock that never goes back. */
+/** Milliseconds of a clock that never goes back. It may stand while the machine sleeps. */
 export function nowMs(): number {
   return host.nowMs()
+}
+
+/** Milliseconds since 1970 by the machine's clock, which goes on while the machine sleeps, and which anybody may set. */
+export function wallClockMs(): number {
+  return host.wallClockMs()
 }
 
 /** Calls back once, after at least `delayMs`; stop it with `stopTimer`. */
