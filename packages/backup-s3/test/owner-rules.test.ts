@@ -4,6 +4,7 @@ import { S3Backup, type S3BackupOptions } from '../src/index.ts'
 import { KeySpace } from '../src/keys.ts'
 import type { Settings } from '../src/options.ts'
 import { decodeHead, encodeHead, type Head } from '../src/ownership/head.ts'
+import { encodeSummed } from '../src/ownership/summed-json.ts'
 import { RetryPolicy } from '../src/service/retry.ts'
 import { MapService } from './harness/map-client.ts'
 import { type CommandInput, failure } from './harness/object-map.ts'
@@ -53,8 +54,8 @@ async function until(what: string, condition: () => boolean): Promise<void> {
 /** A scratch epoch whose owner is gone; `objects` segments of it. */
 function orphan(name: string, objects: number): string {
   const epoch = `scratch-${name}`
-  const lease = { format: 1, epoch, name: 's3', leaseMs: 1000, owner: 'gone' }
-  service.objects.set(keys.lease(epoch), Buffer.from(JSON.stringify(lease)))
+  const lease = { format: 2, epoch, name: 's3', leaseMs: 1000, owner: 'gone' }
+  service.objects.set(keys.lease(epoch), encodeSummed(lease))
   const body = Buffer.alloc(1)
   for (let number = 1; number <= objects; number++) service.objects.set(keys.segment(epoch, number), body)
   return epoch
@@ -94,11 +95,45 @@ describe('a sweep', () => {
 
   it('leaves leases alone that it cannot read, and reports nothing about them', async () => {
     const epoch = orphan('aa', 2)
-    service.objects.set(keys.lease(epoch), Buffer.from('{"format":2}'))
+    service.objects.set(keys.lease(epoch), encodeSummed({ format: 3, leaseMs: 1000 }))
     service.aheadMs = 10_000
     const sweeper = await open()
     expect(await sweeper.sweepOrphans()).toEqual({ epochs: [], objects: 0, bytes: 0, failures: [] })
     expect(service.objects.get(keys.segment(epoch, 1))).toBeDefined()
+  })
+
+  it('leaves a store alone whose lease has a wrong digit', async () => {
+    const epoch = orphan('aa', 2)
+    const { body } = service.objects.get(keys.lease(epoch))!
+    service.objects.set(
+      keys.lease(epoch),
+      Buffer.from(String(body).replace('"leaseMs":1000', '"leaseMs":1004')),
+    )
+    service.aheadMs = 10_000
+    const sweeper = await open()
+    expect(await sweeper.sweepOrphans()).toEqual({ epochs: [], objects: 0, bytes: 0, failures: [] })
+    expect(service.objects.get(keys.segment(epoch, 1))).toBeDefined()
+  })
+})
+
+describe('what a persistent store still has to delete', () => {
+  it('counts what the manifest leaves out that is being written', async () => {
+    const store = await open({ persistent: true, compaction: false })
+    const { handles } = await store.backupPages([randomPages(4)])
+    const manifests = Promise.withResolvers<void>()
+    const begun = Promise.withResolvers<void>()
+    service.onRequest = async (verb, { Key }) => {
+      if (verb !== 'PutObject' || !Key!.includes('/m-')) return
+      begun.resolve()
+      await manifests.promise
+    }
+    await store.drop(handles)
+    await begun.promise
+    const { deletionsPending, mediumBytes } = store.stats()
+    expect(deletionsPending).toBe(1)
+    expect(mediumBytes).toBeGreaterThan(4 * pageSizeBytes)
+    manifests.resolve()
+    await until('all is gone', () => store.stats().deletionsPending === 0)
   })
 })
 

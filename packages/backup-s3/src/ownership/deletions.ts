@@ -35,6 +35,8 @@ export class Deletions {
   /** Keys and their bytes. */
   readonly #waiting = new Map<string, number>()
   #held = new Map<string, number>()
+  /** Of manifests that are being written. */
+  readonly #taken = new Set<ReadonlyMap<string, number>>()
   readonly #expected = new Set<string>()
   readonly #uncertain = new Set<string>()
   #timer: HostTimer | undefined
@@ -47,8 +49,11 @@ export class Deletions {
     this.#service = service
   }
 
+  /** Objects that are dropped and not yet gone. */
   get pending(): number {
-    return this.#waiting.size + this.#held.size
+    let objects = this.#waiting.size + this.#held.size
+    for (const { size } of this.#taken) objects += size
+    return objects
   }
 
   /** Objects that wait for a manifest. */
@@ -56,11 +61,11 @@ export class Deletions {
     return this.#held.size
   }
 
-  /** Bytes of objects that are dropped and not yet gone. */
+  /** Their bytes. */
   get pendingBytes(): number {
     let bytes = 0
-    for (const objectBytes of this.#waiting.values()) bytes += objectBytes
-    for (const objectBytes of this.#held.values()) bytes += objectBytes
+    for (const objects of [this.#waiting, this.#held, ...this.#taken])
+      for (const objectBytes of objects.values()) bytes += objectBytes
     return bytes
   }
 
@@ -76,15 +81,23 @@ export class Deletions {
   takeHeld(): ReadonlyMap<string, number> {
     const held = this.#held
     this.#held = new Map()
+    this.#taken.add(held)
     return held
   }
 
-  hold(objects: ReadonlyMap<string, number>): void {
-    for (const [key, bytes] of objects) this.#held.set(key, bytes)
+  hold(taken: ReadonlyMap<string, number>): void {
+    this.#taken.delete(taken)
+    for (const [key, bytes] of taken) this.#held.set(key, bytes)
   }
 
-  release(objects: Iterable<readonly [string, number]>): void {
-    for (const [key, bytes] of objects) this.#gather(key, bytes)
+  release(taken: ReadonlyMap<string, number>): void {
+    this.#taken.delete(taken)
+    for (const [key, bytes] of taken) this.#gather(key, bytes)
+  }
+
+  /** Deletes an object that the head does not name any more. */
+  addUnnamed(key: string): void {
+    this.#gather(key, 0)
   }
 
   /** An upload is under way. */

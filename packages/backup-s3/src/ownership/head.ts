@@ -1,6 +1,5 @@
-// Not by name: a Node without it has to get as far as the message that it is too old.
-import * as zlib from 'node:zlib'
 import { SpillwayError } from '@spillway/core'
+import { decodeSummed, encodeSummed } from './summed-json.ts'
 
 /**
  * The head of a persistent store: who owns it, what it holds, and which segment numbers were never given. It is changed
@@ -29,12 +28,9 @@ export interface Head {
 }
 
 const headFormat = 3
-/** The JSON, less its last brace, and the CRC-32 of the JSON as it is without this. */
-const summed = /^(.*),"crc32":(\d+)\}$/s
 
 export function encodeHead(head: Omit<Head, 'format'>): Buffer {
-  const text = JSON.stringify({ format: headFormat, ...head })
-  return Buffer.from(`${text.slice(0, -1)},"crc32":${zlib.crc32(text)}}`)
+  return encodeSummed({ format: headFormat, ...head })
 }
 
 /**
@@ -42,11 +38,12 @@ export function encodeHead(head: Omit<Head, 'format'>): Buffer {
  * both cases somebody may own the store, so it is left alone.
  */
 export function decodeHead(body: Buffer, key: string): Head {
-  const text = body.toString()
-  const [, start, sum] = summed.exec(text) ?? []
   let head: Head
+  let isWhole: boolean
   try {
-    head = JSON.parse(start === undefined ? text : `${start}}`) as Head
+    const decoded = decodeSummed(body)
+    head = decoded.content as Head
+    isWhole = decoded.isWhole
   } catch (cause) {
     throw new SpillwayError('EBADMSG', `the head ${key} is damaged`, { cause })
   }
@@ -57,13 +54,12 @@ export function decodeHead(body: Buffer, key: string): Head {
     )
   }
   // One bit in a number would be another store: segments that are taken for garbage, numbers that are given twice.
-  const isWhole =
+  const isHead =
+    isWhole &&
     head.format === headFormat &&
-    start !== undefined &&
-    zlib.crc32(`${start}}`) === Number(sum) &&
     typeof head.nonce === 'string' &&
     (head.state === 'held' || head.state === 'closed') &&
     [head.epoch, head.leaseMs, head.nextNumber, head.emptiedBelow].every(Number.isFinite)
-  if (!isWhole) throw new SpillwayError('EBADMSG', `the head ${key} is damaged`)
+  if (!isHead) throw new SpillwayError('EBADMSG', `the head ${key} is damaged`)
   return head
 }

@@ -92,7 +92,7 @@ export class ManifestKeeper {
     this.#parent = this.#current
     this.#current = name
     this.#unnamed = []
-    deletions.release(old.map((key) => [`${keys.prefix}${key}`, 0]))
+    for (const key of old) deletions.addUnnamed(`${keys.prefix}${key}`)
   }
 
   async close(): Promise<void> {

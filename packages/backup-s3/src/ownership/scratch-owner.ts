@@ -7,12 +7,15 @@ import type { S3Service } from '../service/service.ts'
 import { delay } from '../service/waiting.ts'
 import { clockResolutionMs, LeaseTerm, momentNow } from './lease-term.ts'
 import { hurryMs, Owner, ownerName } from './owner.ts'
+import { decodeSummed, encodeSummed } from './summed-json.ts'
 
 /** How long an owner that came late waits at most for a fence to go away again; short leases wait less. */
 const longestFenceWaitMs = 5000
 
+const leaseFormat = 2
+
 export interface LeaseContent {
-  readonly format: 1
+  readonly format: typeof leaseFormat
   readonly epoch: string
   readonly name: string
   readonly leaseMs: number
@@ -152,8 +155,14 @@ export class ScratchOwner extends Owner {
   /** What the lease says. */
   get content(): Buffer {
     const { name, leaseMs } = this.settings
-    const content: LeaseContent = { format: 1, epoch: this.epoch, name, leaseMs, owner: ownerName() }
-    return Buffer.from(JSON.stringify(content))
+    const content: LeaseContent = {
+      format: leaseFormat,
+      epoch: this.epoch,
+      name,
+      leaseMs,
+      owner: ownerName(),
+    }
+    return encodeSummed(content)
   }
 }
 
@@ -170,8 +179,10 @@ export async function readLease(
     const object = await service.read(key, { urgent: true, signal })
     if (object === undefined) return undefined
     try {
-      const content = JSON.parse(object.body.toString()) as LeaseContent
-      if (content.format === 1 && Number.isFinite(content.leaseMs))
+      const decoded = decodeSummed(object.body)
+      const content = decoded.content as LeaseContent
+      // One bit in a number would be a shorter lease: its owner would be taken for dead.
+      if (decoded.isWhole && content.format === leaseFormat && Number.isFinite(content.leaseMs))
         return { content, lastModified: object.lastModified }
     } catch {}
   }
