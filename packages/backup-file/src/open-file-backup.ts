@@ -1,5 +1,5 @@
 import * as nodeFileSystem from 'node:fs'
-import { type BackupCapabilities, maxPageSizeBytes, systemError } from '@spillway/core'
+import { abortError, type BackupCapabilities, maxPageSizeBytes, systemError } from '@spillway/core'
 import { ChecksumTable } from './checksum-table.ts'
 import { chooseEngine } from './choose-engine.ts'
 import { DataDescriptor } from './direct-io.ts'
@@ -16,6 +16,7 @@ import { openNamed } from './named-file.ts'
 import { loadNative, type NativeModule } from './native.ts'
 import { type OpenedFile, openDescriptor, openUnnamed } from './opened-file.ts'
 import { assertOptions, type FileBackupOptions } from './options.ts'
+import { openWhenFree } from './owner-wait.ts'
 import { PageMover } from './page-mover.ts'
 import { openPageSums } from './page-sum.ts'
 import { SlotSpace } from './slot-space.ts'
@@ -35,7 +36,7 @@ const largestDefaultCapacityBytes = 2 ** 40
  * Opens a backup in a file or on a block device: exactly one of `path`, `directory` and `fd` says which. Throws `TypeError` or `RangeError`
  * for options that cannot be meant, a `capacityBytes` that a device does not have included. Rejects with `EEXIST` (the name is taken by
  * something that is not ours, or by a file with a damaged header), `EBUSY` (its owner lives or may live, another backup is in it, a device is
- * in use), `EPERM` or `EACCES`, `ENOENT`, `EROFS`, `EINVAL` (`fd` is neither a regular file nor a block device open for reading and writing,
+ * in use; each for `ownerWaitMs`), `EINTR` (`signal`), `EPERM` or `EACCES`, `ENOENT`, `EROFS`, `EINVAL` (`fd` is neither a regular file nor a block device open for reading and writing,
  * `direct: true` does not work, or nothing tells the free space that is to be kept), `ENOSYS` (`io: 'uring'` does not work, or checksums
  * where WebAssembly is switched off), `EMFILE`, `ENOSPC`.
  *
@@ -56,6 +57,7 @@ export async function openAt(options: FileBackupOptions, dataOffsetBytes: number
   const loaded = files.isSystem
     ? await loadNative()
     : { native: undefined, whyNot: 'the file system is injected' }
+  if (options.signal?.aborted) throw abortError(options.signal)
   const store = options.persistent ? await openPersistent(files, options, loaded.native) : undefined
   const file = store?.file ?? (await openPlace(files, options, loaded.native))
   // What was opened so far, to be closed in the opposite order, whether opening fails or the backup is closed.
@@ -78,23 +80,26 @@ function openPlace(
   options: FileBackupOptions,
   native: NativeModule['native'],
 ): Promise<OpenedFile> {
-  if (options.path !== undefined) return openNamed(files, options.path, options.pageSizeBytes ?? 4096, native)
+  const { path, pageSizeBytes = 4096 } = options
+  if (path !== undefined) return openWhenFree(() => openNamed(files, path, pageSizeBytes, native), options)
   if (options.directory !== undefined) return openUnnamed(files, options.directory, native)
   return openDescriptor(files, options.fd!, native)
 }
 
 function openPersistent(
   files: Files,
-  { path, pageSizeBytes = 4096, capacityBytes }: FileBackupOptions,
+  options: FileBackupOptions,
   native: NativeModule['native'],
 ): Promise<OpenedStore> {
+  const { path, pageSizeBytes = 4096, capacityBytes } = options
   const pagesOf = (bytes: number) => Math.max(1, Math.floor(bytes / pageSizeBytes))
   const defaultPages = async (directory: string) => {
     const { blocks, bsize } = await files.statfs(directory)
     return pagesOf(Math.min(blocks * bsize, largestDefaultCapacityBytes))
   }
   const pages = capacityBytes === undefined ? undefined : pagesOf(capacityBytes)
-  return openStore(files, { path: path!, pageSizeBytes, pages, defaultPages }, native)
+  const wanted = { path: path!, pageSizeBytes, pages, defaultPages }
+  return openWhenFree(() => openStore(files, wanted, native), options)
 }
 
 /** What a backup is assembled of. */
@@ -115,7 +120,7 @@ type Medium = Awaited<ReturnType<typeof openMedium>>
 async function openMedium({ options, files, file, store, loaded, dataOffsetBytes, release }: Opening) {
   const { pageSizeBytes = 4096, io = 'auto', direct = 'auto' } = options
   const { fileDescriptor, spacePath } = file
-  const found = store && (await findStore(files, store))
+  const found = store && (await findStore(files, store, options.signal))
   const probeOffsetBytes = (found?.endSlot ?? 0) * pageSizeBytes
   const deviceId = `device ${(await files.fstat(fileDescriptor)).dev} of ${files.isSystem}`
   const disk = await DiskSpace.open(files, {

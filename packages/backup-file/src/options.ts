@@ -23,6 +23,11 @@ export interface FileBackupOptions {
    * image names are gone when it is opened again. Needs @spillway/native, for its locks. @default false
    */
   readonly persistent?: boolean | undefined
+  /**
+   * How long opening `path` waits, in milliseconds, for another who has it: the kernel lets go of the file of a process that was killed only
+   * when its last request is over. @default 1000
+   */
+  readonly ownerWaitMs?: number | undefined
   /** Most bytes of pages it holds; a persistent file keeps what it was made with. @default the size of the file system, 1 TiB at most */
   readonly capacityBytes?: number | undefined
   /**
@@ -44,6 +49,8 @@ export interface FileBackupOptions {
   readonly fs?: FileSystem | undefined
   /** Names it in errors and statistics. @default 'file' */
   readonly name?: string | undefined
+  /** Ends an opening that goes on, with `EINTR`, and nothing later. */
+  readonly signal?: AbortSignal | undefined
 }
 
 const known = [
@@ -51,6 +58,7 @@ const known = [
   'directory',
   'fd',
   'persistent',
+  'ownerWaitMs',
   'capacityBytes',
   'keepFreeBytes',
   'pageSizeBytes',
@@ -60,6 +68,7 @@ const known = [
   'checksums',
   'fs',
   'name',
+  'signal',
 ] as const
 
 /** Throws `TypeError` or `RangeError` for options that cannot be meant. */
@@ -80,6 +89,7 @@ export function assertOptions(options: FileBackupOptions): void {
   assertOneOf(options.checksums, [true, false], 'checksums')
   assertOneOf(options.persistent, [true, false], 'persistent')
   if (options.persistent === true) assertPersistent(options)
+  assertWait(options)
   if (options.name !== undefined && (typeof options.name !== 'string' || options.name === '')) {
     throw new TypeError(`name is ${String(options.name)}; it must be a string that is not empty`)
   }
@@ -91,6 +101,20 @@ function assertPersistent({ path, checksums }: FileBackupOptions): void {
     throw new TypeError('persistent is true, which needs a path to be found under again')
   if (checksums === false) {
     throw new TypeError('checksums is false: a page that never reached the disk would be served as data')
+  }
+}
+
+function assertWait({ path, ownerWaitMs, signal }: FileBackupOptions): void {
+  if (ownerWaitMs !== undefined) {
+    if (path === undefined) throw new TypeError('ownerWaitMs is given, and no path that another could have')
+    if (typeof ownerWaitMs !== 'number' || !(ownerWaitMs >= 0)) {
+      throw new RangeError(
+        `ownerWaitMs is ${String(ownerWaitMs)}; it must be a number of milliseconds, 0 or more`,
+      )
+    }
+  }
+  if (signal !== undefined && !(signal instanceof AbortSignal)) {
+    throw new TypeError(`signal is ${String(signal)}; it must be an AbortSignal`)
   }
 }
 

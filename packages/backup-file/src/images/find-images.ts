@@ -1,3 +1,4 @@
+import { abortError } from '@spillway/core'
 import type { ImagePlace } from './file-images.ts'
 import {
   damaged,
@@ -37,13 +38,17 @@ export async function findImages(
   file: StoreFile,
   layout: StoreLayout,
   key: Uint8Array,
+  signal?: AbortSignal,
 ): Promise<FoundImages> {
   const { root, bytes, isOtherTorn } = await findRoot(file, layout, key)
   await file.write(bytes, rootOffset(root, layout))
   await file.sync()
   const blocks = new ImageBlocks(file, layout, key)
   const images = new Map<string, FoundImage>()
-  for (const [name, entry] of root.images) images.set(name, await findImage(blocks, entry))
+  for (const [name, entry] of root.images) {
+    if (signal?.aborted) throw abortError(signal)
+    images.set(name, await findImage(blocks, entry))
+  }
   return { root, rootTorn: isOtherTorn, images }
 }
 

@@ -60,10 +60,14 @@ export interface FoundStore {
 }
 
 /** Finds what a store has, before anything is written to its slots. Rejects with `EBADMSG` when both roots are damaged. */
-export async function findStore(files: Files, store: OpenedStore): Promise<FoundStore> {
+export async function findStore(
+  files: Files,
+  store: OpenedStore,
+  signal: AbortSignal | undefined,
+): Promise<FoundStore> {
   const { header } = store
   const file = storeFileOf(files, store)
-  const found = await findImages(file, layoutOf(header), keyOf(header))
+  const found = await findImages(file, layoutOf(header), keyOf(header), signal)
   const { size } = await files.fstat(store.file.fileDescriptor)
   const endSlot = Math.ceil(Math.max(0, size - header.dataOffsetBytes) / header.pageSizeBytes)
   if (found.rootTorn) {

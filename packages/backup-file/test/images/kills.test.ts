@@ -2,7 +2,7 @@ import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { seededRandom } from '@spillway/core'
 import { expect, it } from 'vitest'
-import { type FileBackup, openFileBackup } from '../../src/index.ts'
+import { openFileBackup } from '../../src/index.ts'
 import { runChild } from '../children.ts'
 import { scratchDirectory } from '../places.ts'
 import { type Content, storedImages } from '../stored-images.ts'
@@ -18,18 +18,6 @@ interface Told {
   readonly name: string
   readonly content: Content | null
   readonly isOver: boolean
-}
-
-/** The kernel lets go of the file, and of its lock, when the last request of the process is over: shortly after it has gone. */
-async function openSoon(path: string): Promise<FileBackup> {
-  for (let attempt = 1; ; attempt++) {
-    try {
-      return await openFileBackup({ path, persistent: true, keepFreeBytes: 0, capacityBytes })
-    } catch (failure) {
-      if ((failure as { code?: string }).code !== 'EBUSY' || attempt === 500) throw failure
-      await delay(20)
-    }
-  }
 }
 
 it(
@@ -51,7 +39,13 @@ it(
         allowed.set(name, isOver ? [next] : [allowed.get(name)?.[0], next])
         if (isOver) calls++
       }
-      await using backup = await openSoon(path)
+      await using backup = await openFileBackup({
+        path,
+        persistent: true,
+        keepFreeBytes: 0,
+        capacityBytes,
+        ownerWaitMs: 10_000,
+      })
       known = await storedImages(backup)
       for (const name of new Set([...allowed.keys(), ...known.keys()])) {
         const content = known.get(name)

@@ -15,6 +15,7 @@ import { join } from 'node:path'
 import { expect, it, vi } from 'vitest'
 import { type FileBackup, type FileBackupOptions, openFileBackup } from '../../src/index.ts'
 import { dataOffsetBytes } from '../../src/layout.ts'
+import { runChild } from '../children.ts'
 import { pattern, store } from '../pages.ts'
 import { memoryFileSystem, scratchDirectory } from '../places.ts'
 import { blockOf, pagesOf, storedImages } from '../stored-images.ts'
@@ -65,9 +66,25 @@ it('is refused to a second owner, EBUSY, and to one who wants scratch, EEXIST', 
   const path = await closedStore()
   await expect(openFileBackup({ path })).rejects.toMatchObject({ code: 'EEXIST' })
   await using backup = await openAt(path)
-  await expect(openAt(path)).rejects.toMatchObject({ code: 'EBUSY' })
-  await expect(openFileBackup({ path })).rejects.toMatchObject({ code: 'EBUSY' })
+  await expect(openAt(path, { ownerWaitMs: 0 })).rejects.toMatchObject({ code: 'EBUSY' })
+  await expect(openFileBackup({ path, ownerWaitMs: 0 })).rejects.toMatchObject({ code: 'EBUSY' })
   expect((await storedImages(backup)).size).toBe(1)
+})
+
+it('waits for an owner that is killed, until ownerWaitMs are over or it is aborted', async () => {
+  const path = freshPath()
+  const child = await runChild('save-images.ts', [path, '1', String(capacityBytes)])
+  await expect(openAt(path, { ownerWaitMs: 0 })).rejects.toMatchObject({ code: 'EBUSY' })
+  const controller = new AbortController()
+  const aborted = openAt(path, { ownerWaitMs: 2 ** 31, signal: controller.signal })
+  const opening = openAt(path, { ownerWaitMs: 60_000 })
+  await new Promise((resolve) => setTimeout(resolve, 30))
+  controller.abort(new Error('enough'))
+  await expect(aborted).rejects.toMatchObject({ code: 'EINTR', cause: { message: 'enough' } })
+  await child.kill()
+  await using backup = await opening
+  await storedImages(backup)
+  await expect(openAt(path, { signal: AbortSignal.abort() })).rejects.toMatchObject({ code: 'EINTR' })
 })
 
 it('lets one of many openers at the same time have a new name', async () => {
@@ -181,6 +198,9 @@ it('takes no other place, no checksums away, and no injected file system', async
   const path = freshPath()
   await expect(openFileBackup({ path, persistent: true, checksums: false })).rejects.toThrow(TypeError)
   await expect(openFileBackup({ path, persistent: 1 as never })).rejects.toThrow(TypeError)
+  await expect(openAt(path, { ownerWaitMs: -1 })).rejects.toThrow(RangeError)
+  await expect(openFileBackup({ directory, ownerWaitMs: 1 })).rejects.toThrow(TypeError)
+  await expect(openAt(path, { signal: {} as never })).rejects.toThrow(TypeError)
   const injected = { path: '/spill/store', persistent: true, fs: memoryFileSystem() }
   await expect(openFileBackup(injected)).rejects.toMatchObject({ code: 'ENOSYS' })
   expect(existsSync(path)).toBe(false)
