@@ -31,16 +31,7 @@ const allowedDependencies: Record<string, readonly string[]> = {
       'backup-tiered',
       'test-s3-server',
     ].map((name) => `@spillway/${name}`),
-    ...[
-      'bytes',
-      'cli-progress',
-      'cli-table3',
-      'commander',
-      'echarts',
-      'koffi',
-      'pretty-bytes',
-      'simple-statistics',
-    ],
+    ...['commander', 'echarts', 'koffi', 'pretty-bytes', 'simple-statistics'],
   ],
 }
 const maxReadmeLines = 200

@@ -2,7 +2,7 @@ import { styleText } from 'node:util'
 import { type CaseResult, type RunResult, readRunResult } from './results.ts'
 import { formatRate } from './sizes.ts'
 import type { Spread } from './statistics.ts'
-import { table } from './table.ts'
+import { textTable } from './text-table.ts'
 import { UsageError } from './usage-error.ts'
 
 /** A figure of both runs. */
@@ -73,7 +73,7 @@ export function compareCommand(beforePath: string, afterPath: string, thresholdT
     colour(each, `${each.ratio.toFixed(2)} ×`),
   ])
   console.log(
-    table(['case', 'figure', 'first (least – most)', 'second (least – most)', 'second / first'], rows, 2),
+    textTable(['case', 'figure', 'first (least – most)', 'second (least – most)', 'second / first'], rows, 2),
   )
   console.log(ceilingDrift(before, after))
   const regressed = figures.filter((each) => each.regressed)

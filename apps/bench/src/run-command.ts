@@ -24,6 +24,7 @@ import { makeScratch } from './scratch.ts'
 import { formatByteSize, mebibyte } from './sizes.ts'
 import { type Spread, spreadOf } from './statistics.ts'
 import { caseLine, renderTables } from './table.ts'
+import { wrapForTerminal } from './terminal.ts'
 import { UsageError } from './usage-error.ts'
 
 /** What a process needs besides the pool when it runs in a memory group: Node, its code, the staging memory. */
@@ -48,7 +49,7 @@ export async function runCommand(given: RunOptions, signal: AbortSignal): Promis
   assertRoom(options, plan)
   const planPath = join(scratch.path, 'plan.json')
   savePlan(planPath, plan)
-  console.log(introduction(options, plan))
+  console.log(wrapForTerminal(introduction(options, plan)))
   const view = new ProgressView()
   const usesS3 = options.backends.some(({ description }) => description.name === 's3')
   await using s3 = usesS3 ? await startS3Server({ ...options.s3, warmBytes: s3WarmBytes }) : undefined

@@ -1,4 +1,3 @@
-import bytes from 'bytes'
 import prettyBytes from 'pretty-bytes'
 import { UsageError } from './usage-error.ts'
 
@@ -6,20 +5,21 @@ export const kibibyte = 1024
 export const mebibyte = 1024 ** 2
 export const gibibyte = 1024 ** 3
 
-const sizePattern = /^(\d+|\d+(\.\d+)?\s*(b|ki?b|mi?b|gi?b|ti?b))$/i
+const sizePattern = /^(?<amount>\d+(?:\.\d+)?)\s*(?<unit>b|ki?b|mi?b|gi?b|ti?b)?$/i
+const unitPowers = 'bkmgt'
 
 /**
  * Bytes of a size as people write it: `4096`, `4KiB`, `256MiB`, `1.5GiB`. `KB` and `KiB` both mean 1024.
  * Throws `UsageError` naming `option` for anything else.
  */
 export function parseByteSize(text: string, option: string): number {
-  const size = text.trim()
-  // The pattern first: `bytes` would read "12abc" as 12.
-  const parsed = sizePattern.test(size) ? bytes.parse(size.replace(/i(?=b$)/i, '')) : null
-  if (parsed === null || !Number.isSafeInteger(parsed) || parsed <= 0) {
-    throw new UsageError(`${option} '${text}' is not a size; write for example 4096, 4KiB, 256MiB or 2GiB`)
-  }
-  return parsed
+  const { amount, unit } = sizePattern.exec(text.trim())?.groups ?? {}
+  const power = unitPowers.indexOf((unit ?? 'b')[0].toLowerCase())
+  const scaled = Number(amount) * 1024 ** power
+  // A part of a byte is a slip where bytes are written, and rounding where larger units are.
+  const size = unit === undefined ? scaled : Math.floor(scaled)
+  if (Number.isSafeInteger(size) && size > 0) return size
+  throw new UsageError(`${option} '${text}' is not a size; write for example 4096, 4KiB, 256MiB or 2GiB`)
 }
 
 /** `268435456` → `256 MiB`. */

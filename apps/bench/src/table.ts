@@ -1,13 +1,12 @@
 import { styleText } from 'node:util'
-import Table from 'cli-table3'
 import { isFailedCase } from './case/start-case.ts'
 import { backendMedian, ceilingOf, ceilingTitle, judgeGoals, subjectsOf } from './goals.ts'
 import { type CaseResult, type FailedCase, isClean, isCleanCase, type RunResult } from './results.ts'
 import { shortenedLines } from './run-budget.ts'
 import { loopHead, loopRows, matrixHead, matrixRows, s3Notes } from './s3/outcome.ts'
 import { formatByteSize, formatMilliseconds, formatRate, mebibyte } from './sizes.ts'
-
-const plainStyle = { head: [], border: [], compact: true }
+import { wrapForTerminal } from './terminal.ts'
+import { textTable } from './text-table.ts'
 
 const keptTitles: Readonly<Record<string, string>> = {
   backupBytesPerSecond: 'backup',
@@ -31,7 +30,7 @@ export function failureText({ backend, workload, message, phase, measured = {} }
 /** One line for a case that just ended. */
 export function caseLine(outcome: CaseResult | FailedCase): string {
   const name = `${outcome.backend} · ${outcome.workload}`
-  if (isFailedCase(outcome)) return `${bad('✗')} ${failureText(outcome)}`
+  if (isFailedCase(outcome)) return wrapForTerminal(`${bad('✗')} ${failureText(outcome)}`)
   const figures = [
     outcome.touchedBytesPerSecond === null
       ? 'not measured'
@@ -44,31 +43,31 @@ export function caseLine(outcome: CaseResult | FailedCase): string {
     `${outcome.wrongBytes} wrong bytes, ${outcome.lostPages} lost pages`,
     `${outcome.seconds.toFixed(1)} s`,
   ]
-  return `${isCleanCase(outcome) ? good('✓') : bad('✗')} ${name}: ${figures.join(', ')}`
+  return wrapForTerminal(`${isCleanCase(outcome) ? good('✓') : bad('✗')} ${name}: ${figures.join(', ')}`)
 }
 
 /** Everything that a run has to say at the terminal. */
 export function renderTables(run: RunResult): string {
-  const parts = [
-    '',
+  const tables = [
     wholeBufferTable(run),
     workloadTable(run),
-    run.s3 && table(loopHead, loopRows(run.s3), 1),
-    run.s3Matrix && table(matrixHead, matrixRows(run.s3Matrix), 1),
+    run.s3 && textTable(loopHead, loopRows(run.s3), 1),
+    run.s3Matrix && textTable(matrixHead, matrixRows(run.s3Matrix), 1),
     goalTable(run),
-    ...run.ceilingNotes.map(asNote),
-    ...(run.s3 === undefined ? [] : s3Notes(run.s3)).map(asNote),
-    ...shortenedLines(run.cases, run.settings.budgetSeconds).map(asNote),
-  ]
-  for (const failed of run.failedCases) parts.push(bad(failureText(failed)))
-  for (const result of run.cases) {
-    for (const error of result.errors.slice(0, 3))
-      parts.push(bad(`${result.backend} · ${result.workload}: ${error}`))
-    for (const file of result.wrongFiles.slice(0, 3))
-      parts.push(bad(`${result.backend} · ${result.workload}: wrong SHA-256: ${file}`))
-  }
-  parts.push(verdict(run))
-  return parts.filter((part) => part !== undefined).join('\n')
+  ].flatMap((table) => (table === undefined ? [] : ['', table]))
+  const notes = [
+    ...run.ceilingNotes,
+    ...(run.s3 === undefined ? [] : s3Notes(run.s3)),
+    ...shortenedLines(run.cases, run.settings.budgetSeconds),
+  ].map((note) => styleText('dim', wrapForTerminal(`note: ${note}`)))
+  const problems = [
+    ...run.failedCases.map(failureText),
+    ...run.cases.flatMap(({ backend, workload, errors, wrongFiles }) => [
+      ...errors.slice(0, 3).map((error) => `${backend} · ${workload}: ${error}`),
+      ...wrongFiles.slice(0, 3).map((file) => `${backend} · ${workload}: wrong SHA-256: ${file}`),
+    ]),
+  ].map((problem) => bad(wrapForTerminal(problem)))
+  return [...tables, '', ...notes, ...problems, verdict(run)].join('\n')
 }
 
 function wholeBufferTable(run: RunResult): string | undefined {
@@ -106,7 +105,7 @@ function wholeBufferTable(run: RunResult): string | undefined {
     'pages, 4 deep',
     '32 deep',
   ]
-  return table(head, rows, 1)
+  return textTable(head, rows, 1)
 }
 
 function workloadTable(run: RunResult): string | undefined {
@@ -140,7 +139,7 @@ function workloadTable(run: RunResult): string | undefined {
       count(each.lostPages),
     ]
   })
-  return table(head, rows, 1)
+  return textTable(head, rows, 1)
 }
 
 function goalTable(run: RunResult): string | undefined {
@@ -153,22 +152,7 @@ function goalTable(run: RunResult): string | undefined {
     each.goal,
     each.met ? good(each.measured) : warn(each.measured),
   ])
-  return table(['backend', 'what', 'against', 'goal', 'measured'], rows, 3)
-}
-
-/** A table whose columns from `firstRight` on are aligned to the right. */
-export function table(
-  head: readonly string[],
-  rows: readonly (readonly string[])[],
-  firstRight: number,
-): string {
-  const rendered = new Table({
-    head: head.map((title) => styleText('bold', title)),
-    style: plainStyle,
-    colAligns: head.map((_, column) => (column >= firstRight ? 'right' : 'left')),
-  })
-  for (const row of rows) rendered.push([...row])
-  return rendered.toString()
+  return textTable(['backend', 'what', 'against', 'goal', 'measured'], rows, 3)
 }
 
 function verdict(run: RunResult): string {
@@ -177,8 +161,8 @@ function verdict(run: RunResult): string {
   const lost = run.cases.reduce((sum, each) => sum + each.lostPages, 0)
   const figures = `wrongBytes ${wrong}, lostPages ${lost}, ${formatByteSize(verified)} verified by SHA-256, ${run.seconds.toFixed(0)} s`
   return isClean(run)
-    ? good(`every byte came back: ${figures}`)
-    : bad(`NOT every byte came back, or a case failed: ${figures}`)
+    ? good(wrapForTerminal(`every byte came back: ${figures}`))
+    : bad(wrapForTerminal(`NOT every byte came back, or a case failed: ${figures}`))
 }
 
 function share(rate: number, ceiling: { name: string; bytesPerSecond: number } | undefined): string {
@@ -196,10 +180,6 @@ function mebibytes(bytes: number): string {
 
 function count(value: number): string {
   return value === 0 ? '0' : bad(String(value))
-}
-
-function asNote(note: string): string {
-  return styleText('dim', `note: ${note}`)
 }
 
 function good(text: string): string {

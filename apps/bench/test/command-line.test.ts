@@ -28,7 +28,7 @@ function bench(...given: string[]): Promise<Outcome> {
       process.execPath,
       [program, ...given],
       // Without fio: its jobs take seconds however small they are.
-      { cwd: directory, env: { ...process.env, PATH: '' } },
+      { cwd: directory, env: { ...process.env, PATH: '', COLUMNS: '' } },
       (_failure, output, errors) => {
         running.delete(child)
         resolve({ status: child.exitCode, output, errors })
@@ -73,6 +73,10 @@ describe('run', () => {
     expect(status, output).toBe(0)
     // Nothing that moves: one line per case on a pipe.
     expect(output).not.toContain('\u001b[')
+    expect(output).not.toContain('\r')
+    const tables = output.slice(output.indexOf('\n\n'), output.indexOf('every byte came back'))
+    const longest = tables.split('\n').filter((line) => !line.startsWith('note: '))
+    expect(Math.max(...longest.map((line) => line.length)), output).toBeLessThanOrEqual(80)
     expect(output.split('\n').filter((line) => line.startsWith('✓'))).toHaveLength(4)
     expect(readdirSync(scratch)).toEqual([])
 

@@ -1,5 +1,5 @@
 import { styleText } from 'node:util'
-import { table } from '../table.ts'
+import { textTable } from '../text-table.ts'
 import type { Outcome, SimulatorName } from './simulators.ts'
 
 /** A trace, followed by the pool and by simulators. */
@@ -38,10 +38,10 @@ export function renderTraces(outcomes: readonly TraceOutcome[], policies: readon
       `${outcome.trace}\n${styleText('dim', '  pages stored')}`,
       cell(outcome.pool),
       ...policies.map((name) => cell(outcome.simulated[name])),
-      missed.length === 0 ? 'met' : styleText('red', missed.join('\n')),
+      missed.length === 0 ? 'met' : missed.map((goal) => styleText('red', goal)).join('\n'),
     ]
   })
-  return table(['hit rate', 'pool', ...policies, 'goals'], rows, 1)
+  return textTable(['hit rate', 'pool', ...policies, 'goals'], rows, 1)
 }
 
 function cell(outcome: Outcome | undefined): string {

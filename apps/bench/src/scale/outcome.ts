@@ -1,6 +1,6 @@
 import { styleText } from 'node:util'
 import { formatByteSize } from '../sizes.ts'
-import { table } from '../table.ts'
+import { textTable } from '../text-table.ts'
 import type { Growth } from './growth.ts'
 import type { MetadataCost } from './metadata.ts'
 import { type PageWork, pageWorks } from './page-costs.ts'
@@ -114,17 +114,17 @@ export function renderScale(figures: ScaleFigures, goals: readonly ScaleGoal[]):
   ])
   return [
     '',
-    table(
+    textTable(
       ['backed up', ...pageWorks.flatMap((work) => [`${work} ns/page`, 'new buffer', 'ratio'])],
       growthRows,
       1,
     ),
-    table(
+    textTable(
       ['metadata, chunks of', 'B/resident', 'B/backed up', 'heap B/resident', 'heap B/backed up'],
       metadataRows,
       1,
     ),
-    table(
+    textTable(
       ['what', 'goal', 'measured'],
       goals.map(({ what, goal, measured, met }) => [
         what,
