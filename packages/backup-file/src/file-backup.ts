@@ -55,10 +55,21 @@ export interface FileBackupStats extends BackupStats {
   readonly rereadPages: number
   /** Pages that did not match the second time either; their slots are not used again. */
   readonly quarantinedPages: number
-  /** Of a persistent file. `rootTorn`: a save was not finished when its process or machine ended, and the image before it is there. */
-  readonly images?:
-    | { readonly count: number; readonly onlyPages: number; readonly rootTorn: boolean }
-    | undefined
+  /** Of a persistent file. */
+  readonly images?: FileImageStats | undefined
+}
+
+/** What is known of the images of a persistent file. */
+export interface FileImageStats {
+  readonly count: number
+  /** Pages that only images name. */
+  readonly onlyPages: number
+  /** Whether a save was not finished when its process or machine ended: then the image before it is there. */
+  readonly rootTorn: boolean
+  /** Images of `count` that cannot be loaded, because their metadata is damaged; remove or replace them. */
+  readonly damaged: number
+  /** Space that is not used until then, because they may name it. */
+  readonly withheldBytes: number
 }
 
 /** Pages in one file. Open it with `openFileBackup`. */
@@ -294,10 +305,12 @@ export class SlottedFileBackup implements FileBackup {
   }
 
   get #imageFigures(): Pick<FileBackupStats, 'images'> {
-    const { images } = this.#parts
+    const { images, space } = this.#parts
     if (images === undefined) return {}
-    const { table, holds, rootTorn } = images
-    return { images: { count: table.count, onlyPages: holds.pagesOnlyOfImages, rootTorn } }
+    const { table, holds, rootTorn, damagedImages } = images
+    const withheldBytes = space.found.withheldSlots * this.capabilities.pageSizeBytes
+    const onlyPages = holds.pagesOnlyOfImages
+    return { images: { count: table.count, onlyPages, rootTorn, damaged: damagedImages, withheldBytes } }
   }
 
   /** Returns one hold of each page, or none and the first handle that has none. */

@@ -5,7 +5,7 @@
  */
 
 export type { EngineName } from './engine.ts'
-export type { FileBackup, FileBackupStats } from './file-backup.ts'
+export type { FileBackup, FileBackupStats, FileImageStats } from './file-backup.ts'
 export type { FileStatus, FileSystem, FileSystemStatus } from './file-system.ts'
 export { openFileBackup } from './open-file-backup.ts'
 export type { FileBackupOptions } from './options.ts'

@@ -2,11 +2,11 @@ import {
   BitSet,
   type HandleRun,
   isFullError,
-  pace,
   SlotAllocator,
   SpillwayError,
   systemError,
 } from '@spillway/core'
+import { FoundSlots } from './found-slots.ts'
 import { freshUnits } from './fresh-units.ts'
 import { HolePuncher } from './hole-puncher.ts'
 import { inTurn } from './in-turn.ts'
@@ -15,8 +15,6 @@ import type { SlotSpaceParts, TakenSlots, TakeOptions, Taking } from './slot-spa
 
 /** Space is reserved in pieces of this size: btrfs gives a piece back only when no page of it is used. */
 const reservedPieceBytes = 1024 * 1024
-/** What adopting one run costs, as bytes that are copied in the same time. */
-const adoptedBytes = 1024
 /** Pieces between two looks at what others leave. */
 const piecesPerLook = 8
 
@@ -31,6 +29,8 @@ const piecesPerLook = 8
  */
 export class SlotSpace {
   readonly slots: SlotAllocator
+  /** Of a file that was there before. */
+  readonly found: FoundSlots
   readonly #parts: SlotSpaceParts
   readonly #warmSlots: number
   /** Slots that have space in the file. */
@@ -52,6 +52,12 @@ export class SlotSpace {
     this.slots = new SlotAllocator({
       capacitySlots: parts.capacitySlots,
       ...(parts.generation !== undefined && { generationSeed: parts.generation }),
+    })
+    this.found = new FoundSlots({
+      slots: this.slots,
+      metadata: this.#metadata,
+      backed: this.#backed,
+      letGo: (slot, count) => this.#letGo(slot, count),
     })
     const { punch } = parts.storage
     if (punch !== undefined) {
@@ -108,9 +114,7 @@ export class SlotSpace {
     while (taken.pages < wanted) {
       const run = await this.#allocate(wanted - taken.pages, taken)
       if (run === undefined) {
-        const { capacitySlots, metadataSlots = 0, pageSizeBytes } = this.#parts
-        const bytes = (capacitySlots - metadataSlots) * pageSizeBytes
-        return { ...taken, error: this.#full(`its capacity of ${bytes} bytes is used up`) }
+        return { ...taken, error: this.#full(this.#whyNoSlot) }
       }
       let failure: unknown
       const { usable, granted } = await this.#grant(run).catch((thrown: unknown) => {
@@ -266,38 +270,10 @@ export class SlotSpace {
     return undefined
   }
 
-  /** These slots were found in use, under these handles. */
-  adopt(runs: readonly HandleRun[], { forMetadata }: { readonly forMetadata: boolean }): void {
-    for (const run of runs) this.slots.adopt(run)
-    if (forMetadata) this.#metadata.add(runs, this.slots)
-  }
-
-  /** All others below `endSlot` have space that nobody uses: it is kept or given back as after a drop. Once all in use are adopted. */
-  async adoptRest(endSlot: number): Promise<void> {
-    let free = 0
-    for (const { first, count } of this.slots.liveRuns()) {
-      const slot = this.slots.slotOf(first)
-      if (slot > free) this.#adoptFree(free, slot - free)
-      this.#backed.set(slot, count)
-      free = Math.max(free, slot + count)
-      const turn = pace(adoptedBytes)
-      if (turn !== undefined) await turn
-    }
-    if (endSlot > free) this.#adoptFree(free, endSlot - free)
-  }
-
   /** Waits for what gives space back, and lets no more of it begin. */
   async close(): Promise<void> {
     await this.#puncher?.stop()
     await this.#emptying
-  }
-
-  #adoptFree(slot: number, count: number): void {
-    const run = { first: Math.max(1, this.slots.generation) * this.slots.slotRange + slot, count }
-    this.slots.adopt(run)
-    this.slots.retire([run])
-    this.#backed.set(slot, count)
-    this.#letGo(slot, count)
   }
 
   #letGoAll(runs: readonly HandleRun[]): void {
@@ -467,7 +443,8 @@ export class SlotSpace {
   #emptyWhenUnused(): void {
     const { empty } = this.#parts.storage
     if (this.#puncher !== undefined || empty === undefined || this.#emptying !== undefined) return
-    if (this.slots.liveSlots > 0 || this.#backed.count <= this.#warmSlots) return
+    if (this.slots.liveSlots > 0 || this.found.withheldSlots > 0) return
+    if (this.#backed.count <= this.#warmSlots) return
     this.#emptying = empty()
       .then(() => {
         this.#backed.reset()
@@ -485,6 +462,13 @@ export class SlotSpace {
     const { name, disk } = this.#parts
     if (failure === undefined) return this.#full(disk.whyFull)
     return systemError(failure, `backup ${name} cannot ask its file system for space`, { backup: name })
+  }
+
+  get #whyNoSlot(): string {
+    const { capacitySlots, metadataSlots = 0, pageSizeBytes } = this.#parts
+    const used = `its capacity of ${(capacitySlots - metadataSlots) * pageSizeBytes} bytes is used up`
+    const withheldBytes = this.found.withheldSlots * pageSizeBytes
+    return withheldBytes === 0 ? used : `${used}; ${withheldBytes} of them may be of damaged images`
   }
 
   #full(reason: string): SpillwayError {

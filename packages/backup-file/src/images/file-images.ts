@@ -26,6 +26,8 @@ export interface ImageSlots {
   /** So many slots, or rejects with `ENOSPC` and takes none. */
   take(count: number): Promise<readonly HandleRun[]>
   giveBack(runs: readonly HandleRun[]): void
+  /** An image whose slots are not known is gone. */
+  forgetDamaged(): Promise<void>
   /** The sums of these pages, in order. */
   sumsOf(runs: readonly HandleRun[]): readonly number[]
   /** The last generation that slots were given. */
@@ -110,7 +112,8 @@ export class FileImages implements ImageMedium<ImagePlace> {
     await this.#publish(root, this.#encoded(root))
   }
 
-  forget(place: ImagePlace): void {
+  async forget(place: ImagePlace): Promise<void> {
+    if (place.isDamaged) return await this.#parts.slots.forgetDamaged()
     const unused = place.replaced ?? place.levels.flat()
     this.#parts.slots.giveBack(unused.flatMap(({ runs }) => runs))
   }

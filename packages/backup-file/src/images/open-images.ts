@@ -19,6 +19,8 @@ export interface OpenImages {
   readonly sync: StoreSync
   /** Whether the store had only one whole root when it was opened, and a part of another. */
   readonly rootTorn: boolean
+  /** Images whose metadata did not match when the store was opened, and that were neither removed nor replaced since. */
+  readonly damagedImages: number
 }
 
 /** The file of a store through the descriptor that has its lock, direct or not. */
@@ -74,28 +76,32 @@ export async function findStore(
     const what = `a save in ${store.file.place} was not finished, or its root was damaged later; the images before it are used`
     process.emitWarning(what, { type: 'SpillwayWarning', code: 'SPILLWAY_ROOT_TORN' })
   }
+  for (const [name, { place }] of found.images) {
+    if (!place.isDamaged) continue
+    const what = `metadata of image ${name} in ${store.file.place} is damaged; space that it may name is not used before it is removed or replaced`
+    process.emitWarning(what, { type: 'SpillwayWarning', code: 'SPILLWAY_IMAGE_DAMAGED' })
+  }
   return { store, file, found, endSlot }
+}
+
+interface AdoptingParts {
+  readonly name: string
+  readonly space: SlotSpace
+  readonly checksums: ChecksumTable
 }
 
 /** Takes over what was found: its slots are in use again, and all others are free. */
 export async function openImages(
   { store, file, found, endSlot }: FoundStore,
-  parts: { name: string; space: SlotSpace; checksums: ChecksumTable },
+  parts: AdoptingParts,
 ): Promise<OpenImages> {
   const { name, space, checksums } = parts
   const slotOf = (handle: number) => space.slots.slotOf(handle)
   const holds = new PageHolds(slotOf)
-  for (const { place, leaves } of found.images.values()) {
-    for (const { runs } of place.levels.flat()) space.adopt(runs, { forMetadata: true })
-    for (const { keeps, sums } of leaves) {
-      space.adopt(keeps, { forMetadata: false })
-      holds.keep(keeps)
-      checksums.restore(keeps, sums, slotOf)
-      const turn = pace(sums.length * adoptedBytes)
-      if (turn !== undefined) await turn
-    }
-  }
-  await space.adoptRest(endSlot)
+  let damagedImages = [...found.images.values()].filter(({ place }) => place.isDamaged).length
+  await adoptPages(found, parts, holds)
+  // What a damaged image keeps is not known. It may be whole at the next opening, as after a fault of the memory or of a cable.
+  await space.found.adoptRest(endSlot, { isWithheld: damagedImages > 0 })
   const kept = [...found.images].map(([image, { revision, place, leaves }]) => {
     return [image, { revision, place, keeps: leaves.map(({ keeps }) => keeps) }] as const
   })
@@ -108,6 +114,10 @@ export async function openImages(
       slots: {
         take: (count) => space.takeForMetadata(count),
         giveBack: (runs) => space.dropMetadata(runs),
+        forgetDamaged: async () => {
+          damagedImages--
+          if (damagedImages === 0) await space.found.releaseWithheld()
+        },
         sumsOf: (runs) => checksums.sumsOf(runs, slotOf),
         get generation() {
           return space.slots.generation
@@ -123,5 +133,31 @@ export async function openImages(
     unkeep: (runs: readonly HandleRun[]) => void space.drop(holds.unkeep(runs)),
   }
   const table = new ImageTable(name, pages, medium, new Map(kept))
-  return { table, holds, sync: medium.sync, rootTorn: found.rootTorn }
+  return {
+    table,
+    holds,
+    sync: medium.sync,
+    rootTorn: found.rootTorn,
+    get damagedImages() {
+      return damagedImages
+    },
+  }
+}
+
+/** The slots that images name are in use again, and the sums of pages are known. */
+async function adoptPages(
+  { images }: FoundImages,
+  { space, checksums }: AdoptingParts,
+  holds: PageHolds,
+): Promise<void> {
+  for (const { place, leaves } of images.values()) {
+    for (const { runs } of place.levels.flat()) space.found.adopt(runs, { forMetadata: true })
+    for (const { keeps, sums } of leaves) {
+      space.found.adopt(keeps, { forMetadata: false })
+      holds.keep(keeps)
+      checksums.restore(keeps, sums, (handle) => space.slots.slotOf(handle))
+      const turn = pace(sums.length * adoptedBytes)
+      if (turn !== undefined) await turn
+    }
+  }
 }

@@ -12,7 +12,7 @@ import {
   writeSync,
 } from 'node:fs'
 import { join } from 'node:path'
-import { expect, it, vi } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
 import { type FileBackup, type FileBackupOptions, openFileBackup } from '../../src/index.ts'
 import { dataOffsetBytes } from '../../src/layout.ts'
 import { runChild } from '../children.ts'
@@ -23,7 +23,10 @@ import { blockOf, pagesOf, storedImages } from '../stored-images.ts'
 const directory = scratchDirectory()
 let names = 0
 const freshPath = (): string => join(directory, `store-${names++}`)
-const capacityBytes = 1024 * 4096
+const capacityPages = 1024
+const capacityBytes = capacityPages * 4096
+/** What the statistics of images say when nothing is wrong. */
+const sound = { rootTorn: false, damaged: 0, withheldBytes: 0 }
 
 function openAt(path: string, options: Partial<FileBackupOptions> = {}): Promise<FileBackup> {
   return openFileBackup({ path, persistent: true, keepFreeBytes: 0, capacityBytes, ...options })
@@ -59,7 +62,7 @@ it('stays when it is closed, for its owner alone, with its images and nothing el
   await using backup = await openAt(path)
   expect(backup.capabilities.persistent).toBe(true)
   expect(await storedImages(backup)).toEqual(new Map([['a', [[1, 2, 3]]]]))
-  expect(backup.stats().images).toEqual({ count: 1, onlyPages: 3, rootTorn: false })
+  expect(backup.stats().images).toEqual({ count: 1, onlyPages: 3, ...sound })
 })
 
 it('is refused to a second owner, EBUSY, and to one who wants scratch, EEXIST', async () => {
@@ -148,7 +151,7 @@ it('tells that a root was torn, and has the images before it', async () => {
   damage(path, dataOffsetBytes / 2 + 40)
   const warning = new Promise<Error>((resolve) => process.once('warning', resolve))
   await using backup = await openAt(path)
-  expect(backup.stats().images).toEqual({ count: 0, onlyPages: 0, rootTorn: true })
+  expect(backup.stats().images).toEqual({ count: 0, onlyPages: 0, ...sound, rootTorn: true })
   expect(await warning).toMatchObject({ code: 'SPILLWAY_ROOT_TORN' })
 })
 
@@ -159,6 +162,55 @@ it('finds a page that was changed while it was closed: EBADMSG, and no other pag
   const { keeps } = await backup.images!.load('a')
   const result = await backup.copyPages(keeps[0]!, [new Uint8Array(3 * 4096)])
   expect(result).toMatchObject({ copied: 1, error: { code: 'EBADMSG' } })
+})
+
+describe('an image whose metadata is damaged', () => {
+  /** A closed store: `a` of three pages and its leaf, then `b` of two. Damaged is the leaf of `a`; to damage it again mends it. */
+  const leafOffsetBytes = dataOffsetBytes + 3 * 4096 + 20
+  async function damagedStore(): Promise<string> {
+    const path = await closedStore()
+    await using backup = await openAt(path)
+    await save(backup, 'b', [4, 5])
+    await backup.close()
+    damage(path, leafOffsetBytes)
+    return path
+  }
+
+  it('keeps all that it may name, whatever is stored and saved: mended, it is whole again', async () => {
+    const path = await damagedStore()
+    for (const pages of [100, capacityPages]) {
+      await using backup = await openAt(path)
+      expect(backup.stats().images).toMatchObject({ count: 2, damaged: 1 })
+      await expect(backup.images!.load('a')).rejects.toMatchObject({ code: 'EBADMSG' })
+      await save(backup, 'b', [6, 7, 8])
+      const { handles, error } = await backup.backupPages([pagesOf(Array<number>(pages).fill(9))])
+      const message = expect.stringContaining('may be of damaged images')
+      if (pages === capacityPages) expect(error).toMatchObject({ code: 'ENOSPC', message })
+      await backup.drop(handles)
+    }
+    damage(path, leafOffsetBytes)
+    await using backup = await openAt(path)
+    expect(await storedImages(backup)).toEqual(
+      new Map([
+        ['a', [[1, 2, 3]]],
+        ['b', [[6, 7, 8]]],
+      ]),
+    )
+    expect(backup.stats().images).toMatchObject(sound)
+  })
+
+  it.each(['remove', 'replace'])('gives the space back with its name: %s', async (way) => {
+    const path = await damagedStore()
+    await using backup = await openAt(path)
+    expect(backup.stats().images).toMatchObject({ damaged: 1, withheldBytes: 4 * 4096 })
+    const before = await backup.bytesAvailable()
+    if (way === 'remove') await backup.images!.remove('a')
+    else await save(backup, 'a', [9])
+    expect(backup.stats().images).toMatchObject(sound)
+    const taken = way === 'remove' ? 0 : 4096
+    expect(await backup.bytesAvailable()).toBe(before + 4 * 4096 - taken)
+    expect((await storedImages(backup)).get('a')).toEqual(way === 'remove' ? undefined : [[9]])
+  })
 })
 
 it('saves nothing in a file that was cut or whose name means another: ESTALE', async () => {

@@ -60,6 +60,7 @@ export class SmallStore {
       slots: {
         take: async (count: number) => slots.take(count),
         giveBack: (runs: readonly HandleRun[]) => slots.giveBack(runs),
+        forgetDamaged: async () => {},
         sumsOf: (runs: readonly HandleRun[]) => handlesOf(runs).map((handle) => this.#sums.get(handle)!),
         get generation() {
           return slots.generation

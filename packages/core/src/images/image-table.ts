@@ -29,7 +29,7 @@ export interface ImageMedium<Place> {
   /** Makes it durable that the image is gone; throws as `write` does. */
   remove(name: string, place: Place): Promise<void>
   /** The place is not used any more. */
-  forget(place: Place): void
+  forget(place: Place): void | Promise<void>
   /** Whether a change that failed may have become durable all the same: then nothing of either side is released. */
   readonly isUncertain: boolean
 }
@@ -119,7 +119,7 @@ export class ImageTable<Place> {
       await this.#medium.remove(name, image.place)
       this.#images.delete(name)
       await this.#eachSlice(image.keeps, (runs) => this.#pages.unkeep(runs))
-      this.#medium.forget(image.place)
+      await this.#medium.forget(image.place)
     })
   }
 
@@ -144,7 +144,7 @@ export class ImageTable<Place> {
     const place = await this.#medium.write(change, goesOn ? before.place : undefined)
     this.#images.set(name, { revision, place, keeps })
     await this.#eachSlice(replaced, (runs) => this.#pages.unkeep(runs))
-    if (before !== undefined) this.#medium.forget(before.place)
+    if (before !== undefined) await this.#medium.forget(before.place)
     return revision
   }
 
