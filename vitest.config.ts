@@ -17,6 +17,8 @@ export default defineConfig({
     include: ['{packages,apps,examples}/*/test/**/*.test.ts', 'scripts/test/**/*.test.ts'],
     setupFiles: [source('packages/pool/test/support/check-always.ts')],
     execArgv: ['--expose-gc'],
+    // Programs that tests start begin four times sooner when what they import was compiled before.
+    env: { NODE_COMPILE_CACHE: source('.vitest/compile-cache') },
     pool: 'forks',
     maxWorkers: 2,
     testTimeout: 60_000,

@@ -27,6 +27,15 @@ describe('memoryBackup', () => {
     expect(backup.stats().mediumBytes).toBe(0)
   })
 
+  it('takes no more memory than its capacity, however small that is', async () => {
+    await using backup = memoryBackup({ capacityBytes: 3 * 4096 })
+    const { handles } = await backup.backupPages([pages(3).fill(7)])
+    expect(backup.stats().mediumBytes).toBe(3 * 4096)
+    const found = pages(3)
+    await backup.copyPages(handles, [found])
+    expect(found).toEqual(pages(3).fill(7))
+  })
+
   it('lets the event loop have its turn during a long call', async () => {
     await using backup = memoryBackup()
     let turns = 0

@@ -6,7 +6,9 @@ import { layout, SmallStore } from './small-store.ts'
 const seed = Math.floor(Math.random() * 2 ** 32)
 /** `npm run test:images:long` looks at many more crashes of the same kinds. */
 const isLong = process.env['SPILLWAY_LONG'] === '1'
-const timeoutMs = isLong ? 1_200_000 : 60_000
+/** `npm run test:exhaustive` opens each state that a crash may leave; else one of eight is opened, and others each time. */
+const oneOf = isLong || process.env['SPILLWAY_EXHAUSTIVE'] === '1' ? 1 : 8
+const timeoutMs = isLong ? 1_200_000 : 120_000
 
 type SyncOf = 'content' | 'root'
 
@@ -35,9 +37,12 @@ describe('images in a file, after a crash at any moment', () => {
     'are the old or the new one, whole, while images of up to 64 pages are saved, replaced and removed',
     async () => {
       for (let seedOfHistory = seed; seedOfHistory < seed + (isLong ? 20 : 1); seedOfHistory++) {
-        const { wrong, states } = await judge(await history({ seed: seedOfHistory, calls: 6 }), { seed })
+        const { wrong, states } = await judge(await history({ seed: seedOfHistory, calls: 6 }), {
+          seed,
+          oneOf,
+        })
         expect(wrong, `seed ${seedOfHistory}`).toEqual([])
-        expect(states).toBeGreaterThan(500)
+        expect(states).toBeGreaterThan(500 / oneOf)
       }
     },
     timeoutMs,
@@ -53,7 +58,7 @@ describe('images in a file, after a crash at any moment', () => {
       await writer.change('a', 3)
       await writer.replace('a', [1])
       expect(
-        (await judge(file, { seed, allSubsetsUpTo: isLong ? 12 : 3, randomChoices: 2 })).wrong,
+        (await judge(file, { seed, allSubsetsUpTo: isLong ? 12 : 3, randomChoices: 2, oneOf })).wrong,
         `seed ${seed}`,
       ).toEqual([])
     },
@@ -78,7 +83,7 @@ describe('images in a file, after a crash at any moment', () => {
           calls: isLong ? 3 : 1,
           file: file.killedAfter(at + 1),
         })
-        const { wrong } = await judge(next, { seed, from: at + 1, allSubsetsUpTo: isLong ? 10 : 5 })
+        const { wrong } = await judge(next, { seed, from: at + 1, allSubsetsUpTo: isLong ? 10 : 5, oneOf })
         expect(wrong, `seed ${seed}, killed after ${at + 1}`).toEqual([])
       }
     },
@@ -105,14 +110,14 @@ describe('images in a file, after a crash at any moment', () => {
       for (const position of isLong ? [0, 1, 2, 3, 4, 5, 6, 7, 8] : [1, 2, 4]) {
         const file = await history({ seed, calls: 4, fateOfSync: nth(position, 'fails') })
         const what = `seed ${seed}, sync ${position}`
-        expect((await judge(file, { seed, allSubsetsUpTo: 4 })).wrong, what).toEqual([])
+        expect((await judge(file, { seed, allSubsetsUpTo: 4, oneOf })).wrong, what).toEqual([])
         const from = file.log.length
         const next = await history({
           seed: seed + position,
           calls: isLong ? 3 : 1,
           file: file.killedAfter(from),
         })
-        const { wrong } = await judge(next, { seed, from, allSubsetsUpTo: isLong ? 10 : 5 })
+        const { wrong } = await judge(next, { seed, from, allSubsetsUpTo: isLong ? 10 : 5, oneOf })
         expect(wrong, `${what}, next process`).toEqual([])
       }
     },

@@ -157,7 +157,7 @@ export interface Verdict {
   readonly wrong: readonly string[]
 }
 
-/** Opens what each crash leaves: every image has to be the old one or the new one, whole. */
+/** Opens what crashes leave: every image has to be the old one or the new one, whole. */
 export async function judge(
   file: LosingFile,
   options: CrashOptions,

@@ -26,6 +26,8 @@ export interface CrashOptions {
   readonly randomChoices?: number
   /** Only crashes after at least so many entries of the log. Default 0. */
   readonly from?: number
+  /** Only one of so many states, at random. Default 1: each. */
+  readonly oneOf?: number
 }
 
 /** A change after the last one that is folded into the durable content. */
@@ -58,6 +60,7 @@ export function* crashStates(
     const losable = tail.filter(({ fate }) => fate !== 'durable').map(({ change }) => change)
     const isChange = entry !== undefined && entry.kind !== 'mark' && entry.kind !== 'sync'
     for (const choice of choices.of(losable, isChange)) {
+      if (!choices.isWanted()) continue
       const content = durable.copy()
       let next = 0
       for (const { change, fate } of tail) {
@@ -97,6 +100,11 @@ class Choices {
   constructor(options: CrashOptions) {
     this.#options = options
     this.#random = seededRandom(options.seed)
+  }
+
+  isWanted(): boolean {
+    const { oneOf = 1 } = this.#options
+    return oneOf === 1 || this.#random() * oneOf < 1
   }
 
   *of(losable: readonly Change[], hasLast: boolean): Generator<Choice> {

@@ -3,6 +3,8 @@ const blockBytes = 4096
 /** The bytes of a file that may have holes. Copies share the blocks that neither has changed since. */
 export class FileContent {
   readonly #blocks: Map<number, Uint8Array>
+  /** Blocks that no copy shares. */
+  readonly #own = new Set<number>()
   #lengthBytes: number
 
   constructor(blocks: ReadonlyMap<number, Uint8Array> = new Map(), lengthBytes = 0) {
@@ -15,6 +17,7 @@ export class FileContent {
   }
 
   copy(): FileContent {
+    this.#own.clear()
     return new FileContent(this.#blocks, this.#lengthBytes)
   }
 
@@ -50,10 +53,12 @@ export class FileContent {
   }
 
   #change(block: number): Uint8Array {
-    const changed = new Uint8Array(blockBytes)
     const found = this.#blocks.get(block)
+    if (found !== undefined && this.#own.has(block)) return found
+    const changed = new Uint8Array(blockBytes)
     if (found !== undefined) changed.set(found)
     this.#blocks.set(block, changed)
+    this.#own.add(block)
     return changed
   }
 }

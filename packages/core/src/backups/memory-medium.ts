@@ -46,7 +46,7 @@ export class KeptPages implements ImageMedium<Body> {
   constructor(pageSizeBytes: number, capacityPages: number, closed?: () => void) {
     this.pageSizeBytes = pageSizeBytes
     this.slots = new SlotAllocator({ capacitySlots: capacityPages })
-    this.slabs = new SlabStore(pageSizeBytes)
+    this.slabs = new SlabStore(pageSizeBytes, capacityPages)
     if (closed !== undefined) this.holds = new PageHolds((handle) => this.slots.slotOf(handle))
     this.#closed = closed
   }

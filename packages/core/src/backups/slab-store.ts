@@ -1,6 +1,6 @@
 import type { SpanCursor } from '../spans.ts'
 
-const slabBytes = 2 * 2 ** 20
+const largestSlabBytes = 2 * 2 ** 20
 
 interface Slab {
   readonly memory: Uint8Array
@@ -10,27 +10,33 @@ interface Slab {
 /** Copies between a slab, from `position` on, and `length` bytes of a span. */
 type SlabCopy = (slab: Uint8Array, position: number, span: Uint8Array, start: number, length: number) => void
 
-/** Numbered pages in slabs of 2 MiB; a slab whose last page is freed is given to the garbage collector. */
+/**
+ * Numbered pages in slabs of 2 MiB, or of all pages where these are fewer; a slab whose last page is freed is given to the
+ * garbage collector.
+ */
 export class SlabStore {
   readonly #pageSizeBytes: number
   readonly #slabPages: number
+  readonly #slabBytes: number
   readonly #slabs = new Map<number, Slab>()
 
-  constructor(pageSizeBytes: number) {
+  /** `capacityPages`: how many pages there are at most. */
+  constructor(pageSizeBytes: number, capacityPages: number) {
     this.#pageSizeBytes = pageSizeBytes
-    this.#slabPages = slabBytes / pageSizeBytes
+    this.#slabPages = Math.min(largestSlabBytes / pageSizeBytes, capacityPages)
+    this.#slabBytes = this.#slabPages * pageSizeBytes
   }
 
   /** Bytes of all slabs. */
   get bytes(): number {
-    return this.#slabs.size * slabBytes
+    return this.#slabs.size * this.#slabBytes
   }
 
   /** What filling `count` pages from `page` on costs: their bytes, and those of slabs that are to be made for them. */
   workBytes(page: number, count: number): number {
     let bytes = count * this.#pageSizeBytes
     this.#eachPart(page, count, (number) => {
-      if (!this.#slabs.has(number)) bytes += slabBytes
+      if (!this.#slabs.has(number)) bytes += this.#slabBytes
     })
     return bytes
   }
@@ -65,7 +71,7 @@ export class SlabStore {
       const at = page + done / this.#pageSizeBytes
       const { memory } = this.#slabs.get(Math.floor(at / this.#slabPages))!
       const position = (at % this.#slabPages) * this.#pageSizeBytes
-      const length = Math.min(span.byteLength - done, slabBytes - position)
+      const length = Math.min(span.byteLength - done, this.#slabBytes - position)
       span.set(memory.subarray(position, position + length), done)
       done += length
     }
@@ -87,7 +93,7 @@ export class SlabStore {
   #use(number: number, pages: number): void {
     let slab = this.#slabs.get(number)
     if (slab === undefined) {
-      slab = { memory: new Uint8Array(slabBytes), usedPages: 0 }
+      slab = { memory: new Uint8Array(this.#slabBytes), usedPages: 0 }
       this.#slabs.set(number, slab)
     }
     slab.usedPages += pages

@@ -17,7 +17,7 @@ import {
   shrink,
   write,
 } from './support/operations.ts'
-import { failed } from './support/run.ts'
+import { failed, sizes } from './support/run.ts'
 import { Scene, type SceneOptions } from './support/scene.ts'
 import { fewestChunks } from './support/shapes.ts'
 
@@ -167,7 +167,7 @@ describe('an end at every microtask of an operation', () => {
 
 describe("the kernel's own fault injection", () => {
   it('T44, T37, T43, I9: half of the pages at a time, every second copy interrupted, for 1 to 64 pages', async () => {
-    for (let pageCount = 1; pageCount <= 64; pageCount++) {
+    for (const pageCount of sizes) {
       for (const maxOrder of [0, 3, 6]) {
         const inner: Backup = memoryBackup({ capacityBytes: 65 * page })
         const faulty = faultyBackup(inner, kernelFaults)

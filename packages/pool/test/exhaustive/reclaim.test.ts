@@ -19,7 +19,7 @@ afterAll(() => {
   for (const listener of warnings) process.on('warning', listener)
 })
 
-const statesEach = allOfIt ? 125 : 3
+const statesEach = allOfIt ? 125 : 1
 const mixes = partitions(3).flatMap((partition, index) => withStates(partition, statesEach, 50 + index))
 
 /** Exactly as much memory as the buffer has pages, so that another one drives all of it out. */

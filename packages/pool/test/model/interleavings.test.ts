@@ -30,8 +30,8 @@ describe('interleavings', () => {
   }
 
   it('I1, I3, I9, I10, I11, T47, T79: calls that meet in any order lose nothing and all end', () =>
-    run(runInterleavings, 150, 25))
+    run(runInterleavings, 75, 25))
 
   it('T19, T49, T50, I2, I3, I4, I5, I9, I12: a close that meets calls in any order ends, and leaves nothing', () =>
-    run(runClosings, 200, 4))
+    run(runClosings, 120, 4))
 })

@@ -23,10 +23,10 @@ describe(`the model of the pool (seed ${seed})`, () => {
     // A backup that fails and a buffer that is forgotten are part of the game.
     process.removeAllListeners('warning')
     try {
-      for (let batch = 0; batch < (path === undefined ? 4 : 1); batch++) {
+      for (let batch = 0; batch < (path === undefined ? 2 : 1); batch++) {
         await runModel({
           seed: seed + batch,
-          runs: 50,
+          runs: 40,
           stepsPerRun: 200,
           time,
           tally,

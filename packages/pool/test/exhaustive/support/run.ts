@@ -20,6 +20,11 @@ export const codes: readonly ErrorCode[] = [
 export const allOfIt = process.env['SPILLWAY_EXHAUSTIVE'] === '1'
 vi.setConfig({ testTimeout: allOfIt ? 3_600_000 : 120_000 })
 
+/** Sizes of buffers in pages, with every mix of orders 0 to 6. Without `SPILLWAY_EXHAUSTIVE=1` a part of the larger ones. */
+export const sizes: readonly number[] = Array.from({ length: 64 }, (_, index) => index + 1).filter(
+  (size) => allOfIt || size <= 9 || size % 21 === 0 || size === 64,
+)
+
 const codesAPlace = allOfIt ? 3 : 1
 let turn = 0
 
