@@ -31,7 +31,7 @@ const allowedDependencies: Record<string, readonly string[]> = {
       'backup-tiered',
       'test-s3-server',
     ].map((name) => `@spillway/${name}`),
-    ...['commander', 'echarts', 'koffi', 'pretty-bytes', 'simple-statistics'],
+    ...['commander', 'koffi', 'pretty-bytes', 'simple-statistics'],
   ],
 }
 const maxReadmeLines = 200

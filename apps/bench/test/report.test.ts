@@ -69,8 +69,72 @@ describe('report', () => {
   it('is one page that fetches nothing and runs nothing', () => {
     expect(page).not.toMatch(/<script|<link|<img|@import|url\((?!#)/)
     expect(page.replaceAll('http://www.w3.org/', '')).not.toMatch(/https?:/)
-    expect(page.match(/<svg/g)?.length).toBeGreaterThanOrEqual(6)
     expect(page).toContain('prefers-color-scheme: dark')
+  })
+
+  it('tells what each chart shows to people who do not see it, and its figures to those who point at it', () => {
+    const charts = page.match(/<(?:svg|div)[^>]* role="img"[^>]*>/g) ?? []
+    // Whole buffers, two workloads, ceilings; memory of three, waits of two.
+    expect(charts).toHaveLength(9)
+    for (const chart of charts) expect(chart).toMatch(/ aria-label="[^"]{20,}"/)
+    expect(page).toContain(
+      'title="shmem · backup: 9.00 GB/s, rounds from 8.00 to 10.00; C memcpy 10.00 GB/s; 90 % of C memcpy"',
+    )
+    expect(page).toContain('<title>50 % of touches within\nfile 1.000 ms\npeer:direct-file 1.000 ms</title>')
+    expect(page).toMatch(/<title>\d\.\d s\nsweep \d+\.\d MiB/)
+  })
+
+  it('offers every table as CSV, with figures that nobody rounded', () => {
+    const links = [...page.matchAll(/download="([\w-]+)\.csv" href="data:text\/csv;charset=utf-8,([^"]*)"/g)]
+    expect(links.map(([, name]) => name)).toEqual(['goals', 'whole-buffers', 'workloads', 'single-pages'])
+    const [head, first] = decodeURIComponent(links[2][2]).split('\r\n')
+    expect(head).toMatch(/^backend,workload,"touched, GB\/s","wait p50, ms"/)
+    expect(first).toMatch(/^shmem,sweep,9,1,3,2,6,0\.4,80,0,0$/)
+    expect(page.match(/<table/g)).toHaveLength(links.length)
+  })
+
+  it('gives a backend one colour in all charts, and no other meaning to a colour', () => {
+    const names = [
+      ...page.matchAll(
+        /<span class="name">([^<]+)<\/span><span class="track"><i class="value" style="[^"]*background:([^"]+)"/g,
+      ),
+    ]
+    const colours = new Map<string, Set<string>>()
+    for (const [, name, colour] of names) {
+      const subject = name.split(' · ')[0]
+      colours.set(subject, (colours.get(subject) ?? new Set()).add(colour))
+    }
+    expect(colours.get('shmem')).toEqual(new Set(['var(--c0)']))
+    expect(colours.get('file')).toEqual(new Set(['var(--c1)']))
+    expect(colours.get('peer:direct-file')).toEqual(new Set(['var(--c2)']))
+    expect(colours.get('C memcpy')).toEqual(new Set(['var(--grey)']))
+  })
+
+  it('draws memory of all backends on the same scales, and the workloads of one in lines of different dashes', () => {
+    const charts = page
+      .match(/<svg class="lines".*?<\/svg>/gs)!
+      .filter((chart) => chart.includes('seconds since'))
+    expect(charts).toHaveLength(3)
+    const ticks = charts.map((chart) =>
+      [...chart.matchAll(/text-anchor="(?:end|middle)">([\d.]+)</g)].map(([, tick]) => tick),
+    )
+    expect(ticks[0].length).toBeGreaterThan(4)
+    expect(ticks[1]).toEqual(ticks[0])
+    expect(ticks[2]).toEqual(ticks[0])
+    // The line and its piece beside the name: sweep is solid, random dashed.
+    const file = charts[1].match(
+      /<path class="line" style="stroke:var\(--c1\)"( stroke-dasharray="[^"]+")?/g,
+    )!
+    expect(file.filter((line) => line.includes('dasharray'))).toHaveLength(2)
+    expect(file.filter((line) => !line.includes('dasharray'))).toHaveLength(2)
+  })
+
+  it('has one unit in each column', () => {
+    const cells = [...page.matchAll(/<td role="cell" data-label="[^"]*" class="number[^"]*">([^<]*)</g)].map(
+      ([, text]) => text,
+    )
+    expect(cells.length).toBeGreaterThan(50)
+    for (const text of cells) expect(text).toMatch(/^(\d+(\.\d+)?|–)$/)
   })
 
   it('says loudly when a byte was wrong', () => {
@@ -115,8 +179,8 @@ describe('several runs', () => {
       { label: 'before', run },
       { label: '<after>', run: slower },
     ])
-    expect(page).toContain('file  sweep  (before)')
-    expect(page).toContain('file  sweep  (&lt;after&gt;)')
+    expect(page).toContain('file · sweep (before)')
+    expect(page).toContain('file · sweep (&lt;after&gt;)')
     expect(page.match(/<summary>/g)).toHaveLength(2)
     expect(page).not.toContain('<after>')
   })

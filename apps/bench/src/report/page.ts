@@ -1,37 +1,39 @@
 import { backends } from '../backends.ts'
 import { workloads } from '../case/workloads.ts'
-import { backendMedian, judgeGoals, specOf, subjectsOf } from '../goals.ts'
+import { backendMedian, type GoalOutcome, judgeGoals, specOf, subjectsOf } from '../goals.ts'
 import { peers } from '../peers/registry.ts'
-import { isClean, type RunResult } from '../results.ts'
+import { type CaseResult, isClean, type RunResult } from '../results.ts'
 import { shortenedLines } from '../run-budget.ts'
-import { formatByteSize, formatMilliseconds, formatRate } from '../sizes.ts'
+import { formatByteSize, mebibyte } from '../sizes.ts'
 import { failureText } from '../table.ts'
-import { escapeText, figure, table } from './html.ts'
+import { Colours } from './colours.ts'
+import { type Column, dataTable, escapeText, figure } from './html.ts'
 import { s3Section } from './s3-section.ts'
 import { style } from './style.ts'
-import { ceilingChart, comparisonChart, wholeBufferChart, workloadChart } from './throughput-charts.ts'
-import { latencyChart, memoryChart } from './time-charts.ts'
-
-/** A run, and what the page calls it. */
-export interface LabelledRun {
-  readonly label: string
-  readonly run: RunResult
-}
+import {
+  ceilingChart,
+  comparisonChart,
+  type LabelledRun,
+  wholeBufferChart,
+  workloadCharts,
+} from './throughput-charts.ts'
+import { latencyCharts, memoryCharts } from './time-charts.ts'
 
 /** The result of a run as one HTML page that needs nothing else: no script, no network, no font. */
 export function renderReport(run: RunResult): string {
-  return page(`Spillway benchmark, ${run.date.slice(0, 10)}`, body(run))
+  return page(`Spillway benchmark, ${run.date.slice(0, 10)}`, body(run, coloursOf([run])))
 }
 
 /** Several runs as one page: side by side first, then each with all that it has. */
 export function renderReports(runs: readonly LabelledRun[]): string {
+  const colours = coloursOf(runs.map(({ run }) => run))
   const each = runs.map(
     ({ label, run }) =>
-      `<details class="run"><summary>${escapeText(label)}: all figures</summary>\n${body(run)}</details>`,
+      `<details class="run"><summary>${escapeText(label)}: all figures</summary>\n${body(run, colours)}</details>`,
   )
   return page(
     `Spillway benchmark, ${runs.length} runs`,
-    `<h1>Spillway benchmark, ${runs.length} runs</h1>\n${comparison(runs)}\n${each.join('\n')}`,
+    `<h1>Spillway benchmark, ${runs.length} runs</h1>\n${comparison(runs, colours)}\n${each.join('\n')}`,
   )
 }
 
@@ -51,47 +53,48 @@ ${content}
 `
 }
 
-function body(run: RunResult): string {
+function coloursOf(runs: readonly RunResult[]): Colours {
+  return new Colours(runs.flatMap(subjectsOf))
+}
+
+function body(run: RunResult, colours: Colours): string {
   return [
     header(run),
     goalSection(run),
-    wholeBufferSection(run),
-    s3Section(run),
-    workloadSection(run),
-    memorySection(run),
-    latencySection(run),
+    wholeBufferSection(run, colours),
+    s3Section(run, colours),
+    workloadSection(run, colours),
+    memorySection(run, colours),
+    latencySection(run, colours),
     ceilingSection(run),
     methodSection(run),
   ].join('\n')
 }
 
 /** What was measured when and on what, then the figures of all runs on one scale each. */
-function comparison(runs: readonly LabelledRun[]): string {
-  const rows = runs.map(({ label, run }) => {
-    const { machine } = run
-    const cells = [
-      label,
-      run.date.replace('T', ' ').slice(0, 16),
-      run.commit,
-      run.nodeVersion,
-      `${machine.processors} × ${machine.processor}`,
-      machine.fileSystem,
-    ].map((cell) => `<td>${escapeText(cell)}</td>`)
-    const clean = isClean(run)
-    const verdict = clean ? 'every byte came back' : 'NOT every byte came back, or a case failed'
-    return `<tr>${cells.join('')}<td class="${clean ? 'good' : 'bad'}">${verdict}</td></tr>`
-  })
+function comparison(runs: readonly LabelledRun[], colours: Colours): string {
+  const columns: Column<LabelledRun>[] = [
+    { title: 'run', value: ({ label }) => label },
+    { title: 'measured', value: ({ run }) => run.date.replace('T', ' ').slice(0, 16) },
+    { title: 'commit', value: ({ run }) => run.commit },
+    { title: 'Node', value: ({ run }) => run.nodeVersion },
+    { title: 'processor', value: ({ run }) => `${run.machine.processors} × ${run.machine.processor}` },
+    { title: 'file system', value: ({ run }) => run.machine.fileSystem },
+    {
+      title: 'verdict',
+      value: ({ run }) =>
+        isClean(run) ? 'every byte came back' : 'NOT every byte came back, or a case failed',
+      tone: ({ run }) => (isClean(run) ? 'good' : 'bad'),
+    },
+  ]
   const charts = (['touched', 'backup', 'restore'] as const).map((what) =>
     figure(
       { touched: 'Bytes touched', backup: 'Whole buffers, backup', restore: 'Whole buffers, restore' }[what],
-      comparisonChart(runs, what),
-      'Each run has one colour. Runs on different machines, or with other limits, say nothing about each other.',
+      comparisonChart(runs, what, colours),
+      'Runs stand below each other; a colour is a backend. Runs on different machines, or with other limits, say nothing about each other.',
     ),
   )
-  return (
-    table(['run', 'measured', 'commit', 'Node', 'processor', 'file system', 'verdict'], rows) +
-    charts.join('')
-  )
+  return dataTable('runs', columns, runs) + charts.join('')
 }
 
 function header(run: RunResult): string {
@@ -135,145 +138,183 @@ ${run.failedCases.map((each) => `<p class="bad">${escapeText(failureText(each))}
 }
 
 function goalSection(run: RunResult): string {
+  const columns: Column<GoalOutcome>[] = [
+    { title: 'backend', value: ({ subject }) => subject },
+    { title: 'what', value: ({ what }) => what },
+    { title: 'against', value: ({ against }) => against },
+    { title: 'goal', value: ({ goal }) => goal },
+    {
+      title: 'measured',
+      value: ({ measured, met }) => `${measured} ${met ? '✓' : '✗'}`,
+      tone: ({ met }) => (met ? 'good' : 'warn'),
+    },
+  ]
   const outcomes = judgeGoals(run)
   if (outcomes.length === 0) return ''
-  const rows = outcomes.map(
-    (each) =>
-      `<tr><td>${escapeText(each.subject)}</td><td class="wide">${escapeText(each.what)}</td><td>${escapeText(each.against)}</td>` +
-      `<td class="number">${escapeText(each.goal)}</td><td class="number ${each.met ? 'good' : 'warn'}">${escapeText(each.measured)} ${each.met ? '✓' : '✗'}</td></tr>`,
-  )
   return `<h2>Goals</h2>
 <p>Ratios of medians to what was measured beside them in the same run. ✓ reached, ✗ not reached.</p>
-${table(['backend', 'what', 'against', '>goal', '>measured'], rows)}`
+${dataTable('goals', columns, outcomes)}`
 }
 
-function wholeBufferSection(run: RunResult): string {
-  const rows = subjectsOf(run).flatMap((backend) => {
-    const figures = (['backup', 'restore', 'backupGivingBack', 'restoreIntoNew'] as const).map((name) =>
-      backendMedian(run, backend, `${name}BytesPerSecond`),
-    )
-    if (figures[0] === undefined) return []
-    const cells = figures.map((figure) => `<td class="number">${formatRate(figure ?? Number.NaN)}</td>`)
-    return [`<tr><td>${escapeText(backend)}</td>${cells.join('')}</tr>`]
+function wholeBufferSection(run: RunResult, colours: Colours): string {
+  const rate = (name: string, title: string): Column<string> => ({
+    title: `${title}, GB/s`,
+    value: (backend) =>
+      (backendMedian(run, backend, `${name}BytesPerSecond` as 'backupBytesPerSecond') ?? Number.NaN) / 1e9,
+    digits: 2,
   })
+  const columns = [
+    { title: 'backend', value: (backend: string) => backend },
+    rate('backup', 'backup'),
+    rate('restore', 'restore'),
+    rate('backupGivingBack', 'backup, giving memory back'),
+    rate('restoreIntoNew', 'restore into new memory'),
+  ]
+  const measured = subjectsOf(run).filter(
+    (backend) => backendMedian(run, backend, 'backupBytesPerSecond') !== undefined,
+  )
   return (
     figure(
       'Whole buffers against the physical limit',
-      wholeBufferChart(run),
+      wholeBufferChart(run, colours),
       'Bytes per second of <code>buffer.backup()</code> and <code>buffer.restore()</code> on whole buffers, two at a time, all pages rewritten ' +
-        'before each backup so that all of them move, on a pool that keeps the memory. The red mark is the ceiling of the same run: memory is held ' +
+        'before each backup so that all of them move, on a pool that keeps the memory. The thick upright line is the ceiling of the same run: memory is held ' +
         'against a C <code>memcpy</code> of the same amount, files against the best of fio (psync, libaio, io_uring; direct, 2 MiB requests, 4 in ' +
-        'flight); S3 is held against bare calls instead, below. The table has beside them the same on a pool as it comes: there a backup also gives the memory back to the system, and a restore ' +
-        'takes new memory from it.',
-    ) +
-    (rows.length === 0
-      ? ''
-      : table(
-          ['backend', '>backup', '>restore', '>backup, giving memory back', '>restore into new memory'],
-          rows,
-        ))
+        'flight); S3 is held against bare calls instead, below. The thin one reaches from the least to the greatest round. The table has beside them the same on a ' +
+        'pool as it comes: there a backup also gives the memory back to the system, and a restore takes new memory from it.',
+    ) + dataTable('whole-buffers', columns, measured)
   )
 }
 
-function workloadSection(run: RunResult): string {
-  const used = workloads.filter((workload) => run.cases.some((each) => each.workload === workload.name))
+const milliseconds = (
+  title: string,
+  value: (each: CaseResult) => number | undefined,
+): Column<CaseResult> => ({
+  title: `${title}, ms`,
+  value,
+  digits: 3,
+})
+
+const workloadColumns: readonly Column<CaseResult>[] = [
+  { title: 'backend', value: ({ backend }) => backend },
+  { title: 'workload', value: ({ workload }) => workload },
+  {
+    title: 'touched, GB/s',
+    value: ({ touchedBytesPerSecond }) => (touchedBytesPerSecond ?? Number.NaN) / 1e9,
+    digits: 3,
+  },
+  milliseconds('wait p50', ({ latencies }) => latencies.touch?.p50Ms),
+  milliseconds('wait p99', ({ latencies }) => latencies.touch?.p99Ms),
+  { title: 'loop p99, ms', value: ({ eventLoopDelayP99Ms }) => eventLoopDelayP99Ms, digits: 1 },
+  { title: 'loop max, ms', value: ({ eventLoopDelayMaxMs }) => eventLoopDelayMaxMs, digits: 1 },
+  { title: 'CPU, s/GiB', value: ({ cpuSecondsPerTouchedGiB }) => cpuSecondsPerTouchedGiB, digits: 2 },
+  {
+    title: 'peak memory, MiB',
+    value: ({ peakRssBytes, baselineRssBytes }) => (peakRssBytes - baselineRssBytes) / mebibyte,
+    digits: 1,
+  },
+  {
+    title: 'wrong bytes',
+    value: ({ wrongBytes }) => wrongBytes,
+    digits: 0,
+    tone: ({ wrongBytes }) => (wrongBytes === 0 ? 'good' : 'bad'),
+  },
+  {
+    title: 'lost pages',
+    value: ({ lostPages }) => lostPages,
+    digits: 0,
+    tone: ({ lostPages }) => (lostPages === 0 ? 'good' : 'bad'),
+  },
+]
+
+function workloadSection(run: RunResult, colours: Colours): string {
+  if (run.cases.length === 0) return ''
   const usedPeers = peers.filter((peer) => run.cases.some((each) => each.backend === `peer:${peer.name}`))
-  const words = [
-    ...used.map((workload) => `<b>${escapeText(workload.name)}</b>: ${escapeText(workload.description)}.`),
-    ...usedPeers.map((peer) => `<b>peer:${escapeText(peer.name)}</b>: ${escapeText(peer.description)}.`),
-  ]
-  const rows = run.cases.map((each) => {
-    const wait = each.latencies.touch
-    const wrong = each.wrongBytes + each.lostPages === 0 ? 'good' : 'bad'
-    return `<tr><td>${escapeText(each.backend)}</td><td>${escapeText(each.workload)}</td>${[
-      each.touchedBytesPerSecond === null ? '–' : formatRate(each.touchedBytesPerSecond),
-      wait === undefined ? '–' : formatMilliseconds(wait.p50Ms),
-      wait === undefined ? '–' : formatMilliseconds(wait.p99Ms),
-      `${formatMilliseconds(each.eventLoopDelayP99Ms)} / ${formatMilliseconds(each.eventLoopDelayMaxMs)}`,
-      each.cpuSecondsPerTouchedGiB.toFixed(2),
-      formatByteSize(each.peakRssBytes - each.baselineRssBytes),
-      `<span class="${wrong}">${each.wrongBytes} / ${each.lostPages}</span>`,
-    ]
-      .map((cell) => `<td class="number">${cell}</td>`)
-      .join('')}</tr>`
-  })
-  return (
-    figure(
-      'Workloads',
-      workloadChart(run),
-      `Bytes touched per second, hits in memory included, while the data is larger than the limit. ${words.join(' ')}`,
-    ) +
-    table(
-      [
-        'backend',
-        'workload',
-        '>touched',
-        '>wait p50',
-        '>wait p99',
-        '>loop p99 / max',
-        '>CPU s/GiB',
-        '>peak memory',
-        '>wrong / lost',
-      ],
-      rows,
-    )
+  const words = usedPeers.map(
+    (peer) => `<b>peer:${escapeText(peer.name)}</b>: ${escapeText(peer.description)}.`,
   )
+  const charts = workloadCharts(run, colours).map(({ workload, chart }) => {
+    const description = workloads.find(({ name }) => name === workload)!.description
+    return `<figure><h3>${escapeText(workload)}</h3>${chart}<figcaption>${escapeText(description)}</figcaption></figure>`
+  })
+  return `<h2>Workloads</h2>
+<p>Bytes touched per second, hits in memory included, while the data is larger than the limit. The thin line reaches from the least to the greatest round.</p>
+${charts.join('\n')}
+${words.length === 0 ? '' : `<p>${words.join(' ')}</p>`}
+${dataTable('workloads', workloadColumns, run.cases)}`
 }
 
-function memorySection(run: RunResult): string {
-  const charts = subjectsOf(run).flatMap((backend) => {
-    const chart = memoryChart(run, backend)
-    if (chart === undefined) return []
+function memorySection(run: RunResult, colours: Colours): string {
+  const charts = memoryCharts(run, colours).map(({ backend, chart }) => {
     const shared = Math.max(
       ...run.cases.filter((each) => each.backend === backend).map((each) => each.memory.peakSharedBytes),
     )
     const inProcess =
       backends.find(({ name }) => name === specOf(run, backend).split(/[:+]/)[0])?.storesInProcess ?? false
     const note = inProcess
-      ? '; the store itself is memory of the process, and is part of the line'
+      ? '<figcaption>The store itself is memory of the process, and is part of the line.</figcaption>'
       : shared > 0
-        ? `; the store itself, shared memory, took up to ${formatByteSize(shared)} more`
+        ? `<figcaption>The store itself, shared memory, took up to ${formatByteSize(shared)} more.</figcaption>`
         : ''
-    return [
-      `<figure>${chart}<figcaption><b>${escapeText(backend)}</b>${escapeText(note)}</figcaption></figure>`,
-    ]
+    return `<figure><h3>${escapeText(backend)}</h3>${chart}${note}</figure>`
   })
   if (charts.length === 0) return ''
   return `<h2>Memory over time</h2>
 <p>Resident memory of the process (<code>RssAnon + RssFile</code>), sampled from outside every 10 ms, less what the same process held before it
-opened backup and pool. It begins with the loading of modules and input list; the shared memory of a backup is its store, and is not part of the line.</p>
+opened backup and pool. It begins with the loading of modules and input list; the shared memory of a backup is its store, and is not part of the line.
+The charts have the same scales; solid, dashed and dotted lines are the workloads.</p>
 <div class="pair">${charts.join('\n')}</div>`
 }
 
-function latencySection(run: RunResult): string {
-  const rows = run.cases.flatMap((each) =>
-    ([4, 32] as const).flatMap((depth) => {
-      const summary = depth === 4 ? each.latencies.pageRestoreDepth4 : each.latencies.pageRestoreDepth32
-      const rate = depth === 4 ? each.pageRestoresPerSecondDepth4 : each.pageRestoresPerSecondDepth32
-      if (summary === undefined || rate === null) return []
-      const cells = [
-        `${(rate / 1000).toFixed(1)} k/s`,
-        ...[summary.p50Ms, summary.p99Ms, summary.p999Ms, summary.maxMs].map(formatMilliseconds),
-      ]
-      return [
-        `<tr><td>${escapeText(each.backend)}</td><td>${escapeText(each.workload)}</td><td class="number">${depth}</td>${cells.map((cell) => `<td class="number">${cell}</td>`).join('')}</tr>`,
-      ]
+interface PageRestores {
+  readonly each: CaseResult
+  readonly depth: 4 | 32
+}
+
+const pageRestoreColumns: readonly Column<PageRestores>[] = [
+  { title: 'backend', value: ({ each }) => each.backend },
+  { title: 'case', value: ({ each }) => each.workload },
+  { title: 'in flight', value: ({ depth }) => depth, digits: 0 },
+  {
+    title: 'restores, thousand/s',
+    value: ({ each, depth }) => (each[`pageRestoresPerSecondDepth${depth}`] ?? Number.NaN) / 1000,
+    digits: 1,
+  },
+  ...(
+    [
+      ['p50', 'p50Ms'],
+      ['p99', 'p99Ms'],
+      ['p99.9', 'p999Ms'],
+      ['max', 'maxMs'],
+    ] as const
+  ).map(
+    ([title, name]): Column<PageRestores> => ({
+      title: `${title}, ms`,
+      value: ({ each, depth }) => each.latencies[`pageRestoreDepth${depth}`]?.[name],
+      digits: 3,
     }),
+  ),
+]
+
+function latencySection(run: RunResult, colours: Colours): string {
+  const charts = latencyCharts(run, colours).map(
+    ({ workload, chart }) => `<figure><h3>${escapeText(workload)}</h3>${chart}</figure>`,
   )
-  return (
-    figure(
-      'Restore latency',
-      latencyChart(run),
-      'From asking for a pin to having its memory, over all touches of the measured rounds, those that found it resident included: ' +
-        'the left side is hits, the right side restores that had to evict first. Closed loop: the next touch waits for the one before.',
-    ) +
-    (rows.length === 0
+  const restores = run.cases.flatMap((each) =>
+    ([4, 32] as const)
+      .filter((depth) => each[`pageRestoresPerSecondDepth${depth}`] !== null)
+      .map((depth) => ({ each, depth })),
+  )
+  const pages =
+    restores.length === 0
       ? ''
-      : `<p>Single pages, restored one by one in random order (a pin of one page each):</p>${table(
-          ['backend', 'case', '>in flight', '>restores', '>p50', '>p99', '>p99.9', '>max'],
-          rows,
-        )}`)
-  )
+      : `<p>Single pages, restored one by one in random order (a pin of one page each):</p>${dataTable('single-pages', pageRestoreColumns, restores)}`
+  if (charts.length === 0) return pages
+  return `<h2>Restore latency</h2>
+<p>From asking for a pin to having its memory, over all touches of the measured rounds, those that found it resident included: the left side is hits, the right
+side restores that had to evict first. Closed loop: the next touch waits for the one before. The charts have the same scales.</p>
+<div class="pair">${charts.join('\n')}</div>
+${pages}`
 }
 
 function ceilingSection(run: RunResult): string {

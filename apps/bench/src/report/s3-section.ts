@@ -3,21 +3,22 @@ import type { LoopsFindings } from '../s3/loops.ts'
 import { loopHead, loopRows, matrixHead, matrixRows, s3Notes } from '../s3/outcome.ts'
 import { formatMilliseconds } from '../sizes.ts'
 import type { LatencySummary } from '../statistics.ts'
-import { escapeText, figure, table } from './html.ts'
+import type { Colours } from './colours.ts'
+import { dataTable, escapeText, figure } from './html.ts'
 import { s3Chart } from './throughput-charts.ts'
 
 /** backup-s3 beside loops of bare calls, and with latency and errors; empty for a run without S3. */
-export function s3Section(run: RunResult): string {
+export function s3Section(run: RunResult, colours: Colours): string {
   if (run.s3 === undefined) return ''
   const notes = s3Notes(run.s3).map((note) => `<p>${escapeText(note)}</p>`)
   return `${figure(
     'S3 beside bare calls',
-    s3Chart(run.s3),
+    s3Chart(run.s3, colours),
     'Bytes per second of whole 8 MiB segments, in turn in every round and at the same concurrency: bare calls of the SDK with an object of 8 MiB ' +
       'each; backup-s3 with <code>pageHttpHandler()</code> and with the SDK\u2019s own handler; bare calls with an object for each 4 KiB page. ' +
       'Processor time is of the client\u2019s process and includes comparing what came back. \u201cOf bare\u201d is the median over the rounds of the ' +
       'ratio to the loop of 8 MiB objects in the same round.',
-  )}${table(rightAligned(loopHead), loopRows(run.s3).map(row))}
+  )}${textTable('s3', loopHead, loopRows(run.s3))}
 ${notes.join('\n')}
 ${countsTable(run.s3)}
 ${matrixTable(run)}`
@@ -52,13 +53,15 @@ function matrixTable(run: RunResult): string {
   return `<h2>S3 with latency and errors</h2>
 <p>Latency is added to every answer, and a share of the requests is answered with 503. The ideal is what the concurrency allows: latency added to the
 time that a request took without it, at the same concurrency in the same round. Requests that wait elsewhere wait less for each other, so the ratio may be above 1.</p>
-${table(rightAligned(matrixHead), matrixRows(run.s3Matrix).map(row))}`
+${textTable('s3-latency-errors', matrixHead, matrixRows(run.s3Matrix))}`
 }
 
-function rightAligned([first, ...others]: readonly string[]): string[] {
-  return [first, ...others.map((title) => `>${title}`)]
-}
-
-function row([first, ...others]: readonly string[]): string {
-  return `<tr><td>${escapeText(first)}</td>${others.map((cell) => `<td class="number">${escapeText(cell)}</td>`).join('')}</tr>`
+/** Rows of which all cells but the first are figures, written already. */
+function textTable(name: string, head: readonly string[], rows: readonly (readonly string[])[]): string {
+  const columns = head.map((title, index) => ({
+    title,
+    value: (row: readonly string[]) => row[index],
+    ...(index === 0 ? {} : { digits: 0 }),
+  }))
+  return dataTable(name, columns, rows)
 }

@@ -1,98 +1,86 @@
+import { workloads } from '../case/workloads.ts'
 import { backendMedian, ceilingOf, ceilingTitle, subjectsOf } from '../goals.ts'
-import type { RunResult } from '../results.ts'
+import type { CaseResult, RunResult } from '../results.ts'
 import type { LoopsFindings } from '../s3/loops.ts'
-import { formatRate } from '../sizes.ts'
-import { spreadOf } from '../statistics.ts'
-import { colourOf, drawChart, ink, legend, markColour, nameAxis, niceAbove, valueAxis } from './chart.ts'
+import { type Spread, spreadOf } from '../statistics.ts'
+import { type Bar, barChart } from './bar-chart.ts'
+import { type Colours, noSubject } from './colours.ts'
 
-const widthPixels = 1000
-const rowPixels = 34
+const gigabyte = 1e9
 
-/** `12.3` for a rate, in the unit of the axes. */
-function gigabytes(bytesPerSecond: number): number {
-  return Math.round(bytesPerSecond / 1e7) / 100
+/** A run, and what the page calls it. */
+export interface LabelledRun {
+  readonly label: string
+  readonly run: RunResult
 }
 
-interface Bar {
-  readonly name: string
-  readonly value: number
-  readonly least: number
-  readonly most: number
-  readonly colour: string
-  readonly limit?: number
-  readonly label: string
+function scaled({ median, min, max }: Spread): Pick<Bar, 'value' | 'least' | 'most'> {
+  return { value: median / gigabyte, least: min / gigabyte, most: max / gigabyte }
 }
 
 /** Whole buffers, each way, with the ceiling of the same run as a mark on every bar. */
-export function wholeBufferChart(run: RunResult): string | undefined {
-  const bars: Bar[] = []
-  for (const [index, backend] of subjectsOf(run).entries()) {
-    for (const direction of ['backup', 'restore'] as const) {
+export function wholeBufferChart(run: RunResult, colours: Colours): string | undefined {
+  const bars = subjectsOf(run).flatMap((backend) =>
+    (['backup', 'restore'] as const).flatMap((direction): Bar[] => {
       const figure = `${direction}BytesPerSecond` as const
       const median = backendMedian(run, backend, figure)
-      if (median === undefined) continue
-      const rounds = run.cases
-        .filter((each) => each.backend === backend)
-        .flatMap((each) => each.rounds[figure])
-      const spread = spreadOf(rounds)!
+      if (median === undefined) return []
+      const cases = run.cases.filter((each) => each.backend === backend)
+      const spread = spreadOf(cases.flatMap((each) => each.rounds[figure]))!
       const ceiling = ceilingOf(run, backend, direction)
-      const share =
-        ceiling === undefined
-          ? ''
-          : `  ${Math.round((median / ceiling.bytesPerSecond) * 100)} % of ${ceilingTitle(ceiling.name)}`
-      bars.push({
-        name: `${backend}  ${direction}`,
-        value: median,
-        least: spread.min,
-        most: spread.max,
-        colour: colourOf(index),
-        label: `${gigabytes(median).toFixed(2)}${share}`,
-        ...(ceiling === undefined ? {} : { limit: ceiling.bytesPerSecond }),
-      })
-    }
-  }
-  return bars.length === 0 ? undefined : barChart(bars, 'GB/s')
-}
-
-/** What the workloads touched per second, peers included. */
-export function workloadChart(run: RunResult): string | undefined {
-  const subjects = subjectsOf(run)
-  const bars = run.cases.flatMap((each): Bar[] => {
-    const spread = each.spread.touchedBytesPerSecond
-    if (spread === undefined) return []
-    return [
-      {
-        name: `${each.backend}  ${each.workload}`,
-        value: spread.median,
-        least: spread.min,
-        most: spread.max,
-        colour: colourOf(subjects.indexOf(each.backend)),
-        label: gigabytes(spread.median).toFixed(2),
-      },
-    ]
-  })
-  return bars.length === 0 ? undefined : barChart(bars, 'GB/s touched')
-}
-
-/** One figure of several runs, each case of all runs beside each other; a run has one colour. */
-export function comparisonChart(
-  runs: readonly { readonly label: string; readonly run: RunResult }[],
-  what: 'touched' | 'backup' | 'restore',
-): string | undefined {
-  const name = `${what}BytesPerSecond` as const
-  const bars = runs.flatMap(({ label, run }, index) =>
-    run.cases.flatMap((each): (Bar & { readonly subject: string })[] => {
-      const spread = each.spread[name]
-      if (spread === undefined) return []
-      const subject = `${each.backend}  ${each.workload}`
-      const { median, min, max } = spread
-      const bar = { name: `${subject}  (${label})`, value: median, least: min, most: max }
-      return [{ ...bar, subject, colour: colourOf(index), label: gigabytes(median).toFixed(2) }]
+      const title = ceiling && ceilingTitle(ceiling.name)
+      return [
+        {
+          name: `${backend} · ${direction}`,
+          ...scaled(spread),
+          colour: colours.of(backend),
+          limit: ceiling && { value: ceiling.bytesPerSecond / gigabyte, title: title! },
+          remark: ceiling && `${Math.round((median / ceiling.bytesPerSecond) * 100)} % of ${title}`,
+        },
+      ]
     }),
   )
-  const subjects = [...new Set(bars.map(({ subject }) => subject))]
-  const sorted = subjects.flatMap((subject) => bars.filter((bar) => bar.subject === subject))
-  return sorted.length === 0 ? undefined : barChart(sorted, 'GB/s')
+  return barChart('Whole buffers backed up and restored', 'GB/s', bars)
+}
+
+/** What each workload touched per second, peers included: a chart for each, so that slow ones are not dwarfed by quick ones. */
+export function workloadCharts(run: RunResult, colours: Colours): { workload: string; chart: string }[] {
+  return workloads.flatMap(({ name }) => {
+    const bars = run.cases.flatMap((each): Bar[] => {
+      const spread = each.workload === name ? each.spread.touchedBytesPerSecond : undefined
+      return spread === undefined
+        ? []
+        : [{ name: each.backend, ...scaled(spread), colour: colours.of(each.backend) }]
+    })
+    const chart = barChart(`Bytes touched by the workload ${name}`, 'GB/s', bars, { digits: digitsFor(bars) })
+    return chart === undefined ? [] : [{ workload: name, chart }]
+  })
+}
+
+/** As many digits as tell the smallest of the values apart from nothing. */
+function digitsFor(bars: readonly Bar[]): number {
+  return bars.some(({ value }) => value < 0.1) ? 3 : 2
+}
+
+/** One figure of several runs, the same case of all runs one below the other. */
+export function comparisonChart(
+  runs: readonly LabelledRun[],
+  what: 'touched' | 'backup' | 'restore',
+  colours: Colours,
+): string | undefined {
+  const name = `${what}BytesPerSecond` as const
+  const subjectOf = (each: CaseResult) => `${each.backend} · ${each.workload}`
+  const subjects = new Set(runs.flatMap(({ run }) => run.cases.map(subjectOf)))
+  const bars = [...subjects].flatMap((subject) =>
+    runs.flatMap(({ label, run }) =>
+      run.cases.flatMap((each): Bar[] => {
+        const spread = each.spread[name]
+        if (spread === undefined || subjectOf(each) !== subject) return []
+        return [{ name: `${subject} (${label})`, ...scaled(spread), colour: colours.of(each.backend) }]
+      }),
+    ),
+  )
+  return barChart(`${what}, all runs`, 'GB/s', bars, { digits: digitsFor(bars) })
 }
 
 /** Every ceiling in bytes per second. */
@@ -100,123 +88,19 @@ export function ceilingChart(run: RunResult): string | undefined {
   const bars = Object.entries(run.ceilings)
     .filter(([name]) => !name.startsWith('fioRandom') && !name.startsWith('fioBest'))
     .map(([name, value]): Bar => {
-      const spread = run.ceilingSpreads[name]
-      return {
-        name: ceilingTitle(name),
-        value,
-        least: spread?.min ?? value,
-        most: spread?.max ?? value,
-        colour: colourOf(5),
-        label: gigabytes(value).toFixed(2),
-      }
+      const spread = run.ceilingSpreads[name] ?? { median: value, min: value, max: value }
+      return { name: ceilingTitle(name), ...scaled(spread), colour: noSubject }
     })
-  return bars.length === 0 ? undefined : barChart(bars, 'GB/s')
+  return barChart('Ceilings of this machine', 'GB/s', bars)
 }
 
 /** What each way to move bytes to and from the S3 service reached. */
-export function s3Chart({ loops }: LoopsFindings): string | undefined {
-  const names = [...new Set(loops.map(({ way }) => way))]
+export function s3Chart({ loops }: LoopsFindings, colours: Colours): string | undefined {
   const bars = loops.flatMap(({ way, verb, bytesPerSecond }): Bar[] => {
     const spread = spreadOf(bytesPerSecond)
     if (spread === undefined) return []
-    return [
-      {
-        name: `${way}  ${verb}`,
-        value: spread.median,
-        least: spread.min,
-        most: spread.max,
-        colour: colourOf(names.indexOf(way)),
-        label: formatRate(spread.median),
-      },
-    ]
+    const colour = way.startsWith('backup-s3') ? colours.of('s3') : noSubject
+    return [{ name: `${way} · ${verb}`, ...scaled(spread), colour }]
   })
-  return bars.length === 0 ? undefined : barChart(bars, 'GB/s')
-}
-
-/** Lying bars with a whisker from the least to the greatest round, the figure behind it, and a mark for the limit. */
-function barChart(bars: readonly Bar[], unit: string): string {
-  const hasLimit = bars.some((bar) => bar.limit !== undefined)
-  const longestName = Math.max(...bars.map((bar) => bar.name.length))
-  const greatest = Math.max(...bars.map((bar) => Math.max(bar.most, bar.limit ?? 0)))
-  const names = ['median', 'least – most round', ...(hasLimit ? ['physical limit, same run'] : [])]
-  return drawChart(
-    {
-      legend: legend(names),
-      grid: { left: 24 + longestName * 7.4, right: 24, top: 40, bottom: 48 },
-      xAxis: { ...valueAxis(unit), nameGap: 28, min: 0, max: niceAbove(gigabytes(greatest) * 1.25) },
-      yAxis: { ...nameAxis(bars.map((bar) => bar.name)), inverse: true },
-      series: [
-        {
-          name: 'median',
-          type: 'bar',
-          barWidth: 18,
-          itemStyle: { color: markColour, opacity: 0.55 },
-          data: bars.map((bar) => ({
-            value: gigabytes(bar.value),
-            itemStyle: { color: bar.colour, opacity: 0.85, borderRadius: [0, 3, 3, 0] },
-          })),
-        },
-        {
-          name: 'least – most round',
-          type: 'custom',
-          itemStyle: { color: markColour },
-          renderItem: (_parameters: unknown, api: CustomApi) => whisker(api),
-          encode: { x: [1, 2], y: 0 },
-          data: bars.map((bar, index) => [index, gigabytes(bar.least), gigabytes(bar.most)]),
-          z: 5,
-        },
-        {
-          // The label stands behind the farthest of bar, whisker and mark, so that nothing overlaps.
-          type: 'scatter',
-          symbolSize: 0.01,
-          silent: true,
-          label: {
-            show: true,
-            position: 'right',
-            distance: 10,
-            color: ink,
-            fontSize: 12.5,
-            formatter: (item: { dataIndex: number }) => bars[item.dataIndex].label,
-          },
-          data: bars.map((bar, index) => [gigabytes(Math.max(bar.most, bar.limit ?? 0)), index]),
-        },
-        ...(hasLimit
-          ? [
-              {
-                name: 'physical limit, same run',
-                type: 'scatter',
-                symbol: 'rect',
-                symbolSize: [3, 28],
-                itemStyle: { color: 'var(--bad)' },
-                data: bars.flatMap((bar, index) =>
-                  bar.limit === undefined ? [] : [[gigabytes(bar.limit), index]],
-                ),
-                z: 6,
-              },
-            ]
-          : []),
-      ],
-    } as Parameters<typeof drawChart>[0],
-    widthPixels,
-    96 + bars.length * rowPixels,
-  )
-}
-
-interface CustomApi {
-  value(dimension: number): number
-  coord(point: readonly [number, number]): [number, number]
-}
-
-function whisker(api: CustomApi) {
-  const [left, y] = api.coord([api.value(1), api.value(0)])
-  const [right] = api.coord([api.value(2), api.value(0)])
-  const line = (x1: number, y1: number, x2: number, y2: number) => ({
-    type: 'line',
-    shape: { x1, y1, x2, y2 },
-    style: { stroke: markColour, lineWidth: 1.5 },
-  })
-  return {
-    type: 'group',
-    children: [line(left, y, right, y), line(left, y - 5, left, y + 5), line(right, y - 5, right, y + 5)],
-  }
+  return barChart('S3 beside bare calls', 'GB/s', bars, { digits: digitsFor(bars) })
 }

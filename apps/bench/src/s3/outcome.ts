@@ -1,5 +1,5 @@
 import type { GoalOutcome } from '../goals.ts'
-import { formatMilliseconds, formatRate, gibibyte } from '../sizes.ts'
+import { gibibyte } from '../sizes.ts'
 import { spreadOf } from '../statistics.ts'
 import type { LoopsFindings } from './loops.ts'
 import { type MatrixCell, type MatrixFindings, ratesOf } from './matrix.ts'
@@ -88,12 +88,12 @@ function outcome(what: string, against: string, goal: string, ratio: number, met
 
 export const loopHead = [
   'S3',
-  'rate',
-  'least – most',
+  'MB/s',
+  'least – most, MB/s',
   'of bare',
-  'CPU per 8 MiB',
+  'CPU, ms per 8 MiB',
   'of bare',
-  'CPU per request',
+  'CPU, ms per request',
 ]
 
 /** Rows of the table of the loops, the two ratios to the bare loop of the same round included. */
@@ -106,24 +106,24 @@ export function loopRows(findings: LoopsFindings): string[][] {
     }
     return [
       `${loop.way}, ${loop.verb}`,
-      formatRate(medianOf(loop, 'bytesPerSecond')),
-      `${formatRate(min)} – ${formatRate(max)}`,
+      megabytes(medianOf(loop, 'bytesPerSecond')),
+      `${megabytes(min)} – ${megabytes(max)}`,
       ratio('bytesPerSecond'),
-      formatMilliseconds(medianOf(loop, 'cpuMsPer8MiB')),
+      medianOf(loop, 'cpuMsPer8MiB').toFixed(2),
       ratio('cpuMsPer8MiB'),
-      formatMilliseconds(medianOf(loop, 'cpuMsPerRequest')),
+      medianOf(loop, 'cpuMsPerRequest').toFixed(3),
     ]
   })
 }
 
 export const matrixHead = [
   'S3, latency and errors',
-  'PUT',
+  'PUT, MB/s',
   'of ideal',
-  'GET',
+  'GET, MB/s',
   'of ideal',
-  'restore p50',
-  'p99',
+  'restore p50, ms',
+  'p99, ms',
   'retries',
 ]
 
@@ -137,19 +137,17 @@ export function matrixRows({ cells }: MatrixFindings): string[][] {
     const rates = (['PUT', 'GET'] as const).flatMap((verb) => {
       const { bytesPerSecond, ratio } = ratesOf(cell, verb)
       return [
-        formatRate(spreadOf(bytesPerSecond)?.median ?? Number.NaN),
+        megabytes(spreadOf(bytesPerSecond)?.median ?? Number.NaN),
         `${(spreadOf(ratio)?.median ?? Number.NaN).toFixed(2)} ×`,
       ]
     })
     const { p50Ms, p99Ms } = cell.restore
-    return [
-      cellTitle(cell),
-      ...rates,
-      formatMilliseconds(p50Ms),
-      formatMilliseconds(p99Ms),
-      `${cell.retries}`,
-    ]
+    return [cellTitle(cell), ...rates, p50Ms.toFixed(1), p99Ms.toFixed(1), `${cell.retries}`]
   })
+}
+
+function megabytes(bytesPerSecond: number): string {
+  return Number.isFinite(bytesPerSecond) ? (bytesPerSecond / 1e6).toFixed(1) : '–'
 }
 
 /** What one should know who reads the figures of the loops. */
