@@ -1,5 +1,6 @@
 /**
- * What single pages and segments cost, beside bare calls of the SDK and beside another build, in turn and against one server:
+ * What single pages and segments cost, beside bare calls of the SDK, beside sockets that only send and count, and beside another
+ * build, in turn and against one server:
  *
  *   node packages/backup-s3/test/bench/main.ts [--build ../other] [--rounds 2] [--seconds 2] [--concurrency 32] [--service]
  *
@@ -37,6 +38,7 @@ function waysOf(others: readonly string[]): Way[] {
   const builds = [thisBuild, ...others.map((other) => resolve(other))]
   return [
     { name: 'bare SDK calls', order: { build: thisBuild, way: 'bare' } },
+    { name: 'bare sockets', order: { build: thisBuild, way: 'sockets' } },
     ...builds.flatMap((build, index): Way[] => {
       const name = index === 0 ? '' : ` of ${others[index - 1]}`
       return [

@@ -4,6 +4,7 @@
  */
 import { readFileSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
+import { connect, type Socket } from 'node:net'
 import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { pathToFileURL } from 'node:url'
 import { getHeapStatistics } from 'node:v8'
@@ -14,8 +15,8 @@ import type * as PoolPackage from '@spillway/pool'
 export interface Order {
   /** Root of the checkout whose built packages are measured. */
   readonly build: string
-  /** Calls of the SDK alone, pages of a backup, or pages of a pool. */
-  readonly way: 'bare' | 'backup' | 'pool'
+  /** Sockets alone, calls of the SDK alone, pages of a backup, or pages of a pool. */
+  readonly way: 'sockets' | 'bare' | 'backup' | 'pool'
   readonly clientConfig: Sdk.S3ClientConfig
   readonly bucket: string
   readonly conditionalWrites: boolean
@@ -111,6 +112,66 @@ async function bareWork({ sdk }: Packages, order: Order): Promise<Work> {
   }
 }
 
+/**
+ * One signed request, written to a socket again and again, and the bytes of its answer counted: what any client pays for
+ * a page that has a connection of Node's for itself.
+ */
+async function socketsWork({ sdk }: Packages, order: Order): Promise<Work> {
+  const { bucket, prefix, concurrency } = order
+  const client = new sdk.S3Client(order.clientConfig)
+  await client.send(new sdk.PutObjectCommand({ Bucket: bucket, Key: `${prefix}0`, Body: segmentContent() }))
+  let text = ''
+  let address: { host: string; port: number } | undefined
+  client.middlewareStack.add(
+    (next) => (call) => {
+      const { method, path, headers, hostname, port } = call.request as {
+        method: string
+        path: string
+        headers: Record<string, string>
+        hostname: string
+        port: number
+      }
+      const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`)
+      text = `${method} ${path}?x-id=GetObject HTTP/1.1\r\n${lines.join('')}\r\n`
+      address = { host: hostname, port }
+      return next(call)
+    },
+    { step: 'finalizeRequest', name: 'seen', priority: 'low' },
+  )
+  const wanted = { Bucket: bucket, Key: `${prefix}0`, Range: `bytes=0-${pageBytes - 1}` }
+  await (await client.send(new sdk.GetObjectCommand(wanted))).Body!.transformToByteArray()
+  const sockets = Array.from({ length: concurrency }, () => connect({ ...address!, noDelay: true }))
+  return {
+    limitBytes: 0,
+    page: (worker) => askOnce(sockets[worker], text),
+    [Symbol.asyncDispose]: async () => {
+      for (const socket of sockets) socket.destroy()
+      client.destroy()
+    },
+  }
+}
+
+/** Sends a request, and waits for as many bytes as its answer has. */
+function askOnce(socket: Socket, text: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    let left = Number.NaN
+    const onData = (data: Buffer) => {
+      if (Number.isNaN(left)) {
+        const end = data.indexOf('\r\n\r\n') + 4
+        const head = data.toString('latin1', 0, end)
+        if (!head.startsWith('HTTP/1.1 206')) reject(new Error(head))
+        left = end + pageBytes
+      }
+      left -= data.length
+      if (left > 0) return
+      socket.off('data', onData)
+      resolve()
+    }
+    socket.on('data', onData)
+    socket.write(text, 'latin1')
+  })
+}
+
 function openBackup({ sdk, backupS3 }: Packages, order: Order): Promise<BackupS3.S3Backup> {
   const client = new sdk.S3Client({ ...order.clientConfig, requestHandler: backupS3.pageHttpHandler() })
   const { bucket, conditionalWrites, prefix, concurrency } = order
@@ -201,7 +262,7 @@ function highestResidentBytes(): number {
 
 async function measure(order: Order): Promise<Figures> {
   const packages = await packagesOf(order.build)
-  const makeWork = { bare: bareWork, backup: backupWork, pool: poolWork }[order.way]
+  const makeWork = { sockets: socketsWork, bare: bareWork, backup: backupWork, pool: poolWork }[order.way]
   // What the code itself takes is there after a first backup.
   await (await openBackup(packages, { ...order, prefix: `${order.prefix}first/` })).close()
   const residentBytes = process.memoryUsage.rss()
