@@ -16,9 +16,11 @@ import { type ScaleArguments, scaleCommand } from './scale-command.ts'
 import { selfTestCommand } from './self-test-command.ts'
 import { type SoakArguments, soakCommand } from './soak-command.ts'
 import { failureLine, UsageError } from './usage-error.ts'
+import { verifyCommand } from './verify-command.ts'
 
 /*
- * Exit status: 0 all right, 1 a byte was wrong or a case failed or something became slower or grew, 2 bad usage, 130 interrupted.
+ * Exit status: 0 all right, 1 a byte was wrong or a case failed or something became slower or grew, 2 bad usage or a store that nobody could
+ * look at, 130 interrupted.
  */
 
 const stop = new AbortController()
@@ -47,6 +49,7 @@ function buildProgram(): Command {
     addSoak,
     addLarge,
     addPolicy,
+    addVerify,
     addSelfTest,
   ])
     add(program)
@@ -229,6 +232,18 @@ function addPolicy(program: Command): void {
     .option('--no-json', 'no JSON')
     .action(async (given: PolicyArguments) => {
       process.exitCode = await policyCommand(given, stop.signal)
+    })
+}
+
+function addVerify(program: Command): void {
+  program
+    .command('verify')
+    .description(
+      'read every page of every image of a persistent file that nobody has open, and say what is wrong; changes nothing',
+    )
+    .argument('<store>', 'the file')
+    .action(async (store: string) => {
+      process.exitCode = await verifyCommand(store, stop.signal)
     })
 }
 

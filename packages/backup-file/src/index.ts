@@ -7,5 +7,11 @@
 export type { EngineName } from './engine.ts'
 export type { FileBackup, FileBackupStats, FileImageStats } from './file-backup.ts'
 export type { FileStatus, FileSystem, FileSystemStatus } from './file-system.ts'
+export {
+  type ImageReport,
+  type StoreReport,
+  type VerifyStoreOptions,
+  verifyStore,
+} from './images/verify-store.ts'
 export { openFileBackup } from './open-file-backup.ts'
 export type { FileBackupOptions } from './options.ts'

@@ -52,7 +52,8 @@ export async function findImages(
   return { root, rootTorn: isOtherTorn, images }
 }
 
-async function findImage(blocks: ImageBlocks, entry: ImageEntry): Promise<FoundImage> {
+/** Rejects when metadata cannot be read; metadata that was read and does not match is the image's damage. */
+export async function findImage(blocks: ImageBlocks, entry: ImageEntry): Promise<FoundImage> {
   const { revision, blockCount, top } = entry
   try {
     const levels = await readLevels(blocks, top, blockCount)

@@ -1,13 +1,13 @@
-import { type HandleRun, ImageTable, PageHolds, pace, SpillwayError } from '@spillway/core'
+import { type HandleRun, ImageTable, PageHolds, pace } from '@spillway/core'
 import type { ChecksumTable } from '../checksum-table.ts'
 import type { Files } from '../file-system.ts'
 import type { SlotSpace } from '../slot-space.ts'
-import { alignedMemory } from '../staging.ts'
 import { FileImages, type ImagePlace } from './file-images.ts'
 import { type FoundImages, findImages } from './find-images.ts'
 import type { OpenedStore } from './persistent-file.ts'
 import type { StoreFile, StoreSync } from './store-file.ts'
 import { keyOf, layoutOf } from './store-header.ts'
+import { storeFileOf } from './system-store-file.ts'
 
 /** What taking over one page costs, as bytes that are copied in the same time. */
 const adoptedBytes = 256
@@ -21,35 +21,6 @@ export interface OpenImages {
   readonly rootTorn: boolean
   /** Images whose metadata did not match when the store was opened, and that were neither removed nor replaced since. */
   readonly damagedImages: number
-}
-
-/** The file of a store through the descriptor that has its lock, direct or not. */
-function storeFileOf(files: Files, { file, assertUnchanged }: OpenedStore): StoreFile {
-  const { fileDescriptor } = file
-  return {
-    read: async (into, offsetBytes) => {
-      const memory = alignedMemory(into.byteLength)
-      let done = 0
-      while (done < memory.byteLength) {
-        const more = await files.read(fileDescriptor, memory.subarray(done), offsetBytes + done)
-        if (more === 0) break
-        done += more
-      }
-      into.set(memory.subarray(0, done))
-      into.fill(0, done)
-    },
-    write: async (bytes, offsetBytes) => {
-      const memory = alignedMemory(bytes.byteLength)
-      memory.set(bytes)
-      for (let done = 0; done < memory.byteLength; ) {
-        const more = await files.write(fileDescriptor, memory.subarray(done), offsetBytes + done)
-        if (more === 0) throw new SpillwayError('EIO', 'a write stored nothing')
-        done += more
-      }
-    },
-    sync: () => files.fdatasync(fileDescriptor),
-    assertUnchanged,
-  }
 }
 
 /** What was found when a store was opened. */
@@ -68,7 +39,7 @@ export async function findStore(
   signal: AbortSignal | undefined,
 ): Promise<FoundStore> {
   const { header } = store
-  const file = storeFileOf(files, store)
+  const file = storeFileOf(files, store.file.fileDescriptor, store.assertUnchanged)
   const found = await findImages(file, layoutOf(header), keyOf(header), signal)
   const { size } = await files.fstat(store.file.fileDescriptor)
   const endSlot = Math.ceil(Math.max(0, size - header.dataOffsetBytes) / header.pageSizeBytes)

@@ -57,16 +57,43 @@ export interface OpenedStore {
 
 export async function openStore(files: Files, wanted: StoreWanted, native: Native): Promise<OpenedStore> {
   const path = resolve(wanted.path)
-  if (native === undefined || !files.isSystem) {
-    throw new SpillwayError(
-      'ENOSYS',
-      `${path} cannot be held: a persistent file needs the locks of @spillway/native`,
-    )
-  }
+  assertLocks(files, path, native)
   try {
     const directory = await files.stat(dirname(path))
     const identity = `${files.isSystem} ${directory.dev} ${directory.ino} ${basename(path)}`
     return await inTurn(identity, () => openInTurn(files, { ...wanted, path }, native))
+  } catch (failure) {
+    throw systemError(failure, `${path} cannot be opened`)
+  }
+}
+
+/** A store that is only looked at, and that nobody can open meanwhile. */
+export interface LookedAtStore {
+  readonly fileDescriptor: number
+  readonly header: StoreHeader
+  readonly release: () => Promise<void>
+}
+
+/** Opens a store, whoever's it is, and changes nothing; rejects with `ENOENT` where there is none, else as `openStore` does. */
+export async function openStoreToLook(files: Files, path: string, native: Native): Promise<LookedAtStore> {
+  assertLocks(files, path, native)
+  try {
+    assertRegular(path, await files.lstat(path))
+    const fileDescriptor = await openWithoutFollowing(files, path)
+    try {
+      assertLocked(lockFor(fileDescriptor, native), path)
+      const status = await files.fstat(fileDescriptor)
+      const header = await readHeader(files, fileDescriptor, path)
+      const letGo = holdFile(files.fileSystem, status, path)
+      const release = async () => {
+        letGo()
+        await files.close(fileDescriptor)
+      }
+      return { fileDescriptor, header, release }
+    } catch (failure) {
+      await files.close(fileDescriptor)
+      throw failure
+    }
   } catch (failure) {
     throw systemError(failure, `${path} cannot be opened`)
   }
@@ -89,9 +116,9 @@ async function openFound(
   const { path } = wanted
   const status = await statusOf(files, path)
   if (status === undefined) return undefined
+  assertRegular(path, status)
   assertOurs(path, status)
-  const flags = files.flag('O_RDWR') | files.flag('O_NOFOLLOW') | files.flag('O_NONBLOCK')
-  const fileDescriptor = await files.open(path, flags)
+  const fileDescriptor = await openWithoutFollowing(files, path)
   let isKept = false
   try {
     assertLocked(lockFor(fileDescriptor, native), path)
@@ -101,9 +128,7 @@ async function openFound(
       await files.unlink(path)
       return undefined
     }
-    const block = new Uint8Array(headerBytes)
-    await files.read(fileDescriptor, block, 0)
-    const header = decodeStoreHeader(block, path)
+    const header = await readHeader(files, fileDescriptor, path)
     assertWanted(header, wanted)
     const opened = await openedStore(files, { path, fileDescriptor, native, header })
     isKept = true
@@ -205,10 +230,30 @@ async function openedStore(
   return { file, header, assertUnchanged }
 }
 
-function assertOurs(path: string, status: FileStatus): void {
+function openWithoutFollowing(files: Files, path: string): Promise<number> {
+  const flags = files.flag('O_RDWR') | files.flag('O_NOFOLLOW') | files.flag('O_NONBLOCK')
+  return files.open(path, flags)
+}
+
+async function readHeader(files: Files, fileDescriptor: number, path: string): Promise<StoreHeader> {
+  const block = new Uint8Array(headerBytes)
+  await files.read(fileDescriptor, block, 0)
+  return decodeStoreHeader(block, path)
+}
+
+function assertLocks(files: Files, path: string, native: Native): asserts native is NonNullable<Native> {
+  if (native !== undefined && files.isSystem) return
+  const what = `${path} cannot be held: a persistent file needs the locks of @spillway/native`
+  throw new SpillwayError('ENOSYS', what)
+}
+
+function assertRegular(path: string, status: FileStatus): void {
   if (status.isSymbolicLink())
     throw new SpillwayError('EEXIST', `${path} is a symbolic link, which is not followed`)
   if (!status.isFile()) throw new SpillwayError('EEXIST', `${path} exists and is not a regular file`)
+}
+
+function assertOurs(path: string, status: FileStatus): void {
   const user = process.geteuid?.()
   if (user !== undefined && status.uid !== user) {
     throw new SpillwayError(

@@ -1,21 +1,19 @@
 import {
   chmodSync,
-  closeSync,
   existsSync,
-  openSync,
   readFileSync,
   renameSync,
   statSync,
   symlinkSync,
   truncateSync,
   writeFileSync,
-  writeSync,
 } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it, vi } from 'vitest'
 import { type FileBackup, type FileBackupOptions, openFileBackup } from '../../src/index.ts'
 import { dataOffsetBytes } from '../../src/layout.ts'
 import { runChild } from '../children.ts'
+import { damage } from '../damage.ts'
 import { pattern, store } from '../pages.ts'
 import { memoryFileSystem, scratchDirectory } from '../places.ts'
 import { blockOf, pagesOf, storedImages } from '../stored-images.ts'
@@ -47,13 +45,6 @@ async function closedStore(): Promise<string> {
   await using backup = await openAt(path)
   await save(backup, 'a', [1, 2, 3])
   return path
-}
-
-function damage(path: string, offsetBytes: number): void {
-  const byte = Uint8Array.of(readFileSync(path)[offsetBytes]! ^ 0x10)
-  const fileDescriptor = openSync(path, 'r+')
-  writeSync(fileDescriptor, byte, 0, 1, offsetBytes)
-  closeSync(fileDescriptor)
 }
 
 it('stays when it is closed, for its owner alone, with its images and nothing else', async () => {
