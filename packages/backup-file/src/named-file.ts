@@ -227,10 +227,8 @@ async function assertOwnerDead(files: Files, found: FoundFile): Promise<void> {
   await files.read(fileDescriptor, block, 0)
   const header = decodeHeader(block)
   if (lock === 'refused') {
-    const who =
-      typeof header === 'object'
-        ? `process ${header.owner.processId}`
-        : 'somebody, whose header is damaged or not written yet'
+    if (typeof header === 'object') throw heldBy(header.owner.processId, path)
+    const who = 'somebody, whose header is damaged or not written yet'
     throw new SpillwayError('EBUSY', `${path} is held by ${who}`)
   }
   const isUnfinished = status.size === 0 && (status.mode & 0o777) === unfinishedMode
@@ -248,7 +246,7 @@ async function assertOwnerDead(files: Files, found: FoundFile): Promise<void> {
   const server = servedBy((await files.statfs(space).catch(() => undefined))?.type)
   const state = ownerState(header, lock === 'held', server !== undefined)
   const { processId, machine } = header.owner
-  if (state === 'live') throw new SpillwayError('EBUSY', `${path} is held by process ${processId}`)
+  if (state === 'live') throw heldBy(processId, path)
   if (state === 'unknown') {
     throw new SpillwayError(
       'EBUSY',
@@ -256,6 +254,14 @@ async function assertOwnerDead(files: Files, found: FoundFile): Promise<void> {
         'alive; remove the file if it is not',
     )
   }
+}
+
+function heldBy(processId: number, path: string): SpillwayError {
+  const isOwn = processId === process.pid
+  const who = isOwn
+    ? 'another backup of this process; share that one with shareBackup'
+    : `process ${processId}`
+  return new SpillwayError('EBUSY', `${path} is held by ${who}`)
 }
 
 /** A lock that its owner took and we have now is no longer his; on a served file system only if both are of one machine. */

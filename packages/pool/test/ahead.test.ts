@@ -153,7 +153,12 @@ const readSystem = (read: (path: string) => string | undefined, machineBytes: nu
 
 describe('the automatic limit', () => {
   const gibibyte = 2 ** 30
-  const calm: MemoryReading = { totalBytes: 8 * gibibyte, availableBytes: 6 * gibibyte, pressurePercent: 0 }
+  const calm: MemoryReading = {
+    totalBytes: 8 * gibibyte,
+    availableBytes: 6 * gibibyte,
+    pressurePercent: 0,
+    tightest: 'the machine',
+  }
 
   it('T58: begins with half of the memory', () => {
     expect(firstLimit(calm)).toBe(4 * gibibyte)
@@ -186,6 +191,7 @@ describe('the automatic limit', () => {
       totalBytes: gibibyte,
       availableBytes: (gibibyte * 3) / 4,
       pressurePercent: 12.5,
+      tightest: 'the control group /sys/fs/cgroup/app',
     })
     files['/sys/fs/cgroup/app/memory.max'] = 'max\n'
     expect(readSystem(read, 8 * gibibyte, gibibyte)).toMatchObject({
@@ -201,11 +207,13 @@ describe('the automatic limit', () => {
       totalBytes: gibibyte,
       availableBytes: gibibyte / 2,
       pressurePercent: undefined,
+      tightest: 'the control group /sys/fs/cgroup/memory/job',
     })
     expect(readSystem(() => undefined, 8 * gibibyte, gibibyte)).toEqual({
       totalBytes: 8 * gibibyte,
       availableBytes: gibibyte,
       pressurePercent: undefined,
+      tightest: 'the machine',
     })
   })
 

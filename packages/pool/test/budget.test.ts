@@ -481,6 +481,13 @@ describe('what a budget refuses', () => {
     expect(() => new MemoryBudget({ limitBytes: Number.NaN })).toThrow(RangeError)
     expect(() => new MemoryBudget({ limitBytes: 'auto', fraction: 1.5 })).toThrow(/fraction is 1.5/)
     expect(() => new MemoryBudget({ limitBytes: 1, fraction: 0.5 })).toThrow(/for limitBytes 'auto'/)
-    expect(() => new MemoryBudget({} as never)).toThrow(RangeError)
+    expect(() => new MemoryBudget({} as never)).toThrow(
+      "limitBytes is undefined; it must be a whole number of bytes, or 'auto'",
+    )
+    for (const open of [
+      () => new MemoryBudget({ limitBytes: 'Auto' as never }),
+      () => new Pool({ limitBytes: 'Auto' as never }),
+    ])
+      expect(open).toThrow("limitBytes is 'Auto'; it must be a whole number of bytes, or 'auto'")
   })
 })

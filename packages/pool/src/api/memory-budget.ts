@@ -146,8 +146,15 @@ export function autoBudget(name: string, title: string, fraction = 1, chunkBytes
   return budget
 }
 
+/** Where `'auto'` could have been given as well. */
+export function assertLimitBytes(limitBytes: number | undefined): void {
+  if (Number.isSafeInteger(limitBytes) && (limitBytes as number) >= 0) return
+  const given = typeof limitBytes === 'string' ? `'${limitBytes}'` : String(limitBytes)
+  throw new RangeError(`limitBytes is ${given}; it must be a whole number of bytes, or 'auto'`)
+}
+
 function fixedBudget(limitBytes: number, name: string): Budget {
-  assertByteCount(limitBytes, 'limitBytes')
+  assertLimitBytes(limitBytes)
   return new Budget(limitBytes, name, title(name))
 }
 

@@ -2,7 +2,7 @@ import { assertByteCount, SpillwayError } from '@spillway/core'
 import { Budget } from '../budget.ts'
 import { poolTitle } from '../ground/trace.ts'
 import type { PoolShare } from '../residency/shared-limit.ts'
-import { autoBudget, budgetOf, type MemoryBudget } from './memory-budget.ts'
+import { assertLimitBytes, autoBudget, budgetOf, type MemoryBudget } from './memory-budget.ts'
 import { assertLimit, type PoolOptions } from './pool-options.ts'
 
 /** Where a pool has its limit: in a budget that it shares, or in one of its own. */
@@ -32,7 +32,7 @@ export function placeOf(options: PoolOptions, shape: PoolShape): PoolPlace {
   const title = poolTitle(name)
   const own = limitBytes === 'auto' ? autoBudget(name, title, 1, pageSizeBytes) : undefined
   const bytes = own?.limitBytes ?? (limitBytes as number)
-  assertByteCount(bytes, 'limitBytes')
+  assertLimitBytes(bytes)
   assertLimit(bytes, pageSizeBytes, shape.maxOrder)
   const whole = Math.floor(bytes / pageSizeBytes) * pageSizeBytes
   assertMinimum(share.minPages * pageSizeBytes, whole)

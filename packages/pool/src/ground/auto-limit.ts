@@ -14,6 +14,8 @@ export interface MemoryReading extends Pick<SystemMemory, 'pressurePercent'> {
   readonly totalBytes: number
   /** How much could be had now at the tightest of them: clean cached files count, memfds and tmpfs do not. */
   readonly availableBytes: number
+  /** Who has so little, for people. */
+  readonly tightest: string
 }
 
 /** Reads what there is to read. Throws where there is no Node. */
@@ -63,10 +65,13 @@ export function systemReader(): MemoryReader {
 
 /** What was read, where the system says nothing the machine's own numbers. */
 export function memoryReading(memory: SystemMemory, machineBytes: number, freeBytes: number): MemoryReading {
+  const tightest = memory.levels.find(({ availableBytes }) => availableBytes === memory.availableBytes)
+  const isGroup = tightest !== undefined && tightest.name !== 'machine'
   return {
     totalBytes: Math.min(memory.limitBytes, machineBytes),
     availableBytes: Math.min(memory.availableBytes, memory.levels.length === 0 ? freeBytes : machineBytes),
     pressurePercent: memory.pressurePercent,
+    tightest: isGroup ? `the control group ${tightest.name}` : 'the machine',
   }
 }
 
@@ -74,8 +79,9 @@ export function memoryReading(memory: SystemMemory, machineBytes: number, freeBy
 export function fractionOf(read: MemoryReader, fraction: number): MemoryReader {
   if (fraction === 1) return read
   return () => {
-    const { totalBytes, availableBytes, pressurePercent } = read()
-    return { totalBytes: totalBytes * fraction, availableBytes: availableBytes * fraction, pressurePercent }
+    const reading = read()
+    const { totalBytes, availableBytes } = reading
+    return { ...reading, totalBytes: totalBytes * fraction, availableBytes: availableBytes * fraction }
   }
 }
 
@@ -117,8 +123,9 @@ export class AutoLimit {
   async step(): Promise<void> {
     if (this.#changing) return
     const least = this.#options.leastBytes()
-    const next = nextLimit(this.#limitBytes, this.#read())
-    this.#tell(next < least, least)
+    const reading = this.#read()
+    const next = nextLimit(this.#limitBytes, reading)
+    this.#tell(next < least, least, reading)
     const wanted = Math.max(least, next)
     if (wanted === this.#limitBytes) return
     this.#changing = true
@@ -132,9 +139,9 @@ export class AutoLimit {
     }
   }
 
-  #tell(isAtLeast: boolean, leastBytes: number): void {
+  #tell(isAtLeast: boolean, leastBytes: number, { tightest, availableBytes }: MemoryReading): void {
     if (isAtLeast && !this.#isAtLeast) {
-      const message = `${this.#options.title}: the system is short of memory, and the limit cannot sink below ${leastBytes} bytes`
+      const message = `${this.#options.title}: ${tightest} is short of memory (${availableBytes} bytes are left), and the limit cannot sink below ${leastBytes} bytes`
       warn('SPILLWAY_LIMIT_AT_MINIMUM', message, 'That is the sum of minBytes of its pools, or one chunk.')
     }
     this.#isAtLeast = isAtLeast
