@@ -314,14 +314,16 @@ export class Machine implements BudgetPool {
   /** The memory of a held range, one view for each chunk. */
   spans(chunks: readonly number[], offsetBytes: number, length: number): Uint8Array[] {
     const { residents, pageSizeBytes } = this
-    const spans: Uint8Array[] = []
+    // As long as it is going to be: a list that grows makes room for more than most pins need.
+    const spans = new Array<Uint8Array>(chunks.length)
     const end = offsetBytes + length
-    for (const chunk of chunks) {
+    for (let index = 0; index < chunks.length; index++) {
+      const chunk = chunks[index]!
       const bytes = residents.bytes(chunk)
       const base = residents.chunks.firstPageOf(chunk) * pageSizeBytes
       const from = Math.max(0, offsetBytes - base)
       const to = Math.min(bytes.byteLength, end - base)
-      spans.push(from === 0 && to === bytes.byteLength ? bytes : bytes.subarray(from, to))
+      spans[index] = from === 0 && to === bytes.byteLength ? bytes : bytes.subarray(from, to)
     }
     return spans
   }

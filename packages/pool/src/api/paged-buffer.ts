@@ -1,10 +1,10 @@
-import { assertKnownOptions, type Backup, mayWork, onTurn, sliceBytes, smallCallBytes } from '@spillway/core'
+import { assertKnownOptions, type Backup, mayWork, smallCallBytes } from '@spillway/core'
 import { madeHere, watchBuffer } from '../diagnostics/debug.ts'
 import { inspectCustom } from '../diagnostics/inspect.ts'
 import { mapOf } from '../diagnostics/map.ts'
 import { pacedCall } from '../ground/paced-call.ts'
 import type { Machine } from '../machine.ts'
-import { type ByteRange, type ByteVisit, bytesOf } from '../operations/byte-range.ts'
+import { type ByteVisit, bytesOf } from '../operations/byte-range.ts'
 import {
   type BackupOptions,
   type RestoreOptions,
@@ -15,7 +15,7 @@ import { imageNameOf, type SaveOptions } from '../operations/save.ts'
 import { asError } from '../residency/backing-store.ts'
 import type { BufferState } from '../residency/buffer-state.ts'
 import { assertNotPinned, assertUsable, closedBuffer } from '../residency/closed.ts'
-import type { Settle } from '../residency/growth.ts'
+import type { HeldRange } from '../residency/growth.ts'
 import { type ByteSource, bytesAtHand, firstBytes, repeating } from './byte-sources.ts'
 import {
   type Advice,
@@ -30,6 +30,7 @@ import {
   type RangeOptions,
   type ReadWriteOptions,
 } from './options.ts'
+import { PendingCall } from './pending-call.ts'
 import { type NumbersType, Pin } from './pin.ts'
 import { assertOneOf } from './pool-options.ts'
 import { purge } from './purge.ts'
@@ -110,9 +111,10 @@ export class PagedBuffer implements AsyncDisposable {
       return this.#settled(failure as Error)
     }
     if (isDone) return this.#done(into.byteLength)
-    const range = { offset: offsetBytes, length: into.byteLength }
-    return this.#callOn(range, into.byteLength, (settle) => {
-      this.#machine.readWrite.readThen(this.#state, { offset: offsetBytes, into }, options, settle)
+    const { byteLength: length } = into
+    return this.#callOn({ offsetBytes, length }, length, (call) => {
+      const done = (error?: Error) => call.settle(error)
+      this.#machine.readWrite.readThen(this.#state, { offset: offsetBytes, into }, options, done)
     })
   }
 
@@ -137,11 +139,12 @@ export class PagedBuffer implements AsyncDisposable {
       return this.#settled(failure as Error)
     }
     if (isDone) return this.#done(bytes.byteLength)
-    const range = { offset: offsetBytes, length: bytes.byteLength }
+    const { byteLength: length } = bytes
     const { signal, retryMayFail } = options
-    return this.#callOn(range, bytes.byteLength, (settle) => {
+    return this.#callOn({ offsetBytes, length }, length, (call) => {
       const write = { signal, retryMayFail, source: bytesOf(bytes) }
-      this.#machine.readWrite.writeThen(this.#state, range, write, settle)
+      const done = (error?: Error) => call.settle(error)
+      this.#machine.readWrite.writeThen(this.#state, { offset: offsetBytes, length }, write, done)
     })
   }
 
@@ -166,9 +169,10 @@ export class PagedBuffer implements AsyncDisposable {
   #fill(visit: ByteVisit, options: FillOptions): Promise<void> {
     const range = rangeOf(this.#state, options, 'fill', ['retryMayFail', 'onProgress'])
     const { signal, retryMayFail, onProgress } = options
-    return this.#callOn(range, 0, (settle) => {
-      const source = reporting(visit, range.length, onProgress)
-      this.#machine.readWrite.writeThen(this.#state, range, { signal, retryMayFail, source }, settle)
+    const { offset, length } = range
+    return this.#callOn({ offsetBytes: offset, length }, 0, (call) => {
+      const write = { signal, retryMayFail, source: reporting(visit, length, onProgress) }
+      this.#machine.readWrite.writeThen(this.#state, range, write, (error) => call.settle(error))
     })
   }
 
@@ -259,39 +263,51 @@ export class PagedBuffer implements AsyncDisposable {
   /** The end of a call that copied so many bytes at once: nothing is made for it but its promise. */
   #done(copiedBytes: number): Promise<void> {
     if (mayWork(smallCallBytes + copiedBytes)) return Promise.resolve()
-    return this.#call((settle) => settle(), copiedBytes)
+    return this.#callOn(undefined, copiedBytes, (call) => call.settle())
   }
 
   #pinMissing(options: PinOptions): Promise<Pin> {
-    const { offset = 0, length = this.sizeBytes - offset } = options
-    return this.#callOn({ offset, length }, 0, (settle) => this.#pinThen(options, settle))
+    const state = this.#state
+    const call = new PendingCall<Pin>(state)
+    try {
+      assertUsable(state, this.#machine.providerGuard)
+      const { offset = 0, length = state.sizeBytes - offset } = options
+      call.begin(state.growth && { offsetBytes: offset, length })
+      this.#pinThen(options, call)
+    } catch (failure) {
+      call.settle(failure as Error)
+    }
+    return call.promise
   }
 
   #settled<Result>(error: Error | undefined, result?: Result): Promise<Result> {
-    return this.#call<Result>((settle) => settle(error, result))
+    return this.#callOn<Result>(undefined, 0, (call) => call.settle(error, result))
   }
 
-  #pinThen(options: PinOptions, settle: Settle<Pin>): void {
+  #pinThen(options: PinOptions, call: PendingCall<Pin>): void {
     const state = this.#state
     const { offset = 0, length = state.sizeBytes - offset, write = false, signal, retryMayFail } = options
     if (write && state.isShutToWriters) {
-      state.writePins.whenOpen(signal).then(() => {
-        if (state.closing) settle(closedBuffer(state))
-        else this.#pinThen(options, settle)
-      }, settle)
+      state.writePins.whenOpen(signal).then(
+        () => {
+          if (state.closing) call.settle(closedBuffer(state))
+          else this.#pinThen(options, call)
+        },
+        (failure) => call.settle(failure),
+      )
       return
     }
-    const { readWrite, pins, pageSizeBytes } = this.#machine
+    const { readWrite, pageSizeBytes } = this.#machine
     const first = Math.floor(offset / pageSizeBytes)
     const end = Math.ceil((offset + length) / pageSizeBytes)
     readWrite.pinThen(state, { first, end }, { write, signal, retryMayFail }, (pinned, error) => {
       if (pinned === undefined) {
-        settle(error)
+        call.settle(error)
       } else if (state.closing) {
-        pins.letGo(state, pinned)
-        settle(closedBuffer(state))
+        this.#machine.pins.letGo(state, pinned)
+        call.settle(closedBuffer(state))
       } else {
-        settle(undefined, this.#pinned(pinned, offset, length, write))
+        call.settle(undefined, this.#pinned(pinned, offset, length, write))
       }
     })
   }
@@ -452,57 +468,37 @@ export class PagedBuffer implements AsyncDisposable {
     return pin
   }
 
-  /** A call about a range that a buffer which grows must not lose meanwhile. */
-  #callOn<Result>(
-    { offset, length }: ByteRange,
-    copiedBytes: number,
-    begin: (settle: Settle<Result>) => void,
-  ): Promise<Result> {
-    const held = this.#state.growth?.holding({ offsetBytes: offset, length }, begin)
-    return this.#call(held ?? begin, copiedBytes)
-  }
-
   /** A call that ends with a promise of its own: counts as an operation, so that `free` waits for it. */
   #run<Result>(work: () => Promise<Result> | Result): Promise<Result> {
-    return this.#call((settle) => {
+    return this.#callOn(undefined, 0, (call) => {
       const result = work()
       if (result instanceof Promise)
         result.then(
-          (value) => settle(undefined, value),
-          (failure) => settle(asError(failure)),
+          (value) => call.settle(undefined, value),
+          (failure) => call.settle(asError(failure)),
         )
-      else settle(undefined, result)
+      else call.settle(undefined, result)
     })
   }
 
   /**
-   * A call that makes one promise, and settles it with an error or a result. Turns every throw into a rejection. It may be
-   * one of a loop that waits for nothing else: the event loop gets its turn before the call settles, well or not, when such
-   * calls have held it long enough. What was copied in slices has been waited for in between.
+   * Begins a call that copies so many bytes, about a range that a buffer which grows must not lose meanwhile. Turns every throw
+   * into a rejection.
    */
-  #call<Result>(begin: (settle: Settle<Result>) => void, copiedBytes = 0): Promise<Result> {
-    return new Promise((resolve, reject) => {
-      const state = this.#state
-      let isUnderWay = false
-      const settle = (error?: Error, result?: Result) => {
-        if (isUnderWay) state.endOperation()
-        const end = () => {
-          if (error === undefined) resolve(result as Result)
-          else reject(error)
-        }
-        const workBytes = smallCallBytes + (copiedBytes > sliceBytes ? 0 : copiedBytes)
-        if (mayWork(workBytes)) end()
-        else onTurn(workBytes, end)
-      }
-      try {
-        assertUsable(state, this.#machine.providerGuard)
-        state.operations++
-        isUnderWay = true
-        begin(settle)
-      } catch (failure) {
-        settle(failure as Error)
-      }
-    })
+  #callOn<Result>(
+    range: HeldRange | undefined,
+    copiedBytes: number,
+    begin: (call: PendingCall<Result>) => void,
+  ): Promise<Result> {
+    const call = new PendingCall<Result>(this.#state, copiedBytes)
+    try {
+      assertUsable(this.#state, this.#machine.providerGuard)
+      call.begin(range)
+      begin(call)
+    } catch (failure) {
+      call.settle(failure as Error)
+    }
+    return call.promise
   }
 }
 

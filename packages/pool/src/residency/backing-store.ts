@@ -177,25 +177,27 @@ export class BackingStore {
   }
 
   /**
-   * Starts to fill memory with the pages of adjacent handles. False: not this way, nothing was done. Otherwise `done` is
-   * called once, possibly before this returns, with the prefix that arrived and what stopped it. What a backup does wrong
+   * Starts to fill memory with the pages of adjacent handles. False: not this way, nothing was done. Otherwise its waiter is
+   * told once, possibly before this returns, of the prefix that arrived and of what stopped it. What a backup does wrong
    * is such an error.
    */
-  startCopy(first: number, span: Uint8Array, pageCount: number, done: CopyEnd): boolean {
-    if (!tracing.copyPages.isHeard) return this.#startCopy(first, span, pageCount, done)
+  startCopy(first: number, span: Uint8Array, waiter: CopyWaiter): boolean {
+    if (!tracing.copyPages.isHeard) return this.#startCopy(first, span, waiter)
     const startMs = nowMs()
+    const { pageCount } = waiter
     // A copy that is refused is none: it is told of when it has begun, which may be when it is done.
     let end: CallEnd | undefined
     const begin = () => (end ??= tracing.copyPages.begin(this.#call(pageCount), startMs))
-    const hasStarted = this.#startCopy(first, span, pageCount, (copied, error) => {
+    const copyEnded = (copied: number, error: Error | undefined) => {
       begin()(copied, error)
-      done(copied, error)
-    })
+      waiter.copyEnded(copied, error)
+    }
+    const hasStarted = this.#startCopy(first, span, { pageCount, copyEnded })
     if (hasStarted) begin()
     return hasStarted
   }
 
-  #startCopy(first: number, span: Uint8Array, pageCount: number, done: CopyEnd): boolean {
+  #startCopy(first: number, span: Uint8Array, waiter: CopyWaiter): boolean {
     let isStarting = true
     let isDone = false
     let copied = 0
@@ -209,7 +211,7 @@ export class BackingStore {
       isDone = true
       copied = copiedNow
       error = errorNow ?? undefined
-      if (!isStarting) this.#tell(done, copied, pageCount, error)
+      if (!isStarting) this.#tell(waiter, copied, error)
     }
     let hasStarted = false
     try {
@@ -218,13 +220,14 @@ export class BackingStore {
       if (!isDone) settle(0, asError(failure))
     }
     isStarting = false
-    if (isDone) this.#tell(done, copied, pageCount, error)
+    if (isDone) this.#tell(waiter, copied, error)
     return hasStarted || isDone
   }
 
-  #tell(done: CopyEnd, copied: number, pageCount: number, error: Error | undefined): void {
+  #tell(waiter: CopyWaiter, copied: number, error: Error | undefined): void {
+    const { pageCount } = waiter
     const problem = this.#copyProblem(copied, pageCount, error)
-    done(isPrefix(copied, pageCount) ? copied : 0, problem ?? error)
+    waiter.copyEnded(isPrefix(copied, pageCount) ? copied : 0, problem ?? error)
   }
 
   /** Why a result of a copy cannot be one. */
@@ -335,8 +338,12 @@ function isPrefix(copied: number, pageCount: number): boolean {
   return Number.isInteger(copied) && copied >= 0 && copied <= pageCount
 }
 
-/** Told how a copy that was started ended. */
-export type CopyEnd = (copied: number, error: Error | undefined) => void
+/** Who has pages copied. */
+export interface CopyWaiter {
+  readonly pageCount: number
+  /** Told of the prefix that arrived, and of what stopped it. */
+  copyEnded(copied: number, error: Error | undefined): void
+}
 
 export function asError(failure: unknown): Error {
   return failure instanceof Error ? failure : new Error(String(failure), { cause: failure })

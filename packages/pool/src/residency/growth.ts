@@ -6,9 +6,6 @@ export interface HeldRange {
   readonly length: number
 }
 
-/** Ends a call, with an error or a result. */
-export type Settle<Result> = (error?: Error, result?: Result) => void
-
 /** A call whose turn it is. */
 export interface Turn {
   /** Aborted by the caller, or because the buffer is freed. */
@@ -56,25 +53,6 @@ export class Growth {
 
   letGo(range: HeldRange): void {
     this.#held.delete(range)
-  }
-
-  /** What begins a call, so that a range is held until the call is settled. */
-  holding<Result>(
-    range: HeldRange,
-    begin: (settle: Settle<Result>) => void,
-  ): (settle: Settle<Result>) => void {
-    return (settle) => {
-      this.hold(range)
-      const settleAndLetGo: Settle<Result> = (error, result) => {
-        this.letGo(range)
-        settle(error, result)
-      }
-      try {
-        begin(settleAndLetGo)
-      } catch (failure) {
-        settleAndLetGo(failure as Error)
-      }
-    }
   }
 
   /** Somebody who holds a byte at `bytes` or after it. */

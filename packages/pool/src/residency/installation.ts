@@ -4,8 +4,8 @@ import { CachingConversion } from './caching-conversion.ts'
 import { chunkOrder, emptyPages, type WantedPages } from './placement.ts'
 import type { ResidentSet } from './resident-set.ts'
 
-/** How chunks are made. */
-interface InstallOptions {
+/** The chunks that are to be made of a range. */
+export interface ChunksToInstall {
   /** What is pinned of the range: new chunks are added. */
   readonly pinned: number[]
   /** Pages that were charged for all that is missing. */
@@ -23,66 +23,45 @@ export function installMissing(
   residents: ResidentSet,
   buffer: BufferState,
   wanted: WantedPages,
-  { pinned, chargedPages, retryMayFail = false }: InstallOptions,
+  toInstall: ChunksToInstall,
 ): boolean {
-  const { limit, pages } = residents
+  const { limit, pages, chunks } = residents
+  const { pinned } = toInstall
   const conversion = buffer.caching === 0 ? undefined : new CachingConversion(residents, buffer)
   const before = pinned.length
-  pages.retryMayFail = retryMayFail
+  let leftPages = toInstall.chargedPages
+  pages.retryMayFail = toInstall.retryMayFail === true
   try {
-    const { page, leftPages } = makeChunks(residents, buffer, wanted, { pinned, chargedPages, conversion })
+    let page = wanted.first
+    while (page < wanted.end && leftPages > 0) {
+      let chunk = buffer.table.chunkAt(page)
+      if (chunk === 0) {
+        const empty = wanted.storedOnly === true ? emptyPages(buffer.table, page, wanted.end) : 0
+        if (empty > 0) {
+          page += empty
+          continue
+        }
+        const order = Math.min(31 - Math.clz32(leftPages), chunkOrder(buffer, page, wanted))
+        chunk = residents.install(buffer, page, order)
+        if (chunk === 0) throw noMemory(buffer, page)
+        leftPages -= chunks.pageCount(chunk)
+        pinned.push(chunk)
+        conversion?.add(chunk, pages.takenConverted)
+      }
+      page = chunks.endPageOf(chunk)
+    }
     conversion?.flush()
     if (leftPages > 0) limit.uncharge(leftPages)
     return page >= wanted.end
   } catch (failure) {
     // Back to how it was before the call (T25); evicting gives each chunk's charge back.
-    let leftPages = chargedPages
-    for (const chunk of pinned.splice(before)) {
-      leftPages -= residents.chunks.pageCount(chunk)
+    for (const chunk of pinned.splice(before))
       residents.uninstall(chunk, conversion?.isConverted(chunk) ?? true)
-    }
     if (leftPages > 0) limit.uncharge(leftPages)
     throw failure
   } finally {
     pages.retryMayFail = false
   }
-}
-
-interface ChunksToMake {
-  readonly pinned: number[]
-  readonly chargedPages: number
-  readonly conversion: CachingConversion | undefined
-}
-
-/** Returns the page where it ended, and the pages that were charged and not used. */
-function makeChunks(
-  residents: ResidentSet,
-  buffer: BufferState,
-  wanted: WantedPages,
-  { pinned, chargedPages, conversion }: ChunksToMake,
-): { page: number; leftPages: number } {
-  const { chunks, pages } = residents
-  const { end, storedOnly = false } = wanted
-  let leftPages = chargedPages
-  let page = wanted.first
-  while (page < end && leftPages > 0) {
-    let chunk = buffer.table.chunkAt(page)
-    if (chunk === 0) {
-      const empty = storedOnly ? emptyPages(buffer.table, page, end) : 0
-      if (empty > 0) {
-        page += empty
-        continue
-      }
-      const order = chunkOrder(buffer, page, wanted)
-      chunk = residents.install(buffer, page, Math.min(31 - Math.clz32(leftPages), order))
-      if (chunk === 0) throw noMemory(buffer, page)
-      leftPages -= chunks.pageCount(chunk)
-      pinned.push(chunk)
-      conversion?.add(chunk, pages.takenConverted)
-    }
-    page = chunks.endPageOf(chunk)
-  }
-  return { page, leftPages }
 }
 
 function noMemory(buffer: BufferState, page: number): SpillwayError {

@@ -4,9 +4,9 @@ import { dirty, listForOne, notReady, pageIn, pageOut, partial } from '../table/
 import type { BufferState } from './buffer-state.ts'
 import { closedBuffer } from './closed.ts'
 import type { DamagedPages } from './damaged-pages.ts'
-import { installMissing } from './installation.ts'
+import { type ChunksToInstall, installMissing } from './installation.ts'
 import type { Claim } from './limit.ts'
-import type { PageIn } from './page-in.ts'
+import type { PageIn, PageInWaiter } from './page-in.ts'
 import { alignedStart, chunkOrder, emptyPages, type WantedPages } from './placement.ts'
 import type { ResidentSet } from './resident-set.ts'
 
@@ -54,7 +54,7 @@ type Phase = 'wanted' | 'waiting' | 'charged' | 'installed' | 'started' | 'arriv
  * leaves at once; copies that are under way go on, with pins of their own, and their memory stays charged. From the charge
  * on all steps to the start of the copy are one: nobody can take any of it away in between.
  */
-export class Miss implements Claim {
+export class Miss implements Claim, PageInWaiter, ChunksToInstall {
   phase: Phase = 'wanted'
   readonly buffer: BufferState
   /** Pages that the claim asks for while it waits; then those that were charged. */
@@ -68,8 +68,10 @@ export class Miss implements Claim {
   readonly #parts: MissParts
   readonly #wanted: WantedPages
   readonly #options: PinOptions
-  #deliver: Deliver = () => {}
-  readonly #pinned: number[] = listForOne()
+  /** Told at the end; set by `begin`. */
+  #deliver!: Deliver
+  /** Chunks of the range that are pinned for it. */
+  readonly pinned: number[] = listForOne()
   #abort: (() => void) | undefined
   #isStepping = false
   /** All pages of the range had chunks when it was last gone through. */
@@ -90,12 +92,16 @@ export class Miss implements Claim {
     return this.#options.retryMayFail === true
   }
 
+  get chargedPages(): number {
+    return this.pages
+  }
+
   /** Goes as far as it can at once; the caller counts as an operation under way until it has let go of what is delivered. */
   begin(deliver: Deliver): void {
     this.#deliver = deliver
     const { operations } = this.#parts.residents
     operations.begin()
-    operations.keeps(this.#pinned)
+    operations.keeps(this.pinned)
     const { signal } = this.#options
     if (signal !== undefined) {
       if (signal.aborted) {
@@ -121,14 +127,14 @@ export class Miss implements Claim {
   }
 
   served(pages: number): void {
-    this.#parts.residents.operations.goesOn(this.#pinned)
+    this.#parts.residents.operations.goesOn(this.pinned)
     this.pages = pages
     this.phase = 'charged'
     this.#goOn()
   }
 
   refused(error: Error): void {
-    this.#parts.residents.operations.goesOn(this.#pinned)
+    this.#parts.residents.operations.goesOn(this.pinned)
     this.#fail(error)
   }
 
@@ -187,7 +193,7 @@ export class Miss implements Claim {
       if (this.buffer.closing) throw closedBuffer(this.buffer)
     }
     this.phase = 'waiting'
-    residents.operations.waits(this.#pinned, () => {
+    residents.operations.waits(this.pinned, () => {
       this.#letGo()
       residents.limit.serveSoon()
     })
@@ -214,11 +220,7 @@ export class Miss implements Claim {
 
   #install(): boolean {
     const { residents } = this.#parts
-    this.#isComplete = installMissing(residents, this.buffer, this.#wanted, {
-      pinned: this.#pinned,
-      chargedPages: this.pages,
-      retryMayFail: this.retryMayFail,
-    })
+    this.#isComplete = installMissing(residents, this.buffer, this.#wanted, this)
     this.phase = 'installed'
     return true
   }
@@ -226,8 +228,10 @@ export class Miss implements Claim {
   /** Brings in what is pinned, not ready, and not being brought in by another. */
   #start(): boolean {
     const { residents } = this.#parts
+    const { pinned } = this
     let jobs: number[] | undefined
-    for (const chunk of this.#pinned) {
+    for (let index = 0; index < pinned.length; index++) {
+      const chunk = pinned[index]!
       const isMissing = (residents.chunks.flagsOf(chunk) & notReady) === partial
       if (!isMissing || this.#willOverwrite(chunk)) continue
       if (this.#options.ahead !== true && residents.chunks.storedAt(chunk) !== 0)
@@ -240,11 +244,12 @@ export class Miss implements Claim {
       return true
     }
     this.phase = 'started'
-    this.#parts.pageIn.start(this.buffer, jobs, this.#options, (error) => this.#arrived(error))
+    this.#parts.pageIn.start(this.buffer, jobs, this.#options, this)
     return this.phase !== 'started'
   }
 
-  #arrived(error: Error | undefined): void {
+  /** What it started or waited for is over. */
+  pageInEnded(error: Error | undefined): void {
     if (this.phase === 'delivered') return
     if (error !== undefined) {
       this.#avoidOrFail(error)
@@ -297,12 +302,14 @@ export class Miss implements Claim {
       return true
     }
     const { residents } = this.#parts
+    const { pinned } = this
     const blocked = this.#options.write ? pageIn | pageOut : pageIn
-    for (const chunk of this.#pinned) {
+    for (let index = 0; index < pinned.length; index++) {
+      const chunk = pinned[index]!
       const flags = residents.chunks.flagsOf(chunk)
       if ((flags & blocked) !== 0) {
         this.phase = 'waiting'
-        residents.chunks.onSettled(chunk, () => this.#arrived(undefined))
+        residents.chunks.onSettled(chunk, () => this.pageInEnded(undefined))
         return false
       }
       if ((flags & partial) !== 0 && !this.#willOverwrite(chunk)) {
@@ -318,12 +325,16 @@ export class Miss implements Claim {
     const { residents } = this.#parts
     const { chunks, order, mappings } = residents
     const { write, ahead } = this.#options
-    const pinned = this.#pinned
-    if (ahead !== true) for (const chunk of pinned) order.used(chunk)
-    if (this.buffer.deviceMapped) for (const chunk of pinned) mappings.map(this.buffer, chunk)
-    for (const chunk of pinned) {
+    const { pinned, buffer } = this
+    for (let index = 0; index < pinned.length; index++) {
+      const chunk = pinned[index]!
+      if (ahead !== true) order.used(chunk)
+      if (buffer.deviceMapped) mappings.map(buffer, chunk)
+    }
+    for (let index = 0; index < pinned.length; index++) {
+      const chunk = pinned[index]!
       if (chunks.has(chunk, partial)) residents.beginOverwrite(chunk)
-      else if (write && !chunks.has(chunk, dirty)) residents.markDirty(this.buffer, chunk)
+      else if (write && !chunks.has(chunk, dirty)) residents.markDirty(buffer, chunk)
     }
     if (pinned.length > 1) pinned.sort((one, other) => chunks.firstPageOf(one) - chunks.firstPageOf(other))
     this.#end()
@@ -334,7 +345,7 @@ export class Miss implements Claim {
     if (this.phase === 'delivered') return
     this.#end()
     this.#letGo()
-    this.#parts.residents.operations.end(this.#pinned)
+    this.#parts.residents.operations.end(this.pinned)
     this.#deliver(undefined, error)
   }
 
@@ -346,7 +357,7 @@ export class Miss implements Claim {
   #leave(signal: AbortSignal): void {
     if (this.isQueued) {
       this.#parts.residents.limit.withdraw(this)
-      this.#parts.residents.operations.goesOn(this.#pinned)
+      this.#parts.residents.operations.goesOn(this.pinned)
     }
     this.#fail(this.#aborted(signal))
   }
@@ -357,23 +368,24 @@ export class Miss implements Claim {
 
   #letGo(): void {
     const { residents } = this.#parts
-    if (this.#pinned.length === 0) return
-    for (const chunk of this.#pinned) residents.unpin(chunk, this.buffer)
-    this.#pinned.length = 0
+    const { pinned } = this
+    if (pinned.length === 0) return
+    for (let index = 0; index < pinned.length; index++) residents.unpin(pinned[index]!, this.buffer)
+    pinned.length = 0
     residents.unpinned()
   }
 
   /** Pins what is resident in the range and says how many pages are missing around the rest. */
   #collect(): number {
     this.#letGo()
-    return collect(this.#parts.residents, this.buffer, this.#wanted, this.#pinned)
+    return collect(this.#parts.residents, this.buffer, this.#wanted, this.pinned)
   }
 
   /** Throws `ENOMEM` when the range could not be resident even if nothing else were. */
   #fitting(missing: number): number {
     const { chunks, limit } = this.#parts.residents
     let pages = missing
-    for (const chunk of this.#pinned) pages += chunks.pageCount(chunk)
+    for (const chunk of this.pinned) pages += chunks.pageCount(chunk)
     if (pages <= limit.limitPages) return missing
     throw new SpillwayError(
       'ENOMEM',

@@ -3,13 +3,16 @@ import { pace, sliceBytes } from '../ground/pace.ts'
 import { trace } from '../ground/trace.ts'
 import { tracing } from '../ground/tracing.ts'
 import { partial, zeroed } from '../table/chunks.ts'
-import { asError, type BackingStore } from './backing-store.ts'
+import { asError, type BackingStore, type CopyWaiter } from './backing-store.ts'
 import type { BufferState } from './buffer-state.ts'
 import { located, lost } from './failures.ts'
 import type { ResidentSet } from './resident-set.ts'
 
-/** Told once that a page-in is over, and what stopped it; possibly before `start` returns. */
-export type PageInDone = (error: Error | undefined) => void
+/** Who has pages brought in. */
+export interface PageInWaiter {
+  /** Told once that the page-in is over, and what stopped it; possibly before `start` returns. */
+  pageInEnded(error: Error | undefined): void
+}
 
 /**
  * Brings the bytes of chunks into memory that they have already (T41): stored pages are copied in, all others are zeros.
@@ -31,13 +34,36 @@ export class PageIn {
   }
 
   /** Brings in chunks of one buffer that are partial and pinned. They are on their way in from this call on. */
-  start(buffer: BufferState, chunks: readonly number[], options: TransferOptions, done: PageInDone): void {
-    if (tracing.pageIn.isHeard) this.#start(buffer, chunks, options, this.#traced(buffer, chunks, done))
-    else this.#start(buffer, chunks, options, done)
+  start(
+    buffer: BufferState,
+    chunks: readonly number[],
+    options: TransferOptions,
+    waiter: PageInWaiter,
+  ): void {
+    const heard = tracing.pageIn.isHeard ? this.#traced(buffer, chunks, waiter) : waiter
+    const job: PageInJob = { buffer, chunks, options, waiter: heard }
+    const { operations } = this.#residents
+    for (let index = 0; index < chunks.length; index++) {
+      this.#residents.pin(chunks[index]!)
+      this.#residents.beginPageIn(chunks[index]!)
+    }
+    operations.begin()
+    operations.keeps(chunks)
+    let isReady: boolean
+    try {
+      isReady = this.#clearAtOnce(chunks)
+      if (!isReady && chunks.length === 1 && this.#startOne(job)) return
+    } catch (failure) {
+      // The application may have taken the memory away.
+      this.end(job, asError(failure))
+      return
+    }
+    if (isReady) this.end(job, undefined)
+    else this.startAll(job)
   }
 
-  /** Tells of the page-in when it begins, and before `done` when it is over. */
-  #traced(buffer: BufferState, chunks: readonly number[], done: PageInDone): PageInDone {
+  /** Tells of the page-in when it begins, and before its waiter is told when it is over. */
+  #traced(buffer: BufferState, chunks: readonly number[], waiter: PageInWaiter): PageInWaiter {
     const { chunks: table, pages, poolName } = this.#residents
     let wanted = 0
     for (const chunk of chunks) wanted += table.pageCount(chunk)
@@ -50,63 +76,39 @@ export class PageIn {
       pages: wanted,
       bytes,
     })
-    return (error) => {
+    const pageInEnded = (error: Error | undefined) => {
       let arrived = 0
       for (const chunk of chunks) {
         arrived += table.has(chunk, partial) ? table.restoredOf(chunk) : table.pageCount(chunk)
       }
       end(arrived, error)
-      done(error)
+      waiter.pageInEnded(error)
     }
+    return { pageInEnded }
   }
 
-  #start(buffer: BufferState, chunks: readonly number[], options: TransferOptions, done: PageInDone): void {
-    const { operations } = this.#residents
-    for (const chunk of chunks) {
-      this.#residents.pin(chunk)
-      this.#residents.beginPageIn(chunk)
-    }
-    operations.begin()
-    operations.keeps(chunks)
-    let isReady: boolean
-    try {
-      isReady = this.#clearAtOnce(chunks)
-      if (!isReady && chunks.length === 1 && this.#startOne(buffer, chunks, options, done)) return
-    } catch (failure) {
-      // The application may have taken the memory away.
-      this.#end(buffer, chunks, asError(failure), done)
-      return
-    }
-    if (isReady) this.#end(buffer, chunks, undefined, done)
-    else this.#startAll(buffer, chunks, options, done)
-  }
-
-  /** What is still on its way in now was not begun, or was stopped. */
-  #end(buffer: BufferState, chunks: readonly number[], error: Error | undefined, done: PageInDone): void {
-    for (const chunk of chunks) {
-      this.#residents.endPageIn(chunk)
-      this.#residents.unpin(chunk, buffer)
+  /** A page-in is over. What is still on its way in now was not begun, or was stopped. */
+  end({ buffer, chunks, waiter }: PageInJob, error: Error | undefined): void {
+    for (let index = 0; index < chunks.length; index++) {
+      this.#residents.endPageIn(chunks[index]!)
+      this.#residents.unpin(chunks[index]!, buffer)
     }
     this.#residents.operations.end(chunks)
     this.#residents.unpinned()
-    done(error)
+    waiter.pageInEnded(error)
   }
 
-  #startAll(
-    buffer: BufferState,
-    chunks: readonly number[],
-    options: TransferOptions,
-    done: PageInDone,
-  ): void {
-    const end = (error: Error | undefined) => this.#end(buffer, chunks, error, done)
-    this.#copyAll(buffer, chunks, options).then(end, (failure) => end(asError(failure)))
+  startAll(job: PageInJob): void {
+    const end = (error: Error | undefined) => this.end(job, error)
+    this.#copyAll(job.buffer, job.chunks, job.options).then(end, (failure) => end(asError(failure)))
   }
 
   /** Chunks of which nothing is stored are ready at once when there is little to clear; says whether these are. */
   #clearAtOnce(chunks: readonly number[]): boolean {
     const { chunks: table } = this.#residents
     let bytesToClear = 0
-    for (const chunk of chunks) {
+    for (let index = 0; index < chunks.length; index++) {
+      const chunk = chunks[index]!
       if (table.storedAt(chunk) !== 0) return false
       if (!table.has(chunk, zeroed)) bytesToClear += this.#residents.bytes(chunk).byteLength
     }
@@ -121,46 +123,25 @@ export class PageIn {
   }
 
   /** Copies a chunk with adjacent handles in without a promise, in a later turn when this one was long; false: it cannot. */
-  #startOne(
-    buffer: BufferState,
-    chunks: readonly number[],
-    options: TransferOptions,
-    done: PageInDone,
-  ): boolean {
-    const { chunks: table, pages } = this.#residents
-    const chunk = chunks[0]!
-    const { store } = buffer
-    const first = table.storedAt(chunk)
-    if (store === undefined || !store.startsCopies || first <= 0) return false
+  #startOne(job: PageInJob): boolean {
+    const { chunks: table } = this.#residents
+    const chunk = job.chunks[0]!
+    const { store } = job.buffer
+    if (store === undefined || !store.startsCopies || table.storedAt(chunk) <= 0) return false
     // Only `copyPages` can be told so (T45).
-    if (options.retryMayFail === true) return false
-    const from = table.restoredOf(chunk)
-    const count = table.pageCount(chunk) - from
-    const span = pages.slabs.bytes(table.frameOf(chunk) + from, count)
-    const arrived = (copied: number, error: Error | undefined) => {
-      this.#residents.copyBegan(chunk)
-      this.#residents.pagesArrived(chunk, copied, copied === count)
-      const page = error === undefined ? undefined : table.firstPageOf(chunk) + table.restoredOf(chunk)
-      this.#end(buffer, chunks, this.#note(buffer, store, copied, { error, page }), done)
-    }
-    const start = () => {
-      if (!store.startCopy(first + from, span, count, arrived)) this.#startAll(buffer, chunks, options, done)
-    }
-    if (mayWork(span.byteLength)) start()
-    else onTurn(span.byteLength, start)
+    if (job.options.retryMayFail === true) return false
+    const copy = new ChunkCopy(this, this.#residents, job, store)
+    if (mayWork(copy.span.byteLength)) copy.start()
+    else startOnTurn(copy)
     return true
   }
 
-  /** Counts a copy and tells of it; returns its failure with the place where it happened. */
-  #note(
-    buffer: BufferState,
-    store: BackingStore,
-    copied: number,
-    { error, page }: { readonly error: Error | undefined; readonly page: number | undefined },
-  ): Error | undefined {
+  /** Counts a copy of pages of a buffer and tells of it. */
+  note(buffer: BufferState, store: BackingStore, copied: number, error: Error | undefined): void {
     const { counters, poolName } = this.#residents
     counters.restoreCalls++
     counters.restoredPages += copied
+    if (error !== undefined) counters.restoreFailures++
     if (trace.restore.hasSubscribers) {
       trace.restore.publish({
         pool: poolName,
@@ -170,9 +151,6 @@ export class PageIn {
         error,
       })
     }
-    if (error === undefined) return undefined
-    counters.restoreFailures++
-    return located(error, 'restoring', { buffer: buffer.label, page, backup: store.name })
   }
 
   async #copyAll(
@@ -286,8 +264,66 @@ export class PageIn {
       this.#residents.pagesArrived(chunk, got, got === stored)
       if (got < stored) page ??= chunks.firstPageOf(chunk) + chunks.restoredOf(chunk)
     }
-    return this.#note(buffer, store, copied, { error, page })
+    this.note(buffer, store, copied, error)
+    if (error === undefined) return undefined
+    return located(error, 'restoring', { buffer: buffer.label, page, backup: store.name })
   }
+}
+
+/** Chunks of a buffer that are on their way in. */
+interface PageInJob {
+  readonly buffer: BufferState
+  readonly chunks: readonly number[]
+  readonly options: TransferOptions
+  readonly waiter: PageInWaiter
+}
+
+/** The copy of a page-in of one chunk whose handles are adjacent: what has not arrived so far is copied by one call. */
+class ChunkCopy implements CopyWaiter {
+  readonly span: Uint8Array
+  readonly pageCount: number
+  readonly #pageIn: PageIn
+  readonly #residents: ResidentSet
+  readonly #job: PageInJob
+  readonly #store: BackingStore
+  readonly #firstHandle: number
+
+  constructor(pageIn: PageIn, residents: ResidentSet, job: PageInJob, store: BackingStore) {
+    const { chunks, pages } = residents
+    const chunk = job.chunks[0]!
+    const from = chunks.restoredOf(chunk)
+    this.#pageIn = pageIn
+    this.#residents = residents
+    this.#job = job
+    this.#store = store
+    this.#firstHandle = chunks.storedAt(chunk) + from
+    this.pageCount = chunks.pageCount(chunk) - from
+    this.span = pages.slabs.bytes(chunks.frameOf(chunk) + from, this.pageCount)
+  }
+
+  start(): void {
+    if (!this.#store.startCopy(this.#firstHandle, this.span, this)) this.#pageIn.startAll(this.#job)
+  }
+
+  copyEnded(copied: number, error: Error | undefined): void {
+    const { chunks } = this.#residents
+    const { buffer, chunks: one } = this.#job
+    const chunk = one[0]!
+    this.#residents.copyBegan(chunk)
+    this.#residents.pagesArrived(chunk, copied, copied === this.pageCount)
+    this.#pageIn.note(buffer, this.#store, copied, error)
+    if (error === undefined) {
+      this.#pageIn.end(this.#job, undefined)
+      return
+    }
+    const place = { buffer: buffer.label, page: chunks.firstPageOf(chunk) + chunks.restoredOf(chunk) }
+    this.#pageIn.end(this.#job, located(error, 'restoring', { ...place, backup: this.#store.name }))
+  }
+}
+
+/** Apart, so that nothing is made for a copy that may be started at once. */
+function startOnTurn(copy: ChunkCopy): void {
+  onTurn(copy.span.byteLength, () => copy.start())
 }
 
 interface Call {

@@ -28,6 +28,8 @@ export class Pins {
     const { residents } = this.#parts
     const { chunks, order, operations } = residents
     const { table } = buffer
+    // Nothing is made for a miss.
+    if (first < end && table.chunkAt(first) === 0) return undefined
     const blocked = write ? busy | partial : notReady
     const pinned = listForOne()
     for (let page = first; page < end; ) {
