@@ -32,7 +32,7 @@ import { type Piece, PiecePlan, type PlanLimits } from './piece-plan.ts'
 import { carryPieces, type FlightLimits } from './pieces-in-flight.ts'
 import type { SlotSpace } from './slot-space.ts'
 import type { TakenSlots } from './slot-space-parts.ts'
-import type { StartedReads } from './started-reads.ts'
+import type { StartedRead, StartedReads } from './started-reads.ts'
 
 /** The counters of every backup, and what a file adds. */
 export interface FileBackupStats extends BackupStats {
@@ -148,14 +148,16 @@ export class SlottedFileBackup implements FileBackup {
     const { space, reads, plan } = this.#parts
     const isOne = span.byteLength <= plan.requestBytes && space.isLive(first, pageCount)
     if (!isOne || !this.#gate.enter()) return false
-    const ended = (copied: number, error?: Error): void => {
-      this.#copiedPages += copied
-      tellCopied(done, copied, error)
-      this.#gate.leave()
-    }
-    const began = reads.start({ handle: first, pageCount, memory: span, done: ended })
+    const began = reads.start({ handle: first, pageCount, memory: span, done, ended: this.#copyEnded })
     if (!began) this.#gate.leave()
     return began
+  }
+
+  /** A copy that `startCopy` began is over. One function for all: a closure for each would be much of what a page costs. */
+  readonly #copyEnded = ({ done }: StartedRead, copied: number, error?: Error): void => {
+    this.#copiedPages += copied
+    tellCopied(done, copied, error)
+    this.#gate.leave()
   }
 
   async drop(handles: readonly HandleRun[]): Promise<void> {

@@ -1,4 +1,4 @@
-import { mayWork, onTurn, systemError } from '@spillway/core'
+import { type CopyDone, mayWork, onTurn, systemError } from '@spillway/core'
 import type { MoverParts } from './mover-parts.ts'
 import type { PageMover } from './page-mover.ts'
 import type { Piece } from './piece-plan.ts'
@@ -9,8 +9,10 @@ export interface StartedRead {
   readonly handle: number
   readonly pageCount: number
   readonly memory: Uint8Array
+  /** Whom `ended` tells. */
+  readonly done: CopyDone
   /** Called once, never before `start` has returned true unless the engine answers at once. */
-  readonly done: (pages: number, error?: Error) => void
+  readonly ended: (read: StartedRead, pages: number, error?: Error) => void
 }
 
 /**
@@ -41,13 +43,18 @@ export class StartedReads {
   #arrived(read: StartedRead, outcome: number | Error): void {
     const { byteLength } = read.memory
     if (this.#parts.checksums === undefined || mayWork(byteLength)) this.#check(read, outcome)
-    else onTurn(byteLength, () => this.#check(read, outcome))
+    else this.#checkOnTurn(read, outcome)
+  }
+
+  /** Apart, so that nothing is made for a check that may be made at once. */
+  #checkOnTurn(read: StartedRead, outcome: number | Error): void {
+    onTurn(read.memory.byteLength, () => this.#check(read, outcome))
   }
 
   #check(read: StartedRead, outcome: number | Error): void {
     const { handle, pageCount, memory } = read
     const isWhole = outcome === memory.byteLength && this.#parts.isLive(handle, pageCount)
-    if (isWhole && this.#matches(read)) read.done(pageCount)
+    if (isWhole && this.#matches(read)) read.ended(read, pageCount)
     else void this.#goOn(read, outcome)
   }
 
@@ -64,13 +71,18 @@ export class StartedReads {
     }
   }
 
-  async #goOn({ handle, pageCount, memory, done }: StartedRead, outcome: number | Error): Promise<void> {
+  async #goOn(read: StartedRead, outcome: number | Error): Promise<void> {
+    const { handle, pageCount, memory } = read
     const piece: Piece = { page: 0, pageCount, handle, parts: [memory], staged: false }
     try {
       const { pages, error } = await this.#mover.goOn(piece, outcome)
-      done(pages, error)
+      read.ended(read, pages, error)
     } catch (thrown) {
-      done(0, systemError(thrown, 'pages could not be read', { backup: this.#parts.name, page: 0 }))
+      read.ended(
+        read,
+        0,
+        systemError(thrown, 'pages could not be read', { backup: this.#parts.name, page: 0 }),
+      )
     }
   }
 }

@@ -18,6 +18,8 @@ export interface Request {
   readonly flags: number
   readonly settle: Settle
   retries: number
+  /** The one behind it while it waits for a place. */
+  next: Request | undefined
 }
 
 const operationNames: Readonly<Record<number, string>> = {
@@ -26,11 +28,14 @@ const operationNames: Readonly<Record<number, string>> = {
   [operationSync]: 'fsync',
 }
 
+/** The memory of a request. */
+export type RequestMemory = Pick<Request, 'address' | 'lengthBytes'> & { readonly region: Region }
+
 /** The most bytes that the kernel moves in one request; longer spans come back short. */
 const maxRequestBytes = 0x7ffff000
 
 /** The memory of a span that a ring may touch. `TypeError` unless it belongs to an open Mapping. */
-export function memoryOf(span: Uint8Array): Pick<Request, 'address' | 'lengthBytes'> & { region: Region } {
+export function memoryOf(span: Uint8Array): RequestMemory {
   if (!(span instanceof Uint8Array)) throw new TypeError('span is not a Uint8Array')
   const placement = placementOf(span)
   if (placement === undefined || placement.region.state !== 'open') {
@@ -68,33 +73,35 @@ export function uses(request: Request, from: number, to: number): boolean {
   return request.region !== undefined && request.address < to && request.address + request.lengthBytes > from
 }
 
-/** Requests that wait for a place in the ring, first come first served; every call is O(1) amortised. */
+/** Requests that wait for a place in the ring, first come first served; `push` and `shift` are O(1). */
 export class RequestQueue {
-  #requests: Request[] = []
-  #first = 0
+  #first: Request | undefined
+  #last: Request | undefined
 
   get isEmpty(): boolean {
-    return this.#first === this.#requests.length
+    return this.#first === undefined
   }
 
   push(request: Request): void {
-    this.#requests.push(request)
+    if (this.#last === undefined) this.#first = request
+    else this.#last.next = request
+    this.#last = request
   }
 
   /** The request that has waited longest, or undefined. */
   shift(): Request | undefined {
-    const request = this.#requests[this.#first]
+    const request = this.#first
     if (request === undefined) return undefined
-    this.#first++
-    // Half of it is history: drop that.
-    if (this.#first * 2 >= this.#requests.length) {
-      this.#requests = this.#requests.slice(this.#first)
-      this.#first = 0
-    }
+    this.#first = request.next
+    if (this.#first === undefined) this.#last = undefined
+    request.next = undefined
     return request
   }
 
   some(holds: (request: Request) => boolean): boolean {
-    return this.#requests.some((request, index) => index >= this.#first && holds(request))
+    for (let request = this.#first; request !== undefined; request = request.next) {
+      if (holds(request)) return true
+    }
+    return false
   }
 }

@@ -5,6 +5,7 @@ import { busyChecks, requestDone } from './region.ts'
 import {
   memoryOf,
   type Request,
+  type RequestMemory,
   RequestQueue,
   requestError,
   type Settle,
@@ -43,9 +44,6 @@ const maxRetries = 100
 const leastPerStep = 2
 /** After this long the event loop gets a turn, whatever is left. */
 const maxTurnMs = 1
-
-/** What a request asks of the kernel. */
-type Asked = Omit<Request, 'settle' | 'retries'>
 
 /** Reads and writes files through an io_uring of the kernel. */
 export class Ring implements AsyncDisposable {
@@ -126,12 +124,9 @@ export class Ring implements AsyncDisposable {
     if (typeof done !== 'function') throw new TypeError('done is not a function')
     assertFd(fd)
     assertBytes(offsetBytes, 'offsetBytes')
-    const { region, address, lengthBytes } = memoryOf(span)
+    const memory = memoryOf(span)
     if (this.#refusal() !== undefined) return false
-    this.#push(
-      { operation: operationRead, fd, address, lengthBytes, offset: offsetBytes, flags: 0, region },
-      done,
-    )
+    this.#push(moving(operationRead, { fd, offset: offsetBytes }, memory, done))
     return true
   }
 
@@ -148,7 +143,7 @@ export class Ring implements AsyncDisposable {
     assertKnownOptions(options, ['dataOnly'], 'Ring.sync')
     assertFd(fd)
     const flags = options.dataOnly === true ? syncDataOnly : 0
-    await this.#request({
+    await this.#request((settle) => ({
       operation: operationSync,
       fd,
       address: 0,
@@ -156,7 +151,10 @@ export class Ring implements AsyncDisposable {
       offset: 0,
       flags,
       region: undefined,
-    })
+      settle,
+      retries: 0,
+      next: undefined,
+    }))
   }
 
   /** Waits for what is in flight, then gives everything back. New requests are refused at once. Idempotent. */
@@ -183,21 +181,22 @@ export class Ring implements AsyncDisposable {
   #move(operation: number, fd: number, span: Uint8Array, offsetBytes: number): Promise<number> {
     assertFd(fd)
     assertBytes(offsetBytes, 'offsetBytes')
-    const { region, address, lengthBytes } = memoryOf(span)
-    return this.#request({ operation, fd, address, lengthBytes, offset: offsetBytes, flags: 0, region })
+    const memory = memoryOf(span)
+    return this.#request((settle) => moving(operation, { fd, offset: offsetBytes }, memory, settle))
   }
 
-  #request(asked: Asked): Promise<number> {
+  #request(make: (settle: Settle) => Request): Promise<number> {
     return new Promise((resolve, reject) => {
       const refusal = this.#refusal()
       if (refusal !== undefined) {
         reject(refusal)
         return
       }
-      this.#push(asked, (outcome) => {
+      const settle = (outcome: number | Error) => {
         if (typeof outcome === 'number') resolve(outcome)
         else reject(outcome)
-      })
+      }
+      this.#push(make(settle))
     })
   }
 
@@ -207,21 +206,10 @@ export class Ring implements AsyncDisposable {
     return this.#failure
   }
 
-  #push(asked: Asked, settle: Settle): void {
-    const { operation, fd, address, lengthBytes, offset, flags, region } = asked
+  #push(request: Request): void {
     this.#inFlight++
-    if (region !== undefined) region.inFlight++
-    this.#waiting.push({
-      operation,
-      fd,
-      address,
-      lengthBytes,
-      offset,
-      flags,
-      region,
-      settle,
-      retries: 0,
-    })
+    if (request.region !== undefined) request.region.inFlight++
+    this.#waiting.push(request)
     this.#schedule()
   }
 
@@ -364,3 +352,23 @@ export class Ring implements AsyncDisposable {
     this.#slots.some((request) => request !== undefined && uses(request, from, to)) ||
     this.#waiting.some((request) => uses(request, from, to))
 }
+
+/** A request that moves bytes between a file and memory. */
+function moving(operation: number, file: FilePlace, memory: RequestMemory, settle: Settle): Request {
+  const { address, lengthBytes, region } = memory
+  const { fd, offset } = file
+  return {
+    operation,
+    fd,
+    address,
+    lengthBytes,
+    offset,
+    flags: 0,
+    region,
+    settle,
+    retries: 0,
+    next: undefined,
+  }
+}
+
+type FilePlace = Pick<Request, 'fd' | 'offset'>
