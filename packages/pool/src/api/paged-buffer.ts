@@ -14,7 +14,7 @@ import {
 import { imageNameOf, type SaveOptions } from '../operations/save.ts'
 import { asError } from '../residency/backing-store.ts'
 import type { BufferState } from '../residency/buffer-state.ts'
-import { assertNotPinned, assertUsable, closedBuffer } from '../residency/closed.ts'
+import { assertNotPinned, assertUsable } from '../residency/closed.ts'
 import type { HeldRange } from '../residency/growth.ts'
 import { type ByteSource, bytesAtHand, firstBytes, repeating } from './byte-sources.ts'
 import {
@@ -31,7 +31,8 @@ import {
   type ReadWriteOptions,
 } from './options.ts'
 import { PendingCall } from './pending-call.ts'
-import { type NumbersType, Pin } from './pin.ts'
+import type { NumbersType, Pin } from './pin.ts'
+import { PinCall, pinOf } from './pin-call.ts'
 import { assertOneOf } from './pool-options.ts'
 import { purge } from './purge.ts'
 import { assertByte, assertBytes, assertRange, rangeOf } from './ranges.ts'
@@ -268,12 +269,11 @@ export class PagedBuffer implements AsyncDisposable {
 
   #pinMissing(options: PinOptions): Promise<Pin> {
     const state = this.#state
-    const call = new PendingCall<Pin>(state)
+    const call = new PinCall(this.#machine, state, options)
     try {
       assertUsable(state, this.#machine.providerGuard)
-      const { offset = 0, length = state.sizeBytes - offset } = options
-      call.begin(state.growth && { offsetBytes: offset, length })
-      this.#pinThen(options, call)
+      call.begin(state.growth && { offsetBytes: call.offset, length: call.length })
+      call.start()
     } catch (failure) {
       call.settle(failure as Error)
     }
@@ -282,34 +282,6 @@ export class PagedBuffer implements AsyncDisposable {
 
   #settled<Result>(error: Error | undefined, result?: Result): Promise<Result> {
     return this.#callOn<Result>(undefined, 0, (call) => call.settle(error, result))
-  }
-
-  #pinThen(options: PinOptions, call: PendingCall<Pin>): void {
-    const state = this.#state
-    const { offset = 0, length = state.sizeBytes - offset, write = false, signal, retryMayFail } = options
-    if (write && state.isShutToWriters) {
-      state.writePins.whenOpen(signal).then(
-        () => {
-          if (state.closing) call.settle(closedBuffer(state))
-          else this.#pinThen(options, call)
-        },
-        (failure) => call.settle(failure),
-      )
-      return
-    }
-    const { readWrite, pageSizeBytes } = this.#machine
-    const first = Math.floor(offset / pageSizeBytes)
-    const end = Math.ceil((offset + length) / pageSizeBytes)
-    readWrite.pinThen(state, { first, end }, { write, signal, retryMayFail }, (pinned, error) => {
-      if (pinned === undefined) {
-        call.settle(error)
-      } else if (state.closing) {
-        this.#machine.pins.letGo(state, pinned)
-        call.settle(closedBuffer(state))
-      } else {
-        call.settle(undefined, this.#pinned(pinned, offset, length, write))
-      }
-    })
   }
 
   /** The same without waiting: undefined when the range is not resident, or being written back and `write` is asked. */
@@ -326,7 +298,7 @@ export class PagedBuffer implements AsyncDisposable {
     const first = Math.floor(offset / pageSizeBytes)
     const end = Math.ceil((offset + length) / pageSizeBytes)
     const pinned = pins.tryPin(state, first, end, write)
-    return pinned === undefined ? undefined : this.#pinned(pinned, offset, length, write)
+    return pinned === undefined ? undefined : pinOf(this.#machine, state, pinned, { offset, length, write })
   }
 
   /**
@@ -458,14 +430,6 @@ export class PagedBuffer implements AsyncDisposable {
   /** Frees the buffer; after `free` it does nothing. */
   async [Symbol.asyncDispose](): Promise<void> {
     if (!this.#state.closing) await this.free()
-  }
-
-  #pinned(chunks: number[], offset: number, length: number, write: boolean): Pin {
-    this.#machine.beginPin(this.#state, chunks)
-    const pin = new Pin(this.#machine, this.#state, chunks, { offset, length, write })
-    if (write) this.#state.writePins.begin(pin)
-    this.#state.growth?.hold(pin)
-    return pin
   }
 
   /** A call that ends with a promise of its own: counts as an operation, so that `free` waits for it. */

@@ -2,7 +2,7 @@ import { abortError, type TransferOptions } from '@spillway/core'
 import { pace, sliceBytes } from '../ground/pace.ts'
 import type { BufferState } from '../residency/buffer-state.ts'
 import { closedBuffer } from '../residency/closed.ts'
-import type { Deliver, PinOptions } from '../residency/miss.ts'
+import type { PinOptions, PinWaiter } from '../residency/miss.ts'
 import type { Pins } from '../residency/pins.ts'
 import { nonEmptyEnd, type PageRange, windowEnd } from '../residency/placement.ts'
 import type { ResidentSet } from '../residency/resident-set.ts'
@@ -89,7 +89,7 @@ export class ReadWrite {
     }
     const bytes = { offset, length: into.byteLength }
     const copyOut = memoryOf(into)
-    this.#pins.pinThen(buffer, range, readOptions(options), (pinned, failure) => {
+    const delivered = (pinned: number[] | undefined, failure: Error | undefined) => {
       if (isShortOfMemory(failure)) {
         this.#bypass.read(buffer, bytes, copyOut, options).then(() => done(), done)
         return
@@ -100,7 +100,8 @@ export class ReadWrite {
         this.#pins.letGo(buffer, pinned)
       }
       done(error)
-    })
+    }
+    this.#pins.pinThen(buffer, range, readOptions(options), { delivered })
   }
 
   async #read(buffer: BufferState, { offset, into }: ReadPlace, options: TransferOptions): Promise<void> {
@@ -169,14 +170,15 @@ export class ReadWrite {
       this.#write(buffer, range, source, options).then(() => done(), done)
       return
     }
-    this.#pins.pinThen(buffer, window, this.#writePinOptions(buffer, range, options), (pinned, failure) => {
+    const delivered = (pinned: number[] | undefined, failure: Error | undefined) => {
       let error = failure
       if (pinned !== undefined) {
         error = thrownBy(() => this.#copyAtOnce(pinned, range, source, this.#overwritten(buffer)))
         this.#letGoWritten(buffer, pinned)
       }
       done(error)
-    })
+    }
+    this.#pins.pinThen(buffer, window, this.#writePinOptions(buffer, range, options), { delivered })
   }
 
   async #write(
@@ -212,18 +214,18 @@ export class ReadWrite {
    * Pins a range however long it is. One of more chunks than can be dealt with in one go is brought in window by window
    * before, and not pinned meanwhile: then little is left to do, and the claim for all of it comes when most is there.
    */
-  pinThen(buffer: BufferState, range: PageRange, options: PinOptions, deliver: Deliver): void {
+  pinThen(buffer: BufferState, range: PageRange, options: PinOptions, waiter: PinWaiter): void {
     const { first, end } = range
     const { limitPages } = this.#residents.limit
     const isLong =
       end - first > chunksPerPin * buffer.table.blockPages && windowEnd(buffer, first, limitPages) < end
     if (!isLong || end - first > limitPages) {
-      this.#pins.pinThen(buffer, range, options, deliver)
+      this.#pins.pinThen(buffer, range, options, waiter)
       return
     }
     this.#bringIn(buffer, range, options).then(
-      () => this.#pins.pinThen(buffer, range, options, deliver),
-      (error) => deliver(undefined, error),
+      () => this.#pins.pinThen(buffer, range, options, waiter),
+      (error) => waiter.delivered(undefined, error),
     )
   }
 

@@ -25,8 +25,11 @@ export interface PinOptions extends TransferOptions {
   readonly overwriteEnd?: number | undefined
 }
 
-/** Called once: with the chunks of the range, pinned and in order, or with what stopped it, and then nothing is pinned. */
-export type Deliver = (pinned: number[] | undefined, error: Error | undefined) => void
+/** Who wants a range pinned. */
+export interface PinWaiter {
+  /** Told once: the chunks of the range, pinned and in order, or what stopped it, and then nothing is pinned. */
+  delivered(pinned: number[] | undefined, error: Error | undefined): void
+}
 
 /** What misses work with. */
 export interface MissParts {
@@ -68,8 +71,8 @@ export class Miss implements Claim, PageInWaiter, ChunksToInstall {
   readonly #parts: MissParts
   readonly #wanted: WantedPages
   readonly #options: PinOptions
-  /** Told at the end; set by `begin`. */
-  #deliver!: Deliver
+  /** Set by `begin`. */
+  #waiter!: PinWaiter
   /** Chunks of the range that are pinned for it. */
   readonly pinned: number[] = listForOne()
   #abort: (() => void) | undefined
@@ -97,8 +100,8 @@ export class Miss implements Claim, PageInWaiter, ChunksToInstall {
   }
 
   /** Goes as far as it can at once; the caller counts as an operation under way until it has let go of what is delivered. */
-  begin(deliver: Deliver): void {
-    this.#deliver = deliver
+  begin(waiter: PinWaiter): void {
+    this.#waiter = waiter
     const { operations } = this.#parts.residents
     operations.begin()
     operations.keeps(this.pinned)
@@ -338,7 +341,7 @@ export class Miss implements Claim, PageInWaiter, ChunksToInstall {
     }
     if (pinned.length > 1) pinned.sort((one, other) => chunks.firstPageOf(one) - chunks.firstPageOf(other))
     this.#end()
-    this.#deliver(pinned, undefined)
+    this.#waiter.delivered(pinned, undefined)
   }
 
   #fail(error: Error): void {
@@ -346,7 +349,7 @@ export class Miss implements Claim, PageInWaiter, ChunksToInstall {
     this.#end()
     this.#letGo()
     this.#parts.residents.operations.end(this.pinned)
-    this.#deliver(undefined, error)
+    this.#waiter.delivered(undefined, error)
   }
 
   #end(): void {

@@ -2,7 +2,7 @@ import { busy, listForOne, notReady, partial } from '../table/chunks.ts'
 import type { BufferState } from './buffer-state.ts'
 import { DamagedPages } from './damaged-pages.ts'
 import { installMissing } from './installation.ts'
-import { collect, type Deliver, Miss, type MissParts, type PinOptions } from './miss.ts'
+import { collect, Miss, type MissParts, type PinOptions, type PinWaiter } from './miss.ts'
 import { PageIn } from './page-in.ts'
 import type { WantedPages } from './placement.ts'
 import type { ResidentSet } from './resident-set.ts'
@@ -50,22 +50,23 @@ export class Pins {
   }
 
   /**
-   * Makes a range resident, pins it, and calls `deliver` with its chunks, possibly before it returns. The pins end with
+   * Makes a range resident, pins it, and tells `waiter` of its chunks, possibly before it returns. The pins end with
    * `letGo`, or become the application's with `handOver`. Fails with `EINTR` when aborted, `ENOMEM` when
    * there is no room, or what the backup said; then nothing is pinned, and what was restored so far stays for the next call
    * (T43).
    */
-  pinThen(buffer: BufferState, wanted: WantedPages, options: PinOptions, deliver: Deliver): void {
-    new Miss(this.#parts, buffer, wanted, options).begin(deliver)
+  pinThen(buffer: BufferState, wanted: WantedPages, options: PinOptions, waiter: PinWaiter): void {
+    new Miss(this.#parts, buffer, wanted, options).begin(waiter)
   }
 
   /** The same as a promise. */
   pin(buffer: BufferState, wanted: WantedPages, options: PinOptions): Promise<number[]> {
     return new Promise((resolve, reject) => {
-      this.pinThen(buffer, wanted, options, (pinned, error) => {
+      const delivered = (pinned: number[] | undefined, error: Error | undefined) => {
         if (pinned === undefined) reject(error)
         else resolve(pinned)
-      })
+      }
+      this.pinThen(buffer, wanted, options, { delivered })
     })
   }
 
