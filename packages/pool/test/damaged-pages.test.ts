@@ -1,13 +1,22 @@
 import { type Backup, memoryBackup, SpillwayError } from '@spillway/core'
 import { describe, expect, it } from 'vitest'
+import { machineOf } from '../src/api/pool.ts'
 import { Pool } from '../src/index.ts'
 import { page, pattern } from './support/bytes.ts'
+import { FakeProvider } from './support/fake-provider.ts'
 
 /** A backup some of whose pages cannot be read any more. */
 function damagedBackup() {
   const inner = memoryBackup()
   const bad = new Set<number>()
-  const state = { bad, code: 'EBADMSG' as 'EBADMSG' | 'EIO', isDead: false, calls: 0 }
+  const state = {
+    bad,
+    code: 'EBADMSG' as 'EBADMSG' | 'EIO',
+    isDead: false,
+    calls: 0,
+    /** Awaited before a call answers that a page is damaged. */
+    beforeFailure: undefined as (() => Promise<void>) | undefined,
+  }
   const backup: Backup = {
     name: inner.name,
     capabilities: inner.capabilities,
@@ -26,6 +35,7 @@ function damagedBackup() {
           if (!state.isDead && !bad.has(handle)) copied++
           else {
             await inner.copyPages(prefixOf(handles, copied), pagesOf(spans, copied), options)
+            await state.beforeFailure?.()
             return { copied, error: new SpillwayError(state.isDead ? 'EIO' : state.code, 'damaged') }
           }
         }
@@ -174,6 +184,44 @@ describe('a backup that gives nothing at all', () => {
     state.isDead = false
     expect(await read(5)).toBe(true)
     expect(buffer.residentBytes).toBe(pageCount * page)
+    await pool.close()
+  })
+})
+
+describe('a damaged page that is set aside', () => {
+  it('does not bring a call back that was aborted in the step before', async () => {
+    const { pool, buffer, state, read } = await scene('EIO')
+    const controller = new AbortController()
+    const held = Promise.withResolvers<void>()
+    let failures = 0
+    state.beforeFailure = async () => {
+      if (++failures !== 2) return
+      await held.promise
+      // The chunk leaves in the microtasks that follow; the first call, which waits for that a turn at a time, then looks again.
+      controller.abort()
+    }
+    const aborted = buffer.pin({ offset: 0, length: page, signal: controller.signal })
+    const other = read(1)
+    const rejection = expect(aborted).rejects.toMatchObject({ code: 'EINTR' })
+    for (let turn = 0; turn < 10 || failures < 2; turn++) await new Promise(setImmediate)
+    held.resolve()
+    await rejection
+    expect(await other).toBe(true)
+    for (let turn = 0; turn < 10; turn++) await new Promise(setImmediate)
+    const { operations, applicationPins, pinnedPages } = machineOf(pool).residents
+    expect([operations.count, applicationPins, pinnedPages]).toEqual([0, 0, 0])
+    expect(pool.verify()).toEqual([])
+    await buffer.free()
+    await pool.close()
+  })
+
+  it('leaves the count of pages that may not leave right, where what arrived is in such memory', async () => {
+    const { pool, buffer, read } = await scene()
+    await pool.setProvider(new FakeProvider({ capabilities: { swappable: false } }))
+    expect(await read(0)).toBe(true)
+    expect(buffer.residentBytes / page).toBe(damagedPage)
+    expect(machineOf(pool).residents.unevictablePages).toBe(damagedPage)
+    expect(pool.verify()).toEqual([])
     await pool.close()
   })
 })

@@ -171,6 +171,16 @@ describe('a miss of one chunk', () => {
     expect(into).toEqual(at(70))
   })
 
+  it('makes one promise where nothing is stored and the memory held other bytes, and gives zeros', async () => {
+    const { pool } = await storedPages(64)
+    const empty = await pool.allocate(8 * page)
+    const found = new Uint8Array(page).fill(1)
+    // What the backup freed a moment ago is taken, with the bytes that it held.
+    expect(await promisesOf(() => empty.write(5, new Uint8Array(1)))).toBe(1)
+    await empty.read(0, found)
+    expect(found).toEqual(new Uint8Array(page))
+  })
+
   it('is joined by all that want the same chunk: one copy, and each has what it wants', async () => {
     const { buffer, backup, at } = await storedPages(8)
     backup.mode = 'later'
