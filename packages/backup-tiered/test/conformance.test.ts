@@ -1,11 +1,14 @@
 import { tmpdir } from 'node:os'
+import type { S3Client } from '@aws-sdk/client-s3'
 import { compressedBackup } from '@spillway/backup-compressed'
 import { encryptedBackup } from '@spillway/backup-encrypted'
 import { openFileBackup } from '@spillway/backup-file'
+import { S3Backup } from '@spillway/backup-s3'
 import { openShmemBackup } from '@spillway/backup-shmem'
 import { type Backup, faultyBackup, memoryBackup } from '@spillway/core'
 import { backupSuite, backupSuites } from '@spillway/core/conformance'
-import { describe, it } from 'vitest'
+import { type S3Target, s3Target } from '@spillway/test-s3-server'
+import { afterAll, beforeAll, describe, it } from 'vitest'
 import { withoutStartCopy } from '../../core/test/support/tampered-backup.ts'
 import { tieredBackup } from '../src/index.ts'
 
@@ -45,15 +48,42 @@ const wholes: Record<string, (tiers: Backup[]) => Backup> = {
     tieredBackup({ tiers: [compressedBackup(fast), encryptedBackup(slow)] }),
 }
 
+let target: S3Target
+let client: S3Client
+
+async function openS3Backup(capacityBytes: number): Promise<Backup> {
+  return S3Backup.open({
+    client,
+    bucket: target.bucket,
+    prefix: target.prefix(),
+    capacityBytes,
+    // Several objects for the few pages of a test, and no buffer of 8 MiB that the suite would take for a leak.
+    segmentBytes: 64 * 4096,
+    lingerMs: 0,
+  })
+}
+
 const media: Record<string, (pages: number) => Promise<Backup[]>> = {
   ...stacks,
   'memory, memory, without startCopy': async (pages) =>
     (await stacks['memory, memory'](pages)).map(withoutStartCopy),
   'memory, memory, behind faultyBackup': async (pages) =>
     (await stacks['memory, memory'](pages)).map((tier) => faultyBackup(tier, { faults: [] })),
+  'shmem, s3': async (pages) => [
+    await openShmemBackup({ capacityBytes: half(pages) }),
+    await openS3Backup(rest(pages)),
+  ],
 }
 
 const isExhaustive = process.env['SPILLWAY_EXHAUSTIVE'] === '1'
+
+if (isExhaustive) {
+  beforeAll(async () => {
+    target = await s3Target({ embedded: true })
+    client = target.client()
+  })
+  afterAll(() => target.close())
+}
 
 for (const [name, whole] of Object.entries(wholes)) {
   for (const [medium, open] of Object.entries(media)) {
