@@ -2,7 +2,7 @@ import { type Backup, type BackupStats, defineBackup, StagingBuffers, unclosedBa
 import { CheckedCodec } from './codec.ts'
 import { Compactor } from './compactor.ts'
 import { CompressedPages } from './compressed-pages.ts'
-import { stagingMemory } from './native.ts'
+import { optionalNative } from './native.ts'
 import { assertOptions, type CompressedBackupOptions } from './options.ts'
 import { PackBuilder } from './pack-builder.ts'
 import { PackReader } from './pack-reader.ts'
@@ -94,7 +94,7 @@ function partsOf(inner: Backup, name: string, options: CompressedBackupOptions) 
   const codec = new CheckedCodec(options.codec ?? new ZstdCodec(), name)
   const bufferBytes = 2 * packPages * pageSizeBytes
   const buffers = Math.max(3, Math.floor(mostStagingBytes / bufferBytes))
-  const staging = new StagingBuffers(buffers, bufferBytes, stagingMemory)
+  const staging = new StagingBuffers(buffers, bufferBytes, (bytes) => optionalNative.stagingMemory(bytes))
   const places = new Places({ backup: name, inner, packPages })
   const builder = new PackBuilder(codec, pageSizeBytes)
   const reader = new PackReader({ backup: name, capabilities, places, codec })

@@ -1,7 +1,7 @@
 import { pace } from '@spillway/core'
 import type { Zstd } from '@spillway/native'
 import type { Codec } from './codec.ts'
-import { loadNative } from './native.ts'
+import { optionalNative } from './native.ts'
 import { zlibCodec } from './zlib-codec.ts'
 
 /** Longer units are compressed in threads: one would hold the event loop for too long. */
@@ -43,7 +43,7 @@ export class ZstdCodec implements Codec {
 
   /** Never rejects. Both read what the other wrote, where there is a zstd in `node:zlib`; else there is none to be called. */
   async #choose(): Promise<void> {
-    const native = await loadNative()
+    const { native } = await optionalNative.load()
     if (this.#isChosen) return
     this.#isChosen = true
     if (native === undefined || !this.#zlib.name.startsWith('zstd')) return

@@ -2,7 +2,7 @@ import { hkdfSync, randomBytes } from 'node:crypto'
 import { type Backup, type BackupStats, defineBackup, StagingBuffers, unclosedBackups } from '@spillway/core'
 import { chooseCipher } from './choose-cipher.ts'
 import { EncryptedPages } from './encrypted-pages.ts'
-import { stagingMemory } from './native.ts'
+import { optionalNative } from './native.ts'
 import { assertOptions, type EncryptedBackupOptions, keyBytes } from './options.ts'
 import type { PageCipher } from './page-cipher.ts'
 
@@ -39,7 +39,7 @@ export function encryptedBackup(inner: Backup, options: EncryptedBackupOptions =
   const slicePages = Math.max(1, Math.min(preferredBatchPages, mostSliceBytes / pageSizeBytes))
   const sliceBytes = slicePages * pageSizeBytes
   const buffers = Math.max(2, Math.min(preferredCallsInFlight, Math.floor(mostStagingBytes / sliceBytes)))
-  const staging = new StagingBuffers(buffers, sliceBytes, stagingMemory)
+  const staging = new StagingBuffers(buffers, sliceBytes, (bytes) => optionalNative.stagingMemory(bytes))
   const pages = new EncryptedPages(name, inner, staging, chooseCipher(openingKey(key)))
   const backup = defineBackup({
     name,

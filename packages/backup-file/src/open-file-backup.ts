@@ -13,7 +13,7 @@ import { type OpenedStore, openStore } from './images/persistent-file.ts'
 import { dataOffsetBytes as standardDataOffsetBytes } from './layout.ts'
 import type { MoverParts } from './mover-parts.ts'
 import { openNamed } from './named-file.ts'
-import { loadNative, type NativeModule } from './native.ts'
+import { type NativeModule, optionalNative } from './native.ts'
 import { type OpenedFile, openDescriptor, openUnnamed } from './opened-file.ts'
 import { assertOptions, type FileBackupOptions } from './options.ts'
 import { openWhenFree } from './owner-wait.ts'
@@ -55,7 +55,7 @@ export async function openAt(options: FileBackupOptions, dataOffsetBytes: number
   const files = new Files(options.fs ?? system, options.fs === undefined || options.fs === system)
   // A stand-in for node:fs has numbers of its own, which mean nothing to the kernel.
   const loaded = files.isSystem
-    ? await loadNative()
+    ? await optionalNative.load()
     : { native: undefined, whyNot: 'the file system is injected' }
   if (options.signal?.aborted) throw abortError(options.signal)
   const store = options.persistent ? await openPersistent(files, options, loaded.native) : undefined

@@ -56,7 +56,13 @@ export {
 } from './faults/plan.ts'
 export { seededRandom } from './faults/random.ts'
 export { LeakWatch, type LeakWatchOptions, unclosedBackups } from './host/leaks.ts'
-export { explainNativeImport, type NativeImportFailure } from './host/optional-native.ts'
+export {
+  explainNativeImport,
+  type LoadedNative,
+  type NativeExports,
+  type NativeImportFailure,
+  OptionalNative,
+} from './host/optional-native.ts'
 export { environmentValue, oldestNodeVersion } from './host/runtime.ts'
 export {
   type MemoryLevel,

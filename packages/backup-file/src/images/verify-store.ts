@@ -2,7 +2,7 @@ import * as nodeFileSystem from 'node:fs'
 import { abortError, assertKnownOptions, pace, systemError } from '@spillway/core'
 import { ChecksumTable } from '../checksum-table.ts'
 import { type FileSystem, Files } from '../file-system.ts'
-import { loadNative, messageOf, type NativeModule } from '../native.ts'
+import { messageOf, type NativeModule, optionalNative } from '../native.ts'
 import { openWhenFree } from '../owner-wait.ts'
 import { openPageSums } from '../page-sum.ts'
 import { type FoundImage, findImage } from './find-images.ts'
@@ -52,7 +52,7 @@ export async function verifyStore(options: VerifyStoreOptions): Promise<StoreRep
   const { path, onImage, signal } = options
   const system: FileSystem = nodeFileSystem
   const files = new Files(system, true)
-  const { native } = await loadNative()
+  const { native } = await optionalNative.load()
   await openPageSums()
   const store = await openWhenFree(() => openStoreToLook(files, path, native), options)
   try {

@@ -1,4 +1,62 @@
+import type { StagingBuffer } from '../staging.ts'
 import { warn } from './warning.ts'
+
+/** What is needed here of `@spillway/native`, whose other types only those know who can import it. */
+export interface NativeExports {
+  available(): { readonly available: boolean; readonly reason?: string }
+  readonly Mapping: {
+    anonymous(bytes: number): { view(offset: number, length: number): Uint8Array; close(): void }
+  }
+}
+
+/** The optional package, or why it is not there. */
+export interface LoadedNative<Module extends NativeExports> {
+  readonly native: Module | undefined
+  readonly whyNot: string
+}
+
+/** `@spillway/native` for those whose optional peer it is. */
+export class OptionalNative<Module extends NativeExports> {
+  readonly #import: () => Promise<Module>
+  #loading: Promise<LoadedNative<Module>> | undefined
+  #module: Module | undefined
+
+  /** `importIt` is `() => import('@spillway/native')`, written in the package that names it as its peer. */
+  constructor(importIt: () => Promise<Module>) {
+    this.#import = importIt
+  }
+
+  /** Loads it, once unless what stood against it may pass. Never rejects. */
+  load(): Promise<LoadedNative<Module>> {
+    this.#loading ??= this.#load()
+    return this.#loading
+  }
+
+  /** Memory that files are written from without a detour: mapped, where native code is loaded. */
+  stagingMemory(bytes: number): StagingBuffer {
+    if (this.#module === undefined) return { memory: new Uint8Array(bytes) }
+    const mapping = this.#module.Mapping.anonymous(bytes)
+    return { memory: mapping.view(0, bytes), close: () => mapping.close() }
+  }
+
+  async #load(): Promise<LoadedNative<Module>> {
+    try {
+      const native = await this.#import()
+      const { available, reason } = native.available()
+      if (available) {
+        this.#module = native
+        return { native, whyNot: '' }
+      }
+      // It remembers by itself what will not change.
+      this.#loading = undefined
+      return { native: undefined, whyNot: reason ?? 'not available here' }
+    } catch (failure) {
+      const { reason, isTransient } = explainNativeImport(failure)
+      if (isTransient) this.#loading = undefined
+      return { native: undefined, whyNot: reason }
+    }
+  }
+}
 
 /** What an attempt to import the optional `@spillway/native` came to. */
 export interface NativeImportFailure {
