@@ -5,6 +5,8 @@ import {
   type HandleRun,
   innerError,
   isFullError,
+  mayWork,
+  onTurn,
   SpanCursor,
   type StagingBuffer,
   type StagingBuffers,
@@ -17,7 +19,13 @@ import { fillWith, isSameFilled, looksRandom, Trials, wordOf } from './content.t
 import { makePack, padding } from './made-pack.ts'
 import type { Pack } from './pack.ts'
 import type { Built, PackBuilder, Window } from './pack-builder.ts'
-import { innerPagesOf, type PackReader, type ReadFailure, type UnitRead } from './pack-reader.ts'
+import {
+  innerPagesOf,
+  type PackReader,
+  type ReadFailure,
+  type UnitRead,
+  unpackingBytes,
+} from './pack-reader.ts'
 import type { Places } from './places.ts'
 
 export interface CompressedPagesParts {
@@ -342,10 +350,18 @@ export class CompressedPages {
     const start = pack.startOf(window) % this.#pageSizeBytes
     const bytes = memory.subarray(start, start + pack.lengthOf(window))
     const end = (copied: number, error: Error | undefined): void => {
-      const outcome = error ?? this.#unpackNow(read, bytes, memory.subarray(memory.byteLength / 2))
+      const unpack = (): void => {
+        const failure = this.#unpackNow(read, bytes, memory.subarray(memory.byteLength / 2))
+        finish(failure === undefined ? read.wanted.length : 0, failure)
+      }
+      // Many copies may end in one turn of the event loop.
+      if (error !== undefined || copied < count) finish(0, error)
+      else if (mayWork(unpackingBytes(read))) unpack()
+      else onTurn(unpackingBytes(read), unpack)
+    }
+    const finish = (pages: number, failure: Error | undefined): void => {
       leave()
-      if (copied === count && outcome === undefined) done(read.wanted.length)
-      else done(0, outcome)
+      done(pages, failure)
     }
     const leave = (): void => {
       staging.give(buffer)

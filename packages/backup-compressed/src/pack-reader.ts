@@ -3,9 +3,9 @@ import {
   type BackupCapabilities,
   type HandleRun,
   innerError,
-  pace,
   SpillwayError,
   type TransferOptions,
+  workInTurn,
 } from '@spillway/core'
 import type { CheckedCodec } from './codec.ts'
 import type { Pack } from './pack.ts'
@@ -22,6 +22,9 @@ export interface UnitRead {
   /** The number of that page. */
   readonly number: number
 }
+
+/** Decompressing takes as long as copying so many times as much. */
+const unpackingFactor = 4
 
 /** What stopped a read: the first page of the call that was not read, and why. */
 export interface ReadFailure {
@@ -153,17 +156,23 @@ export class PackReader {
       if (stopped !== undefined && neededPages > stopped.pages) {
         return { place: read.place, error: innerError(stopped.error, at) }
       }
-      const turn = pace(2 * read.pack.contentBytes(read.window))
-      if (turn !== undefined) await turn
-      if (options.signal?.aborted) return { place: read.place, error: abortError(options.signal, at) }
       try {
-        this.unpack(read, bytes, scratch)
+        const unpacking = workInTurn(unpackingBytes(read), () => {
+          if (options.signal?.aborted) throw abortError(options.signal, at)
+          this.unpack(read, bytes, scratch)
+        })
+        if (unpacking !== undefined) await unpacking
       } catch (failure) {
         return { place: read.place, error: innerError(failure as Error, at) }
       }
     }
     return undefined
   }
+}
+
+/** Copying so many bytes takes as long as decompressing a unit. */
+export function unpackingBytes({ pack, window }: UnitRead): number {
+  return unpackingFactor * pack.contentBytes(window)
 }
 
 /** The pages of the inner backup that a unit lies in. */

@@ -1,4 +1,4 @@
-import { pace } from '@spillway/core'
+import { workInTurn } from '@spillway/core'
 import type { Zstd } from '@spillway/native'
 import type { Codec } from './codec.ts'
 import { optionalNative } from './native.ts'
@@ -28,9 +28,7 @@ export class ZstdCodec implements Codec {
     if (zstd === undefined || source.byteLength > longestAtOnceBytes) {
       return await this.#zlib.compress(source, target)
     }
-    const turn = pace(workFactor * source.byteLength)
-    if (turn !== undefined) await turn
-    return zstd.compress(source, target)
+    return await workInTurn(workFactor * source.byteLength, () => zstd.compress(source, target))
   }
 
   decompress(source: Uint8Array, target: Uint8Array): number {

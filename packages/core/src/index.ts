@@ -122,6 +122,7 @@ export {
   pace,
   sliceBytes,
   smallCallBytes,
+  workInTurn,
   yieldToEventLoop,
 } from './pace.ts'
 export { firstHandles, firstSpans, restHandles } from './runs.ts'

@@ -56,6 +56,23 @@ export function pace(workBytes: number): Promise<void> | undefined {
   return mayWork(workBytes) ? undefined : nextTurn(workBytes)
 }
 
+/**
+ * Does `work` at once where it may be done now, else at the start of its turn. What takes longer than its bytes let expect belongs here: the
+ * clock is looked at when it is done, so that nothing else is started in a turn that it has used up.
+ */
+export function workInTurn<Result>(workBytes: number, work: () => Result): Result | Promise<Result> {
+  if (mayWork(workBytes)) return work()
+  return new Promise((resolve, reject) => {
+    onTurn(workBytes, () => {
+      try {
+        resolve(work())
+      } catch (failure) {
+        reject(failure)
+      }
+    })
+  })
+}
+
 /** As `pace`, but never at once: what was asked of a device before gets on its way first. */
 export function nextTurn(workBytes: number): Promise<void> {
   return new Promise((start) => onTurn(workBytes, start))
