@@ -1,6 +1,12 @@
+import { readFileSync } from 'node:fs'
 import { defineConfig } from 'vitest/config'
 
 const source = (path: string) => new URL(path, import.meta.url).pathname
+
+/** The package whose tests run here, or the root with the tests of all. */
+const { name, dependencies, devDependencies } = JSON.parse(readFileSync('package.json', 'utf8'))
+const makesPools =
+  ['spillway', '@spillway/pool'].includes(name) || '@spillway/pool' in { ...dependencies, ...devDependencies }
 
 export default defineConfig({
   resolve: {
@@ -14,8 +20,8 @@ export default defineConfig({
     ],
   },
   test: {
-    include: ['{packages,apps,examples}/*/test/**/*.test.ts', 'scripts/test/**/*.test.ts'],
-    setupFiles: [source('packages/pool/test/support/check-always.ts')],
+    include: ['**/test/**/*.test.ts'],
+    setupFiles: makesPools ? [source('packages/pool/test/support/check-always.ts')] : [],
     execArgv: ['--expose-gc'],
     // Programs that tests start begin four times sooner when what they import was compiled before.
     env: { NODE_COMPILE_CACHE: source('.vitest/compile-cache') },

@@ -14,7 +14,7 @@
  * tests that ran and passed, at least one of which carries the number in its name; when no reason is shorter than a
  * sentence; and when no row says `not yet`. What does not hold is printed, and the exit code is 1.
  */
-import { readFileSync } from 'node:fs'
+import { globSync, readFileSync } from 'node:fs'
 import { join, relative } from 'node:path'
 import { checkLedger, type TestOutcome } from './semantics/ledger.ts'
 
@@ -28,7 +28,7 @@ interface TestResults {
 const root = join(import.meta.dirname, '..')
 const given = process.argv.slice(2)
 const testsByFile = new Map<string, readonly TestOutcome[]>()
-for (const file of given.length > 0 ? given : [join(root, '.vitest/results.json')]) {
+for (const file of given.length > 0 ? given : globSync(join(root, 'packages/*/.vitest/results.json'))) {
   for (const { name, assertionResults } of readResults(file).testResults) {
     testsByFile.set(relative(root, name), assertionResults)
   }

@@ -112,8 +112,8 @@ async function runChild(
   return { pages: [...kept.values()], closed, killed, requests }
 }
 
-/** The points of a run that children are killed at: all with `SPILLWAY_LONG=1`, else every sixth one. */
-const stride = process.env['SPILLWAY_LONG'] === '1' ? 1 : 6
+/** The points of a run that children are killed at: all with `SPILLWAY_LONG=1`, else every tenth one. */
+const stride = process.env['SPILLWAY_LONG'] === '1' ? 1 : 10
 
 /** The points at which a child that makes these requests can be killed, spread over the slots. */
 async function atEveryRequest(

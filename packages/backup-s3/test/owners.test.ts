@@ -5,7 +5,7 @@ import { promisify } from 'node:util'
 import { describe, expect, it } from 'vitest'
 
 const seed = process.env['SPILLWAY_SEED'] ?? '1'
-const histories = process.env['SPILLWAY_HISTORIES'] ?? '200'
+const histories = process.env['SPILLWAY_HISTORIES'] ?? '80'
 const simulator = fileURLToPath(new URL('simulator/main.ts', import.meta.url))
 
 describe(`histories of owners, waiters and sweepers (seed ${seed})`, () => {

@@ -12,7 +12,7 @@ const seed = Math.floor(Math.random() * 2 ** 12)
 const isLong = process.env['SPILLWAY_LONG'] === '1'
 const isExhaustive = process.env['SPILLWAY_EXHAUSTIVE'] === '1'
 const rounds = isLong ? 1000 : isExhaustive ? 40 : 6
-const timeoutMs = rounds * 8000
+const timeoutMs = 60_000 + rounds * 20_000
 const capacityBytes = 1024 * 4096
 
 interface Told {
