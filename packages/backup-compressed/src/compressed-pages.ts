@@ -5,14 +5,13 @@ import {
   type HandleRun,
   innerError,
   isFullError,
-  mayWork,
-  onTurn,
   SpanCursor,
   type StagingBuffer,
   type StagingBuffers,
   type Stopped,
   systemError,
   type TransferOptions,
+  workInTurn,
 } from '@spillway/core'
 import type { Compactor } from './compactor.ts'
 import { fillWith, isSameFilled, looksRandom, Trials, wordOf } from './content.ts'
@@ -356,8 +355,7 @@ export class CompressedPages {
       }
       // Many copies may end in one turn of the event loop.
       if (error !== undefined || copied < count) finish(0, error)
-      else if (mayWork(unpackingBytes(read))) unpack()
-      else onTurn(unpackingBytes(read), unpack)
+      else void workInTurn(unpackingBytes(read), unpack)
     }
     const finish = (pages: number, failure: Error | undefined): void => {
       leave()
