@@ -10,6 +10,11 @@ function tell(message: CaseMessage): void {
   process.send?.(message)
 }
 
+async function turn(quiet: boolean): Promise<void> {
+  tell({ type: 'turn', quiet })
+  await held()
+}
+
 async function held(): Promise<void> {
   if (process.send !== undefined) await once(process, 'message')
 }
@@ -18,7 +23,7 @@ async function held(): Promise<void> {
 process.on('SIGINT', () => {})
 process.on('disconnect', () => process.exit(1))
 process.once('message', (order: CaseOrder) => {
-  runCase(order, { tell, held }).then(
+  runCase(order, { tell, held, turn }).then(
     (findings) => process.send?.({ type: 'findings', findings } satisfies CaseMessage, () => process.exit(0)),
     (failure: unknown) => {
       process.send?.({ type: 'failure', ...toldFailure(failure) } satisfies CaseMessage, () =>

@@ -1,17 +1,19 @@
 #!/usr/bin/env node
 import { Command, CommanderError } from 'commander'
 import { backendNames } from './backends.ts'
+import { workloads } from './case/workloads.ts'
 import { compareCommand } from './compare-command.ts'
 import { type ConformArguments, conformCommand } from './conform-command.ts'
 import { dataSets } from './input/data-sets.ts'
 import { type LargeArguments, largeCommand } from './large-command.ts'
 import { ownVersion } from './machine.ts'
+import { peers } from './peers/registry.ts'
 import { simulatorNames } from './policy/simulators.ts'
 import { traceKinds } from './policy/traces.ts'
 import { type PolicyArguments, policyCommand } from './policy-command.ts'
 import { reportCommand } from './report-command.ts'
 import { runCommand } from './run-command.ts'
-import { parseRunOptions, quickDefaults, type RunArguments } from './run-options.ts'
+import { parseRunOptions, peersDefaults, quickDefaults, type RunArguments } from './run-options.ts'
 import { type ScaleArguments, scaleCommand } from './scale-command.ts'
 import { selfTestCommand } from './self-test-command.ts'
 import { type SoakArguments, soakCommand } from './soak-command.ts'
@@ -57,8 +59,7 @@ function buildProgram(): Command {
 }
 
 function addRun(program: Command): void {
-  program
-    .command('run')
+  addS3Options(program.command('run'))
     .description('measure backends with real files under a memory limit')
     .option(
       '--backend <names>',
@@ -73,7 +74,11 @@ function addRun(program: Command): void {
     .option('--data <set>', `in place of files, made data: ${dataSets.join(', ')}`)
     .option('--limit <size>', 'memory limit of the pool', '256MiB')
     .option('--overcommit <factor>', 'how many times the limit the data is', '4')
-    .option('--workload <names>', 'comma-separated: sweep, random, zipf', 'sweep,random,zipf')
+    .option(
+      '--workload <names>',
+      `comma-separated: ${workloads.map(({ name }) => name).join(', ')}`,
+      'sweep,random,zipf',
+    )
     .option('--page-size <size>', 'size of a page: a power of two from 4KiB to 2MiB', '4KiB')
     .option('--buffer-size <size>', 'size of a buffer (default: 8MiB, less with a small limit)')
     .option('--rounds <count>', 'measured rounds; one more warms up', '5')
@@ -88,19 +93,8 @@ function addRun(program: Command): void {
     .option('--budget <seconds>', 'measure less in each round to be done in this time, or off', '90')
     .option('--patience <seconds>', 'a case that makes no progress for so long has failed', '120')
     .option(
-      '--s3 <server>',
-      'for backend s3: embedded, ceph, or env for the one of the environment',
-      'embedded',
-    )
-    .option('--s3-latency <time>', 'added to every answer of the embedded server', '0ms')
-    .option('--s3-errors <share>', 'of requests that the embedded server answers with 503', '0%')
-    .option(
-      '--s3-matrix',
-      'also move S3 segments with 0, 20 and 100 ms added and with 1 % errors (embedded server, a minute more)',
-    )
-    .option(
-      '--peers',
-      'also measure what one writes by hand with node:fs, under the same memory control group',
+      '--peers [names]',
+      `also measure what one would take instead, in turns with the backends and under the same memory limits: ${peers.map(({ name }) => name).join(', ')}; packages are installed into a temporary directory (then --workload is ${peersDefaults.workload} and --data ${peersDefaults.data}, unless given)`,
     )
     .option('--live', 'show each pool while it runs on a page of this machine, whose address is printed')
     .option('--no-ceilings', 'do not measure what the machine can do at most')
@@ -113,8 +107,27 @@ function addRun(program: Command): void {
     .option('--report <file>', 'result as a self-contained HTML page', 'bench-results/run.html')
     .option('--no-report', 'no HTML page')
     .action(async (given: RunArguments, command: Command) => {
-      process.exitCode = await runCommand(parseRunOptions(withQuick(given, command)), stop.signal)
+      process.exitCode = await runCommand(
+        parseRunOptions(withPeers(withQuick(given, command), command)),
+        stop.signal,
+      )
     })
+}
+
+/** What `run` takes for the backend `s3`. */
+function addS3Options(command: Command): Command {
+  return command
+    .option(
+      '--s3 <server>',
+      'for backend s3: embedded, ceph, or env for the one of the environment',
+      'embedded',
+    )
+    .option('--s3-latency <time>', 'added to every answer of the embedded server', '0ms')
+    .option('--s3-errors <share>', 'of requests that the embedded server answers with 503', '0%')
+    .option(
+      '--s3-matrix',
+      'also move S3 segments with 0, 20 and 100 ms added and with 1 % errors (embedded server, a minute more)',
+    )
 }
 
 function addCompare(program: Command): void {
@@ -271,6 +284,17 @@ function withQuick(given: RunArguments, command: Command): RunArguments {
   const names = Object.keys(quickDefaults) as (keyof typeof quickDefaults)[]
   const changed = names.filter((name) => command.getOptionValueSource(name) === 'default')
   return { ...given, ...Object.fromEntries(changed.map((name) => [name, quickDefaults[name]])) }
+}
+
+/** So does `--peers`. */
+function withPeers(given: RunArguments, command: Command): RunArguments {
+  if (given.peers === undefined) return given
+  const { workload, data } = peersDefaults
+  return {
+    ...given,
+    ...(command.getOptionValueSource('workload') === 'default' ? { workload } : {}),
+    ...(given.input === undefined && given.data === undefined ? { data } : {}),
+  }
 }
 
 try {

@@ -2,16 +2,17 @@ import { existsSync, mkdirSync, statfsSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { checkBackend } from './backends.ts'
-import { openMemoryGroup } from './case/memory-group.ts'
+import { processAllowanceBytes } from './case/memory-group.ts'
 import type { CaseOrder } from './case/protocol.ts'
-import { isFailedCase, startCase } from './case/start-case.ts'
+import { isFailedCase } from './case/start-case.ts'
 import type { CeilingFindings } from './ceilings/measure.ts'
 import { startCeilings } from './ceilings/start-ceilings.ts'
 import { writeDataSet } from './input/data-sets.ts'
 import { defaultInputPaths, listInputFiles } from './input/files.ts'
 import { type InputPlan, planInput, savePlan } from './input/plan.ts'
 import { provenance } from './machine.ts'
-import { peers } from './peers/registry.ts'
+import { measureCases, type PlannedCase } from './measure-cases.ts'
+import { type MissingPeer, preparePeers, type ReadyPeer } from './peers/prepare-peers.ts'
 import { ProgressView } from './progress.ts'
 import { type CaseResult, type FailedCase, isClean, type RunResult, resultVersion } from './results.ts'
 import { RunBudget } from './run-budget.ts'
@@ -23,21 +24,12 @@ import { startLoops, startMatrix } from './s3/start-measuring.ts'
 import { makeScratch } from './scratch.ts'
 import { formatByteSize, mebibyte } from './sizes.ts'
 import { type Spread, spreadOf } from './statistics.ts'
-import { caseLine, renderTables } from './table.ts'
+import { renderTables } from './table.ts'
 import { wrapForTerminal } from './terminal.ts'
 import { UsageError } from './usage-error.ts'
 
-/** What a process needs besides the pool when it runs in a memory group: Node, its code, the staging memory. */
-const processAllowanceBytes = 128 * mebibyte
-
 /** What the loops store at a time: three times 16 segments. */
 const s3WarmBytes = 512 * mebibyte
-
-interface PlannedCase {
-  readonly order: CaseOrder
-  /** Whether the case runs in a memory group, to be comparable with the peers. */
-  readonly grouped: boolean
-}
 
 /** The command `run`. Resolves to the exit status: 0 when every byte was right, else 1. */
 export async function runCommand(given: RunOptions, signal: AbortSignal): Promise<number> {
@@ -53,40 +45,39 @@ export async function runCommand(given: RunOptions, signal: AbortSignal): Promis
   const view = new ProgressView()
   const usesS3 = options.backends.some(({ description }) => description.name === 's3')
   await using s3 = usesS3 ? await startS3Server({ ...options.s3, warmBytes: s3WarmBytes }) : undefined
-  const planned = planCases(options, planPath, scratch.path)
+  const peers = await readyPeers(options, scratch.path, view, signal)
+  const planned = planCases(options, peers.ready, planPath, scratch.path)
   const budget = new RunBudget(
     options.budgetSeconds,
     planned.length + Number(options.ceilings) + Number(usesS3),
-    startMs,
+    // Installing is not measuring.
+    options.peers.length === 0 ? startMs : performance.now(),
   )
   const ceilings = await measureCeilings(options, scratch.path, view, budget, signal)
   const loops = s3 && (await measureLoops(options, s3, view, budget, signal))
-  const outcomes: (CaseResult | FailedCase)[] = []
-  for (const [index, { order, grouped }] of planned.entries()) {
-    const title = `[${index + 1}/${planned.length}] ${order.label ?? order.subject} · ${order.workload}`
-    view.begin(title, 'start')
-    try {
-      using group = grouped ? openGroup(options, ceilings.notes) : undefined
-      const outcome = await startCase({
-        order: { ...order, budgetMs: budget.next(), s3: s3?.access },
-        plan,
-        ceilings: ceilings.medians,
-        memoryGroup: group,
-        patienceMs: options.patienceMs,
-        signal,
-        onPhase: (phase) => view.phase(phase),
-        onProgress: (done, total) => view.progress(done, total),
-        onLive: (url) => view.note(`live: ${url}`),
-      })
-      outcomes.push(outcome)
-      view.end(caseLine(outcome))
-    } finally {
-      view.end()
-    }
-  }
+  const outcomes = await measureCases({
+    planned,
+    plan,
+    ceilings: ceilings.medians,
+    s3: s3?.access,
+    scratch: scratch.path,
+    patienceMs: options.patienceMs,
+    view,
+    budget,
+    signal,
+    notes: ceilings.notes,
+    missing: peers.missing,
+  })
   const matrix = s3 && options.s3Matrix ? await measureMatrix(options, s3, view, signal) : undefined
   const seconds = (performance.now() - startMs) / 1000
-  const run = assembleRun(options, plan, ceilings, { loops, matrix }, outcomes, seconds)
+  const run = assembleRun(
+    options,
+    plan,
+    ceilings,
+    { loops, matrix, missing: peers.missing },
+    outcomes,
+    seconds,
+  )
   await writeResults(options, run)
   return isClean(run) ? 0 : 1
 }
@@ -104,25 +95,48 @@ function makePlan(options: RunOptions, scratch: string): InputPlan {
 
 /** Refuses what cannot end well, before anything is measured. */
 function assertRoom(options: RunOptions, plan: InputPlan): void {
-  const neededBytes = plan.dataBytes + 2 * options.limitBytes + processAllowanceBytes
+  const processBytes = options.limitBytes + 2 * processAllowanceBytes
+  // Peers take turns with the backends: all of them are there at the same time.
+  const processes = options.peers.length === 0 ? 1 : options.peers.length + options.backends.length
+  const neededBytes = plan.dataBytes + options.limitBytes + processes * processBytes
+  const neededOnDisk = plan.dataBytes * (1 + 2 * options.peers.length) + options.limitBytes
   const inMemory = options.backends.find(({ description }) => description.usesMemory)
-  if (inMemory !== undefined && process.availableMemory() < neededBytes) {
+  if ((inMemory !== undefined || options.peers.length > 0) && process.availableMemory() < neededBytes) {
     throw new UsageError(
       `--limit ${formatByteSize(options.limitBytes)} with --overcommit ${options.overcommit} takes ${formatByteSize(neededBytes)} ` +
-        `of memory with backend ${inMemory.name}, ${formatByteSize(process.availableMemory())} are free; give a smaller --limit`,
+        `of memory with ${inMemory === undefined ? 'the peers' : `backend ${inMemory.name}`}, ${formatByteSize(process.availableMemory())} are free; give a smaller --limit`,
     )
   }
   const { bavail, bsize } = statfsSync(options.directory)
-  const onDisk = options.backends.some(({ description }) => !description.usesMemory) || options.peers
-  if (onDisk && bavail * bsize < neededBytes) {
+  const onDisk =
+    options.backends.some(({ description }) => !description.usesMemory) || options.peers.length > 0
+  if (onDisk && bavail * bsize < neededOnDisk) {
     throw new UsageError(
-      `--directory '${options.directory}' has ${formatByteSize(bavail * bsize)} free, this run takes ${formatByteSize(neededBytes)}; ` +
+      `--directory '${options.directory}' has ${formatByteSize(bavail * bsize)} free, this run takes ${formatByteSize(neededOnDisk)}; ` +
         'give another one or a smaller --limit',
     )
   }
 }
 
-function planCases(options: RunOptions, planPath: string, scratch: string): PlannedCase[] {
+/** Installs what peers take, and says of those that are not to be had here why. */
+async function readyPeers(options: RunOptions, scratch: string, view: ProgressView, signal: AbortSignal) {
+  if (options.peers.length === 0) return { ready: [], missing: [] }
+  view.begin('peers', 'install')
+  try {
+    const { ready, missing } = await preparePeers(options.peers, scratch, signal, (name) => view.phase(name))
+    return { ready, missing: [...missing] }
+  } finally {
+    view.end()
+  }
+}
+
+function planCases(
+  options: RunOptions,
+  ready: readonly ReadyPeer[],
+  planPath: string,
+  scratch: string,
+): PlannedCase[] {
+  const hasPeers = options.peers.length > 0
   const order = (subject: string, workload: string): CaseOrder => ({
     subject,
     workload,
@@ -136,16 +150,25 @@ function planCases(options: RunOptions, planPath: string, scratch: string): Plan
     budgetMs: undefined,
     planPath,
     live: options.live,
+    takesTurns: hasPeers,
   })
   const cases = options.backends.flatMap(({ name, spec, description }) =>
     options.workloads.map((workload) => ({
       order: { ...order(spec, workload.name), ...(name === spec ? {} : { label: name }) },
-      grouped: options.peers && !description.usesMemory,
+      grouped: hasPeers && !description.usesMemory,
     })),
   )
-  const peerCases = options.peers
-    ? peers.map((peer) => ({ order: order(`peer:${peer.name}`, 'random'), grouped: true }))
-    : []
+  const peerCases = ready.flatMap(({ peer, packageDirectory }) =>
+    options.workloads.map((workload) => ({
+      order: {
+        ...order(`peer:${peer.name}`, workload.name),
+        packageDirectory,
+        takesTurns: peer.swap === undefined,
+      },
+      grouped: true,
+      peer,
+    })),
+  )
   return [...cases, ...peerCases]
 }
 
@@ -176,7 +199,8 @@ async function measureCeilings(
         depth: 4,
         budgetMs: budget.next(),
         memory: true,
-        files: options.peers || options.backends.some(({ description }) => !description.usesMemory),
+        files:
+          options.peers.length > 0 || options.backends.some(({ description }) => !description.usesMemory),
       },
       signal,
       (step) => view.phase(step),
@@ -222,19 +246,15 @@ async function measureMatrix(
   }
 }
 
-function openGroup(options: RunOptions, notes: string[]) {
-  const group = openMemoryGroup(options.limitBytes + processAllowanceBytes)
-  if ('add' in group) return group
-  const note = `no memory control group, so the page cache of the peers is not limited: ${group.reason}`
-  if (!notes.includes(note)) notes.push(note)
-  return undefined
-}
-
 function assembleRun(
   options: RunOptions,
   plan: InputPlan,
   ceilings: MeasuredCeilings,
-  s3: { readonly loops: LoopsFindings | undefined; readonly matrix: MatrixFindings | undefined },
+  also: {
+    readonly loops: LoopsFindings | undefined
+    readonly matrix: MatrixFindings | undefined
+    readonly missing: readonly MissingPeer[]
+  },
   outcomes: readonly (CaseResult | FailedCase)[],
   seconds: number,
 ): RunResult {
@@ -252,8 +272,9 @@ function assembleRun(
       checksums: options.checksums,
       budgetSeconds: options.budgetSeconds ?? null,
     },
-    ...(s3.loops === undefined ? {} : { s3: s3.loops }),
-    ...(s3.matrix === undefined ? {} : { s3Matrix: s3.matrix }),
+    ...(also.loops === undefined ? {} : { s3: also.loops }),
+    ...(also.matrix === undefined ? {} : { s3Matrix: also.matrix }),
+    ...(options.peers.length === 0 ? {} : { missingPeers: also.missing }),
     ceilings: ceilings.medians,
     ceilingSpreads: ceilings.spreads,
     ceilingNotes: ceilings.notes,

@@ -6,6 +6,7 @@ import { type BackendChoice, chooseBackend } from './backends.ts'
 import { type Workload, workloadNamed, workloads } from './case/workloads.ts'
 import { type DataSet, dataSets } from './input/data-sets.ts'
 import { fileSystemOf } from './machine.ts'
+import { type PeerDescription, peerNamed, peers } from './peers/registry.ts'
 import type { S3ServerOptions } from './s3/server.ts'
 import { formatByteSize, kibibyte, mebibyte, parseByteSize } from './sizes.ts'
 import { UsageError } from './usage-error.ts'
@@ -32,7 +33,8 @@ export interface RunArguments {
   readonly s3Latency: string
   readonly s3Errors: string
   readonly s3Matrix?: boolean
-  readonly peers?: boolean
+  /** Names with commas between them, or true for all. */
+  readonly peers?: boolean | string
   readonly ceilings: boolean
   readonly live?: boolean
   readonly quick?: boolean
@@ -65,7 +67,8 @@ export interface RunOptions {
   readonly s3: S3ServerOptions
   /** Whether S3 is also measured at every added latency and with errors. */
   readonly s3Matrix: boolean
-  readonly peers: boolean
+  /** What is measured beside the backends; empty: nothing. */
+  readonly peers: readonly PeerDescription[]
   readonly ceilings: boolean
   /** Whether each case of a backend shows a dashboard while it runs. */
   readonly live: boolean
@@ -79,6 +82,9 @@ const largestPageSizeBytes = 2 * mebibyte
 const smallestPageSizeBytes = 4 * kibibyte
 const largestBufferBytes = 8 * mebibyte
 const smallestBufferBytes = 256 * kibibyte
+
+/** What `--peers` stands for where nothing else is said: the workloads in which they differ, and content that does not compress. */
+export const peersDefaults = { workload: 'random,zipf,pages-1,pages-4,pages-32', data: 'random' } as const
 
 /** What `--quick` stands for where nothing else is said: small enough for CI. */
 export const quickDefaults = { limit: '32MiB', overcommit: '3', rounds: '2' } as const
@@ -114,7 +120,7 @@ export function parseRunOptions(given: RunArguments): RunOptions {
     s3: parseS3(given),
     s3Matrix: parseS3Matrix(given),
     patienceMs: parseCount(given.patience, '--patience', 1, 86_400) * 1000,
-    peers: given.peers ?? false,
+    peers: parsePeers(given.peers),
     ceilings: given.ceilings,
     live: given.live ?? false,
     jsonPath: parseOutput(given.json, '--json'),
@@ -134,6 +140,17 @@ function parseData({ data, input }: RunArguments): DataSet | undefined {
   if (data === undefined) return undefined
   if (input !== undefined) throw new UsageError('--data and --input exclude each other; give one of them')
   return parseChoice(data, '--data', dataSets)
+}
+
+function parsePeers(given: boolean | string | undefined): PeerDescription[] {
+  if (typeof given !== 'string') return given === true ? [...peers] : []
+  return parseList(given, '--peers').map((name) => {
+    const peer = peerNamed(name)
+    if (peer !== undefined) return peer
+    throw new UsageError(
+      `--peers '${name}' is not known; there are ${peers.map((each) => each.name).join(', ')}`,
+    )
+  })
 }
 
 function chooseBackends(text: string): BackendChoice[] {

@@ -1,6 +1,7 @@
 import { styleText } from 'node:util'
 import { isFailedCase } from './case/start-case.ts'
 import { backendMedian, ceilingOf, ceilingTitle, judgeGoals, subjectsOf } from './goals.ts'
+import { comparedSubjects, missingPeerNotes, peerFigures } from './peers/outcome.ts'
 import { type CaseResult, type FailedCase, isClean, isCleanCase, type RunResult } from './results.ts'
 import { shortenedLines } from './run-budget.ts'
 import { loopHead, loopRows, matrixHead, matrixRows, s3Notes } from './s3/outcome.ts'
@@ -53,10 +54,12 @@ export function renderTables(run: RunResult): string {
     workloadTable(run),
     run.s3 && textTable(loopHead, loopRows(run.s3), 1),
     run.s3Matrix && textTable(matrixHead, matrixRows(run.s3Matrix), 1),
+    peerTable(run),
     goalTable(run),
   ].flatMap((table) => (table === undefined ? [] : ['', table]))
   const notes = [
     ...run.ceilingNotes,
+    ...missingPeerNotes(run),
     ...(run.s3 === undefined ? [] : s3Notes(run.s3)),
     ...shortenedLines(run.cases, run.settings.budgetSeconds),
   ].map((note) => styleText('dim', wrapForTerminal(`note: ${note}`)))
@@ -140,6 +143,18 @@ function workloadTable(run: RunResult): string | undefined {
     ]
   })
   return textTable(head, rows, 1)
+}
+
+/** Backends and peers side by side, a row for each. */
+function peerTable(run: RunResult): string | undefined {
+  const subjects = comparedSubjects(run)
+  if (subjects.length === 0) return undefined
+  const figures = peerFigures(run)
+  const rows = subjects.map((subject) => [
+    subject,
+    ...figures.map(({ value, digits }) => value(run, subject)?.toFixed(digits) ?? '–'),
+  ])
+  return textTable(['beside peers', ...figures.map(({ title }) => title.replaceAll(', ', '\n'))], rows, 1)
 }
 
 function goalTable(run: RunResult): string | undefined {

@@ -28,7 +28,10 @@ function bench(...given: string[]): Promise<Outcome> {
       process.execPath,
       [program, ...given],
       // Without fio: its jobs take seconds however small they are.
-      { cwd: directory, env: { ...process.env, PATH: '', COLUMNS: '' } },
+      {
+        cwd: directory,
+        env: { ...process.env, PATH: '', COLUMNS: '', npm_config_offline: 'true', npm_config_cache: scratch },
+      },
       (_failure, output, errors) => {
         running.delete(child)
         resolve({ status: child.exitCode, output, errors })
@@ -64,7 +67,8 @@ describe('run', () => {
     const json = join(directory, 'run.json')
     const report = join(directory, 'run.html')
     const { status, output, errors } = await bench(
-      ...['run', '--backend', 'shmem,file', '--input', input, '--directory', scratch, '--peers'],
+      ...['run', '--backend', 'shmem,file', '--input', input, '--directory', scratch],
+      ...['--peers', 'file-per-buffer,direct-file,node-sqlite,lmdb'],
       ...['--workload', 'random', '--budget', '2'],
       ...['--limit', '8MiB', '--overcommit', '3', '--rounds', '1', '--json', json, '--report', report],
     )
@@ -77,7 +81,7 @@ describe('run', () => {
     const tables = output.slice(output.indexOf('\n\n'), output.indexOf('every byte came back'))
     const longest = tables.split('\n').filter((line) => !line.startsWith('note: '))
     expect(Math.max(...longest.map((line) => line.length)), output).toBeLessThanOrEqual(80)
-    expect(output.split('\n').filter((line) => line.startsWith('✓'))).toHaveLength(4)
+    expect(output.split('\n').filter((line) => line.startsWith('✓'))).toHaveLength(5)
     expect(readdirSync(scratch)).toEqual([])
 
     const run = JSON.parse(readFileSync(json, 'utf8')) as RunResult
@@ -91,7 +95,14 @@ describe('run', () => {
       'file random',
       'peer:file-per-buffer random',
       'peer:direct-file random',
+      'peer:node-sqlite random',
     ])
+    // Nothing can be installed here: that is told, and the rest runs.
+    expect(run.missingPeers).toEqual([
+      { name: 'lmdb', reason: expect.stringMatching(/^it could not be installed: .+/) },
+    ])
+    expect(output).toContain('peer lmdb was not measured: it could not be installed')
+    expect(output).toContain('beside peers')
     for (const each of run.cases) {
       expect(each).toMatchObject({
         pageSizeBytes: 4096,

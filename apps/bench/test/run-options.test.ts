@@ -2,6 +2,7 @@ import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { peers } from '../src/peers/registry.ts'
 import { parseRunOptions, type RunArguments } from '../src/run-options.ts'
 import { UsageError } from '../src/usage-error.ts'
 
@@ -44,7 +45,7 @@ describe('options of run', () => {
       rounds: 5,
       concurrency: 4,
       checksums: true,
-      peers: false,
+      peers: [],
     })
     expect(options.backends.map(({ name }) => name)).toEqual(['shmem', 'file'])
     expect(options.workloads.map(({ name }) => name)).toEqual(['sweep', 'random', 'zipf'])
@@ -54,6 +55,15 @@ describe('options of run', () => {
     const options = parseRunOptions({ ...good, limit: '8MiB', concurrency: '64' })
     expect(options.bufferBytes).toBe(1024 ** 2)
     expect(options.concurrency).toBe(4)
+  })
+
+  it('knows peers by their names, all of them where none is named', () => {
+    expect(parseRunOptions({ ...good, peers: true }).peers).toEqual(peers)
+    const { peers: named } = parseRunOptions({ ...good, peers: 'lmdb,swap' })
+    expect(named.map(({ name }) => name)).toEqual(['lmdb', 'swap'])
+    expect(() => parseRunOptions({ ...good, peers: 'lmbd' })).toThrow(
+      /--peers 'lmbd' is not known; there are file-per-buffer, /,
+    )
   })
 
   it('knows variants of a backend', () => {

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
-import { rangeBytes, type WorkloadShape, workloads } from '../src/case/workloads.ts'
+import { rangeBytes, unitBytesOf, type WorkloadShape, workloads } from '../src/case/workloads.ts'
 
-const shape: WorkloadShape = { bufferCount: 200, bufferBytes: 1024 * 1024, seed: 5 }
+const shape: WorkloadShape = { bufferCount: 200, bufferBytes: 1024 * 1024, pageSizeBytes: 4096, seed: 5 }
 
 describe.each(workloads)('workload $name', (workload) => {
   const touches = (round: number) => [...workload.touches(shape, round)]
@@ -11,14 +11,20 @@ describe.each(workloads)('workload $name', (workload) => {
     expect(touches(1)).not.toEqual(touches(2))
   })
 
-  it('stays inside its buffers and rewrites a tenth', () => {
+  it('stays inside its buffers and rewrites a tenth, or nothing of single pages', () => {
     const all = touches(1)
+    const unitBytes = unitBytesOf(workload, shape)
     for (const touch of all) {
       expect(touch.buffer).toBeLessThan(shape.bufferCount)
-      expect(touch.offsetBytes % 65_536).toBe(0)
+      expect(touch.offsetBytes % unitBytes).toBe(0)
+      expect(touch.lengthBytes).toBe(unitBytes)
       expect(touch.offsetBytes + touch.lengthBytes).toBeLessThanOrEqual(shape.bufferBytes)
     }
     const rewritten = all.filter((touch) => touch.write).length / all.length
+    if (workload.chunkBytes === 'page') {
+      expect(rewritten).toBe(0)
+      return
+    }
     expect(rewritten).toBeGreaterThan(0.04)
     expect(rewritten).toBeLessThan(0.2)
   })

@@ -16,7 +16,7 @@ export type Shortened = Readonly<Partial<Record<ShortenedPhase, number>>>
  *            └── shortened ─────────────┘     whole   shortened  whole
  */
 export class CaseBudget {
-  readonly #endMs: number
+  #endMs: number
   readonly #shares: Partial<Record<ShortenedPhase, number>> = {}
 
   /** @param budgetMs undefined: as long as it takes */
@@ -30,6 +30,11 @@ export class CaseBudget {
     if (phase === 'rounds') return leftMs
     const laterWeights = phase === 'single pages' ? weights.rounds : weights.rounds + weights['single pages']
     return (leftMs * weights[phase]) / (weights[phase] + laterWeights)
+  }
+
+  /** The case waited for others: that is not its own time. */
+  extend(waitedMs: number): void {
+    this.#endMs += waitedMs
   }
 
   /** Notes the share of its data that a phase worked on. */

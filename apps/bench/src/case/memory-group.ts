@@ -1,43 +1,74 @@
 import { existsSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 
+/** What a group allows above the limit and what its process held before: heap, garbage, file pages. */
+export const processAllowanceBytes = 96 * 2 ** 20
+
 /**
- * A memory control group for processes of one case, so that the page cache that a program fills counts for it as its own
+ * A memory control group for the process of one case, so that the page cache that a program fills counts for it as its own
  * memory does. Without one, a peer that writes through the page cache is not under any limit at all.
  */
 export interface MemoryGroup extends Disposable {
   add(processId: number): void
+  /** Whether the system has killed its process, because it needed more. */
+  wasExceeded(): boolean
+  /** From now on the group may have so much more than the memory that its process holds now; file pages that it has read do not count. */
+  allow(moreBytes: number): void
 }
 
-/** Makes a group below our own, or says why not: it takes privileges that one usually has only in a container of one's own. */
-export function openMemoryGroup(limitBytes: number): MemoryGroup | { readonly reason: string } {
+/**
+ * Makes a group beside or below our own, without a limit yet, or says why not: it takes privileges that one usually has only in a
+ * container of one's own. `swaps`: whether its memory may be swapped out.
+ */
+export function openMemoryGroup(swaps: boolean): MemoryGroup | { readonly reason: string } {
   try {
     const groups = readFileSync('/proc/self/cgroup', 'utf8').trim().split('\n')
     const first = groups.map((line) => line.split(':')).find(([, controllers]) => controllers === 'memory')
     const unified = groups.map((line) => line.split(':')).find(([, controllers]) => controllers === '')
-    const name = `spillway-bench-${process.pid}-${Date.now().toString(36)}`
+    const name = `spillway-bench-${process.pid}-${(count++).toString(36)}-${Date.now().toString(36)}`
     if (first !== undefined) {
-      return makeGroup(join('/sys/fs/cgroup/memory', first[2], name), 'memory.limit_in_bytes', limitBytes)
+      const group = makeGroup(join('/sys/fs/cgroup/memory', first[2], name), versionOne)
+      if (!swaps) writeFileSync(join(group.directory, 'memory.swappiness'), '0')
+      return group
     }
     if (unified === undefined) return { reason: 'this system has no control groups' }
     // A group with processes of its own cannot have children with a limit: ours is beside us.
-    return makeGroup(join('/sys/fs/cgroup', unified[2], '..', name), 'memory.max', limitBytes)
+    const group = makeGroup(join('/sys/fs/cgroup', unified[2], '..', name), versionTwo)
+    const swapLimit = join(group.directory, 'memory.swap.max')
+    if (!swaps && existsSync(swapLimit)) writeFileSync(swapLimit, '0')
+    return group
   } catch (failure) {
     return { reason: failure instanceof Error ? failure.message : String(failure) }
   }
 }
 
-function makeGroup(directory: string, limitFile: string, limitBytes: number): MemoryGroup {
+let count = 0
+
+/** Names of files and fields in the two versions of control groups. */
+const versionOne = {
+  limit: 'memory.limit_in_bytes',
+  held: /^total_rss (\d+)$/m,
+  events: 'memory.oom_control',
+}
+const versionTwo = { limit: 'memory.max', held: /^anon (\d+)$/m, events: 'memory.events' }
+
+function makeGroup(
+  directory: string,
+  { limit, held, events }: typeof versionOne,
+): MemoryGroup & { readonly directory: string } {
   mkdirSync(directory)
-  try {
-    if (!existsSync(join(directory, limitFile))) throw new Error('the memory controller is not available')
-    writeFileSync(join(directory, limitFile), String(limitBytes))
-  } catch (failure) {
+  if (!existsSync(join(directory, limit))) {
     rmdirSync(directory)
-    throw failure
+    throw new Error('the memory controller is not available')
   }
   return {
+    directory,
     add: (processId) => writeFileSync(join(directory, 'cgroup.procs'), String(processId)),
+    wasExceeded: () => /^oom_kill [1-9]/m.test(readFileSync(join(directory, events), 'utf8')),
+    allow(moreBytes) {
+      const [, heldBytes] = held.exec(readFileSync(join(directory, 'memory.stat'), 'utf8')) ?? []
+      writeFileSync(join(directory, limit), String(Number(heldBytes ?? 0) + moreBytes))
+    },
     [Symbol.dispose]() {
       try {
         rmdirSync(directory)

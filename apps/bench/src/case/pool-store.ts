@@ -6,6 +6,8 @@ export interface PoolStoreOptions {
   readonly bufferBytes: number
   /** Highest order of the chunks that buffers are made of; without it the pool's own. */
   readonly maxOrder: number | undefined
+  /** Whether nothing can be known of what is touched next. */
+  readonly random?: boolean
 }
 
 /** The store that is measured: buffers of a Spillway pool, which backs them up and restores them as it must. */
@@ -21,12 +23,12 @@ export class PoolStore implements BufferStore {
   static async open(pool: Pool, options: PoolStoreOptions): Promise<PoolStore> {
     const buffers: PagedBuffer[] = []
     for (let index = 0; index < options.bufferCount; index++) {
-      buffers.push(
-        await pool.allocate(options.bufferBytes, {
-          label: `bench ${index}`,
-          ...(options.maxOrder === undefined ? {} : { maxOrder: options.maxOrder }),
-        }),
-      )
+      const buffer = await pool.allocate(options.bufferBytes, {
+        label: `bench ${index}`,
+        ...(options.maxOrder === undefined ? {} : { maxOrder: options.maxOrder }),
+      })
+      if (options.random) buffer.advise('random')
+      buffers.push(buffer)
     }
     return new PoolStore(pool, buffers)
   }

@@ -24,6 +24,10 @@ export interface CaseOrder {
   readonly planPath: string
   /** Opens the dashboard while the case runs. */
   readonly live?: boolean
+  /** Where the package of a peer is installed. */
+  readonly packageDirectory?: string | undefined
+  /** Whether the case waits for its turn before each round and everything else that takes the machine. */
+  readonly takesTurns?: boolean
 }
 
 /** Figures of every round, in the order measured. */
@@ -92,6 +96,8 @@ export type CaseMessage =
   | { readonly type: 'phase'; readonly phase: CasePhase; readonly detail?: string }
   | { readonly type: 'baseline'; readonly residentBytes: number }
   | { readonly type: 'progress'; readonly doneBytes: number; readonly totalBytes: number }
+  /** The case ends its turn, if it has one, and wants the next; `quiet`: it measures then. */
+  | { readonly type: 'turn'; readonly quiet: boolean }
   /** Where the dashboard of the case is. */
   | { readonly type: 'live'; readonly url: string }
   /** The backup did something, although no phase can tell how far it is. */

@@ -1,9 +1,11 @@
+import { mkdirSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
 import type { Backup } from '@spillway/core'
 import { type Dashboard, openDashboard } from '@spillway/observe'
 import type { Pool } from '@spillway/pool'
 import { chooseBackend, loadModules } from '../backends.ts'
 import { type InputPlan, loadPlan } from '../input/plan.ts'
-import { openPeer } from '../peers/registry.ts'
+import { peerNamed } from '../peers/registry.ts'
 import { gibibyte, mebibyte } from '../sizes.ts'
 import { CaseBudget } from './case-budget.ts'
 import { DataLedger } from './ledger.ts'
@@ -23,7 +25,7 @@ import { runRounds } from './run-rounds.ts'
 import { spoiledBackup } from './spoiled-backup.ts'
 import type { BufferStore } from './store.ts'
 import { measureWholeBuffers, type WholeBufferFigures } from './whole-buffers.ts'
-import { type Workload, workloadNamed } from './workloads.ts'
+import { unitBytesOf, type Workload, type WorkloadShape, workloadNamed } from './workloads.ts'
 
 /** Chunks larger than this would make a small limit hold too few of them, whatever the page size. */
 const largestChunkBytes = 2 * mebibyte
@@ -39,6 +41,8 @@ export interface CaseVoice {
   tell(message: CaseMessage): void
   /** Resolves when the parent has taken a measurement for which this process must hold still. */
   held(): Promise<void>
+  /** Ends the turn of this case, if it has one; resolves when it has the next. */
+  turn(quiet: boolean): Promise<void>
 }
 
 /** The whole buffers on a pool that keeps its memory, and on one as it comes, unless the first already went wrong. */
@@ -86,6 +90,7 @@ class CaseRun {
 
   async onBackend(): Promise<CaseFindings> {
     const { limitBytes, pageSizeBytes } = this.#order
+    await this.#turn()
     this.#phase('start')
     const choice = chooseBackend(this.#order.subject)
     // Peers do without them, and they must be loaded before the baseline.
@@ -140,33 +145,60 @@ class CaseRun {
       backup,
       maxOrder: orderOf(largestChunkBytes, pageSizeBytes),
     }
-    const warm = await this.#warmWholeBuffers(new Pool({ ...poolOptions, idleBytes: this.#setBytes }))
+    const isOfPages = this.#workload.chunkBytes === 'page'
+    // Workloads of single pages measure them themselves, and nothing else.
+    const warm = isOfPages
+      ? undefined
+      : await this.#warmWholeBuffers(new Pool({ ...poolOptions, idleBytes: this.#setBytes }))
     await using pool = new Pool(poolOptions)
-    const wholeBuffers = { warm, givingBack: isSound(warm) ? await this.#wholeBuffers(pool, 1) : undefined }
+    const wholeBuffers = warm && {
+      warm,
+      givingBack: isSound(warm) ? await this.#wholeBuffers(pool, 1) : undefined,
+    }
     this.#tellFigures(wholeBufferRounds(wholeBuffers))
-    const pages = isSound(wholeBuffers.givingBack) ? await this.#pageRestores(pool) : undefined
+    const pages = isSound(wholeBuffers?.givingBack) ? await this.#pageRestores(pool) : undefined
     this.#tellFigures(pageRounds(pages))
-    const { bufferBytes, dataBytes } = this.#plan
-    const chunkBytes = this.#workload.chunkBytes
+    const { bufferBytes, bufferCount } = this.#shape
+    const hasChunks = this.#workload.chunkBytes !== undefined
     await using store = await PoolStore.open(pool, {
-      bufferCount: dataBytes / bufferBytes,
+      bufferCount,
       bufferBytes,
-      maxOrder: chunkBytes === undefined ? undefined : orderOf(chunkBytes, pageSizeBytes),
+      maxOrder: hasChunks ? orderOf(unitBytesOf(this.#workload, this.#shape), pageSizeBytes) : undefined,
+      random: isOfPages,
     })
     const findings = await this.#workloadOn(store, wholeBuffers, pages)
     return { ...findings, medium: backup.capabilities.medium, backendStats: backup.stats() }
   }
 
   async onPeer(name: string): Promise<CaseFindings> {
+    await this.#turn()
     await this.#sayBaseline()
-    await using peer = await openPeer(name, {
-      directory: this.#order.directory,
+    const peer = peerNamed(name)
+    if (peer === undefined) throw new Error(`peer ${name} is not known`)
+    const directory = join(this.#order.directory, `peer-${name}-${process.pid}`)
+    mkdirSync(directory)
+    using _directory = { [Symbol.dispose]: () => rmSync(directory, { recursive: true, force: true }) }
+    const { bufferBytes, bufferCount } = this.#shape
+    await using store = await peer.open({
+      directory,
       limitBytes: this.#order.limitBytes,
-      bufferBytes: this.#plan.bufferBytes,
-      bufferCount: this.#plan.dataBytes / this.#plan.bufferBytes,
+      bufferBytes,
+      bufferCount,
+      unitBytes: Math.max(unitBytesOf(this.#workload, this.#shape), peer.leastUnitBytes ?? 0),
+      packageDirectory: this.#order.packageDirectory,
     })
     // Awaited here, or the peer would be closed before it ran.
-    return await this.#workloadOn(peer, undefined, undefined)
+    return await this.#workloadOn(store, undefined, undefined)
+  }
+
+  get #shape(): WorkloadShape {
+    const { bufferBytes, dataBytes, seed } = this.#plan
+    return {
+      bufferCount: dataBytes / bufferBytes,
+      bufferBytes,
+      pageSizeBytes: this.#order.pageSizeBytes,
+      seed,
+    }
   }
 
   /** The set that is measured by itself: whole buffers that fit into half of the limit. */
@@ -219,11 +251,7 @@ class CaseRun {
     wholeBuffers: WholeBufferPair | undefined,
     pages: PageRestoreFigures | undefined,
   ): Promise<CaseFindings> {
-    const shape = {
-      bufferCount: this.#plan.dataBytes / this.#plan.bufferBytes,
-      bufferBytes: this.#plan.bufferBytes,
-      seed: this.#plan.seed,
-    }
+    await this.#turn()
     this.#phase('load')
     const loadStartMs = performance.now()
     const hashes = await loadData(store, this.#ledger, this.#staging, (done, total) =>
@@ -235,17 +263,19 @@ class CaseRun {
       store,
       ledger: this.#ledger,
       workload: this.#workload,
-      shape,
+      shape: this.#shape,
       rounds: this.#order.rounds,
-      concurrency: this.#order.concurrency,
+      concurrency: this.#workload.depth ?? this.#order.concurrency,
       // Reading back and hashing takes longer than loading: the hashes of what was rewritten are computed anew.
       allowedMs: this.#budget.allot('rounds', 1.5 * (performance.now() - loadStartMs)),
       onRounds: () => this.#phase('rounds'),
       progress: (done, total) => this.#progress(done, total),
       measured: (running) => this.#measureLoopDelay(running),
+      turn: () => this.#turn(true),
     })
     this.#budget.note('rounds', figures.share)
 
+    await this.#turn()
     this.#phase('verify')
     const verification = await verifyData(store, this.#ledger, hashes, this.#staging, (done, total) =>
       this.#progress(done, total),
@@ -295,6 +325,16 @@ class CaseRun {
     globalThis.gc?.({ type: 'minor' })
     this.#voice.tell({ type: 'baseline', residentBytes: process.memoryUsage.rss() })
     await this.#voice.held()
+  }
+
+  /** Waits for the turn of this case, where it takes turns; resolves to the milliseconds that this took, which are not its own. */
+  async #turn(quiet = false): Promise<number> {
+    if (this.#order.takesTurns !== true) return 0
+    const startMs = performance.now()
+    await this.#voice.turn(quiet)
+    const waitedMs = performance.now() - startMs
+    this.#budget.extend(waitedMs)
+    return waitedMs
   }
 
   #tellFigures(rounds: Partial<CaseRounds>): void {

@@ -18,6 +18,8 @@ export interface RoundsOptions {
   readonly onRounds: () => void
   readonly progress: (touchedBytes: number, totalBytes: number) => void
   readonly measured: (running: boolean) => void
+  /** Waits until the next round may begin; resolves to the milliseconds that this took. */
+  readonly turn: () => Promise<number>
 }
 
 /** What the measured rounds of a workload came to. */
@@ -51,9 +53,10 @@ export async function runRounds(options: RoundsOptions): Promise<RoundsFigures> 
   const sums = { touchedBytes: 0, cpuSeconds: 0, mismatchedBlocks: 0, failedTouches: 0 }
   let share = 1
   let touchCount = touchesPerRound
-  const startMs = performance.now()
+  let startMs = performance.now()
   for (let round = 0; round <= rounds; round++) {
     const counts = round > 0
+    startMs += await options.turn()
     if (round === 1) options.onRounds()
     const cpuBefore = process.cpuUsage()
     options.measured(counts)

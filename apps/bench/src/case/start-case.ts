@@ -1,16 +1,21 @@
+import { execFile } from 'node:child_process'
 import type { InputPlan } from '../input/plan.ts'
 import { MeasuringProcess } from '../measuring-process.ts'
 import type { CaseResult, Ceilings, FailedCase } from '../results.ts'
+import { mebibyte } from '../sizes.ts'
 import { type Spread, spreadOf } from '../statistics.ts'
-import type { MemoryGroup } from './memory-group.ts'
+import { type MemoryGroup, processAllowanceBytes } from './memory-group.ts'
 import { MemoryWatcher } from './memory-samples.ts'
 import type { CaseFindings, CaseMessage, CaseOrder, CasePhase, CaseRounds } from './protocol.ts'
+import type { Turns } from './turns.ts'
 
 export interface CaseStart {
   readonly order: CaseOrder
   readonly plan: InputPlan
   readonly ceilings: Ceilings
   readonly memoryGroup: MemoryGroup | undefined
+  /** Whose turns the case takes part in, if its order says so. */
+  readonly turns?: Turns | undefined
   /** A case that makes no progress for so long is ended. */
   readonly patienceMs: number
   readonly signal: AbortSignal
@@ -20,8 +25,11 @@ export interface CaseStart {
   readonly onLive?: (url: string) => void
 }
 
+/** How long a turn may wait for the disk to be done with what came before. */
+const settleMs = 1000
+
 /** Collections before a baseline; else V8 is as every program has it, with a young generation that grows as it likes. */
-const caseFlags = ['--expose-gc']
+const caseFlags = ['--expose-gc', '--disable-warning=ExperimentalWarning']
 
 /** What a case has told so far. */
 interface CaseReport {
@@ -36,6 +44,7 @@ interface CaseReport {
 export async function startCase(start: CaseStart): Promise<CaseResult | FailedCase> {
   const { order, signal, patienceMs } = start
   const measuring = new MeasuringProcess<CaseOrder, CaseMessage>('case-process', signal, caseFlags)
+  using turn = new TurnOfCase(start.turns, order.directory)
   using watcher = new MemoryWatcher(measuring.pid)
   const report: CaseReport = {
     phases: [],
@@ -47,11 +56,13 @@ export async function startCase(start: CaseStart): Promise<CaseResult | FailedCa
   let heardMs = performance.now()
   measuring.onMessage((message) => {
     heardMs = performance.now()
-    hear(start, message, report, { measuring, watcher })
+    if (message.type === 'turn') turn.next(message.quiet, () => measuring.send('turn'))
+    else hear(start, message, report, { measuring, watcher })
   })
   start.memoryGroup?.add(measuring.pid)
   const timer = setInterval(
     () => {
+      if (turn.isWaiting) heardMs = performance.now()
       if (performance.now() - heardMs < patienceMs) return
       report.failure ??= `no progress for ${patienceMs / 1000} s (--patience): a call of the backend seems never to settle`
       measuring.kill()
@@ -60,12 +71,56 @@ export async function startCase(start: CaseStart): Promise<CaseResult | FailedCa
   )
   try {
     const ending = await measuring.run(order)
-    report.failure ??= `the process of the case ended early (${ending})`
+    report.failure ??= start.memoryGroup?.wasExceeded()
+      ? `the process took more memory than its limit and ${processAllowanceBytes / mebibyte} MiB, and was killed`
+      : `the process of the case ended early (${ending})`
   } finally {
     clearInterval(timer)
   }
   if (report.findings === undefined) return failed(order, report)
   return assemble(start, report.findings, watcher, report)
+}
+
+/** The turn of one case: it ends when the case wants the next one, and when the case is over. */
+class TurnOfCase implements Disposable {
+  readonly #turns: Turns | undefined
+  readonly #directory: string
+  #end: (() => void) | undefined
+  #over = false
+  isWaiting = false
+
+  constructor(turns: Turns | undefined, directory: string) {
+    this.#turns = turns
+    this.#directory = directory
+  }
+
+  /** Calls `begin` when it is the turn of the case again, and, if it has to be quiet, the disk at rest. */
+  async next(quiet: boolean, begin: () => void): Promise<void> {
+    this.isWaiting = true
+    this.#end?.()
+    this.#end = undefined
+    const end = await this.#turns?.take()
+    if (this.#over) {
+      end?.()
+      return
+    }
+    this.#end = end
+    if (quiet) await settleDisk(this.#directory)
+    this.isWaiting = false
+    begin()
+  }
+
+  [Symbol.dispose](): void {
+    this.#over = true
+    this.#end?.()
+  }
+}
+
+/** Waits until what others wrote is on the disk; where the system cannot tell, for nothing. */
+function settleDisk(directory: string): Promise<void> {
+  return new Promise((resolve) => {
+    execFile('sync', ['--file-system', directory], { timeout: settleMs }, () => resolve())
+  })
 }
 
 function hear(
@@ -78,6 +133,12 @@ function hear(
     case 'baseline':
       report.baselineBytes = message.residentBytes
       watcher.markBaseline()
+      try {
+        start.memoryGroup?.allow(start.order.limitBytes + processAllowanceBytes)
+      } catch (failure) {
+        report.failure = `the memory control group could not be limited: ${String(failure)}`
+        measuring.kill()
+      }
       measuring.send('held')
       break
     case 'phase':
@@ -92,6 +153,7 @@ function hear(
       start.onProgress(message.doneBytes, message.totalBytes)
       break
     case 'alive':
+    case 'turn':
       break
     case 'live':
       start.onLive?.(message.url)

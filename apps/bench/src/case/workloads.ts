@@ -11,6 +11,7 @@ export const zipfSkew = 0.99
 export interface WorkloadShape {
   readonly bufferCount: number
   readonly bufferBytes: number
+  readonly pageSizeBytes: number
   readonly seed: number
 }
 
@@ -20,7 +21,9 @@ export interface Workload {
   /** What one touch is, in words. */
   readonly description: string
   /** Bytes of the chunks that buffers should be made of; without it the pool decides. */
-  readonly chunkBytes?: number
+  readonly chunkBytes?: number | 'page'
+  /** Touches in flight, where that is part of the workload. */
+  readonly depth?: number
   /** How many touches one round has. */
   touchesPerRound(shape: WorkloadShape): number
   /** The touches of one round; every round differs, every run of one seed is the same. */
@@ -86,7 +89,41 @@ const zipf: Workload = {
   },
 }
 
-export const workloads: readonly Workload[] = [sweep, random, zipf]
+/** Single pages, wherever they are: what a miss costs. Nothing is rewritten, for pages are smaller than the versions of the data. */
+function singlePages(depth: number): Workload {
+  return {
+    name: `pages-${depth}`,
+    title: `Pages, ${depth} at a time`,
+    description: `single pages drawn at random from all of the data, ${depth} in flight, a quarter of them a round, none rewritten`,
+    chunkBytes: 'page',
+    depth,
+    touchesPerRound: ({ bufferCount, bufferBytes, pageSizeBytes }) =>
+      Math.ceil((bufferCount * bufferBytes) / pageSizeBytes / 4),
+    *touches(shape, round) {
+      const random = roundRandom(shape, round)
+      const pagesPerBuffer = shape.bufferBytes / shape.pageSizeBytes
+      for (let count = 0; count < this.touchesPerRound(shape); count++) {
+        const page = random.below(shape.bufferCount * pagesPerBuffer)
+        yield {
+          buffer: Math.floor(page / pagesPerBuffer),
+          offsetBytes: (page % pagesPerBuffer) * shape.pageSizeBytes,
+          lengthBytes: shape.pageSizeBytes,
+          write: false,
+        }
+      }
+    },
+  }
+}
+
+/** The workloads that measure single pages, by how many are in flight. */
+export const pageWorkloads: readonly Workload[] = [1, 4, 32].map(singlePages)
+
+export const workloads: readonly Workload[] = [sweep, random, zipf, ...pageWorkloads]
+
+/** Bytes that the workload touches at a time: what a store should move at a time. */
+export function unitBytesOf({ chunkBytes }: Workload, { bufferBytes, pageSizeBytes }: WorkloadShape): number {
+  return chunkBytes === 'page' ? pageSizeBytes : (chunkBytes ?? bufferBytes)
+}
 
 export function workloadNamed(name: string): Workload | undefined {
   return workloads.find((workload) => workload.name === name)

@@ -1,7 +1,7 @@
 import { constants } from 'node:fs'
 import { type FileHandle, open, unlink } from 'node:fs/promises'
 import { join } from 'node:path'
-import { alignedMemory } from '../peers/buffer-cache.ts'
+import { alignedMemory } from '../peers/aligned-memory.ts'
 import { affordableOrder, type CeilingOrder } from './measure.ts'
 
 /** Writes and reads one file through `node:fs` with the backends' sizes and depth, direct and through the page cache. */

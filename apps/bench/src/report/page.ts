@@ -1,6 +1,7 @@
 import { backends } from '../backends.ts'
 import { workloads } from '../case/workloads.ts'
 import { backendMedian, type GoalOutcome, judgeGoals, specOf, subjectsOf } from '../goals.ts'
+import { comparedSubjects, missingPeerNotes, peerFigures } from '../peers/outcome.ts'
 import { peers } from '../peers/registry.ts'
 import { type CaseResult, isClean, type RunResult } from '../results.ts'
 import { shortenedLines } from '../run-budget.ts'
@@ -63,6 +64,7 @@ function body(run: RunResult, colours: Colours): string {
     goalSection(run),
     wholeBufferSection(run, colours),
     s3Section(run, colours),
+    peerSection(run),
     workloadSection(run, colours),
     memorySection(run, colours),
     latencySection(run, colours),
@@ -184,6 +186,23 @@ function wholeBufferSection(run: RunResult, colours: Colours): string {
         'pool as it comes: there a backup also gives the memory back to the system, and a restore takes new memory from it.',
     ) + dataTable('whole-buffers', columns, measured)
   )
+}
+
+function peerSection(run: RunResult): string {
+  const subjects = comparedSubjects(run)
+  if (subjects.length === 0) return ''
+  const columns: Column<string>[] = [
+    { title: 'backend or peer', value: (subject) => subject },
+    ...peerFigures(run).map(({ title, digits, value }) => ({
+      title,
+      digits,
+      value: (subject: string) => value(run, subject),
+    })),
+  ]
+  const missing = missingPeerNotes(run).map((note) => `<p class="warn">${escapeText(note)}</p>`)
+  return `<h2>Beside peers</h2>
+<p>The same data under the same limit, each in a process and a memory control group of its own; rounds take turns. Backends that store in memory have no group.</p>
+${dataTable('peers', columns, subjects)}${missing.join('\n')}`
 }
 
 const milliseconds = (
