@@ -9,9 +9,8 @@ import { type Content, storedImages } from '../stored-images.ts'
 
 const directory = scratchDirectory()
 const seed = Math.floor(Math.random() * 2 ** 12)
-const isLong = process.env['SPILLWAY_LONG'] === '1'
 const isExhaustive = process.env['SPILLWAY_EXHAUSTIVE'] === '1'
-const rounds = isLong ? 1000 : isExhaustive ? 40 : 6
+const rounds = Number(process.env['SPILLWAY_KILLS'] ?? (isExhaustive ? 40 : 6))
 const timeoutMs = 60_000 + rounds * 20_000
 const capacityBytes = 1024 * 4096
 
