@@ -145,6 +145,7 @@ export class S3Backup implements Backup {
     const { owner, store } = parts.opened
     this.#owner = owner
     parts.deletions.guard = () => owner.assertOwned()
+    parts.deletions.isLost = () => owner.isLost
     this.#gate = new CallGate(settings.name)
     const slots = new SegmentSlots(
       Math.max(2, Math.floor(bufferBytes / segmentBytes)),

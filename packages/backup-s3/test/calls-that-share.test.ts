@@ -55,7 +55,11 @@ class OwnerInTest extends Owner {
   end: () => void = () => {}
 
   constructor() {
-    super({ leaseMs: 60_000, name: 's3' } as Settings, new LeaseTerm(60_000, new ServiceClock()), 1)
+    super(
+      { leaseMs: 60_000, name: 's3' } as Settings,
+      new LeaseTerm(60_000, new ServiceClock(), { countsSleep: true }),
+      1,
+    )
   }
 
   protected override async writeLease(): Promise<void> {

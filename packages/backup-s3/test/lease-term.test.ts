@@ -19,7 +19,7 @@ beforeEach(() => {
   wallClockMs = start
   replaceHost({ nowMs: () => steadyMs, wallClockMs: () => wallClockMs })
   service = new ServiceClock()
-  term = new LeaseTerm(leaseMs, service)
+  term = new LeaseTerm(leaseMs, service, { countsSleep: true })
 })
 afterEach(() => {
   replaceHost()
@@ -73,6 +73,37 @@ describe('an owner relies on its lease', () => {
     term.begin(momentNow(), undefined)
     wallClockMs -= hourMs
     pass(reliedOnMs)
+    expect(term.isValid).toBe(false)
+  })
+
+  it('for all of it again, when one answer before told a time that has yet to come', () => {
+    term.begin(momentNow(), start)
+    answer(start + hourMs)
+    expect(term.isValid).toBe(false)
+    pass(1)
+    term.begin(momentNow(), start)
+    answer(start + 1000)
+    expect(term.isValid).toBe(true)
+    answer(start + reliedOnMs)
+    expect(term.isValid).toBe(false)
+  })
+
+  it('whatever the clock of the machine says, where others go by that of the service alone', () => {
+    term = new LeaseTerm(leaseMs, service, { countsSleep: false })
+    term.begin(momentNow(), start)
+    wallClockMs += hourMs
+    expect(term.isValid).toBe(true)
+    answer(start + reliedOnMs)
+    expect(term.isValid).toBe(false)
+  })
+
+  it('by the latest of any number of times that go back', () => {
+    for (let second = 200; second > 0; second--) answer(start + reliedOnMs + 1000 * second)
+    term.begin(momentNow(), start)
+    expect(term.isValid).toBe(false)
+    pass(1)
+    term.begin(momentNow(), start)
+    for (let second = 200; second > 0; second--) answer(start + 1000 * second - reliedOnMs)
     expect(term.isValid).toBe(false)
   })
 

@@ -137,6 +137,41 @@ describe('what a persistent store still has to delete', () => {
   })
 })
 
+it('counts nothing to delete any more once the store is another’s', async () => {
+  const store = await open({ persistent: true, leaseMs: 1000, deleteDelayMs: 100_000 })
+  const { handles } = await store.backupPages([randomPages(8)])
+  await store.drop([{ first: handles[0]!.first, count: 4 }])
+  expect(store.stats().deletionsPending).toBe(1)
+  const newest = head()
+  service.objects.set(keys.head(99), encodeHead({ ...newest, nonce: 'another', epoch: newest.epoch + 1 }))
+  const code = async () =>
+    ((await store.backupPages([randomPages(1)])).error as { code?: string } | undefined)?.code
+  while ((await code()) !== 'EBADF') await new Promise((resolve) => setTimeout(resolve, 20))
+  expect(store.stats().deletionsPending).toBe(0)
+})
+
+describe('a scratch store', () => {
+  it('is not opened when that took longer than its lease: a sweep may be under way', async () => {
+    let isHeld = false
+    service.onRequest = async (verb, { Key }) => {
+      if (verb !== 'PutObject' || !Key!.endsWith('/m-0000000000') || isHeld) return
+      isHeld = true
+      service.aheadMs += 2000
+      await new Promise((resolve) => setTimeout(resolve, 1))
+    }
+    await expect(open({ leaseMs: 1000 })).rejects.toMatchObject({ code: 'ETIMEDOUT', retryable: true })
+    expect(isHeld).toBe(true)
+    expect([...service.objects.keys]).toEqual([])
+  })
+})
+
+it.each(['null', '7', '"head"', '[]'])('takes a head that says %s for damaged: EBADMSG', async (text) => {
+  const store = await open({ persistent: true })
+  await store.close()
+  service.objects.set(headKeys().at(-1)!, Buffer.from(text))
+  await expect(open({ persistent: true })).rejects.toMatchObject({ code: 'EBADMSG' })
+})
+
 describe('a sweep of persistent stores', () => {
   const sweep = (options: Partial<S3BackupOptions> = {}) =>
     S3Backup.sweepOrphans({

@@ -30,6 +30,8 @@ export class Deletions {
   onHeld: () => void = () => {}
   /** Rejects when the objects may be another's by now. */
   guard: () => Promise<void> = async () => {}
+  /** Whether they are: then they are not this owner's to delete, or to count. */
+  isLost: () => boolean = () => false
   readonly #settings: Settings
   readonly #service: S3Service
   /** Keys and their bytes. */
@@ -51,6 +53,7 @@ export class Deletions {
 
   /** Objects that are dropped and not yet gone. */
   get pending(): number {
+    if (this.isLost()) return 0
     let objects = this.#waiting.size + this.#held.size
     for (const { size } of this.#taken) objects += size
     return objects
@@ -64,6 +67,7 @@ export class Deletions {
   /** Their bytes. */
   get pendingBytes(): number {
     let bytes = 0
+    if (this.isLost()) return bytes
     for (const objects of [this.#waiting, this.#held, ...this.#taken])
       for (const objectBytes of objects.values()) bytes += objectBytes
     return bytes
@@ -71,6 +75,7 @@ export class Deletions {
 
   /** Deletes an object some time soon. */
   add(key: string, bytes = 0): void {
+    if (this.isLost()) return
     if (this.#settings.persistent) {
       this.#held.set(key, bytes)
       this.onHeld()
@@ -86,7 +91,7 @@ export class Deletions {
   }
 
   hold(taken: ReadonlyMap<string, number>): void {
-    this.#taken.delete(taken)
+    if (!this.#taken.delete(taken)) return
     for (const [key, bytes] of taken) this.#held.set(key, bytes)
   }
 
@@ -221,6 +226,7 @@ export class Deletions {
   #forget(): void {
     this.#waiting.clear()
     this.#held.clear()
+    this.#taken.clear()
   }
 }
 

@@ -102,6 +102,7 @@ export class HeadRegister {
         ...scope,
         identity: head.nonce,
         urgent: true,
+        stays: true,
       })
     } catch (error) {
       if (isTaken(error)) return undefined

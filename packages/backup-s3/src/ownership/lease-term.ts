@@ -24,20 +24,24 @@ export function momentNow(): Moment {
  *
  *   written ──────────── the owner relies on it ──────────▶ margin ─▶ leaseMs ─▶ a second ─▶ others take it for dead
  *
- * Three clocks have to agree: both of this machine, from the moment at which the writing began, and the service's, from the
- * moment at which it was done to the latest `Date` of any answer. The machine's need no `Date`. The service's is the one by
- * which others judge, so no answer that came after the end of the lease is taken for one that came before. Whichever clock
- * is set forward costs a renewal; a lease is relied on for too long only where each of them was set back or stood still.
+ * Clocks have to agree: the one of this machine that nobody sets, from the moment at which the writing began; and the service's,
+ * from the moment at which it was done to the latest `Date` of the answers since. The first needs no `Date`. The second is the one
+ * by which others judge, so no answer that came after the end of the lease is taken for one that came before. Where others may also
+ * judge by a silence that they count themselves, because the service tells no time or was set back, the machine's other clock
+ * has to agree as well: it goes on in sleep. A clock that is set forward costs a renewal.
  */
 export class LeaseTerm {
   readonly #leaseMs: number
   readonly #clock: ServiceClock
+  readonly #countsSleep: boolean
   #start: Moment = { steadyMs: Number.NEGATIVE_INFINITY, wallMs: Number.NEGATIVE_INFINITY }
   #writtenMs: number | undefined
 
-  constructor(leaseMs: number, clock: ServiceClock) {
+  /** `countsSleep`: others may take this owner for dead by a silence that they count by clocks of their own. */
+  constructor(leaseMs: number, clock: ServiceClock, { countsSleep }: { readonly countsSleep: boolean }) {
     this.#leaseMs = leaseMs - Math.min(longestMarginMs, leaseMs * marginShare)
     this.#clock = clock
+    this.#countsSleep = countsSleep
   }
 
   /**
@@ -52,9 +56,10 @@ export class LeaseTerm {
 
   /** Whether nobody can have taken this owner for dead before the last answer came. */
   get isValid(): boolean {
-    if (nowMs() >= this.#start.steadyMs + this.#leaseMs) return false
-    if (wallClockMs() >= this.#start.wallMs + this.#leaseMs) return false
-    const { latestMs } = this.#clock
+    const { steadyMs, wallMs } = this.#start
+    if (nowMs() >= steadyMs + this.#leaseMs) return false
+    if (this.#countsSleep && wallClockMs() >= wallMs + this.#leaseMs) return false
+    const latestMs = this.#clock.latestSince(steadyMs)
     if (latestMs === undefined || this.#writtenMs === undefined) return true
     return latestMs < this.#writtenMs + this.#leaseMs
   }

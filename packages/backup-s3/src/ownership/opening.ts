@@ -42,8 +42,9 @@ export async function openEpoch(parts: OpeningParts): Promise<Opened> {
       service.noticeTimes(found.lastModified)
       return true
     }
-    await probeWithLease({ epoch: owner.epoch, content: owner.content, isBack }, parts)
+    // From now on, since trying the service may take longer than a lease.
     owner.start()
+    await probeWithLease({ epoch: owner.epoch, content: owner.content, isBack }, parts)
     return { owner, store: undefined }
   } catch (error) {
     // Without permission to delete the lease stays behind; it runs out.

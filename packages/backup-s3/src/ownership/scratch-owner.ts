@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import { nowMs } from '@spillway/core'
+import { nowMs, SpillwayError } from '@spillway/core'
 import { type KeySpace, scratchEpoch } from '../keys.ts'
 import type { Settings } from '../options.ts'
 import { firstSegmentNumber } from '../segments/handles.ts'
@@ -43,7 +43,9 @@ export class ScratchOwner extends Owner {
   #openedMs: number | undefined
 
   private constructor(epoch: string, settings: Settings, service: S3Service, keys: KeySpace) {
-    super(settings, new LeaseTerm(settings.leaseMs, service.clock), firstSegmentNumber(Math.random()))
+    // Whoever sweeps goes by the service's clock and by nothing else.
+    const term = new LeaseTerm(settings.leaseMs, service.clock, { countsSleep: false })
+    super(settings, term, firstSegmentNumber(Math.random()))
     this.epoch = epoch
     this.#service = service
     this.#keys = keys
@@ -62,6 +64,11 @@ export class ScratchOwner extends Owner {
     try {
       const identity = randomBytes(12).toString('hex')
       await service.upload(owner.#witness, Buffer.from('{}'), { identity, free: true, signal })
+      // A sweep that began before the witness was there has none to delete: nothing would tell of what it deletes later.
+      if (!owner.term.isValid) {
+        const text = `opening took longer than leaseMs (${settings.leaseMs}), so that others may take the store for left behind`
+        throw new SpillwayError('ETIMEDOUT', text, { backup: settings.name, retryable: true })
+      }
       owner.#openedMs = service.clock.latestMs
     } catch (error) {
       await owner.giveUp(signal).catch(() => {})

@@ -44,7 +44,7 @@ export class StoreOwner extends Owner {
     claimed: HeadVersion,
     { start, nextNumber }: { start: Moment; nextNumber: number },
   ) {
-    super(settings, new LeaseTerm(settings.leaseMs, service.clock), nextNumber)
+    super(settings, new LeaseTerm(settings.leaseMs, service.clock, { countsSleep: true }), nextNumber)
     this.epoch = persistentEpoch(claimed.head.epoch)
     this.#register = register
     this.#current = claimed

@@ -10,10 +10,12 @@ export function encodeSummed(content: object): Buffer {
   return Buffer.from(`${text.slice(0, -1)},"crc32":${zlib.crc32(text)}}`)
 }
 
-/** Reads it. `isWhole`: every byte is as it was written. Throws a SyntaxError for what is no JSON. */
-export function decodeSummed(body: Buffer): { readonly content: unknown; readonly isWhole: boolean } {
+/** Reads it. `isWhole`: every byte is as it was written. Throws a SyntaxError for what is no JSON, or no object. */
+export function decodeSummed(body: Buffer): { readonly content: object; readonly isWhole: boolean } {
   const text = body.toString()
   const [, start, sum] = summed.exec(text) ?? []
-  if (start === undefined) return { content: JSON.parse(text), isWhole: false }
-  return { content: JSON.parse(`${start}}`), isWhole: zlib.crc32(`${start}}`) === Number(sum) }
+  const json = start === undefined ? text : `${start}}`
+  const content: unknown = JSON.parse(json)
+  if (typeof content !== 'object' || content === null) throw new SyntaxError('this is no object')
+  return { content, isWhole: start !== undefined && zlib.crc32(json) === Number(sum) }
 }

@@ -1,4 +1,4 @@
-import { nowMs, wallClockMs } from '@spillway/core'
+import { nowMs } from '@spillway/core'
 import type { Settings } from '../options.ts'
 import { ClientConditions } from './client-conditions.ts'
 import type { SignedRequest } from './request-sender.ts'
@@ -76,7 +76,8 @@ export class DirectGets {
       this.#clientOffsetMs = systemClockOffset
       this.#clockOffsetMs = systemClockOffset
     }
-    return wallClockMs() + this.#clockOffsetMs
+    // Not core's clock: the SDK's offset is to the `Date` that the application sees, which may be faked in its tests.
+    return Date.now() + this.#clockOffsetMs
   }
 
   /** Whether a request that goes through the SDK may become the pattern of others. */
@@ -115,7 +116,7 @@ export class DirectGets {
   saw(date: string | undefined): boolean {
     if (date === undefined || date === this.#lastDate) return false
     this.#lastDate = date
-    const offset = Date.parse(date) - wallClockMs()
+    const offset = Date.parse(date) - Date.now()
     const isUsed = Number.isFinite(offset) && this.#conditions.correctsClock
     if (isUsed && Math.abs(offset - this.#clockOffsetMs) >= toleratedSkewMs) this.#clockOffsetMs = offset
     return true

@@ -16,6 +16,8 @@ export interface UploadOptions extends RequestScope {
   readonly checksum?: number | undefined
   /** SHA-256 of the body in hex. */
   readonly sha256?: string | undefined
+  /** Whether it is left where nobody knows if it is there: others may go by it already. */
+  readonly stays?: boolean | undefined
   /** Told when the service wrote the object, in milliseconds, also when that answer was lost. */
   readonly onDate?: ((serviceMs: number) => void) | undefined
 }
@@ -138,7 +140,7 @@ export class ObjectWriter {
     if (answer.VersionId !== undefined && answer.VersionId !== 'null') this.#needs.onVersion()
     if (answer.ETag === undefined) {
       // It may be there all the same, and nobody else would look for it.
-      await this.#needs.remove(key).catch(() => {})
+      if (!options.stays) await this.#needs.remove(key).catch(() => {})
       const text = 'the endpoint does not answer like S3: a PUT was answered without an ETag'
       throw new SpillwayError('EINVAL', text, { backup: this.#settings.name })
     }
