@@ -12,6 +12,7 @@ import { fork } from 'node:child_process'
 import { loadavg, tmpdir } from 'node:os'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
+import { spreadOf } from '../../apps/bench/src/statistics.ts'
 import type { Figures } from './works.ts'
 
 const own = fileURLToPath(import.meta.url)
@@ -123,13 +124,14 @@ function measure(name: string): Promise<Figures> {
   })
 }
 
-const sorted = (numbers: readonly number[]) => numbers.toSorted((left, right) => left - right)
-const median = (numbers: readonly number[]) => sorted(numbers)[numbers.length >> 1]!
+const median = (numbers: readonly number[]) => spreadOf(numbers)!.median
 
 /** The median of the rounds' ratios, and the least and the greatest. */
 function ratioOf(mine: readonly Figures[], others: readonly Figures[], figure: string): string {
-  const ratios = sorted(mine.map((figures, round) => figures[figure]! / others[round]![figure]!))
-  return `${median(ratios).toFixed(2)} (${ratios[0]!.toFixed(2)}–${ratios.at(-1)!.toFixed(2)})`
+  const { median, min, max } = spreadOf(
+    mine.map((figures, round) => figures[figure]! / others[round]![figure]!),
+  )!
+  return `${median.toFixed(2)} (${min.toFixed(2)}–${max.toFixed(2)})`
 }
 
 function shown(all: readonly Figures[], figure: string): string {

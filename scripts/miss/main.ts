@@ -13,6 +13,7 @@ import { loadavg, tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs, promisify } from 'node:util'
+import { spreadOf } from '../../apps/bench/src/statistics.ts'
 import type { Figures, Order } from './measure.ts'
 
 const run = promisify(execFile)
@@ -34,8 +35,8 @@ const tight = { limitBytes: dataBytes / 4, of: 'a quarter fits' }
 
 interface Case {
   readonly name: string
+  /** Which build it is of; empty where it is of none. */
   readonly build: string
-  /** What it is compared with; a build's cases with those of the same name of this build. */
   readonly measure: () => Promise<Partial<Figures>>
 }
 
@@ -103,9 +104,6 @@ function casesOf(build: string, label: string): Case[] {
   return cases
 }
 
-const median = (numbers: readonly number[]) =>
-  numbers.toSorted((left, right) => left - right)[numbers.length >> 1]!
-
 async function main(): Promise<void> {
   const beside: Case[] = [
     { name: 'copies of random pages', build: '', measure: ordered(thisBuild, 'copies', 1, roomy) },
@@ -136,8 +134,9 @@ async function main(): Promise<void> {
     if (all.length === 0) continue
     const rates = all.map(({ pagesPerSecond }) => pagesPerSecond!)
     const shown = (figure: keyof Figures) =>
-      all[0]![figure] === undefined ? '' : median(all.map((figures) => figures[figure]!)).toFixed(1)
-    const spread = `${median(rates).toFixed(0)} (${Math.min(...rates).toFixed(0)}–${Math.max(...rates).toFixed(0)})`
+      all[0]![figure] === undefined ? '' : spreadOf(all.map((figures) => figures[figure]!))!.median.toFixed(1)
+    const { median, min, max } = spreadOf(rates)!
+    const spread = `${median.toFixed(0)} (${min.toFixed(0)}–${max.toFixed(0)})`
     console.log(
       `| ${name} | ${build} | ${spread} | ${shown('cpuMicrosecondsPerPage')} | ${shown('garbageBytesPerPage')} |`,
     )

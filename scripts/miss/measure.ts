@@ -9,6 +9,7 @@ import { pathToFileURL } from 'node:url'
 import { getHeapStatistics } from 'node:v8'
 import type { Backup } from '@spillway/core'
 import type { PagedBuffer, Pool as PoolOfBuild } from '@spillway/pool'
+import { Random, shuffledIndexes } from '../../apps/bench/src/random.ts'
 
 export interface Order {
   /** Root of the checkout whose built packages are measured. */
@@ -34,26 +35,8 @@ export interface Figures {
 
 const pageBytes = 4096
 
-function randomOf(seed: number): (count: number) => number {
-  let state = seed
-  return (count) => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0
-    return Math.floor((state / 2 ** 32) * count)
-  }
-}
-
-/** All indexes below `count`, in random order. */
-function shuffled(count: number): Uint32Array {
-  const below = randomOf(count)
-  const indexes = Uint32Array.from({ length: count }, (_, index) => index)
-  for (let index = count - 1; index > 0; index--) {
-    const other = below(index + 1)
-    const held = indexes[index]
-    indexes[index] = indexes[other]
-    indexes[other] = held
-  }
-  return indexes
-}
+/** All pages below `count`, in random order. */
+const shuffled = (count: number) => shuffledIndexes(count, new Random(count))
 
 async function timed(
   pages: Uint32Array,
@@ -131,8 +114,6 @@ async function copies({ dataBytes, pages }: Order): Promise<Figures> {
   const parts = Array.from({ length: dataBytes / pageBytes }, (_, page) =>
     source.subarray(page * pageBytes, (page + 1) * pageBytes),
   )
-  const copy = async () => {}
-  await timed(indexes.subarray(0, 1), 1, copy)
   const start = performance.now()
   for (let index = 0; index < indexes.length; index++) target.set(parts[indexes[index]], index * pageBytes)
   const seconds = (performance.now() - start) / 1000

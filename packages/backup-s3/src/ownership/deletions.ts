@@ -96,7 +96,7 @@ export class Deletions {
   }
 
   release(taken: ReadonlyMap<string, number>): void {
-    this.#taken.delete(taken)
+    if (!this.#taken.delete(taken)) return
     for (const [key, bytes] of taken) this.#gather(key, bytes)
   }
 

@@ -2,18 +2,11 @@
  * Run as a program: has single pages brought in that are not in memory, and tells how many bytes of JavaScript's memory were taken
  * for each, and how many pages came. `node garbage-of-misses.ts shmem|file|threads pin|read|write [ROUNDS]`.
  */
-import { registerHooks } from 'node:module'
 import { tmpdir } from 'node:os'
 import { getHeapStatistics } from 'node:v8'
+import '../../../backup-s3/test/harness/sources.ts'
 import type { PagedBuffer } from '../../src/index.ts'
 
-const packages = new URL('../../../', import.meta.url)
-registerHooks({
-  resolve(specifier, context, next) {
-    const [, name] = /^@spillway\/([a-z0-9-]+)$/.exec(specifier) ?? []
-    return next(name === undefined ? specifier : new URL(`${name}/src/index.ts`, packages).href, context)
-  },
-})
 const { Pool } = await import('../../src/index.ts')
 
 const [kind, call] = process.argv.slice(2) as ['shmem' | 'file' | 'threads', 'pin' | 'read' | 'write']

@@ -2,16 +2,9 @@
  * Run as a program: makes many buffers, and tells what each costs and what the pool says that it costs, in bytes.
  * `node --expose-gc many-buffers.ts COUNT SIZE_BYTES WRITTEN_BYTES [pinned]`.
  */
-import { registerHooks } from 'node:module'
+import '../../../backup-s3/test/harness/sources.ts'
 import type { PagedBuffer } from '../../src/index.ts'
 
-const packages = new URL('../../../', import.meta.url)
-registerHooks({
-  resolve(specifier, context, next) {
-    const [, name] = /^@spillway\/([a-z0-9-]+)$/.exec(specifier) ?? []
-    return next(name === undefined ? specifier : new URL(`${name}/src/index.ts`, packages).href, context)
-  },
-})
 const { Pool } = await import('../../src/index.ts')
 
 const [count, sizeBytes, writtenBytes] = process.argv.slice(2).map(Number) as [number, number, number]

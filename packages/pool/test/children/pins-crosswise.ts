@@ -1,13 +1,6 @@
 /** Run as a program: two tasks that each hold a pin and wait for the other's memory, and nothing else keeps the process alive. */
-import { registerHooks } from 'node:module'
+import '../../../backup-s3/test/harness/sources.ts'
 
-const packages = new URL('../../../', import.meta.url)
-registerHooks({
-  resolve(specifier, context, next) {
-    const [, name] = /^@spillway\/([a-z0-9-]+)$/.exec(specifier) ?? []
-    return next(name === undefined ? specifier : new URL(`${name}/src/index.ts`, packages).href, context)
-  },
-})
 const { memoryBackup } = await import('@spillway/core')
 const { Pool } = await import('../../src/index.ts')
 

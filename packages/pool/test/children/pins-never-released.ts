@@ -1,13 +1,6 @@
 /** Run as a program: a pin is held to the end, and `again` or `save` waits for it. */
-import { registerHooks } from 'node:module'
+import '../../../backup-s3/test/harness/sources.ts'
 
-const packages = new URL('../../../', import.meta.url)
-registerHooks({
-  resolve(specifier, context, next) {
-    const [, name] = /^@spillway\/([a-z0-9-]+)$/.exec(specifier) ?? []
-    return next(name === undefined ? specifier : new URL(`${name}/src/index.ts`, packages).href, context)
-  },
-})
 const { MemoryMedium, memoryBackup } = await import('@spillway/core')
 const { Pool } = await import('../../src/index.ts')
 
