@@ -2,7 +2,7 @@
  * What it costs to bring in single pages through pins, of this build and of others in turn, beside copies of random pages, reads
  * by node:fs and fio:
  *
- *   npm run bench:miss -- [--build ../other] [--rounds 5] [--pages 24576] [--directory FOLDER]
+ *   npm run bench:miss -- [--build ../other] [--rounds 5] [--pages 49152] [--directory FOLDER]
  *
  * Each case is measured in a process of its own, in rounds, so that what disturbs the machine meets all. Each page is looked at.
  * `--build` needs a built checkout. fio is asked where it is installed.
@@ -23,7 +23,7 @@ const { values } = parseArgs({
   options: {
     build: { type: 'string', multiple: true, default: [] },
     rounds: { type: 'string', default: '5' },
-    pages: { type: 'string', default: '24576' },
+    pages: { type: 'string', default: '49152' },
     directory: { type: 'string', default: tmpdir() },
   },
 })

@@ -2,13 +2,14 @@
  * The process that brings single pages in, in the benchmark of the miss. It takes one order as its argument, prints the
  * figures, and ends.
  */
-import { closeSync, fsyncSync, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs'
+import { closeSync, constants, fsyncSync, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs'
 import { open } from 'node:fs/promises'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { getHeapStatistics } from 'node:v8'
 import type { Backup } from '@spillway/core'
 import type { PagedBuffer, Pool as PoolOfBuild } from '@spillway/pool'
+import { alignedMemory } from '../../apps/bench/src/peers/aligned-memory.ts'
 import { Random, shuffledIndexes } from '../../apps/bench/src/random.ts'
 
 export interface Order {
@@ -124,7 +125,7 @@ async function copies({ dataBytes, pages }: Order): Promise<Figures> {
   }
 }
 
-/** Reads of random pages of a file by `node:fs`, as many at once. */
+/** Reads of random pages of a file by `node:fs`, direct as ours are, as many at once. */
 async function nodeReads({ dataBytes, depth, pages, directory }: Order): Promise<Figures> {
   const folder = mkdtempSync(join(directory, 'miss-'))
   const path = join(folder, 'pages')
@@ -134,8 +135,8 @@ async function nodeReads({ dataBytes, depth, pages, directory }: Order): Promise
     writeSync(descriptor, piece, 0, piece.byteLength, offset)
   fsyncSync(descriptor)
   closeSync(descriptor)
-  const file = await open(path)
-  const targets = Array.from({ length: depth }, () => Buffer.alloc(pageBytes))
+  const file = await open(path, constants.O_RDONLY | (constants.O_DIRECT ?? 0))
+  const targets = Array.from({ length: depth }, () => alignedMemory(pageBytes))
   const read = async (page: number, worker: number) => {
     const { bytesRead } = await file.read(targets[worker], 0, pageBytes, page * pageBytes)
     if (bytesRead !== pageBytes || targets[worker][9] !== 1) throw new Error(`page ${page} is wrong`)

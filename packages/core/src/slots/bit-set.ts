@@ -133,25 +133,28 @@ export class BitSet {
     while (number < end) {
       const block = Math.floor(number / blockBits)
       if (block >= this.#blocks.length) return wanted ? end : number
-      const offset = number % blockBits
-      const found = this.#firstInBlock(block, offset, wanted)
-      if (found < blockBits) return Math.min(end, number - offset + found)
-      number += blockBits - offset
+      const start = block * blockBits
+      const stop = Math.min(blockBits, end - start)
+      const found = this.#firstInBlock(block, number - start, stop, wanted)
+      if (found < stop) return start + found
+      number = start + stop
     }
     return end
   }
 
-  #firstInBlock(block: number, offset: number, wanted: boolean): number {
+  /** The same within a block: what it finds, or any number from `stop` on. */
+  #firstInBlock(block: number, offset: number, stop: number, wanted: boolean): number {
     const uniform = this.#uniformValue(block)
-    if (uniform !== undefined) return uniform === wanted ? offset : blockBits
+    if (uniform !== undefined) return uniform === wanted ? offset : stop
     const words = this.#blocks[block]!
+    const end = Math.min(stop, words.length * 32)
     const flip = wanted ? 0 : -1
-    for (let bit = offset; bit >>> 5 < words.length; bit = (bit | 31) + 1) {
+    for (let bit = offset; bit < end; bit = (bit | 31) + 1) {
       const rest = (words[bit >>> 5] ^ flip) & (-1 << (bit & 31))
       if (rest !== 0) return (bit & ~31) + lowestBit(rest)
     }
     // Beyond the words of a short block nothing is set.
-    return wanted ? blockBits : Math.max(offset, words.length * 32)
+    return wanted ? stop : Math.max(offset, end)
   }
 
   /** The last number from `last` down to `floor` that is or is not in the set, as `wanted` says; else `floor − 1`. */
@@ -159,21 +162,24 @@ export class BitSet {
     let number = wanted ? Math.min(last, this.#blocks.length * blockBits - 1) : last
     while (number >= floor) {
       const offset = number % blockBits
-      const found = this.#lastInBlock(Math.floor(number / blockBits), offset, wanted)
-      if (found >= 0) return Math.max(floor - 1, number - offset + found)
-      number -= offset + 1
+      const start = number - offset
+      const lowest = Math.max(0, floor - start)
+      const found = this.#lastInBlock(start / blockBits, offset, lowest, wanted)
+      if (found >= lowest) return start + found
+      number = start + lowest - 1
     }
     return floor - 1
   }
 
-  #lastInBlock(block: number, offset: number, wanted: boolean): number {
+  /** The same within a block: what it finds, or any number below `lowest`. */
+  #lastInBlock(block: number, offset: number, lowest: number, wanted: boolean): number {
     const uniform = this.#uniformValue(block)
     if (uniform !== undefined) return uniform === wanted ? offset : -1
     const words = this.#blocks[block]!
     const end = words.length * 32
     if (offset >= end && !wanted) return offset
     const flip = wanted ? 0 : -1
-    for (let bit = Math.min(offset, end - 1); bit >= 0; bit = (bit & ~31) - 1) {
+    for (let bit = Math.min(offset, end - 1); bit >= lowest; bit = (bit & ~31) - 1) {
       const rest = (words[bit >>> 5] ^ flip) & (-1 >>> (31 - (bit & 31)))
       if (rest !== 0) return (bit & ~31) + highestBit(rest)
     }
