@@ -1,18 +1,10 @@
-import { registerHooks } from 'node:module'
 import { parseArgs } from 'node:util'
+import '../resolve-sources.ts'
 
 /**
  * The model of the pool for as long as one likes: `node scripts/long/model.ts --steps 1000000 --seed 1`.
  * Runs the sources, nothing has to be built. A failure prints the history and how to replay it.
  */
-const packages = new URL('../../packages/', import.meta.url)
-registerHooks({
-  resolve(specifier, context, next) {
-    const [, name] = /^@spillway\/([a-z0-9-]+)$/.exec(specifier) ?? []
-    return next(name === undefined ? specifier : new URL(`${name}/src/index.ts`, packages).href, context)
-  },
-})
-
 const { values } = parseArgs({
   options: {
     steps: { type: 'string', default: '1000000' },

@@ -23,7 +23,7 @@ afterAll(async () => {
 async function run(source: string, name: string): Promise<string> {
   const script = join(folder, `${name}.mts`)
   writeFileSync(script, source)
-  const hooks = join(root, 'packages/backup-s3/test/harness/sources.ts')
+  const hooks = join(root, 'scripts/resolve-sources.ts')
   const { accessKeyId, secretAccessKey } = service.credentials
   const { stdout } = await promisify(execFile)(process.execPath, ['--import', hooks, script], {
     cwd: folder,

@@ -22,7 +22,7 @@ export async function runChild(script: string, argv: string[], options: ChildOpt
   const command = [
     process.execPath,
     '--import',
-    file('resolve-sources.mjs'),
+    file('../../../scripts/resolve-sources.ts'),
     file(`children/${script}`),
     ...argv,
   ]

@@ -70,7 +70,7 @@ async function runChild(
 ): Promise<Outcome> {
   const user = users[slot]!
   const child: ChildProcess = fork(fileURLToPath(new URL('crash-child.ts', import.meta.url)), [], {
-    execArgv: ['--import', fileURLToPath(new URL('harness/sources.ts', import.meta.url))],
+    execArgv: ['--import', fileURLToPath(new URL('../../../scripts/resolve-sources.ts', import.meta.url))],
     serialization: 'advanced',
     // A process that was killed has not earned its start; what the first one compiled serves all.
     env: { ...process.env, NODE_COMPILE_CACHE: compileCache },

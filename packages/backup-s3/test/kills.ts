@@ -45,7 +45,7 @@ function work(
   onReport: (report: ChildReport, child: ChildProcess) => void | Promise<void>,
 ): Promise<boolean> {
   const child = fork(fileURLToPath(new URL('crash-child.ts', import.meta.url)), [], {
-    execArgv: ['--import', fileURLToPath(new URL('harness/sources.ts', import.meta.url))],
+    execArgv: ['--import', fileURLToPath(new URL('../../../scripts/resolve-sources.ts', import.meta.url))],
     serialization: 'advanced',
   })
   return new Promise((resolve, reject) => {

@@ -81,7 +81,7 @@ describe('in a worker thread', () => {
       globalThis.left = await openShmemBackup({ capacityBytes: 2 ** 22, name: ${JSON.stringify(name)} })
       parentPort.postMessage({ medium, warnings })
       setInterval(() => {}, 1000)`
-    const sources = fileURLToPath(new URL('processes/sources.ts', import.meta.url))
+    const sources = fileURLToPath(new URL('../../../scripts/resolve-sources.ts', import.meta.url))
     const worker = new Worker(new URL(`data:text/javascript,${encodeURIComponent(program)}`), {
       execArgv: ['--disable-warning=ExperimentalWarning', '--import', sources],
     })

@@ -38,7 +38,11 @@ export class TestProcess implements AsyncDisposable {
   constructor(command: string = process.execPath, environment: Record<string, string> = {}) {
     this.#child = fork(path('worker.ts'), {
       execPath: command,
-      execArgv: ['--disable-warning=ExperimentalWarning', '--import', path('sources.ts')],
+      execArgv: [
+        '--disable-warning=ExperimentalWarning',
+        '--import',
+        path('../../../../scripts/resolve-sources.ts'),
+      ],
       env: { ...process.env, ...environment },
     })
   }

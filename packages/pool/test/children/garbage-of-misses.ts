@@ -4,7 +4,7 @@
  */
 import { tmpdir } from 'node:os'
 import { getHeapStatistics } from 'node:v8'
-import '../../../backup-s3/test/harness/sources.ts'
+import '../../../../scripts/resolve-sources.ts'
 import type { PagedBuffer } from '../../src/index.ts'
 
 const { Pool } = await import('../../src/index.ts')

@@ -2,7 +2,7 @@
  * Run as a program: makes many buffers, and tells what each costs and what the pool says that it costs, in bytes.
  * `node --expose-gc many-buffers.ts COUNT SIZE_BYTES WRITTEN_BYTES [pinned]`.
  */
-import '../../../backup-s3/test/harness/sources.ts'
+import '../../../../scripts/resolve-sources.ts'
 import type { PagedBuffer } from '../../src/index.ts'
 
 const { Pool } = await import('../../src/index.ts')

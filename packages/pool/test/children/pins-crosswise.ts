@@ -1,5 +1,5 @@
 /** Run as a program: two tasks that each hold a pin and wait for the other's memory, and nothing else keeps the process alive. */
-import '../../../backup-s3/test/harness/sources.ts'
+import '../../../../scripts/resolve-sources.ts'
 
 const { memoryBackup } = await import('@spillway/core')
 const { Pool } = await import('../../src/index.ts')

@@ -1,5 +1,5 @@
 /** Run as a program: a pin is held to the end, and `again` or `save` waits for it. */
-import '../../../backup-s3/test/harness/sources.ts'
+import '../../../../scripts/resolve-sources.ts'
 
 const { MemoryMedium, memoryBackup } = await import('@spillway/core')
 const { Pool } = await import('../../src/index.ts')

@@ -1,11 +1,11 @@
 /**
  * Lets a child process run the sources of the workspace as the tests do, without a build:
  *
- *   node --import ./harness/sources.ts program.ts
+ *   node --import ./scripts/resolve-sources.ts program.ts
  */
 import { registerHooks } from 'node:module'
 
-const packages = new URL('../../../', import.meta.url)
+const packages = new URL('../packages/', import.meta.url)
 
 registerHooks({
   resolve(specifier, context, nextResolve) {
