@@ -136,6 +136,20 @@ function changesetProblems(): string[] {
     .map((name) => `${name} does not begin with packages and their kind of change`)
 }
 
+/** Workspaces that a command of the root would leave out, because they do not have its task. */
+function taskProblems(): string[] {
+  const folders = ['packages', 'apps', 'examples'].flatMap((group) =>
+    readdirSync(join(root, group))
+      .map((name) => `${group}/${name}`)
+      .filter((folder) => existsSync(join(root, folder, 'package.json'))),
+  )
+  return folders.flatMap((folder) => {
+    const { scripts } = JSON.parse(readFileSync(join(root, folder, 'package.json'), 'utf8'))
+    const missing = ['lint', 'test', 'typecheck'].filter((task) => scripts?.[task] === undefined)
+    return missing.map((task) => `${folder} has no task ${task}`)
+  })
+}
+
 /** What publint and attw say of the packed tarball. */
 function tarballProblems(folder: string): string[] {
   const scratch = mkdtempSync(join(tmpdir(), 'spillway-pack-'))
@@ -190,6 +204,7 @@ const report = (name: string, problems: readonly string[]) => {
 }
 report('rules for sources', ruleProblems())
 report('changesets', changesetProblems())
+report('tasks of workspaces', taskProblems())
 for (const published of publishedFolders) {
   const folder = join(root, published)
   report(basename(folder), [...templateProblems(folder), ...tarballProblems(folder)])
