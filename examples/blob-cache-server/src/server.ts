@@ -4,9 +4,9 @@ import { openFileBackup } from '@spillway/backup-file'
 import { isSpillwayError } from '@spillway/core'
 import { metricsText, metricsType, openDashboard } from '@spillway/observe'
 import { Pool } from '@spillway/pool'
-import { BlobCache } from './blob-cache.ts'
+import { type Blob, BlobCache } from './blob-cache.ts'
 
-/** `PUT`, `GET` and `HEAD /name`, `GET /` for figures, and `GET /metrics` for Prometheus: no blob has that name. The caller lets it listen, and closes it. */
+/** `PUT`, `GET`, also of a range, and `HEAD /name`, `GET /` for figures, and `GET /metrics` for Prometheus: no blob has that name. The caller lets it listen, and closes it. */
 export function blobServer(cache: BlobCache): Server {
   return createServer((request, response) => {
     const answering = request.method === 'PUT' ? put(cache, request, response) : get(cache, request, response)
@@ -40,15 +40,31 @@ async function get(cache: BlobCache, request: IncomingMessage, response: ServerR
   if (blob === undefined) return void response.writeHead(404).end()
   const { buffer, etag } = blob
   try {
-    const unchanged = request.headers['if-none-match'] === etag
-    response.writeHead(unchanged ? 304 : 200, { ETag: etag, 'Content-Length': buffer.sizeBytes })
+    response.setHeader('ETag', etag).setHeader('Accept-Ranges', 'bytes')
+    if (request.headers['if-none-match'] === etag) return void response.writeHead(304).end()
+    const { status, offset, length } = rangeOf(request, blob)
+    const range = status === 416 ? '*' : `${offset}-${offset + length - 1}`
+    if (status !== 200) response.setHeader('Content-Range', `bytes ${range}/${buffer.sizeBytes}`)
+    response.writeHead(status, { 'Content-Length': length })
     // One piece is in memory for each client, however slow it is.
-    if (request.method === 'GET' && !unchanged)
-      await pipeline(buffer.pieces({ pieceBytes: 256 * 1024 }), response)
+    if (request.method === 'GET' && length > 0)
+      await pipeline(buffer.pieces({ offset, length, pieceBytes: 256 * 1024 }), response)
     else response.end()
   } finally {
     await cache.giveBack(blob)
   }
+}
+
+/** Which bytes a request asks for. All of them for what HTTP lets a server ignore: several ranges, and one of a blob that was replaced. */
+function rangeOf({ method, headers }: IncomingMessage, { etag, buffer: { sizeBytes } }: Blob) {
+  const whole = { status: 200, offset: 0, length: sizeBytes }
+  const [, first = '', last = ''] = /^bytes=(\d*)-(\d*)$/.exec(headers.range ?? '') ?? []
+  if (method !== 'GET' || first + last === '' || (headers['if-range'] ?? etag) !== etag) return whole
+  // Without a first byte it is the number of bytes at the end.
+  const offset = first === '' ? Math.max(0, sizeBytes - Number(last)) : Number(first)
+  const end = first === '' || last === '' ? sizeBytes : Math.min(Number(last) + 1, sizeBytes)
+  if (offset >= sizeBytes) return { status: 416, offset, length: 0 }
+  return end > offset ? { status: 206, offset, length: end - offset } : whole
 }
 
 function figures({ pool, blobs, usedBytes }: BlobCache): object {

@@ -56,6 +56,53 @@ describe('blob-cache-server', () => {
     expect([again.status, (await again.arrayBuffer()).byteLength]).toEqual([304, 0])
   })
 
+  it('sends ranges: from a byte on, to a byte, the last bytes, and none where there are none', async () => {
+    await using server = await start()
+    const blob = blobOf(mebibyte + 17)
+    const etag = (await server.put('video', blob)).headers.get('etag')!
+    const { byteLength } = blob
+    const ranges: [range: string, first: number, end: number][] = [
+      ['bytes=5000-9999', 5000, 10_000],
+      ['bytes=1048576-', mebibyte, byteLength],
+      ['bytes=-20', byteLength - 20, byteLength],
+      ['bytes=0-0', 0, 1],
+      [`bytes=7-${10 * mebibyte}`, 7, byteLength],
+      [`bytes=-${10 * mebibyte}`, 0, byteLength],
+    ]
+    for (const [Range, first, end] of ranges) {
+      const part = await fetch(`${server.url}/video`, { headers: { Range, 'If-Range': etag } })
+      expect([part.status, part.headers.get('content-range')], Range).toEqual([
+        206,
+        `bytes ${first}-${end - 1}/${byteLength}`,
+      ])
+      expect(digest(new Uint8Array(await part.arrayBuffer())), Range).toBe(digest(blob.subarray(first, end)))
+    }
+    for (const Range of [`bytes=${byteLength}-`, 'bytes=-0']) {
+      const none = await fetch(`${server.url}/video`, { headers: { Range } })
+      expect([none.status, none.headers.get('content-range')], Range).toEqual([416, `bytes */${byteLength}`])
+    }
+  })
+
+  it('sends all for ranges that it need not know, and for a range of a blob that was replaced', async () => {
+    await using server = await start()
+    const blob = blobOf(10_000)
+    await server.put('video', blob)
+    const requests: Record<string, string>[] = [
+      { Range: 'bytes=1-2,5-6' },
+      { Range: 'bytes=9-3' },
+      { Range: 'bytes=-' },
+      { Range: 'lines=1-2' },
+      { Range: 'bytes=1-2', 'If-Range': '"of another"' },
+    ]
+    for (const headers of requests) {
+      const all = await fetch(`${server.url}/video`, { headers })
+      expect(all.status, JSON.stringify(headers)).toBe(200)
+      expect(digest(new Uint8Array(await all.arrayBuffer()))).toBe(digest(blob))
+    }
+    const head = await fetch(`${server.url}/video`, { method: 'HEAD', headers: { Range: 'bytes=1-2' } })
+    expect([head.status, head.headers.get('content-length')]).toEqual([200, '10000'])
+  })
+
   it('tells Prometheus what its pool holds, under a name that no blob has', async () => {
     await using server = await start()
     await server.put('video', blobOf(mebibyte))

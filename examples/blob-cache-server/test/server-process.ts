@@ -19,7 +19,7 @@ export class ServerProcess implements AsyncDisposable {
     capacityGibibytes: number,
     directory: string,
   ): Promise<ServerProcess> {
-    const sources = path('../../../packages/backup-s3/test/harness/sources.ts')
+    const sources = path('../../../scripts/resolve-sources.ts')
     const options = [0, limitMebibytes, capacityGibibytes, directory].map(String)
     const child = spawn(process.execPath, ['--import', sources, path('../src/server.ts'), ...options], {
       stdio: ['ignore', 'pipe', 'inherit'],
