@@ -10,8 +10,8 @@ export interface Child {
 }
 
 interface ChildOptions {
-  /** Run it as a user who may do nothing, when this process is root. */
-  readonly unprivileged?: boolean
+  /** When this process is root, which may read and write everything: let the modes of files count for it. */
+  readonly heedsModes?: boolean
   /** Run it through this shell line, which ends in `"$@"`. */
   readonly shell?: string
 }
@@ -19,7 +19,9 @@ interface ChildOptions {
 /** Starts a script of `children/` on this Node, and resolves when it printed its first line. */
 export async function runChild(script: string, argv: string[], options: ChildOptions = {}): Promise<Child> {
   const file = (name: string) => fileURLToPath(new URL(name, import.meta.url))
+  const heeding = ['setpriv', '--bounding-set', '-dac_override,-dac_read_search']
   const command = [
+    ...(options.heedsModes && process.getuid?.() === 0 ? heeding : []),
     process.execPath,
     '--import',
     file('../../../scripts/resolve-sources.ts'),
@@ -28,8 +30,7 @@ export async function runChild(script: string, argv: string[], options: ChildOpt
   ]
   const [program, ...rest] =
     options.shell === undefined ? command : ['/bin/sh', '-c', options.shell, 'sh', ...command]
-  const user = options.unprivileged && process.getuid?.() === 0 ? { uid: 65534, gid: 65534 } : {}
-  const child = spawn(program, rest, { stdio: ['ignore', 'pipe', 'inherit'], ...user })
+  const child = spawn(program, rest, { stdio: ['ignore', 'pipe', 'inherit'] })
   let text = ''
   child.stdout.on('data', (data: Buffer) => {
     text += data.toString()

@@ -21,13 +21,14 @@ interface Told {
 }
 
 it(
-  `images are the old or the new one, whole, and nothing else is kept, when the process is killed ${rounds} times`,
+  `images are the old or the new one, whole, and nothing else is kept, when the process is killed ${rounds} times or more`,
   async () => {
     const path = join(directory, 'store')
     const random = seededRandom(seed)
     let known = new Map<string, Content>()
     let calls = 0
-    for (let round = 1; round <= rounds; round++) {
+    // On a busy machine a process may be killed before it has done much: then more of them are.
+    for (let round = 1; round <= rounds || calls <= rounds; round++) {
       const child = await runChild('save-images.ts', [path, String(seed + round), String(capacityBytes)])
       await delay(random() * 200)
       await child.kill()
@@ -54,7 +55,6 @@ it(
         )
       }
     }
-    expect(calls).toBeGreaterThan(rounds)
   },
   timeoutMs,
 )
