@@ -159,7 +159,9 @@ export class Backups {
     if (pinned !== undefined) run.stop(pinned)
     const own = new Set<number>()
     let isReplaced = false
-    const how = { ...options, destination: 'retained', splitAlways: this.#splitAlways, reservation } as const
+    const { pageCount } = buffer.table
+    const splitAlways = this.#splitAlways
+    const how = { ...options, destination: 'retained', splitAlways, reservation, own } as const
     const begin = (chunks: readonly number[]) => {
       isReplaced = buffer.store !== store
       if (isReplaced) return run.stop(noBackup(buffer))
@@ -173,7 +175,6 @@ export class Backups {
       })
       calls.add(call)
     }
-    const { pageCount } = buffer.table
     for (let page = 0; page < pageCount && run.error === undefined; ) {
       if (options.signal?.aborted) run.stop(abortError(options.signal, { buffer: buffer.label, page }))
       if (buffer.closing) run.stop(closedBuffer(buffer))

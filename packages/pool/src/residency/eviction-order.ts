@@ -103,8 +103,9 @@ export class EvictionOrder {
   /** A chunk is what remains in memory of a larger one. */
   splitOff(chunk: number, whole: number): void {
     this.#uses.enterLike(chunk, whole)
-    if (this.#uses.coldOf(whole) === coldBusy) this.#makeCold(chunk, true)
-    else this.mayLeave(chunk)
+    if (this.#uses.coldOf(whole) !== coldBusy) this.mayLeave(chunk)
+    else if (this.#chunks.has(chunk, busy)) this.#setCold(chunk, coldBusy)
+    else this.#makeCold(chunk, true)
   }
 
   /** A chunk is about to leave memory; `remembers`: it may be wanted again. */

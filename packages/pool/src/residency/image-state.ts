@@ -83,7 +83,7 @@ export class ImageState {
       for (let block = first; block < end; block++) snapshot.capture(block)
   }
 
-  /** A chunk was stored whole. */
+  /** A chunk was stored whole, or needs not be: those of its pages that have no handles are zeros. */
   stored(chunk: number): void {
     for (const snapshot of this.#snapshots) snapshot.stored(chunk)
   }
@@ -104,10 +104,10 @@ export class ImageState {
       stored: (page, count) => {
         for (const snapshot of waiting) snapshot.storedPages(page, count)
       },
-      pieces: (piece) => {
+      onItsWay: (piece) => {
         for (const snapshot of waiting) snapshot.await(piece)
-        next.store(piece)
       },
+      stores: (piece) => next.store(piece),
     }
   }
 
@@ -119,10 +119,14 @@ export class ImageState {
   }
 }
 
-/** Told of a chunk that is split: its pages that are stored, and the chunks that the others are now, which are on their way out. */
+/** Told of a chunk that is split: what became of its pages. */
 export interface Split {
+  /** Pages are stored, and have left memory. */
   stored(page: number, count: number): void
-  pieces(chunk: number): void
+  /** Others are a smaller chunk now, which is on its way out. */
+  onItsWay(chunk: number): void
+  /** Nobody stores it unless a save does. */
+  stores(chunk: number): void
 }
 
 /**

@@ -9,7 +9,7 @@ import type { BufferState } from './buffer-state.ts'
 import { isFull, located } from './failures.ts'
 import type { ResidentSet } from './resident-set.ts'
 import type { StoredDestination } from './resident-set-options.ts'
-import { isZero } from './zero-content.ts'
+import { ZeroSearch } from './zero-search.ts'
 
 /** How a batch of chunks leaves memory. */
 export interface PageOutOptions extends BackupPagesOptions {
@@ -18,6 +18,8 @@ export interface PageOutOptions extends BackupPagesOptions {
   readonly splitAlways?: boolean | undefined
   /** `beginPageOut` was told already. */
   readonly isMarked?: boolean | undefined
+  /** Chunks that the caller stores: of one that is split at zeros, its pieces are among them instead. */
+  readonly own?: Set<number> | undefined
 }
 
 /** What became of a batch. */
@@ -46,7 +48,7 @@ export interface StoredBatch {
 /**
  * Stores dirty chunks and takes them out of memory: the one way in which bytes leave (T32–T38).
  *
- *   begin: mark writeback ─▶ chunks of zeros: no I/O, their pages become empty
+ *   begin: mark writeback ─▶ chunks of zeros, and such parts of pieces: no I/O, their pages become empty
  *                         └▶ backupPages(whole chunks) ─▶ commit: handles of a prefix of the pages
  *                                                          │
  *        chunk wholly stored ── pinned meanwhile ──▶ stays, clean, with its handles (also when asked to: `stay`)
@@ -56,6 +58,7 @@ export interface StoredBatch {
  */
 export class PageOut {
   readonly #residents: ResidentSet
+  readonly #zeros: ZeroSearch
   /** Batches that are being stored, whoever asked for it: their memory may be free in a moment. */
   inFlight = 0
   /** The chunk at which the last search for redundant copies ended: the next goes on there. */
@@ -65,6 +68,7 @@ export class PageOut {
   /** `onSettled` is told when a batch was settled, and its memory is free or stays. */
   constructor(residents: ResidentSet, onSettled: () => void) {
     this.#residents = residents
+    this.#zeros = new ZeroSearch(residents)
     this.#onSettled = onSettled
   }
 
@@ -82,11 +86,11 @@ export class PageOut {
     }
     this.inFlight++
     if (options.isMarked !== true) for (const chunk of all) this.#residents.beginPageOut(chunk)
-    const search = options.destination === 'stay' ? [] : this.#findZeroChunks(all, 0, [])
+    const search =
+      options.destination === 'stay' ? { chunks: all, zeroChunks: [] } : this.#zeros.find(all, options)
     // Not awaited where nothing has to wait: then the first call is made at once.
-    const zeroChunks = Array.isArray(search) ? search : await search
+    const { chunks, zeroChunks } = search instanceof Promise ? await search : search
     const zeroPages = this.#pageCount(zeroChunks)
-    const chunks = zeroChunks.length === 0 ? all : all.filter((chunk) => !zeroChunks.includes(chunk))
     const pageCount = this.#pageCount(chunks)
     const end = tracing.pageOut.isHeard ? tracing.pageOut.begin(this.#call(store, pageCount)) : undefined
     const { signal, retryMayFail, writeback: durable, splitAlways = false, reservation } = options
@@ -117,35 +121,6 @@ export class PageOut {
       trace.backup.publish({ pool: this.#residents.poolName, backup: store.name, pages: storedPages, error })
     }
     return { store, chunks, zeroChunks, handles, storedPages, zeroPages, error }
-  }
-
-  /** Those of chunks on their way out that hold only zeros, from the `next`th on. */
-  #findZeroChunks(
-    chunks: readonly number[],
-    next: number,
-    found: readonly number[],
-  ): readonly number[] | Promise<readonly number[]> {
-    const zeroChunks = [...found]
-    for (let index = next; index < chunks.length; index++) {
-      const chunk = chunks[index]
-      const answer = this.#isZeroChunk(chunk)
-      if (typeof answer !== 'boolean') {
-        return answer.then((is) =>
-          this.#findZeroChunks(chunks, index + 1, is ? [...zeroChunks, chunk] : zeroChunks),
-        )
-      }
-      if (answer) zeroChunks.push(chunk)
-    }
-    return zeroChunks
-  }
-
-  #isZeroChunk(chunk: number): boolean | Promise<boolean> {
-    try {
-      return isZero(this.#residents.bytes(chunk))
-    } catch {
-      // The application has taken the memory away: storing it says so.
-      return false
-    }
   }
 
   #pageCount(chunks: readonly number[]): number {

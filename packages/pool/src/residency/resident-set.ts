@@ -19,6 +19,7 @@ import type { PageTable } from '../table/page-table.ts'
 import type { BackingStore } from './backing-store.ts'
 import { BufferList } from './buffer-list.ts'
 import type { BufferState } from './buffer-state.ts'
+import { makePieces, type PagesOfChunk } from './chunk-pieces.ts'
 import { areChecksForced, chunkProblems } from './chunk-rules.ts'
 import { Counters } from './counters.ts'
 import { DeviceMappings } from './device-mappings.ts'
@@ -390,6 +391,7 @@ export class ResidentSet {
       this.#assert(chunks.has(chunk, pageOut), chunk, 'a chunk leaves as empty that is not on its way out')
     chunks.clearFlags(chunk, pageOut)
     chunks.setFlags(chunk, zeroed)
+    this.bufferOf(chunk).images?.stored(chunk)
     chunks.wake(chunk)
     if (destination === 'reuse') this.refaults.noteEviction(chunks.pageCount(chunk))
     this.discard(chunk, destination)
@@ -400,23 +402,46 @@ export class ResidentSet {
    * handles: they leave memory, the others stay as smaller chunks (T33, T38).
    */
   pagesLeft(chunk: number, stored: number, handles: HandleCursor): void {
+    const { pages } = this
+    const chunks = this.#chunks
     if (this.#checks)
-      this.#assert(!this.#chunks.isPinned(chunk), chunk, 'pages of a chunk leave that somebody pins')
-    const { images } = this.bufferOf(chunk)
-    const table = tableOf(this.bufferOf(chunk))
-    const first = this.#chunks.firstPageOf(chunk)
-    const end = this.#chunks.endPageOf(chunk)
+      this.#assert(!chunks.isPinned(chunk), chunk, 'pages of a chunk leave that somebody pins')
+    const buffer = this.bufferOf(chunk)
+    const table = tableOf(buffer)
+    const [first, count, frame] = [chunks.firstPageOf(chunk), chunks.pageCount(chunk), chunks.frameOf(chunk)]
+    const flags = chunks.flagsOf(chunk) & ~(busy | zeroed | ahead)
     for (let index = 0; index < stored; index++) table.setHandles(first + index, 1, handles.takeOne())
-    const splits = images?.splits(chunk)
-    this.#split(chunk, stored)
+    const splits = buffer.images?.splits(chunk)
+    this.mappings.unmap(chunk)
+    for (let index = 0; index < stored; index++) pages.release(frame + index, 0, buffer.caching)
+    const left = this.#makePieces(chunk, { from: stored, to: count, flags })
+    this.#forgetWhole(chunk)
+    if ((flags & dirty) !== 0) this.#countDirty(buffer, -stored)
+    if ((flags & unevictable) !== 0) this.unevictablePages -= stored
+    this.#uncharge(stored)
     if (splits === undefined) return
     splits.stored(first, stored)
-    for (let page = first + stored; page < end; ) {
-      const piece = table.chunkAt(page)
+    for (const piece of left) {
       this.beginPageOut(piece)
-      splits.pieces(piece)
-      page = this.#chunks.endPageOf(piece)
+      splits.onItsWay(piece)
+      splits.stores(piece)
     }
+  }
+
+  /**
+   * A chunk on its way out, which nobody pins, becomes smaller ones in its place in its list, all of them on their way out.
+   * None goes across a bound, an index of a page in it; returns those before the first bound, between each two, after the last.
+   */
+  splitOnItsWayOut(chunk: number, bounds: readonly number[]): number[][] {
+    const chunks = this.#chunks
+    if (this.#checks) this.#assert(!chunks.isPinned(chunk), chunk, 'a chunk is split that somebody pins')
+    const splits = this.bufferOf(chunk).images?.splits(chunk)
+    const flags = chunks.flagsOf(chunk) & ~(zeroed | ahead)
+    const ends = [...bounds, chunks.pageCount(chunk)]
+    const parts = ends.map((to, at) => this.#makePieces(chunk, { from: ends[at - 1] ?? 0, to, flags }))
+    this.#forgetWhole(chunk)
+    if (splits !== undefined) for (const piece of parts.flat()) splits.onItsWay(piece)
+    return parts
   }
 
   /**
@@ -469,33 +494,22 @@ export class ResidentSet {
     })
     this.#makePieces(chunk, { from: 0, to: arrived, flags })
     for (let index = arrived; index < count; index++) pages.release(frame + index, 0, buffer.caching)
-    this.order.leaving(chunk, false)
-    chunks.remove(chunk)
+    this.#forgetWhole(chunk)
     if (flags !== 0) this.unevictablePages -= count - arrived
-    this.counters.splitChunks++
     this.#uncharge(count - arrived)
   }
 
-  /** Pages of a chunk that is about to be forgotten become smaller chunks in its place in its list, stored as the table says. */
-  #makePieces(chunk: number, { from, to, flags }: { from: number; to: number; flags: number }): void {
-    const chunks = this.#chunks
-    const buffer = this.bufferOf(chunk)
-    const table = tableOf(buffer)
-    const first = chunks.firstPageOf(chunk)
-    const frame = chunks.frameOf(chunk)
-    for (let index = from; index < to; ) {
-      // The largest aligned piece that begins here: at most the lowest bit of the index that is set.
-      const aligned = index === 0 ? to : index & -index
-      const order = 31 - Math.clz32(Math.min(aligned, to - index))
-      const piece = chunks.add(buffer.id, first + index, { order, frame: frame + index, flags })
-      chunks.removePin(piece)
-      if ((flags & dirty) === 0) chunks.storeAsIn(table, piece)
-      chunks.moveTo(piece, chunks.listOf(chunk))
-      table.setChunk(first + index, 1 << order, piece)
-      this.order.splitOff(piece, chunk)
-      if (this.#checks) this.#check(piece)
-      index += 1 << order
-    }
+  #makePieces(chunk: number, part: PagesOfChunk): number[] {
+    const where = { chunks: this.#chunks, table: tableOf(this.bufferOf(chunk)), order: this.order }
+    const pieces = makePieces(where, chunk, part)
+    if (this.#checks) for (const piece of pieces) this.#check(piece)
+    return pieces
+  }
+
+  #forgetWhole(chunk: number): void {
+    this.order.leaving(chunk, false)
+    this.#chunks.remove(chunk)
+    this.counters.splitChunks++
   }
 
   // Content that is given up.
@@ -567,25 +581,6 @@ export class ResidentSet {
       table.setHandles(page + done, length, first + done)
       done += length
     }
-  }
-
-  /** The first `storedCount` pages leave memory page by page, the rest becomes smaller chunks in the whole's place in its list. */
-  #split(chunk: number, storedCount: number): void {
-    const { pages } = this
-    const chunks = this.#chunks
-    const buffer = this.bufferOf(chunk)
-    const count = chunks.pageCount(chunk)
-    const frame = chunks.frameOf(chunk)
-    const flags = chunks.flagsOf(chunk) & ~(busy | zeroed | ahead)
-    this.mappings.unmap(chunk)
-    for (let index = 0; index < storedCount; index++) pages.release(frame + index, 0, buffer.caching)
-    this.#makePieces(chunk, { from: storedCount, to: count, flags })
-    this.order.leaving(chunk, false)
-    chunks.remove(chunk)
-    if ((flags & dirty) !== 0) this.#countDirty(buffer, -storedCount)
-    if ((flags & unevictable) !== 0) this.unevictablePages -= storedCount
-    this.counters.splitChunks++
-    this.#uncharge(storedCount)
   }
 
   /** The chunk is gone, and its memory goes to `destination`. */

@@ -42,3 +42,38 @@ export function isZeroNow(memory: Uint8Array): boolean {
   }
   return true
 }
+
+/** Fewer pages of zeros between others are stored like these: what they take costs less than more and smaller chunks. */
+export const leastZeroPages = 16
+
+/** Whether memory may hold `leastZeroPages` pages of zeros in a row, as told by a few words of a few pages. */
+export function mayHaveZeroRuns(memory: Uint8Array, pageSizeBytes: number): boolean {
+  // Each such run has one of these pages.
+  const stride = leastZeroPages * pageSizeBytes
+  for (let end = stride; end <= memory.byteLength; end += stride) {
+    if (mayBeZero(memory.subarray(end - pageSizeBytes, end))) return true
+  }
+  return false
+}
+
+/** All runs of at least `leastZeroPages` pages of zeros: for each its first page, then the page after it. */
+export function zeroRuns(memory: Uint8Array, pageSizeBytes: number): number[] {
+  const pageCount = memory.byteLength / pageSizeBytes
+  const isZeroPage = (page: number) =>
+    isZeroNow(memory.subarray(page * pageSizeBytes, (page + 1) * pageSizeBytes))
+  const bounds: number[] = []
+  for (let first = 0; first + leastZeroPages <= pageCount; ) {
+    // From the end of the shortest run that could begin here: mostly that page is no zero page, and the others need no look.
+    let clear = first + leastZeroPages
+    while (clear > first && isZeroPage(clear - 1)) clear--
+    if (clear > first) {
+      first = clear
+      continue
+    }
+    let end = first + leastZeroPages
+    while (end < pageCount && isZeroPage(end)) end++
+    bounds.push(first, end)
+    first = end + 1
+  }
+  return bounds
+}

@@ -22,8 +22,8 @@ export { scattered } from './stored-handles.ts'
 
 /** Written to since its pages were last stored. */
 export const dirty = 1
-/** Used since reclaim last looked (second chance). */
-export const referenced = 2
+/** What is left of a larger chunk that was split. */
+export const piece = 2
 /** Bytes are on their way in; nobody may look. */
 export const pageIn = 4
 /** Bytes are on their way out; nobody may write. */
