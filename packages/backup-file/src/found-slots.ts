@@ -42,21 +42,26 @@ export class FoundSlots {
   }
 
   /**
-   * All others below `endSlot` have space that nobody uses: it is kept or given back as after a drop, or withheld. Once all in use are
-   * adopted.
+   * All others below `endSlot` have space that nobody uses: it is kept or given back as after a drop, or withheld below
+   * `withheldEndSlot`. Once all in use are adopted.
    */
-  async adoptRest(endSlot: number, { isWithheld }: { readonly isWithheld: boolean }): Promise<void> {
+  async adoptRest(endSlot: number, { withheldEndSlot }: { readonly withheldEndSlot: number }): Promise<void> {
+    const adopt = (slot: number, end: number) => {
+      const between = Math.min(end, Math.max(slot, withheldEndSlot))
+      if (between > slot) this.#adoptUnnamed(slot, between - slot, true)
+      if (end > between) this.#adoptUnnamed(between, end - between, false)
+    }
     const { slots, backed } = this.#parts
     let free = 0
     for (const { first, count } of slots.liveRuns()) {
       const slot = slots.slotOf(first)
-      if (slot > free) this.#adoptUnnamed(free, slot - free, isWithheld)
+      adopt(free, slot)
       backed.set(slot, count)
       free = Math.max(free, slot + count)
       const turn = pace(adoptedBytes)
       if (turn !== undefined) await turn
     }
-    if (endSlot > free) this.#adoptUnnamed(free, endSlot - free, isWithheld)
+    adopt(free, endSlot)
   }
 
   /** No image is damaged any more: what was withheld is free. */

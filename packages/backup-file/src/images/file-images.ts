@@ -85,7 +85,8 @@ export class FileImages implements ImageMedium<ImagePlace> {
       written = await this.#writeTree(change, before, taken)
       const { revision, blockCount } = change
       const top = blockCount === 0 ? undefined : written.place.levels.at(-1)![0]
-      root = this.#nextRoot(new Map(this.#root.images).set(change.name, { revision, blockCount, top }))
+      const entry = { revision, blockCount, top }
+      root = this.#nextRoot(change.name, new Map(this.#root.images).set(change.name, entry))
       bytes = this.#encoded(root)
       await this.#parts.file.assertUnchanged?.()
     } catch (failure) {
@@ -107,7 +108,7 @@ export class FileImages implements ImageMedium<ImagePlace> {
     this.sync.assertSound()
     const images = new Map(this.#root.images)
     images.delete(name)
-    const root = this.#nextRoot(images)
+    const root = this.#nextRoot(name, images)
     await this.#parts.file.assertUnchanged?.()
     await this.#publish(root, this.#encoded(root))
   }
@@ -157,8 +158,19 @@ export class FileImages implements ImageMedium<ImagePlace> {
     return { place: { levels, isDamaged: false }, replaced }
   }
 
-  #nextRoot(images: ReadonlyMap<string, ImageEntry>): Root {
-    return { sequence: this.#root.sequence + 1, generation: this.#parts.slots.generation, images }
+  /** Notes for the next opening which images are damaged, unless it is known: what is stored from now on is not theirs. */
+  async noteDamaged(damaged: ReadonlyMap<string, number>): Promise<void> {
+    const { images, damaged: known } = this.#root
+    this.#root = { ...this.#root, damaged }
+    if ([...damaged.keys()].every((name) => known.has(name))) return
+    const root = { ...this.#nextRoot(undefined, images), damaged }
+    await this.#publish(root, this.#encoded(root))
+  }
+
+  /** `changed`: the image that is saved or removed, and not damaged any more. */
+  #nextRoot(changed: string | undefined, images: ReadonlyMap<string, ImageEntry>): Root {
+    const damaged = new Map([...this.#root.damaged].filter(([name]) => name !== changed))
+    return { sequence: this.#root.sequence + 1, generation: this.#parts.slots.generation, images, damaged }
   }
 
   #encoded(root: Root): Uint8Array {

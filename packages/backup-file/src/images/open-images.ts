@@ -69,10 +69,11 @@ export async function openImages(
   const { name, space, checksums } = parts
   const slotOf = (handle: number) => space.slots.slotOf(handle)
   const holds = new PageHolds(slotOf)
-  let damagedImages = [...found.images.values()].filter(({ place }) => place.isDamaged).length
+  const damaged = damagedOf(found, endSlot)
+  let damagedImages = damaged.size
   await adoptPages(found, parts, holds)
   // What a damaged image keeps is not known. It may be whole at the next opening, as after a fault of the memory or of a cable.
-  await space.found.adoptRest(endSlot, { isWithheld: damagedImages > 0 })
+  await space.found.adoptRest(endSlot, { withheldEndSlot: Math.max(0, ...damaged.values()) })
   const kept = [...found.images].map(([image, { revision, place, leaves }]) => {
     return [image, { revision, place, keeps: leaves.map(({ keeps }) => keeps) }] as const
   })
@@ -97,6 +98,7 @@ export async function openImages(
     },
     found.root,
   )
+  await medium.noteDamaged(damaged)
   const pages = {
     firstNotLive: (runs: readonly HandleRun[]) => space.firstNotLive(runs),
     hold: (runs: readonly HandleRun[]) => holds.hold(runs),
@@ -113,6 +115,14 @@ export async function openImages(
       return damagedImages
     },
   }
+}
+
+/** Images that are damaged, by name: the file had no slots from this one on when that was found. */
+function damagedOf({ images, root }: FoundImages, endSlot: number): Map<string, number> {
+  const damaged = new Map<string, number>()
+  for (const [name, { place }] of images)
+    if (place.isDamaged) damaged.set(name, root.damaged.get(name) ?? endSlot)
+  return damaged
 }
 
 /** The slots that images name are in use again, and the sums of pages are known. */

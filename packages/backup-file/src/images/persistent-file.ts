@@ -186,7 +186,8 @@ async function writeFirst(
 ): Promise<void> {
   const layout = layoutOf(header)
   // Handles of another store are taken for this one's with a chance of one in 16.7 million.
-  const root = { sequence: 0, generation: randomBytes(3).readUIntLE(0, 3), images: new Map() }
+  const generation = randomBytes(3).readUIntLE(0, 3)
+  const root = { sequence: 0, generation, images: new Map(), damaged: new Map() }
   const first = new Uint8Array(dataOffsetBytes)
   first.set(encodeStoreHeader(header))
   first.set(encodeRoot(root, keyOf(header), layout), rootOffset(root, layout))

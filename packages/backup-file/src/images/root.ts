@@ -9,6 +9,8 @@ export interface Root {
   /** The last generation that slots were given. */
   readonly generation: number
   readonly images: ReadonlyMap<string, ImageEntry>
+  /** Images that an opening found damaged, by name: the file had no slots from this one on, so that they name none. */
+  readonly damaged: ReadonlyMap<string, number>
 }
 
 export interface ImageEntry {
@@ -31,8 +33,32 @@ const blockBytes = 4096
 const mark = new TextEncoder().encode('spillway root 1\n')
 const headBytes = mark.byteLength + 4 + sumBytes
 
-/** In whole blocks of 4 KiB. Throws `ENOSPC` when it is longer than its place. */
+/**
+ * In whole blocks of 4 KiB. Throws `ENOSPC` when it is longer than its place; where there is none for the damaged images, it is without
+ * them, and the next opening finds them anew.
+ */
 export function encodeRoot(root: Root, key: Uint8Array, layout: StoreLayout): Uint8Array {
+  const body = encodeBody(root)
+  if (lengthOf(body) <= layout.rootBytes) return sealed(body, key)
+  const shorter = encodeBody({ ...root, damaged: new Map() })
+  if (lengthOf(shorter) <= layout.rootBytes) return sealed(shorter, key)
+  throw new SpillwayError('ENOSPC', `there is no space for another of ${root.images.size} images`)
+}
+
+function lengthOf(body: Uint8Array): number {
+  return Math.ceil((headBytes + body.byteLength) / blockBytes) * blockBytes
+}
+
+function sealed(body: Uint8Array, key: Uint8Array): Uint8Array {
+  const bytes = new Uint8Array(lengthOf(body))
+  bytes.set(mark)
+  new DataView(bytes.buffer).setUint32(mark.byteLength, body.byteLength, true)
+  bytes.set(keyedSum(key, body), mark.byteLength + 4)
+  bytes.set(body, headBytes)
+  return bytes
+}
+
+function encodeBody(root: Root): Uint8Array {
   const writer = new ByteWriter()
   writer.number(root.sequence)
   writer.number(root.generation)
@@ -43,15 +69,11 @@ export function encodeRoot(root: Root, key: Uint8Array, layout: StoreLayout): Ui
     writer.number(blockCount)
     if (top !== undefined) writeReference(writer, top)
   }
-  const body = writer.bytes
-  const bytes = new Uint8Array(Math.ceil((headBytes + body.byteLength) / blockBytes) * blockBytes)
-  if (bytes.byteLength > layout.rootBytes)
-    throw new SpillwayError('ENOSPC', `there is no space for another of ${root.images.size} images`)
-  bytes.set(mark)
-  new DataView(bytes.buffer).setUint32(mark.byteLength, body.byteLength, true)
-  bytes.set(keyedSum(key, body), mark.byteLength + 4)
-  bytes.set(body, headBytes)
-  return bytes
+  for (const [name, endSlot] of root.damaged) {
+    writer.text(name)
+    writer.number(endSlot)
+  }
+  return writer.bytes
 }
 
 /** The bytes of a root, and the root; `undefined` where there is none that is whole. */
@@ -67,7 +89,9 @@ export function decodeRoot(bytes: Uint8Array, key: Uint8Array): Root | undefined
     const [name, revision, blockCount] = [reader.text(), reader.text(), reader.number()]
     images.set(name, { revision, blockCount, top: blockCount > 0 ? readReference(reader) : undefined })
   }
-  return { sequence, generation, images }
+  const damaged = new Map<string, number>()
+  while (reader.left > 0) damaged.set(reader.text(), reader.number())
+  return { sequence, generation, images, damaged }
 }
 
 /** The newest whole root. Rejects with `EBADMSG` when there is none. */

@@ -190,6 +190,46 @@ describe('an image whose metadata is damaged', () => {
     expect(backup.stats().images).toMatchObject(sound)
   })
 
+  it('keeps no more than the file had when it was found, however often the store is opened and used', async () => {
+    const path = await damagedStore()
+    // `a` and its leaf, and `b` and its leaf, which is saved anew.
+    const most = 7 * 4096
+    for (let opening = 0; opening < 5; opening++) {
+      await using backup = await openAt(path)
+      const { damaged, withheldBytes } = backup.stats().images!
+      expect(damaged).toBe(1)
+      expect(withheldBytes).toBe(opening === 0 ? 4 * 4096 : most)
+      await save(backup, 'b', [opening, 7])
+      await store(backup, pattern(200, opening))
+    }
+    damage(path, leafOffsetBytes)
+    await using mended = await openAt(path)
+    expect(mended.stats().images).toMatchObject(sound)
+    expect((await storedImages(mended)).get('a')).toEqual([[1, 2, 3]])
+  })
+
+  it('keeps what another one names that is found damaged later', async () => {
+    const path = await damagedStore()
+    await using first = await openAt(path)
+    const capacity = statSync(path).size
+    await save(first, 'c', [11, 12, 13])
+    await first.close()
+    // The leaf of `c` lies behind its three pages, at the end of the file.
+    const leafOfC = capacity + 3 * 4096 + 20
+    damage(path, leafOfC)
+    for (let opening = 0; opening < 3; opening++) {
+      await using backup = await openAt(path)
+      expect(backup.stats().images).toMatchObject({ damaged: 2, withheldBytes: 8 * 4096 })
+      await store(backup, pattern(300, opening))
+    }
+    damage(path, leafOfC)
+    damage(path, leafOffsetBytes)
+    await using mended = await openAt(path)
+    expect(mended.stats().images).toMatchObject(sound)
+    const images = await storedImages(mended)
+    expect([images.get('a'), images.get('c')]).toEqual([[[1, 2, 3]], [[11, 12, 13]]])
+  })
+
   it.each(['remove', 'replace'])('gives the space back with its name: %s', async (way) => {
     const path = await damagedStore()
     await using backup = await openAt(path)

@@ -77,7 +77,7 @@ export class SmallStore {
   }
 
   static async create(file: LosingFile): Promise<void> {
-    const root = { sequence: 0, generation: 0, images: new Map() }
+    const root = { sequence: 0, generation: 0, images: new Map(), damaged: new Map() }
     await file.write(encodeRoot(root, key, layout), rootOffset(root, layout))
     await file.sync()
   }
