@@ -6,6 +6,7 @@ import { isSpillwayError } from '@spillway/core'
 import { faults, type S3Target, s3Target } from '@spillway/test-s3-server'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { S3Backup } from '../src/index.ts'
+import { openInTime } from './stores.ts'
 import { assertPages, handlesOf, pageBytes, pagesOf, runsOf } from './workload.ts'
 
 const leaseMs = 400
@@ -72,7 +73,9 @@ describe('an owner that renews its lease late', () => {
         lingerMs: 0,
       })
     const sweeper = await open('sweeper', 60_000)
-    const owners = await Promise.all(latenesses.map((_, index) => open(`owner-${index}`, leaseMs)))
+    const owners = await Promise.all(
+      latenesses.map((_, index) => openInTime(() => open(`owner-${index}`, leaseMs))),
+    )
     for (const [index, lateMs] of latenesses.entries()) {
       if (lateMs === 0) continue
       await target.server!.faults.always('PutObject', faults.delayed(lateMs, lateMs / 4), {

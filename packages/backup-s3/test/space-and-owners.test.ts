@@ -4,7 +4,7 @@ import type { HandleRun } from '@spillway/core'
 import { faults, type S3Target, s3Target } from '@spillway/test-s3-server'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { S3Backup, type S3BackupOptions } from '../src/index.ts'
-import { countOf, openOn, pageSizeBytes, pick, randomPages, read } from './stores.ts'
+import { countOf, openInTime, openOn, pageSizeBytes, pick, randomPages, read } from './stores.ts'
 
 let target: S3Target
 beforeEach(async () => {
@@ -14,7 +14,9 @@ afterEach(() => target.close())
 
 const segment = '/s-'
 const open = (options: Partial<S3BackupOptions> = {}) =>
-  openOn(target, { deleteDelayMs: 0, lingerMs: 0, segmentBytes: 16 * pageSizeBytes, ...options })
+  openInTime(() =>
+    openOn(target, { deleteDelayMs: 0, lingerMs: 0, segmentBytes: 16 * pageSizeBytes, ...options }),
+  )
 
 async function until(what: string, check: () => boolean | Promise<boolean>): Promise<void> {
   const deadline = performance.now() + 20_000

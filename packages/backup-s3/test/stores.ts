@@ -1,7 +1,7 @@
 import { randomFillSync } from 'node:crypto'
 import { GetObjectCommand, PutObjectCommand } from '@aws-sdk/client-s3'
 import { S3Backup, type S3BackupOptions } from '@spillway/backup-s3'
-import type { Backup, HandleRun } from '@spillway/core'
+import { type Backup, type HandleRun, isSpillwayError } from '@spillway/core'
 import type { S3Target } from '@spillway/test-s3-server'
 
 export const pageSizeBytes = 4096
@@ -32,6 +32,17 @@ export function openOn(target: S3Target, options: Partial<S3BackupOptions> = {})
     ...(target.conditionalWrites ? {} : { conditionalWrites: false }),
     ...options,
   })
+}
+
+/** Opens a store whose lease is so short that a busy machine may take longer to open it: then it is opened again. */
+export async function openInTime(open: () => Promise<S3Backup>): Promise<S3Backup> {
+  for (;;) {
+    try {
+      return await open()
+    } catch (failure) {
+      if (!isSpillwayError(failure) || failure.code !== 'ETIMEDOUT') throw failure
+    }
+  }
 }
 
 /** Copies pages back and returns them; throws what stopped it. */
