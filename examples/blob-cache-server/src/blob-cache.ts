@@ -22,7 +22,7 @@ export class BlobCache {
     this.capacityBytes = capacityBytes
   }
 
-  /** Stores a blob. What had the name before stays until the new content is complete. */
+  /** Stores a blob, and takes the memory of the pieces of its content. What had the name before stays until the new content is complete. */
   async put(name: string, sizeBytes: number, content: AsyncIterable<Uint8Array>): Promise<Blob> {
     const blob = { buffer: await this.pool.allocate(sizeBytes, { label: name }), etag: '', users: 1 }
     this.usedBytes += sizeBytes
@@ -36,6 +36,8 @@ export class BlobCache {
         hash.update(bytes)
         await blob.buffer.write(offset, bytes)
         offset += bytes.byteLength
+        // Frees its memory now: until garbage is collected, pieces of 64 KiB add up to tens of mebibytes.
+        if (bytes.byteLength === bytes.buffer.byteLength) (bytes.buffer as ArrayBuffer).transfer(0)
       }
       blob.etag = `"${hash.digest('base64url')}"`
       await this.delete(name)

@@ -1,9 +1,8 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
-import { pipeline } from 'node:stream/promises'
 import { openFileBackup } from '@spillway/backup-file'
 import { isSpillwayError } from '@spillway/core'
 import { metricsText, metricsType, openDashboard } from '@spillway/observe'
-import { Pool } from '@spillway/pool'
+import { type PagedBuffer, Pool } from '@spillway/pool'
 import { type Blob, BlobCache } from './blob-cache.ts'
 
 /** `PUT`, `GET`, also of a range, and `HEAD /name`, `GET /` for figures, and `GET /metrics` for Prometheus: no blob has that name. The caller lets it listen, and closes it. */
@@ -46,12 +45,28 @@ async function get(cache: BlobCache, request: IncomingMessage, response: ServerR
     const range = status === 416 ? '*' : `${offset}-${offset + length - 1}`
     if (status !== 200) response.setHeader('Content-Range', `bytes ${range}/${buffer.sizeBytes}`)
     response.writeHead(status, { 'Content-Length': length })
-    // One piece is in memory for each client, however slow it is.
-    if (request.method === 'GET' && length > 0)
-      await pipeline(buffer.pieces({ offset, length, pieceBytes: 256 * 1024 }), response)
-    else response.end()
+    if (request.method === 'GET') await send(buffer, offset, length, response)
+    response.end()
   } finally {
     await cache.giveBack(blob)
+  }
+}
+
+/** One piece is in memory for each client, however slow it is: the next one takes the same when the system has the last. */
+async function send(
+  buffer: PagedBuffer,
+  offset: number,
+  length: number,
+  response: ServerResponse,
+): Promise<void> {
+  const memory = Buffer.allocUnsafeSlow(Math.min(length, 256 * 1024))
+  for (let sent = 0; sent < length; ) {
+    const piece = memory.subarray(0, length - sent)
+    await buffer.read(offset + sent, piece)
+    await new Promise<void>((resolve, reject) => {
+      response.write(piece, (failure) => (failure ? reject(failure) : resolve()))
+    })
+    sent += piece.byteLength
   }
 }
 

@@ -135,6 +135,19 @@ describe('blob-cache-server', () => {
     expect(server.pool.stats().buffers).toBe(1)
   })
 
+  it('gives a blob back when the client breaks off', async () => {
+    await using server = await start()
+    await server.put('blob', blobOf(8 * mebibyte))
+    const socket = connect(Number(new URL(server.url).port), '127.0.0.1')
+    socket.write('GET /blob HTTP/1.1\r\nHost: x\r\n\r\n')
+    await once(socket, 'readable') // the rest fills the buffers of the connection, and then waits
+    expect(server.cache.blobs.get('blob')!.users).toBe(2)
+    socket.destroy()
+    while (server.cache.blobs.get('blob')!.users > 1) await new Promise(setImmediate)
+    await server.cache.delete('blob')
+    expect(server.pool.stats().buffers).toBe(0)
+  })
+
   it('refuses what is too large or has no length, and forgets an upload that breaks off', async () => {
     await using server = await start()
     expect((await server.put('blob', blobOf(17 * mebibyte))).status).toBe(413)
