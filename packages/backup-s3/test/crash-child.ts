@@ -4,6 +4,7 @@
  */
 import { S3Client, type S3ClientConfig } from '@aws-sdk/client-s3'
 import { S3Backup, type S3BackupOptions } from '../src/index.ts'
+import { openInTime } from './stores.ts'
 import { handlesOf, type KeptPage, pagesOf, Workload } from './workload.ts'
 
 export interface ChildOrders {
@@ -31,7 +32,8 @@ function report(message: ChildReport): Promise<void> {
 }
 
 async function work(orders: ChildOrders): Promise<void> {
-  const backup = await S3Backup.open({ ...orders.options, client: new S3Client(orders.clientConfig) })
+  const client = new S3Client(orders.clientConfig)
+  const backup = await openInTime(() => S3Backup.open({ ...orders.options, client }))
   await report({ kind: 'opened' })
   const ids = Array.from({ length: orders.basePages }, (_, id) => id)
   const { handles, error } = await backup.backupPages(ids.length === 0 ? [] : [pagesOf(ids)])

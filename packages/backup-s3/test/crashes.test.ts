@@ -11,6 +11,7 @@ import { faults, type RequestRecord, type S3Target, s3Target } from '@spillway/t
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { S3Backup, type S3BackupOptions } from '../src/index.ts'
 import type { ChildOrders, ChildReport } from './crash-child.ts'
+import { openInTime } from './stores.ts'
 import { assertPages, type KeptPage, pageBytes, runsOf, Workload } from './workload.ts'
 
 const slots = 4
@@ -153,7 +154,7 @@ describe(`a process killed at any request (seed ${seed})`, () => {
     const prefix = target.prefix()
     const open = () =>
       S3Backup.open({ client: target.client(), bucket: target.bucket, prefix, leaseMs: 1500, ...common })
-    const writers = await Promise.all([open(), open()])
+    const writers = await Promise.all([openInTime(open), openInTime(open)])
     const workloads = writers.map(
       (backup, index) => new Workload(backup, { seed: seed + 100 + index, maxBatchPages: 60 }),
     )
