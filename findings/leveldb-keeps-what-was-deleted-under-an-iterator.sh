@@ -56,7 +56,8 @@ async function look(held) {
   for (const key of keys) await database.del(key)
   const deletedAgain = await compact()
   await database.close()
-  return `closed and compacted ${lines.slice(0, 3).join(' ')}, opened again ${lines[3]}, cleared ${lines[4]}, keys ${count}, each deleted again ${deletedAgain}`
+  const closed = `closed and compacted ${lines.slice(0, 3).join(' ')}`
+  return `${closed}, opened again ${lines[3]}, cleared ${lines[4]}, keys ${count}, each deleted again ${deletedAgain}`
 }
 
 for (const held of ['nothing', 'iterator', 'snapshot']) console.log(`${held} open: ${await look(held)}`)

@@ -2,9 +2,9 @@
 # reading-makes-data-of-preallocated-space.sh: on ext4 and XFS a read changes where SEEK_DATA says that a file has data.
 #
 # Space that fallocate took and nothing was written to is a hole for SEEK_DATA. Reading it puts zeros into the page cache, and from
-# then on ext4 and XFS say that there is data, exactly where it was read; when the cache is dropped it is a hole again. So a copy
-# of a preallocated file is as large as what somebody happened to read of the original, and a program that finds by SEEK_DATA which of its
-# pages were ever written finds others after a look at them. btrfs and tmpfs are not moved by reads, and no one is in a real hole.
+# then on ext4 and XFS say that there is data, exactly where it was read; when the cache is dropped it is a hole again. So a program
+# that asks SEEK_DATA which pages of its preallocated file were ever written gets another answer after somebody has read the file, such
+# as a backup. On btrfs and tmpfs a read changes nothing, and in an ordinary hole it changes nothing on any of the four.
 #
 # Needs root, loop devices, and of Debian: e2fsprogs, xfsprogs, btrfs-progs, util-linux, perl. Nothing of Spillway runs.
 # Ends with 0 when it behaves as it did, with 1 when that has changed, with 77 where it cannot run.
