@@ -21,20 +21,36 @@ export class ChecksumTable {
   }
 
   /** What is kept of these pages, in order: sums that `restore` takes. */
-  sumsOf(runs: readonly HandleRun[], slotOf: (handle: number) => number): number[] {
-    const sums: number[] = []
-    for (const { first, count } of runs) {
-      const slot = slotOf(first)
-      for (let at = slot; at < slot + count; at++) sums.push(this.#blockFor(at)[at % blockSlots]!)
-    }
+  sumsOf(runs: readonly HandleRun[], slotOf: (handle: number) => number): Int32Array {
+    const sums = new Int32Array(runs.reduce((pages, { count }) => pages + count, 0))
+    let done = 0
+    this.#eachPart(runs, slotOf, (block, at, length) => {
+      for (let index = at; index < at + length; index++) sums[done++] = block[index]!
+    })
     return sums
   }
 
-  restore(runs: readonly HandleRun[], sums: readonly number[], slotOf: (handle: number) => number): void {
-    let page = 0
+  restore(runs: readonly HandleRun[], sums: Int32Array, slotOf: (handle: number) => number): void {
+    let done = 0
+    this.#eachPart(runs, slotOf, (block, at, length) => {
+      for (let index = at; index < at + length; index++) block[index] = sums[done++]!
+    })
+  }
+
+  /** Shows where the sums of pages are, those of adjacent slots in one block at once. */
+  #eachPart(
+    runs: readonly HandleRun[],
+    slotOf: (handle: number) => number,
+    visit: (block: Int32Array, at: number, length: number) => void,
+  ): void {
     for (const { first, count } of runs) {
-      const slot = slotOf(first)
-      for (let at = slot; at < slot + count; at++) this.#blockFor(at)[at % blockSlots] = sums[page++]!
+      const end = slotOf(first) + count
+      for (let slot = end - count; slot < end; ) {
+        const at = slot % blockSlots
+        const length = Math.min(end - slot, blockSlots - at)
+        visit(this.#blockFor(slot), at, length)
+        slot += length
+      }
     }
   }
 

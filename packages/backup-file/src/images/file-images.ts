@@ -1,7 +1,7 @@
 import type { HandleRun, ImageChange, ImageMedium } from '@spillway/core'
 import {
+  bodyOf,
   damaged,
-  decodeLeaves,
   encodeLeaves,
   encodeNode,
   ImageBlocks,
@@ -29,7 +29,7 @@ export interface ImageSlots {
   /** An image whose slots are not known is gone. */
   forgetDamaged(): Promise<void>
   /** The sums of these pages, in order. */
-  sumsOf(runs: readonly HandleRun[]): readonly number[]
+  sumsOf(runs: readonly HandleRun[]): Int32Array
   /** The last generation that slots were given. */
   readonly generation: number
 }
@@ -101,7 +101,7 @@ export class FileImages implements ImageMedium<ImagePlace> {
 
   async read(name: string, place: ImagePlace): Promise<Uint8Array[]> {
     if (place.isDamaged) throw damaged(`metadata of image ${name} is damaged`)
-    return (await decodeLeaves(await this.#blocks.read(place.levels[0]!))).map(({ bytes }) => bytes)
+    return (await this.#blocks.read(place.levels[0]!)).map(bodyOf)
   }
 
   async remove(name: string): Promise<void> {

@@ -22,13 +22,14 @@ export interface Leaf {
   readonly bytes: Uint8Array
   readonly keeps: readonly HandleRun[]
   /** By page of `keeps`, in order. */
-  readonly sums: readonly number[]
+  readonly sums: Int32Array
 }
 
 /** References of one node. */
 export const nodeReferences = 64
-/** Bytes that are copied while one is encoded or decoded. */
-const codedFactor = 16
+/** Bytes that are copied while one is encoded, or decoded. */
+const encodedFactor = 16
+const decodedFactor = 4
 /** Bytes that are copied while one goes through SHA-256. */
 const summedFactor = 8
 /** What is read or written at once. */
@@ -43,21 +44,40 @@ function encodeLeaf({ bytes, keeps, sums }: Leaf): Uint8Array {
   return writer.bytes
 }
 
+/** What a leaf has of the body. Throws `RangeError` for what is no leaf. */
+export function bodyOf(block: Uint8Array): Uint8Array {
+  const reader = new ByteReader(block)
+  return reader.raw(reader.number())
+}
+
 /** Throws `RangeError` for what is no leaf. */
 function decodeLeaf(block: Uint8Array): Leaf {
   const reader = new ByteReader(block)
   const bytes = reader.raw(reader.number())
   const keeps = readRuns(reader)
-  const sums = Array.from({ length: handleCount(keeps) }, () => reader.word())
-  return { bytes, keeps, sums }
+  return { bytes, keeps, sums: wordsOf(reader.raw(handleCount(keeps) * 4)) }
 }
+
+/** Words of 32 bits, the lowest byte first: there are millions of them. */
+function wordsOf(bytes: Uint8Array): Int32Array {
+  const words = new Int32Array(bytes.byteLength / 4)
+  if (isLittleEndian) {
+    new Uint8Array(words.buffer).set(bytes)
+  } else {
+    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+    for (let index = 0; index < words.length; index++) words[index] = view.getInt32(index * 4, true)
+  }
+  return words
+}
+
+const isLittleEndian = new Uint8Array(Uint32Array.of(1).buffer)[0] === 1
 
 /** Leaves of many blocks, with turns of the event loop between. */
 export async function decodeLeaves(blocks: readonly Uint8Array[]): Promise<Leaf[]> {
   const leaves: Leaf[] = []
   for (const block of blocks) {
     leaves.push(decodeLeaf(block))
-    const turn = pace(block.byteLength * codedFactor)
+    const turn = pace(block.byteLength * decodedFactor)
     if (turn !== undefined) await turn
   }
   return leaves
@@ -69,7 +89,7 @@ export async function encodeLeaves(leaves: Iterable<Leaf>): Promise<Uint8Array[]
   for (const leaf of leaves) {
     const block = encodeLeaf(leaf)
     blocks.push(block)
-    const turn = pace(block.byteLength * codedFactor)
+    const turn = pace(block.byteLength * encodedFactor)
     if (turn !== undefined) await turn
   }
   return blocks

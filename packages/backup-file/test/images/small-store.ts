@@ -61,7 +61,8 @@ export class SmallStore {
         take: async (count: number) => slots.take(count),
         giveBack: (runs: readonly HandleRun[]) => slots.giveBack(runs),
         forgetDamaged: async () => {},
-        sumsOf: (runs: readonly HandleRun[]) => handlesOf(runs).map((handle) => this.#sums.get(handle)!),
+        sumsOf: (runs: readonly HandleRun[]) =>
+          Int32Array.from(handlesOf(runs), (handle) => this.#sums.get(handle)!),
         get generation() {
           return slots.generation
         },
