@@ -8,6 +8,9 @@ const seed = Math.floor(Math.random() * 2 ** 32)
 const isLong = process.env['SPILLWAY_LONG'] === '1'
 /** It opens each state that a crash may leave; else one of eight is opened, and others each time. */
 const oneOf = isLong ? 1 : 8
+/** How long each of the tests goes on with further histories and crashes in the long form. Default: to its end. */
+const longMs = 1000 * Number(process.env['SPILLWAY_LONG_SECONDS'] ?? Number.POSITIVE_INFINITY)
+const allSubsetsUpTo = Number.isFinite(longMs) ? 8 : 12
 const timeoutMs = isLong ? 1_200_000 : 120_000
 
 type SyncOf = 'content' | 'root'
@@ -32,11 +35,21 @@ function nth(position: number, fate: SyncFate): () => SyncFate {
   return () => (syncs++ === position ? fate : 'works')
 }
 
+/** The first of these, and the others while there is time. */
+function* asTimeAllows<Item>(items: Iterable<Item>): Generator<Item> {
+  const start = performance.now()
+  for (const item of items) {
+    yield item
+    if (performance.now() - start > longMs) return
+  }
+}
+
 describe('images in a file, after a crash at any moment', () => {
   it(
     'are the old or the new one, whole, while images of up to 64 pages are saved, replaced and removed',
     async () => {
-      for (let seedOfHistory = seed; seedOfHistory < seed + (isLong ? 20 : 1); seedOfHistory++) {
+      const seeds = Array.from({ length: isLong ? 20 : 1 }, (_, index) => seed + index)
+      for (const seedOfHistory of asTimeAllows(seeds)) {
         const { wrong, states } = await judge(await history({ seed: seedOfHistory, calls: 6 }), {
           seed,
           oneOf,
@@ -58,7 +71,8 @@ describe('images in a file, after a crash at any moment', () => {
       await writer.change('a', 3)
       await writer.replace('a', [1])
       expect(
-        (await judge(file, { seed, allSubsetsUpTo: isLong ? 12 : 3, randomChoices: 2, oneOf })).wrong,
+        (await judge(file, { seed, allSubsetsUpTo: isLong ? allSubsetsUpTo : 3, randomChoices: 2, oneOf }))
+          .wrong,
         `seed ${seed}`,
       ).toEqual([])
     },
@@ -77,7 +91,7 @@ describe('images in a file, after a crash at any moment', () => {
       const killed = [...file.log.keys()].filter(
         (at) => isLong || (isRoot(file.log[at]!) ? at % 3 > 0 : at % 17 === 0),
       )
-      for (const at of killed) {
+      for (const at of asTimeAllows(killed)) {
         const next = await history({
           seed: seed + 1 + at,
           calls: isLong ? 3 : 1,
@@ -107,7 +121,7 @@ describe('images in a file, after a crash at any moment', () => {
   it(
     'are the old or the new one when any sync fails, and stay what the next process found',
     async () => {
-      for (const position of isLong ? [0, 1, 2, 3, 4, 5, 6, 7, 8] : [1, 2, 4]) {
+      for (const position of asTimeAllows(isLong ? [0, 1, 2, 3, 4, 5, 6, 7, 8] : [1, 2, 4])) {
         const file = await history({ seed, calls: 4, fateOfSync: nth(position, 'fails') })
         const what = `seed ${seed}, sync ${position}`
         expect((await judge(file, { seed, allSubsetsUpTo: 4, oneOf })).wrong, what).toEqual([])
