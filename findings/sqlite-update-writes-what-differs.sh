@@ -5,7 +5,7 @@
 # size reads the old chain and writes only the small pages that differ: none when the value is the same, one when a byte is. (Of UPDATE the
 # release notes of 3.24 say so.) INSERT OR REPLACE, the usual way to put a value under a key, writes the whole chain each time and more,
 # and so does UPDATE when the value is one byte longer. So a store of pages of fixed size writes one page or nineteen by the wording
-# of one statement, and pages that are compressed first, which changes their sizes, get the nineteen.
+# of one statement; and a page that is compressed first, and so changes its size, is written whole again.
 #
 # Nothing of Spillway runs. Ends with 0 when it behaves as it did, with 1 when that has changed, with 77 where it cannot run.
 # Seen with SQLite 3.53.4 in node:sqlite of Node 26.10, 30 November 2026; pages of 4096 bytes in the write-ahead log:
