@@ -118,6 +118,12 @@ describe('bad calls', () => {
     await expect(buffer.read(0, into, given(null))).rejects.toThrow(
       /read takes an object of options; .* null/,
     )
+    for (const wrong of [5, 0, null, 'all']) {
+      const refused = new RegExp(`pin takes an object of options; it was given "?${wrong}`)
+      await expect(buffer.pin(given(wrong))).rejects.toThrow(refused)
+      expect(() => buffer.tryPin(given(wrong))).toThrow(refused)
+    }
+    expect(pool.stats().pins).toBe(0)
     await expect(pool.allocate(1, given('cached'))).rejects.toThrow(
       /allocate takes an object of options; .* "cached"/,
     )

@@ -288,6 +288,7 @@ export class PagedBuffer implements AsyncDisposable {
   tryPin(options: PinOptions = {}): Pin | undefined {
     const state = this.#state
     assertUsable(state, this.#machine.providerGuard)
+    if (typeof options !== 'object' || options === null) assertKnownOptions(options, [], 'pin')
     const { offset = 0, length = state.sizeBytes - offset, write = false, signal } = options
     for (const key in options)
       if (!pinOptions.has(key) || key === 'signal') assertKnownOptions(options, [...pinOptions], 'pin')
