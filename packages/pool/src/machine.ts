@@ -55,6 +55,8 @@ export interface NewBufferOptions {
   readonly deviceMapped: boolean
   /** What it may grow to; it does not when there is none. */
   readonly maxBytes?: number | undefined
+  /** Where the application asked for it, in debug mode. */
+  readonly madeAt?: string | undefined
 }
 
 /** What a pin that ends is of, and whether it could be written through. */
@@ -189,6 +191,7 @@ export class Machine implements BudgetPool {
     const growth = maxBytes === undefined ? undefined : new Growth(maxBytes, this.pageSizeBytes)
     const pageCount = growth === undefined ? Math.ceil(sizeBytes / this.pageSizeBytes) : 0
     const state = new BufferState({ ...options, id, sizeBytes, pageCount, growth, store })
+    if (options.madeAt !== undefined) state.madeAt = options.madeAt
     state.reach(sizeBytes)
     this.residents.buffers.add(state)
     return state

@@ -6,8 +6,8 @@ import {
   type HandleRun,
   memoryBackup,
 } from '@spillway/core'
-import { describe, expect, it } from 'vitest'
-import { Pool, type TraceEvent } from '../src/index.ts'
+import { describe, expect, it, vi } from 'vitest'
+import { type Pin, Pool, type TraceEvent } from '../src/index.ts'
 import { page, pattern } from './support/bytes.ts'
 import { setup } from './support/setup.ts'
 
@@ -186,6 +186,33 @@ describe('debug mode', () => {
     await subject.check()
   })
 
+  it('the stack that is told of a leak begins with the call of the application, however that is served', async () => {
+    await using subject = await setup(debug)
+    const { pool, buffer } = subject
+    const register = vi.spyOn(FinalizationRegistry.prototype, 'register')
+    try {
+      const made: Pin[] = []
+      const asked = async () => {
+        made.push(await buffer.pin({ length: 10 }), buffer.tryPin({ length: 10 })!)
+      }
+      await asked()
+      for (const pin of made.splice(0)) pin.release()
+      await buffer.backup()
+      await asked()
+      for (const pin of made) pin.release()
+      const another = async () => pool.allocate(page)
+      await (await another()).free()
+      const stacks = register.mock.calls.flatMap(
+        ([, watched]) => (watched as { madeAt?: string }).madeAt ?? [],
+      )
+      expect(stacks).toHaveLength(5)
+      for (const stack of stacks)
+        expect(stack).toMatch(/^Error: made here\n +at (asked|another) .*introspection.test.ts/)
+    } finally {
+      register.mockRestore()
+    }
+  })
+
   it('leaked pins and buffers are reported with the stack that made them', async () => {
     await using subject = await setup(debug)
     const { pool, buffer } = subject
@@ -198,8 +225,13 @@ describe('debug mode', () => {
     })
     const byCode = (code: string) => seen.find((warning) => warning.code === code)
     expect(byCode('SPILLWAY_LEAKED_PIN')?.message).toContain('a pin of buffer subject was never released')
-    expect(byCode('SPILLWAY_LEAKED_PIN')?.detail).toContain('introspection.test.ts')
+    expect(byCode('SPILLWAY_LEAKED_PIN')?.detail).toMatch(
+      /^Error: made here\n +at leak .*introspection.test.ts/,
+    )
     expect(byCode('SPILLWAY_LEAKED_BUFFER')?.message).toContain('buffer lost was never freed')
+    expect(byCode('SPILLWAY_LEAKED_BUFFER')?.detail).toMatch(
+      /^Error: made here\n +at leak .*introspection.test.ts/,
+    )
     // The pin is gone for good, so the buffer counts as pinned; the test ends that by hand.
     const machine = (await import('../src/api/pool.ts')).machineOf(pool)
     for (const state of machine.residents.buffers.values())

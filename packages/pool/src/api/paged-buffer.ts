@@ -1,5 +1,5 @@
 import { assertKnownOptions, type Backup, mayWork, smallCallBytes } from '@spillway/core'
-import { madeHere, watchBuffer } from '../diagnostics/debug.ts'
+import { calledFrom, watchBuffer } from '../diagnostics/debug.ts'
 import { inspectCustom } from '../diagnostics/inspect.ts'
 import { mapOf } from '../diagnostics/map.ts'
 import { pacedCall } from '../ground/paced-call.ts'
@@ -60,7 +60,6 @@ export class PagedBuffer implements AsyncDisposable {
   constructor(machine: Machine, state: BufferState) {
     this.#machine = machine
     this.#state = state
-    if (machine.debug) state.madeAt = madeHere()
     watchBuffer(this, state)
   }
 
@@ -250,13 +249,14 @@ export class PagedBuffer implements AsyncDisposable {
    * when aborted, `ENOMEM` when there is no room, or with what the backup said; what was restored so far stays restored.
    */
   pin(options: PinOptions = {}): Promise<Pin> {
+    const madeAt = this.#machine.debug ? calledFrom(this.pin) : undefined
     let pin: Pin | undefined
     try {
-      pin = this.tryPin(options)
+      pin = this.#tryPin(options, madeAt)
     } catch (failure) {
       return this.#settled(failure as Error)
     }
-    if (pin === undefined) return this.#pinMissing(options)
+    if (pin === undefined) return this.#pinMissing(options, madeAt)
     // The way of every pin of what is resident: nothing is made for it but the pin and its promise.
     return mayWork(smallCallBytes) ? Promise.resolve(pin) : this.#settled(undefined, pin)
   }
@@ -267,9 +267,9 @@ export class PagedBuffer implements AsyncDisposable {
     return this.#callOn(undefined, copiedBytes, (call) => call.settle())
   }
 
-  #pinMissing(options: PinOptions): Promise<Pin> {
+  #pinMissing(options: PinOptions, madeAt: string | undefined): Promise<Pin> {
     const state = this.#state
-    const call = new PinCall(this.#machine, state, options)
+    const call = new PinCall(this.#machine, state, options, madeAt)
     try {
       assertUsable(state, this.#machine.providerGuard)
       call.begin(state.growth && { offsetBytes: call.offset, length: call.length })
@@ -286,6 +286,10 @@ export class PagedBuffer implements AsyncDisposable {
 
   /** The same without waiting: undefined when the range is not resident, or being written back and `write` is asked. */
   tryPin(options: PinOptions = {}): Pin | undefined {
+    return this.#tryPin(options, this.#machine.debug ? calledFrom(this.tryPin) : undefined)
+  }
+
+  #tryPin(options: PinOptions, madeAt: string | undefined): Pin | undefined {
     const state = this.#state
     assertUsable(state, this.#machine.providerGuard)
     if (typeof options !== 'object' || options === null) assertKnownOptions(options, [], 'pin')
@@ -299,7 +303,9 @@ export class PagedBuffer implements AsyncDisposable {
     const first = Math.floor(offset / pageSizeBytes)
     const end = Math.ceil((offset + length) / pageSizeBytes)
     const pinned = pins.tryPin(state, first, end, write)
-    return pinned === undefined ? undefined : pinOf(this.#machine, state, pinned, { offset, length, write })
+    return pinned === undefined
+      ? undefined
+      : pinOf(this.#machine, state, pinned, { offset, length, write, madeAt })
   }
 
   /**

@@ -19,10 +19,11 @@ export class PinCall extends PendingCall<Pin> implements PinnedRange, PageRange,
   readonly write: boolean
   readonly signal: AbortSignal | undefined
   readonly retryMayFail: boolean | undefined
+  readonly madeAt: string | undefined
   readonly #machine: Machine
   readonly #state: BufferState
 
-  constructor(machine: Machine, state: BufferState, options: PinOptions) {
+  constructor(machine: Machine, state: BufferState, options: PinOptions, madeAt: string | undefined) {
     super(state)
     const { pageSizeBytes } = machine
     this.#machine = machine
@@ -34,6 +35,7 @@ export class PinCall extends PendingCall<Pin> implements PinnedRange, PageRange,
     this.write = options.write ?? false
     this.signal = options.signal
     this.retryMayFail = options.retryMayFail
+    this.madeAt = madeAt
   }
 
   /** Pins, once new pins that write may begin. */

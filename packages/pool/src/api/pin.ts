@@ -1,5 +1,5 @@
 import { SpillwayError } from '@spillway/core'
-import { DebugSpans, madeHere, unwatchPin, type Watched, watchPin } from '../diagnostics/debug.ts'
+import { DebugSpans, unwatchPin, type Watched, watchPin } from '../diagnostics/debug.ts'
 import type { BufferState } from '../residency/buffer-state.ts'
 
 /** What a pin needs of its pool. */
@@ -17,6 +17,8 @@ export interface PinnedRange {
   readonly offset: number
   readonly length: number
   readonly write: boolean
+  /** Where the application asked for it, in debug mode. */
+  readonly madeAt?: string | undefined
 }
 
 /** A class of typed arrays. */
@@ -47,7 +49,7 @@ export class Pin implements Disposable {
     owner: PinOwner,
     buffer: BufferState,
     chunks: number[],
-    { offset, length, write }: PinnedRange,
+    { offset, length, write, madeAt }: PinnedRange,
   ) {
     this.#owner = owner
     this.#buffer = buffer
@@ -56,7 +58,7 @@ export class Pin implements Disposable {
     this.length = length
     this.write = write
     if (owner.debug) {
-      this.#watch = { label: buffer.label, closing: false, madeAt: madeHere() }
+      this.#watch = { label: buffer.label, closing: false, madeAt }
       watchPin(this, this.#watch)
     }
   }

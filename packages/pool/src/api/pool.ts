@@ -7,6 +7,7 @@ import {
   type Backup,
   SpillwayError,
 } from '@spillway/core'
+import { calledFrom } from '../diagnostics/debug.ts'
 import { type PoolDump, poolDump } from '../diagnostics/dump.ts'
 import { inspectCustom } from '../diagnostics/inspect.ts'
 import { LiveObjects } from '../diagnostics/live-objects.ts'
@@ -137,10 +138,15 @@ export class Pool implements AsyncDisposable {
   allocate(sizeBytes: number, options: GrowableOptions): Promise<GrowableBuffer>
   allocate(sizeBytes: number, options?: AllocateOptions): Promise<PagedBuffer>
   allocate(sizeBytes: number, options: AllocateOptions = {}): Promise<PagedBuffer> {
-    return pacedCall(() => this.#allocate(sizeBytes, options))
+    const madeAt = this.#machine.debug ? calledFrom(this.allocate) : undefined
+    return pacedCall(() => this.#allocate(sizeBytes, options, madeAt))
   }
 
-  async #allocate(sizeBytes: number, options: AllocateOptions): Promise<PagedBuffer> {
+  async #allocate(
+    sizeBytes: number,
+    options: AllocateOptions,
+    madeAt: string | undefined,
+  ): Promise<PagedBuffer> {
     this.#assertOpen()
     assertKnownOptions(options, allocateOptions, 'allocate')
     assertByteCount(sizeBytes, 'sizeBytes')
@@ -154,7 +160,7 @@ export class Pool implements AsyncDisposable {
     const provider = await this.#machine.memory.provider()
     this.#assertOpen()
     assertCan(provider, caching !== 'cached', deviceMapped)
-    const wanted = { label, maxOrder, caching, deviceMapped, maxBytes }
+    const wanted = { label, maxOrder, caching, deviceMapped, maxBytes, madeAt }
     const state = this.#machine.addBuffer(sizeBytes, backup, wanted)
     const { growth } = state
     const buffer = growth
@@ -170,10 +176,11 @@ export class Pool implements AsyncDisposable {
    * `EINVAL` (an image of other pages than the pool's), `EBADMSG` (a damaged one), and as `allocate` does.
    */
   load(name: string, options: LoadOptions = {}): Promise<PagedBuffer> {
-    return pacedCall(() => this.#load(name, options))
+    const madeAt = this.#machine.debug ? calledFrom(this.load) : undefined
+    return pacedCall(() => this.#load(name, options, madeAt))
   }
 
-  async #load(name: string, options: LoadOptions): Promise<PagedBuffer> {
+  async #load(name: string, options: LoadOptions, madeAt: string | undefined): Promise<PagedBuffer> {
     this.#assertOpen()
     assertKnownOptions(options, loadOptions, 'load')
     assertImageName(name)
@@ -194,7 +201,8 @@ export class Pool implements AsyncDisposable {
       const head = headOf(image, name, this.pageSizeBytes)
       this.#assertSize(head.sizeBytes)
       const { label = head.label } = options
-      state = this.#machine.addBuffer(head.sizeBytes, backup, { label, maxOrder, caching, deviceMapped })
+      const wanted = { label, maxOrder, caching, deviceMapped, madeAt }
+      state = this.#machine.addBuffer(head.sizeBytes, backup, wanted)
       filling = new ImageFilling(this.#machine.residents, state, image)
       await filling.fill(name, head.label)
       return new PagedBuffer(this.#machine, state)

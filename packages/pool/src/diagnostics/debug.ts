@@ -138,7 +138,12 @@ export function unwatchPin(pin: Watched): void {
   pins.unregister(pin)
 }
 
-/** Where the caller's caller is, for what is never ended. */
-export function madeHere(): string | undefined {
-  return new Error('made here').stack
+/**
+ * Where the application called `call`, which is under way, for what is never ended. The stack begins with its own line where the platform
+ * can do that: how many frames of the pool lie above it would otherwise decide whether it is in the stack at all.
+ */
+export function calledFrom(call: (...given: never[]) => unknown): string | undefined {
+  const here = new Error('made here')
+  Error.captureStackTrace?.(here, call)
+  return here.stack
 }
