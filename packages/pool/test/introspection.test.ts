@@ -8,6 +8,7 @@ import {
 } from '@spillway/core'
 import { describe, expect, it, vi } from 'vitest'
 import { type Pin, Pool, type TraceEvent } from '../src/index.ts'
+import { VirtualTime } from './model/virtual-time.ts'
 import { page, pattern } from './support/bytes.ts'
 import { setup } from './support/setup.ts'
 
@@ -126,6 +127,39 @@ describe('warnings', () => {
     expect(seen[0]?.message).toContain('backup brittle fails')
     backup.heal()
     await pool.close()
+  })
+
+  it('a backup that fails now and then is told once, and again when it had been well for a minute', async () => {
+    using time = new VirtualTime()
+    time.install()
+    const backup = faultyBackup(memoryBackup({ name: 'shaky' }))
+    const limits = { limitBytes: 8 * page, maxOrder: 3, background: false, whenFull: 'fail' } as const
+    const pool = new Pool({ ...limits, provider: 'resizable', backup })
+    const inTurn = [await pool.allocate(8 * page), await pool.allocate(8 * page)]
+    let written = 0
+    const write = () => inTurn[written++ % 2]!.write(0, pattern(page))
+    await write()
+    const failOnce = async () => {
+      backup.inject({ method: 'backupPages', code: 'EIO' })
+      await expect(write()).rejects.toMatchObject({ code: 'ENOMEM', cause: { code: 'EIO' } })
+      written--
+      backup.heal()
+      time.pass(2000)
+      await write()
+    }
+    const told = async (work: () => Promise<void>) =>
+      (await warnings(work)).filter(({ code }) => code === 'SPILLWAY_BACKUP_FAILING').length
+    expect(await told(failOnce)).toBe(1)
+    expect(
+      await told(async () => {
+        for (let times = 0; times < 10; times++) await failOnce()
+      }),
+    ).toBe(0)
+    time.pass(60_000)
+    expect(await told(failOnce)).toBe(1)
+    expect(pool.verify()).toEqual([])
+    await pool.close()
+    await backup.close()
   })
 
   it('pages that a backup does not drop are counted and told, and tried again later', async () => {

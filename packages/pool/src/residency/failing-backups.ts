@@ -1,8 +1,14 @@
+import { type Backup, nowMs } from '@spillway/core'
 import { warn } from '../ground/trace.ts'
 import { firstChunk } from '../table/chunk-records.ts'
 import { busy, dirtyList } from '../table/chunks.ts'
 import type { BackingStore } from './backing-store.ts'
 import type { ResidentSet } from './resident-set.ts'
+
+/** Whoever hears of a backup that fails now and then needs to hear it once: again only after so long without a failure. */
+const wellForMs = 60_000
+/** When each backup failed last, whichever pool or buffer called it. */
+const failedAtMs = new WeakMap<Backup, number>()
 
 /**
  * The backups that failed when reclaim last called them. Each is left alone for a while, longer every time (B12):
@@ -31,7 +37,8 @@ export class FailingBackups {
       return
     }
     this.#stores.add(store)
-    if (store.failure === undefined) {
+    const isNews = noteFailed(store.backup)
+    if (store.failure === undefined && isNews) {
       const message = `backup ${store.name} fails; reclaim leaves it alone for a while`
       warn('SPILLWAY_BACKUP_FAILING', message, error.message)
     }
@@ -54,4 +61,12 @@ export class FailingBackups {
     }
     return [...found]
   }
+}
+
+/** Whether a backup that fails now had not failed for so long that it is to be told. */
+function noteFailed(backup: Backup): boolean {
+  const now = nowMs()
+  const last = failedAtMs.get(backup)
+  failedAtMs.set(backup, now)
+  return last === undefined || now - last >= wellForMs
 }
