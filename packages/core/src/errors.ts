@@ -54,7 +54,10 @@ export type ErrorCode = (typeof errorCodes)[number] | SystemErrorCode
 /** Where it happened; all fields optional, all plain data. */
 export interface SpillwayErrorFields {
   readonly cause?: unknown
-  /** Whether the same call may succeed later without anything being changed. Default: by the code. */
+  /**
+   * Whether the same call may succeed later though its caller changes nothing: others let go of what they hold, or a medium has room or
+   * answers again. Default: by the code.
+   */
   readonly retryable?: boolean | undefined
   /** Name of the backup. */
   readonly backup?: string | undefined
@@ -87,6 +90,7 @@ const knownCodes: ReadonlySet<string> = new Set<string>([...errorCodes, ...syste
 export class SpillwayError extends Error {
   override readonly name: 'SpillwayError' | 'AbortError'
   readonly code: ErrorCode
+  /** Whether the same call may succeed later though its caller changes nothing: it is worth repeating after a while. */
   readonly retryable: boolean
   readonly backup: string | undefined
   readonly buffer: string | undefined

@@ -121,7 +121,7 @@ export class Budget {
     const { shared, resident, reclaim } = this
     const own = this.#own
     return {
-      unit: 'bytes' as const,
+      unitBytes: 1,
       get chargeable() {
         return shared.limitBytes
       },

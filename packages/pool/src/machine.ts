@@ -359,7 +359,7 @@ export class Machine implements BudgetPool {
 /** What a pool may have of a budget that it shares, in pages. All that is charged is resident, or is about to be. */
 function changeableCap(limit: PoolLimit, reclaim: Reclaim): ChangeableLimit {
   return {
-    unit: 'pages',
+    unitBytes: limit.pageSizeBytes,
     get chargeable() {
       return limit.capPages
     },

@@ -269,7 +269,7 @@ describe('a budget of several pools', () => {
     const refused = await caught(fourth.pin({ length: 12 * page }))
     expect(refused).toMatchObject({ code: 'ENOMEM', cause: { code: 'EIO' } })
     expect((refused as Error).message).toMatch(
-      /pool a: its backup failed: .*; pool b: pinned: buffer of b \(1 pins\)/,
+      /pool a: its backup failed: .*; pool b: \d+ bytes cannot leave, pinned: buffer of b \(1 pins\); mend the backup; release pins, or raise/,
     )
     pin.release()
   })
@@ -329,7 +329,7 @@ describe('pools that wait for each other', () => {
       const refused = await caught((await pool.allocate(page, { label: 'more' })).pin())
       expect(refused).toMatchObject({ code: 'ENOMEM', buffer: 'more' })
       expect((refused as Error).message).toMatch(
-        /pool a: pinned: buffer of a \(1 pins\); pool b: pinned: buffer of b \(1 pins\)/,
+        /pool a: 65536 bytes cannot leave, pinned: buffer of a \(1 pins\); pool b: 65536 .*buffer of b \(1 pins\); release pins, or/,
       )
     }
     for (const pin of pins) pin.release()

@@ -1,4 +1,4 @@
-import { faultyBackup, memoryBackup } from '@spillway/core'
+import { faultyBackup, memoryBackup, type SpillwayError } from '@spillway/core'
 import { describe, expect, it } from 'vitest'
 import { type PagedBuffer, Pool } from '../src/index.ts'
 import { firstDifference, page, pattern } from './support/bytes.ts'
@@ -261,12 +261,59 @@ describe('the limit', () => {
   })
 })
 
+describe('a claim that is refused', () => {
+  const twoPages = new Uint8Array(2 * page)
+  const refused = async (pool: Pool, label: string) => {
+    const wanting = await pool.allocate(2 * page, { label })
+    return (await wanting.write(0, twoPages).catch((error: unknown) => error)) as SpillwayError
+  }
+
+  it('is told how many bytes its limit has, who pins how many, and what to do; it may have room later', async () => {
+    const { pool } = make({ whenFull: 'fail' })
+    const pins = await Promise.all((await chunkBuffers(pool, 4)).map((buffer) => buffer.pin()))
+    const error = await refused(pool, 'orders')
+    expect(error).toMatchObject({ code: 'ENOMEM', buffer: 'orders', retryable: true })
+    expect(error.message).toMatch(
+      /buffer orders within the limit of 32 pages \(131072 bytes\); 131072 bytes cannot leave, pinned: .*; release pins, or raise the limit$/,
+    )
+    for (const pin of pins) pin.release()
+    await pool.close()
+  })
+
+  it('is not worth repeating when all memory is in buffers without a backup', async () => {
+    const pool = new Pool({ limitBytes: 32 * page, maxOrder: 3, provider: 'resizable' })
+    await chunkBuffers(pool, 4)
+    const error = await refused(pool, 'orders')
+    expect(error).toMatchObject({ code: 'ENOMEM', retryable: false })
+    expect(error.message).toMatch(
+      /32 pages \(131072 bytes\) are in buffers that have no backup; free buffers or give them a backup, or raise/,
+    )
+    await pool.close()
+  })
+
+  it('is not worth repeating when the backup is closed', async () => {
+    const { pool, backup } = make({ whenFull: 'fail', background: false })
+    await chunkBuffers(pool, 4)
+    await backup.close()
+    const error = await refused(pool, 'orders')
+    expect(error).toMatchObject({ code: 'ENOMEM', retryable: false, cause: { code: 'EBADF' } })
+    expect(error.message).toMatch(/is closed; close a backup after its pools, or/)
+    await pool.close()
+  })
+})
+
 describe('a range that is larger than the limit', () => {
   it('is refused for good, also when what is missing of it would fit', async () => {
     const { pool } = make({ whenFull: 'wait' })
     const buffer = await pool.allocate(40 * page)
     await buffer.write(0, pattern(16 * page))
-    await expect(buffer.pin()).rejects.toMatchObject({ code: 'ENOMEM', retryable: false })
+    await expect(buffer.pin()).rejects.toMatchObject({
+      code: 'ENOMEM',
+      retryable: false,
+      message: expect.stringMatching(
+        /needs 40 pages \(163840 bytes\) at once; the limit is 32 pages \(131072 bytes\); take it in parts, or raise/,
+      ),
+    })
     expect(buffer.residentBytes).toBe(16 * page)
     await pool.close()
   })

@@ -2,7 +2,8 @@ import { abortError, delay, orAbort, SpillwayError } from '@spillway/core'
 
 /** A limit that can be changed, in bytes or in pages: of a budget, or what a pool may have of one. */
 export interface ChangeableLimit {
-  readonly unit: 'bytes' | 'pages'
+  /** What it counts in: bytes, or pages of so many. */
+  readonly unitBytes: number
   /** What may be charged: sinks as soon as so much is free. */
   chargeable: number
   /** What may be resident, and what the application is told: sinks when it is kept. */
@@ -64,7 +65,7 @@ export class LimitChanges {
     if (signal?.aborted === true) throw abortError(signal)
     const overtaken = new SpillwayError(
       'EINTR',
-      `a later call set the limit to ${limit} ${this.#changing.unit}`,
+      `a later call set the limit to ${limit * this.#changing.unitBytes} bytes`,
     )
     for (const earlier of this.#waiting) {
       if (earlier.limit > limit) continue
@@ -139,10 +140,11 @@ export class LimitChanges {
   }
 }
 
-function cannotSink({ resident, kept, unit }: ChangeableLimit, cause: Error | undefined): SpillwayError {
+function cannotSink({ resident, kept, unitBytes }: ChangeableLimit, cause: Error | undefined): SpillwayError {
+  const advice = cause === undefined ? 'release pins, or free buffers' : `a backup failed: ${cause.message}`
   return new SpillwayError(
     'ENOMEM',
-    `${resident} ${unit} are resident and cannot all leave; the limit stays at ${kept} ${unit}`,
+    `${resident * unitBytes} bytes are resident and cannot all leave; the limit stays at ${kept * unitBytes} bytes; ${advice}`,
     { cause },
   )
 }

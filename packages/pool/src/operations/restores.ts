@@ -5,6 +5,7 @@ import type { BufferState } from '../residency/buffer-state.ts'
 import { closedBuffer } from '../residency/closed.ts'
 import type { Pins } from '../residency/pins.ts'
 import { emptyPages, naturalPages, windowEnd } from '../residency/placement.ts'
+import { inPages } from '../residency/refusal.ts'
 import type { ResidentSet } from '../residency/resident-set.ts'
 import { partial } from '../table/chunks.ts'
 import { CallProgress, type RestoreOptions, type TransferResult } from './call-progress.ts'
@@ -32,11 +33,13 @@ export class Restores {
   /** Brings all stored pages of a buffer into memory. */
   async restore(buffer: BufferState, options: RestoreOptions): Promise<TransferResult> {
     const { table } = buffer
-    const { limitPages } = this.#residents.limit
+    const { limitPages, pageSizeBytes } = this.#residents.limit
     if (table.residentPages + table.storedPages > limitPages) {
+      const has = inPages(table.residentPages + table.storedPages, pageSizeBytes)
+      const limited = inPages(limitPages, pageSizeBytes)
       throw new SpillwayError(
         'ENOMEM',
-        `buffer ${buffer.label} has ${table.residentPages + table.storedPages} pages; the limit is ${limitPages}`,
+        `buffer ${buffer.label} has ${has}; the limit is ${limited}; read it, which takes it in parts, or raise the limit`,
         { buffer: buffer.label, retryable: false },
       )
     }

@@ -8,6 +8,7 @@ import { type ChunksToInstall, installMissing } from './installation.ts'
 import type { Claim } from './limit.ts'
 import type { PageIn, PageInWaiter } from './page-in.ts'
 import { alignedStart, chunkOrder, emptyPages, type WantedPages } from './placement.ts'
+import { inPages } from './refusal.ts'
 import type { ResidentSet } from './resident-set.ts'
 
 /** What somebody is going to do with the pages. */
@@ -390,9 +391,11 @@ export class Miss implements Claim, PageInWaiter, ChunksToInstall {
     let pages = missing
     for (const chunk of this.pinned) pages += chunks.pageCount(chunk)
     if (pages <= limit.limitPages) return missing
+    const needed = inPages(pages, limit.pageSizeBytes)
+    const limited = inPages(limit.limitPages, limit.pageSizeBytes)
     throw new SpillwayError(
       'ENOMEM',
-      `a range of buffer ${this.buffer.label} needs ${pages} pages at once; the limit is ${limit.limitPages}`,
+      `a range of buffer ${this.buffer.label} needs ${needed} at once; the limit is ${limited}; take it in parts, or raise the limit`,
       { buffer: this.buffer.label, retryable: false },
     )
   }

@@ -264,13 +264,16 @@ export class SharedReclaim {
     const claiming = this.#pools.get(limit) ?? pools[0]!
     claiming.countRefusal()
     const failures = pools.map((pool) => pool.failingInTheWay()[0]?.failure)
-    const reasons = pools.map((pool, index) => whyNothingLeaves(pool.residents, failures[index]))
-    const named = pools.map(({ poolName }, index) => `${poolTitle(poolName)}: ${reasons[index]}`)
+    const hindrances = pools.map((pool, index) => whyNothingLeaves(pool.residents, failures[index]))
+    const named = pools.map(({ poolName }, index) => `${poolTitle(poolName)}: ${hindrances[index]!.reason}`)
     return refusal(claimant, {
       limitPages: claiming.limit.limitPages,
+      pageSizeBytes: claiming.limit.pageSizeBytes,
       poolName: this.#pools.get(limit)?.poolName ?? this.#name,
       shortPages: limit.firstShortPages,
-      reason: pools.length === 1 ? reasons[0]! : named.join('; '),
+      reason: pools.length === 1 ? hindrances[0]!.reason : named.join('; '),
+      advice: new Set(hindrances.flatMap(({ advice }) => advice ?? [])),
+      mayPass: hindrances.some(({ mayPass }) => mayPass),
       cause: failures.find((failure) => failure !== undefined),
     })
   }
