@@ -24,7 +24,9 @@ export function assertPageSize(pageSizeBytes: number): void {
 /** Throws `RangeError` unless `bytes` is a whole number of bytes, 0 or more; `name` says which option it is. */
 export function assertByteCount(bytes: number, name: string): void {
   if (!Number.isSafeInteger(bytes) || bytes < 0) {
-    throw new RangeError(`${name} is ${printed(bytes)}; it must be a whole number of bytes, 0 or more`)
+    const most = typeof bytes === 'number' && bytes > Number.MAX_SAFE_INTEGER
+    const allowed = most ? `from 0 to 2 ** 53 - 1, ${Number.MAX_SAFE_INTEGER}` : '0 or more'
+    throw new RangeError(`${name} is ${printed(bytes)}; it must be a whole number of bytes, ${allowed}`)
   }
 }
 

@@ -43,6 +43,10 @@ describe('validation', () => {
       expect(() => assertByteCount(bytes as number, 'limitBytes')).toThrow(RangeError)
       expect(() => assertByteCount(bytes as number, 'limitBytes')).toThrow(`limitBytes is ${bytes}`)
     }
+    // One that is whole and too large is told the most.
+    for (const bytes of [2 ** 60, Number.POSITIVE_INFINITY]) {
+      expect(() => assertByteCount(bytes, 'maxBytes')).toThrow('from 0 to 2 ** 53 - 1, 9007199254740991')
+    }
     // What looks like a number is shown as what it is.
     expect(() => assertByteCount('4096' as never, 'limitBytes')).toThrow('limitBytes is "4096"')
     expect(() => assertByteCount(4096n as never, 'limitBytes')).toThrow('limitBytes is 4096n')

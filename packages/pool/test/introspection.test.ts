@@ -182,6 +182,24 @@ describe('warnings', () => {
   })
 })
 
+describe('a backup that is closed before its pool', () => {
+  it('is told with what to close first', async () => {
+    const backup = memoryBackup()
+    const pool = new Pool({ limitBytes: 64 * page, maxOrder: 3, provider: 'resizable', backup })
+    const buffer = await pool.allocate(8 * page)
+    await buffer.write(0, pattern(8 * page))
+    await buffer.backup()
+    await backup.close()
+    const seen = await warnings(() => pool.close())
+    expect(seen).toMatchObject([
+      {
+        code: 'SPILLWAY_DROP_FAILED',
+        message: expect.stringMatching(/is closed: close its pools before it/),
+      },
+    ])
+  })
+})
+
 describe('debug mode', () => {
   const debug = { debug: true } as const
 

@@ -90,7 +90,9 @@ describe('bad calls', () => {
       /bytes 81920 to 86017 are outside of buffer subject, which has 86016/,
     )
     await expect(buffer.read(0, [] as unknown as Uint8Array)).rejects.toThrow(/into is not a Uint8Array/)
-    await expect(buffer.write(0, 5 as unknown as Uint8Array)).rejects.toThrow(/bytes is no ArrayBufferView/)
+    await expect(buffer.write(0, 5 as unknown as Uint8Array)).rejects.toThrow(
+      /the source of write is no ArrayBufferView/,
+    )
     await expect(buffer.fill(256)).rejects.toThrow(/value is 256/)
     await expect(buffer.copyTo({} as never)).rejects.toThrow(/not a PagedBuffer/)
     await expect(buffer.copyTo(buffer, { targetOffset: page })).rejects.toThrow(RangeError)
@@ -173,6 +175,68 @@ describe('bad calls', () => {
     await expect(buffer.setBackup(wide)).rejects.toThrow(differs)
     await subject.check()
     await wide.close()
+  })
+
+  it('a promise in place of a backup: the message says to await it', () => {
+    const needs = /a backup needs backupPages, .*; this is a promise: await it/
+    expect(() => make({ ...base, backup: Promise.resolve(memoryBackup()) })).toThrow(needs)
+  })
+
+  it('sizes beyond the largest buffer: the message names that', async () => {
+    await using pool = make(base)
+    const most = /a buffer has at most 17592186044416 bytes, 4294967296 pages of 4096/
+    for (const size of [2 ** 60, Number.POSITIVE_INFINITY, 2 ** 44 + 1]) {
+      await expect(pool.allocate(size)).rejects.toThrow(most)
+      await expect(pool.allocate(0, { growable: true, maxBytes: size })).rejects.toThrow(most)
+    }
+    await expect(pool.allocate(Number.NaN)).rejects.toThrow(/sizeBytes is NaN; it must be a whole number/)
+  })
+
+  it('what does not fit into a buffer that grows: the message says what adds bytes', async () => {
+    await using pool = make(base)
+    const log = await pool.allocate(2, { growable: true, maxBytes: page, label: 'log' })
+    const hint = /buffer log.*; append adds bytes to it/
+    await expect(log.write(50, 'x')).rejects.toThrow(hint)
+    await expect(log.write(1, 'xyz')).rejects.toThrow(hint)
+    await expect(log.write(1, new Blob(['xyz']))).rejects.toThrow(hint)
+    const writer = log.writable().getWriter()
+    writer.closed.catch(() => {})
+    await expect(writer.write('xyz')).rejects.toThrow(hint)
+    const other = await pool.allocate(10, { label: 'other' })
+    await expect(other.copyTo(log)).rejects.toThrow(hint)
+    await expect(other.write(9, 'xyz')).rejects.toThrow(/which has 10 bytes$/)
+  })
+
+  it('what is no source of bytes: the message says what was called, and what to take of a Response', async () => {
+    await using pool = make(base)
+    const log = await pool.allocate(0, { growable: true, maxBytes: page })
+    await expect(log.append(5 as never)).rejects.toThrow(
+      /the source of append is no ArrayBufferView.*of bytes$/,
+    )
+    await expect(log.append(new Response('bytes') as never)).rejects.toThrow(
+      /the source of append .*; give its body/,
+    )
+    await log.append(new Response('bytes').body!)
+    expect(log.lengthBytes).toBe(5)
+  })
+
+  it('what is no class of typed arrays', async () => {
+    await using subject = await setup()
+    using pin = await subject.buffer.pin({ length: 8 })
+    for (const wrong of ['f64', undefined, Date, {}]) {
+      const refused = /typed takes a class of typed arrays, such as Float64Array; it was given/
+      expect(() => pin.typed(wrong as never)).toThrow(refused)
+      expect(() => subject.buffer.typed(wrong as never)).toThrow(refused)
+    }
+    expect(pin.typed(Float64Array)).toHaveLength(1)
+  })
+
+  it('images of a backup that holds none: the message says which does', async () => {
+    await using subject = await setup()
+    const hint =
+      /which holds no images; openFileBackup\({ path, persistent: true }\) opens a backup that holds/
+    await expect(subject.buffer.save()).rejects.toThrow(hint)
+    await expect(subject.pool.load('subject')).rejects.toThrow(/ENOTSUP: .*holds no images; openFileBackup/)
   })
 
   it('a copy into a buffer that is freed', async () => {

@@ -35,7 +35,13 @@ export function bytesAtHand(source: ByteSource, name: string): Uint8Array | unde
     return new Uint8Array(source)
   }
   if (isBlob(source) || isIterable(source)) return undefined
-  throw new TypeError(`${name} is no ArrayBufferView, ArrayBuffer, Blob, string or iterable of bytes`)
+  const hint = hasBody(source) ? '; give its body' : ''
+  throw new TypeError(`${name} is no ArrayBufferView, ArrayBuffer, Blob, string or iterable of bytes${hint}`)
+}
+
+/** Whether it is a Response or Request, whose bytes are a stream in it. */
+function hasBody(source: unknown): boolean {
+  return typeof source === 'object' && source !== null && 'body' in source && isIterable(source.body)
 }
 
 function isMemory(source: object): source is ArrayBufferLike {

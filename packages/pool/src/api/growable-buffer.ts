@@ -49,11 +49,12 @@ export class GrowableBuffer extends PagedBuffer {
     const state = this.#state
     const growth = this.#growth
     const { appends, providerGuard } = this.#machine
+    const name = 'the source of append'
     return pacedCall(() => {
       assertUsable(state, providerGuard)
       assertKnownOptions(options, ['signal', 'retryMayFail'], 'append')
       const { signal, retryMayFail } = options
-      const bytes = bytesAtHand(source, 'bytes')
+      const bytes = bytesAtHand(source, name)
       if (bytes !== undefined && signal?.aborted !== true) {
         const offset = appends.tryAppend(state, growth, bytes)
         if (offset !== undefined) {
@@ -62,7 +63,7 @@ export class GrowableBuffer extends PagedBuffer {
         }
       }
       const leastBytes = bytes?.byteLength ?? (source instanceof Blob ? source.size : 0)
-      const pieces = (stop: AbortSignal) => piecesOfSource(bytes ?? source, 'bytes', stop)
+      const pieces = (stop: AbortSignal) => piecesOfSource(bytes ?? source, name, stop)
       return appends.append(state, growth, { pieces, leastBytes }, { signal, retryMayFail })
     })
   }

@@ -31,7 +31,7 @@ import {
   type ReadWriteOptions,
 } from './options.ts'
 import { PendingCall } from './pending-call.ts'
-import type { NumbersType, Pin } from './pin.ts'
+import { assertNumbersType, type NumbersType, type Pin } from './pin.ts'
 import { PinCall, pinOf } from './pin-call.ts'
 import { assertOneOf } from './pool-options.ts'
 import { purge } from './purge.ts'
@@ -129,7 +129,7 @@ export class PagedBuffer implements AsyncDisposable {
     try {
       assertUsable(this.#state, this.#machine.providerGuard)
       assertKnownOptions(options, readWriteOptions, 'write')
-      const atHand = bytesAtHand(source, 'bytes')
+      const atHand = bytesAtHand(source, 'the source of write')
       if (atHand === undefined) return writeSource({ buffer: this, offset: offsetBytes }, source, options)
       bytes = atHand
       assertRange(this.#state, offsetBytes, bytes.byteLength)
@@ -206,6 +206,7 @@ export class PagedBuffer implements AsyncDisposable {
     type: NumbersType<Numbers>,
     options: PiecesOptions = {},
   ): AsyncGenerator<Numbers, void, undefined> {
+    assertNumbersType(type)
     const { pieceBytes = Math.min(this.chunkBytes, 1024 ** 2) } = options
     const range = this.#piecesOf({ ...options, pieceBytes }, 'typed')
     const size = type.BYTES_PER_ELEMENT

@@ -28,6 +28,13 @@ export interface NumbersType<Numbers> {
   new (buffer: ArrayBufferLike, byteOffset: number, length: number): Numbers
 }
 
+/** Throws `TypeError` for what is no class of typed arrays. */
+export function assertNumbersType(type: NumbersType<unknown>): void {
+  if (typeof type === 'function' && type.BYTES_PER_ELEMENT > 0) return
+  const given = typeof type === 'string' ? JSON.stringify(type) : String(type)
+  throw new TypeError(`typed takes a class of typed arrays, such as Float64Array; it was given ${given}`)
+}
+
 /**
  * A range that is resident until it is released: `using pin = await buffer.pin({ offset, length })`. The memory is the
  * pool's own, so nothing is copied; a view must not be used after the release (`new Pool({ debug: true })` finds who does).
@@ -88,6 +95,7 @@ export class Pin implements Disposable {
    * `RangeError` when its offset or length do not suit the type.
    */
   typed<Numbers>(type: NumbersType<Numbers>): Numbers {
+    assertNumbersType(type)
     const { bytes } = this
     const size = type.BYTES_PER_ELEMENT
     if (bytes.byteOffset % size !== 0 || bytes.byteLength % size !== 0) {

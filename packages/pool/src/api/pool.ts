@@ -149,8 +149,7 @@ export class Pool implements AsyncDisposable {
   ): Promise<PagedBuffer> {
     this.#assertOpen()
     assertKnownOptions(options, allocateOptions, 'allocate')
-    assertByteCount(sizeBytes, 'sizeBytes')
-    this.#assertSize(sizeBytes)
+    this.#assertSize(sizeBytes, 'sizeBytes')
     const maxBytes = this.#maxBytesOf(sizeBytes, options)
     const { label, backup = this.#backup, caching = 'cached', maxOrder = this.#machine.maxOrder } = options
     assertOrder(maxOrder, this.#machine.maxOrder)
@@ -199,7 +198,7 @@ export class Pool implements AsyncDisposable {
       if (signal?.aborted) throw abortError(signal)
       this.#assertOpen()
       const head = headOf(image, name, this.pageSizeBytes)
-      this.#assertSize(head.sizeBytes)
+      this.#assertSize(head.sizeBytes, 'sizeBytes')
       const { label = head.label } = options
       const wanted = { label, maxOrder, caching, deviceMapped, madeAt }
       state = this.#machine.addBuffer(head.sizeBytes, backup, wanted)
@@ -223,17 +222,19 @@ export class Pool implements AsyncDisposable {
       return undefined
     }
     if (maxBytes === undefined) throw new TypeError('a buffer that is growable needs maxBytes')
-    assertByteCount(maxBytes, 'maxBytes')
     this.#assertSize(maxBytes, 'maxBytes')
     if (sizeBytes <= maxBytes) return maxBytes
     throw new RangeError(`sizeBytes is ${sizeBytes}; it must not be larger than maxBytes, ${maxBytes}`)
   }
 
-  #assertSize(sizeBytes: number, name = 'sizeBytes'): void {
-    if (sizeBytes / this.pageSizeBytes <= maxPages) return
-    throw new RangeError(
-      `${name} is ${sizeBytes}; a buffer has at most ${maxPages} pages of ${this.pageSizeBytes}`,
-    )
+  #assertSize(sizeBytes: number, name: string): void {
+    const mostBytes = maxPages * this.pageSizeBytes
+    // Before the check of any number of bytes: the most that it names is far beyond what a buffer may have.
+    if (typeof sizeBytes === 'number' && sizeBytes > mostBytes)
+      throw new RangeError(
+        `${name} is ${sizeBytes}; a buffer has at most ${mostBytes} bytes, ${maxPages} pages of ${this.pageSizeBytes}`,
+      )
+    assertByteCount(sizeBytes, name)
   }
 
   /** Writes the first content of a buffer that nobody has yet; one that cannot have it is freed. */

@@ -24,22 +24,33 @@ export function assertWholePages(
   )
 }
 
+/** A buffer as far as ranges lie in it or not. */
+export interface Extent {
+  readonly sizeBytes: number
+  readonly label: string
+  /** One of both, of a buffer that grows: as the machinery sees it, and as the application does. */
+  readonly growth?: unknown
+  readonly maxBytes?: number | undefined
+}
+
+/** What to do about bytes that do not fit, where something can be done. */
+export function howToFit({ growth, maxBytes }: Extent): string {
+  return growth === undefined && maxBytes === undefined ? '' : '; append adds bytes to it'
+}
+
 /** Throws `RangeError` unless the range lies in the buffer; `name` is what the caller calls the offset. */
-export function assertRange(
-  { sizeBytes, label }: { readonly sizeBytes: number; readonly label: string },
-  offsetBytes: number,
-  length: number,
-  name = 'offset',
-): void {
+export function assertRange(buffer: Extent, offsetBytes: number, length: number, name = 'offset'): void {
+  const { sizeBytes } = buffer
   assertByteCount(offsetBytes, name)
-  if (offsetBytes > sizeBytes) {
-    throw new RangeError(`${name} ${offsetBytes} is outside of buffer ${label}, which has ${sizeBytes} bytes`)
-  }
+  if (offsetBytes > sizeBytes) throw outside(`${name} ${offsetBytes} is`, buffer)
   assertByteCount(length, 'length')
   if (offsetBytes + length <= sizeBytes) return
-  throw new RangeError(
-    `bytes ${offsetBytes} to ${offsetBytes + length} are outside of buffer ${label}, which has ${sizeBytes} bytes`,
-  )
+  throw outside(`bytes ${offsetBytes} to ${offsetBytes + length} are`, buffer)
+}
+
+function outside(what: string, buffer: Extent): RangeError {
+  const { sizeBytes, label } = buffer
+  return new RangeError(`${what} outside of buffer ${label}, which has ${sizeBytes} bytes${howToFit(buffer)}`)
 }
 
 /** Throws `RangeError` unless `value` is a byte. */

@@ -3,13 +3,15 @@ import { closedBuffer } from '../residency/closed.ts'
 import { type ByteSource, type Bytes, bytesAtHand, piecesOfSource } from './byte-sources.ts'
 import type { FillOptions, ReadWriteOptions } from './options.ts'
 import type { NumbersType } from './pin.ts'
-import { assertRange } from './ranges.ts'
+import { assertRange, howToFit } from './ranges.ts'
 
 /** What streams and copies need of a buffer. */
 export interface ByteStore {
   readonly label: string
   readonly sizeBytes: number
   readonly freed: boolean
+  /** Of a buffer that grows. */
+  readonly maxBytes?: number | undefined
   read(offsetBytes: number, into: Uint8Array, options?: ReadWriteOptions): Promise<void>
   write(offsetBytes: number, bytes: Uint8Array, options?: ReadWriteOptions): Promise<void>
 }
@@ -137,7 +139,7 @@ export async function writeSource(
   // What tells its size is refused before anything is written.
   assertRange(buffer, offset, source instanceof Blob ? source.size : 0)
   let done = 0
-  for await (const piece of piecesOfSource(source, 'bytes', signal)) {
+  for await (const piece of piecesOfSource(source, 'the source of write', signal)) {
     await buffer.write(offset + done, piece, { signal, retryMayFail })
     done += piece.byteLength
   }
@@ -161,7 +163,7 @@ export function writableOf(
       if (bytes === undefined) throw new TypeError('the chunk is not made of bytes')
       if (done + bytes.byteLength > length) {
         throw new RangeError(
-          `the stream has more than the ${length} bytes that fit into buffer ${buffer.label}`,
+          `the stream has more than the ${length} bytes that fit into buffer ${buffer.label}${howToFit(buffer)}`,
         )
       }
       await buffer.write(offset + done, bytes, { signal, retryMayFail })

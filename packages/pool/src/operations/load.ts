@@ -16,12 +16,15 @@ import { closedBuffer } from '../residency/closed.ts'
 import { ImageState } from '../residency/image-state.ts'
 import type { ResidentSet } from '../residency/resident-set.ts'
 
+/** What to do about a backup without images. */
+export const whoHoldsImages = 'openFileBackup({ path, persistent: true }) opens a backup that holds images'
+
 /** The images of a backup. Throws `ENOTSUP` when it holds none, or there is none. */
 export function imagesOf(backup: Backup | undefined): { backup: Backup; images: ImageStore } {
   if (backup?.images !== undefined) return { backup, images: backup.images }
   const what =
     backup === undefined ? 'there is no backup to load from' : `backup ${backup.name} holds no images`
-  throw new SpillwayError('ENOTSUP', what, { backup: backup?.name })
+  throw new SpillwayError('ENOTSUP', `${what}; ${whoHoldsImages}`, { backup: backup?.name })
 }
 
 /** Loads an image; an abort ends the wait with `EINTR`, and what comes then is given back. */

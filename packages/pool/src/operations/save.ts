@@ -21,6 +21,7 @@ import type { PageOut } from '../residency/page-out.ts'
 import type { ResidentSet } from '../residency/resident-set.ts'
 import { dirty, pageIn, pageOut } from '../table/chunks.ts'
 import { assertMayLeave } from './discards.ts'
+import { whoHoldsImages } from './load.ts'
 
 export interface SaveOptions {
   /** Ends the call with `EINTR`, until the image is handed over to the backup: from then on it is saved. */
@@ -89,7 +90,7 @@ export class Saves {
     const images = store?.backup.images
     if (store === undefined || images === undefined) {
       const what = store === undefined ? 'no backup' : `backup ${store.name}, which holds no images`
-      throw new SpillwayError('ENOTSUP', `buffer ${label} has ${what}`, {
+      throw new SpillwayError('ENOTSUP', `buffer ${label} has ${what}; ${whoHoldsImages}`, {
         buffer: label,
         backup: store?.name,
       })

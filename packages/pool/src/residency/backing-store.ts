@@ -6,7 +6,15 @@ import type {
   HandleRun,
   TransferOptions,
 } from '@spillway/core'
-import { countHandles, isSpillwayError, nowMs, onTurn, SpillwayError, smallCallBytes } from '@spillway/core'
+import {
+  countHandles,
+  isSpillwayError,
+  nowMs,
+  onTurn,
+  SpillwayError,
+  smallCallBytes,
+  systemCodeOf,
+} from '@spillway/core'
 import { warn } from '../ground/trace.ts'
 import { type CallEnd, tracing } from '../ground/tracing.ts'
 
@@ -289,7 +297,8 @@ export class BackingStore {
       } catch (failure) {
         // No byte of a buffer depends on it: the pages stay stored until the backup is closed. We retry with the next drop.
         if (this.dropFailures === 0) {
-          warn('SPILLWAY_DROP_FAILED', `backup ${this.name} did not drop pages`, String(failure))
+          const hint = systemCodeOf(failure) === 'EBADF' ? '; it is closed: close its pools before it' : ''
+          warn('SPILLWAY_DROP_FAILED', `backup ${this.name} did not drop pages${hint}`, String(failure))
         }
         this.dropFailures += countHandles(runs)
         this.dropFailure = asError(failure)

@@ -7,7 +7,11 @@ import type { ResidentSet } from './resident-set.ts'
 /** Throws `TypeError` for what is no backup, `RangeError` for one whose pages are not of this size (T55). */
 export function assertBackup(backup: Backup, pageSizeBytes: number | undefined): void {
   const missing = methods.filter((method) => typeof backup?.[method] !== 'function')
-  if (missing.length > 0) throw new TypeError(`a backup needs ${missing.join(', ')}`)
+  if (missing.length > 0) {
+    const isPromise = typeof (backup as unknown as PromiseLike<unknown> | undefined)?.then === 'function'
+    const hint = isPromise ? '; this is a promise: await it' : ''
+    throw new TypeError(`a backup needs ${missing.join(', ')}${hint}`)
+  }
   if (typeof backup.capabilities !== 'object')
     throw new TypeError(`backup ${backup.name} has no capabilities`)
   const found = backup.capabilities.pageSizeBytes
