@@ -6,6 +6,7 @@ import { codeOf, type FileStatus, type Files } from './file-system.ts'
 import { servedBy } from './file-system-types.ts'
 import { headerBytes } from './header-block.ts'
 import { holdFile, isSameFile } from './held-files.ts'
+import { isStoreHeader } from './images/store-header.ts'
 import { inTurn } from './in-turn.ts'
 import { dataOffsetBytes, decodeHeader, encodeHeader, type Header } from './layout.ts'
 import type { NativeModule } from './native.ts'
@@ -158,6 +159,12 @@ async function create(
   }
 }
 
+/** `EEXIST` for a name that is taken by what is neither a file nor a device. */
+function notRegular(path: string, status: FileStatus): SpillwayError {
+  const hint = status.isDirectory() ? '; it is a directory, which the option directory takes' : ''
+  return new SpillwayError('EEXIST', `${path} exists and is not a regular file${hint}`)
+}
+
 async function stillMeans(files: Files, path: string, status: FileStatus): Promise<boolean> {
   try {
     return isSameFile(await files.lstat(path), status)
@@ -186,7 +193,7 @@ async function sweep(files: Files, path: string, native: Native): Promise<void> 
   }
   if (status.isSymbolicLink())
     throw new SpillwayError('EEXIST', `${path} is a symbolic link, which is not followed`)
-  if (!status.isFile()) throw new SpillwayError('EEXIST', `${path} exists and is not a regular file`)
+  if (!status.isFile()) throw notRegular(path, status)
   const user = process.geteuid?.()
   if (user !== undefined && status.uid !== user) {
     throw new SpillwayError(
@@ -238,6 +245,9 @@ async function assertOwnerDead(files: Files, found: FoundFile): Promise<void> {
       'EEXIST',
       `${path} begins like a backup file, but its header is damaged or of another version, so that nothing tells whose it is; remove it if nobody uses it`,
     )
+  }
+  if (header === undefined && isStoreHeader(block)) {
+    throw new SpillwayError('EEXIST', `${path} is a persistent backup file; open it with persistent: true`)
   }
   if (header === undefined) {
     throw new SpillwayError('EEXIST', `${path} exists and is not a backup file; it was left as it is`)

@@ -73,7 +73,12 @@ const known = [
 
 /** Throws `TypeError` or `RangeError` for options that cannot be meant. */
 export function assertOptions(options: FileBackupOptions): void {
-  if (typeof options !== 'object' || options === null) throw new TypeError(`options are ${String(options)}`)
+  if (typeof options !== 'object' || options === null) {
+    const given = typeof options === 'string' ? JSON.stringify(options) : String(options)
+    throw new TypeError(
+      `openFileBackup takes an object of options, such as { directory: '/var/tmp' }; it was given ${given}`,
+    )
+  }
   assertKnownOptions(options, known, 'openFileBackup')
   assertPlace(options)
   const { capacityBytes, keepFreeBytes, warmBytes, pageSizeBytes = 4096 } = options

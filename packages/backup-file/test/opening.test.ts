@@ -125,7 +125,18 @@ it('leaves alone what is not its own: files, links, directories, files of other 
 
   const folder = freshPath()
   mkdirSync(folder)
-  await expect(openFileBackup({ path: folder })).rejects.toMatchObject({ code: 'EEXIST' })
+  await expect(openFileBackup({ path: folder })).rejects.toMatchObject({
+    code: 'EEXIST',
+    message: expect.stringContaining('it is a directory, which the option directory takes'),
+  })
+})
+
+it('refuses what is no object of options: the message shows one', async () => {
+  for (const wrong of [undefined, null, '/var/tmp']) {
+    await expect(openFileBackup(wrong as never)).rejects.toThrow(
+      /openFileBackup takes an object of options, such as { directory: .* it was given ("\/var\/tmp"|undefined|null)$/,
+    )
+  }
 })
 
 it('refuses a file that belongs to another user: EPERM', async () => {

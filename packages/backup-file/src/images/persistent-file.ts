@@ -251,7 +251,10 @@ function assertLocks(files: Files, path: string, native: Native): asserts native
 function assertRegular(path: string, status: FileStatus): void {
   if (status.isSymbolicLink())
     throw new SpillwayError('EEXIST', `${path} is a symbolic link, which is not followed`)
-  if (!status.isFile()) throw new SpillwayError('EEXIST', `${path} exists and is not a regular file`)
+  if (!status.isFile()) {
+    const hint = status.isDirectory() ? '; it is a directory: give the path of a file in it' : ''
+    throw new SpillwayError('EEXIST', `${path} exists and is not a regular file${hint}`)
+  }
 }
 
 function assertOurs(path: string, status: FileStatus): void {

@@ -25,6 +25,11 @@ export function encodeStoreHeader(header: StoreHeader): Uint8Array {
   return encodeHeaderBlock(magic, header)
 }
 
+/** Whether a block begins a store, of whichever version and however damaged. */
+export function isStoreHeader(block: Uint8Array): boolean {
+  return headerText(block).startsWith(anyVersion)
+}
+
 /** Throws `EEXIST` for a block that begins no store, `ENOTSUP` for a version that is not known, `EBADMSG` for a damaged header. */
 export function decodeStoreHeader(block: Uint8Array, path: string): StoreHeader {
   const text = headerText(block)

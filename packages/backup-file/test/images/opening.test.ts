@@ -8,6 +8,7 @@ import {
   truncateSync,
   writeFileSync,
 } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, it, vi } from 'vitest'
 import { type FileBackup, type FileBackupOptions, openFileBackup } from '../../src/index.ts'
@@ -58,7 +59,10 @@ it('stays when it is closed, for its owner alone, with its images and nothing el
 
 it('is refused to a second owner, EBUSY, and to one who wants scratch, EEXIST', async () => {
   const path = await closedStore()
-  await expect(openFileBackup({ path })).rejects.toMatchObject({ code: 'EEXIST' })
+  await expect(openFileBackup({ path })).rejects.toMatchObject({
+    code: 'EEXIST',
+    message: expect.stringMatching(/is a persistent backup file; open it with persistent: true$/),
+  })
   await using backup = await openAt(path)
   await expect(openAt(path, { ownerWaitMs: 0 })).rejects.toMatchObject({ code: 'EBUSY' })
   await expect(openFileBackup({ path, ownerWaitMs: 0 })).rejects.toMatchObject({ code: 'EBUSY' })
@@ -111,6 +115,10 @@ it('leaves alone what is no store: files, links, scratch files', async () => {
   const link = freshPath()
   symlinkSync(path, link)
   await expect(openAt(link)).rejects.toMatchObject({ code: 'EEXIST' })
+  await expect(openAt(tmpdir())).rejects.toMatchObject({
+    code: 'EEXIST',
+    message: expect.stringContaining('it is a directory: give the path of a file in it'),
+  })
 })
 
 it('makes anew what its creator did not finish', async () => {
