@@ -1,6 +1,8 @@
 /**
  * The contract of a backup, handles that are tagged, and what backends are built from.
  *
+ * Numbers such as T7, B12 and I11 in the documentation of a call are rows of `docs/semantics.md` in the repository, with the tests of each.
+ *
  * @module @spillway/core
  */
 

@@ -1,6 +1,8 @@
 /**
  * Buffers made of pages, under a hard limit of memory.
  *
+ * Numbers such as T7, B12 and I11 in the documentation of a call are rows of `docs/semantics.md` in the repository, with the tests of each.
+ *
  * @module @spillway/pool
  */
 

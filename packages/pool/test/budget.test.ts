@@ -269,7 +269,7 @@ describe('a budget of several pools', () => {
     const refused = await caught(fourth.pin({ length: 12 * page }))
     expect(refused).toMatchObject({ code: 'ENOMEM', cause: { code: 'EIO' } })
     expect((refused as Error).message).toMatch(
-      /pool a: its backup failed: .*; pool b: \d+ bytes cannot leave, pinned: buffer of b \(1 pins\); pool c: it has nothing to give; mend the backup; release pins, or raise/,
+      /pool a: its backup failed: .*; pool b: \d+ bytes cannot leave, pinned: buffer of b \(1 pins\); pool c: it has nothing to give; mend the backup, or release pins, or raise/,
     )
     pin.release()
   })

@@ -302,6 +302,18 @@ describe('a claim that is refused', () => {
   })
 })
 
+describe('a limit that cannot sink', () => {
+  it('is told how many bytes it has, and what keeps it there', async () => {
+    const { pool } = make({ whenFull: 'fail' })
+    const pins = await Promise.all((await chunkBuffers(pool, 4)).map((buffer) => buffer.pin()))
+    await expect(pool.setLimit(8 * page)).rejects.toThrow(
+      /ENOMEM: the limit stays at 32 pages \(131072 bytes\); 131072 bytes cannot leave, pinned: .*; release pins$/,
+    )
+    for (const pin of pins) pin.release()
+    await pool.close()
+  })
+})
+
 describe('a range that is larger than the limit', () => {
   it('is refused for good, also when what is missing of it would fit', async () => {
     const { pool } = make({ whenFull: 'wait' })

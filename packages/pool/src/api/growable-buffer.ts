@@ -40,7 +40,8 @@ export class GrowableBuffer extends PagedBuffer {
   /**
    * Adds the bytes of a source behind the last byte; resolves to the offset at which they begin. All or nothing: the length
    * moves when all bytes are there, and a call that fails or is aborted has changed nothing. What has to be waited for, a stream or an
-   * iterable, is taken piece by piece as it comes, and appends that are made meanwhile wait for their turn.
+   * iterable, is taken piece by piece as it comes, and appends that are made meanwhile wait for their turn. A view is not copied first: leave
+   * its bytes alone until the call settles.
    *
    * Rejects with `EFBIG` beyond `maxBytes`, `EINTR` when aborted, `EBADF` when the buffer is freed, `ENOMEM` when there is no room, or with what the
    * source or the backup said.

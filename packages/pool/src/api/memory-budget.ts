@@ -79,8 +79,11 @@ export class MemoryBudget {
   /**
    * Changes the limit, and ends `'auto'`. A lower one is in force when the promise resolves; until then pools give memory up and
    * the old one holds. Rejects with `RangeError` for a limit smaller than a chunk of one of the pools, `EDQUOT` for one smaller
-   * than the sum of `minBytes`, `EINTR` when aborted or when a later call sets another that is not lower, `ENOMEM` when pinned
-   * memory or a failing backup do not let it sink; then the limit stays.
+   * than the sum of `minBytes`, `EINTR` when aborted or when a later call sets another that is not lower, `ENOMEM` when it cannot
+   * sink: a backup fails again, or what is in memory has none; then the limit stays.
+   *
+   * It waits as long as pins do not let it sink, however long they are held: give it a `signal` to end that. They are `ENOMEM` at once when
+   * all pools have `whenFull: 'fail'`.
    */
   setLimit(limitBytes: number, options: { readonly signal?: AbortSignal | undefined } = {}): Promise<void> {
     return pacedCall(() => {

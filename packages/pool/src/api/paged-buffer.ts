@@ -86,7 +86,11 @@ export class PagedBuffer implements AsyncDisposable {
     return this.#state.table.storedPages * this.#machine.pageSizeBytes
   }
 
-  /** Whether content was given up since `restore` last said so (T77). */
+  /**
+   * Whether content was given up, by `purge` or because the buffer was advised `'purgeable'`; what is gone reads as zeros, without an
+   * error (T77). It stays true, also when the content is written anew, until `restore` has told of it with `ENOENT`. Pin, then look: while a
+   * pin is held nothing of its range is given up, so what it shows is content if this is false.
+   */
   get purged(): boolean {
     return this.#state.purged
   }
@@ -120,8 +124,8 @@ export class PagedBuffer implements AsyncDisposable {
 
   /**
    * Writes the bytes of a source at `offsetBytes`. Chunks that are overwritten whole are not restored first. What has to be waited
-   * for, a Blob or an iterable, is written piece by piece as it comes: what was written before a failure stays. Rejects with
-   * `RangeError` when the bytes do not all fit.
+   * for, a Blob or an iterable, is written piece by piece as it comes: what was written before a failure stays. A view is not copied
+   * first: leave its bytes alone until the call settles. Rejects with `RangeError` when the bytes do not all fit.
    */
   write(offsetBytes: number, source: ByteSource, options: ReadWriteOptions = {}): Promise<void> {
     let isDone = false
@@ -364,7 +368,7 @@ export class PagedBuffer implements AsyncDisposable {
    * Gives up the content, or a range of whole pages of it, in memory and in the backup (T36); it reads as zeros from then
    * on. A chunk that lies only partly in the range keeps its memory until the rest of it is given up too. Resolves to the
    * pages given up. Rejects with `EBUSY` when a chunk of the range is pinned, with `RangeError` for a range that is not
-   * whole pages of the buffer.
+   * whole pages of the buffer. Sets `purged` when there was anything to give up.
    */
   purge(options: PurgeOptions = {}): Promise<{ readonly pages: number }> {
     return this.#run(() => purge(this.#machine, this.#state, options))
@@ -384,7 +388,7 @@ export class PagedBuffer implements AsyncDisposable {
    * - `'normal'`      what holds from the start: sequential reading is noticed and read ahead
    * - `'sequential'`  read ahead from the first access on
    * - `'random'`      no readahead, and chunks no larger than the access that makes them
-   * - `'purgeable'`   reclaim may drop the content instead of storing it (T77); any other advice but the next two ends that
+   * - `'purgeable'`   reclaim may drop the content instead of storing it, see `purged` (T77); any other advice but the next two ends that
    * - `'willneed'`    restore the range now, if memory can be had at once
    * - `'dontneed'`    the range is the next to be evicted
    *

@@ -281,8 +281,11 @@ export class Pool implements AsyncDisposable {
 
   /**
    * Changes the limit, and ends `'auto'`. A lower one is in force when the promise resolves; until then memory is given up and the old one
-   * holds. Rejects with `RangeError` for a limit smaller than a chunk, `EINTR` when aborted or when a later call sets another that is not lower, `ENOMEM` when pinned memory
-   * or a failing backup do not let it sink; then the limit stays.
+   * holds. It waits as long as pins do not let it sink, however long they are held, and for the next attempt of a failing backup: give it a
+   * `signal` to end that. With `whenFull: 'fail'` pins are `ENOMEM` at once.
+   *
+   * Rejects with `RangeError` for a limit smaller than a chunk, `EINTR` when aborted or when a later call sets another that is not lower,
+   * `ENOMEM` when it cannot sink: the backup fails again, or what is in memory has none; then the limit stays.
    */
   setLimit(limitBytes: number, options: { readonly signal?: AbortSignal | undefined } = {}): Promise<void> {
     return pacedCall(() => {

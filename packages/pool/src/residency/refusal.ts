@@ -24,14 +24,17 @@ export function refusal(
   claimant: Claimant | undefined,
   { limitPages, pageSizeBytes, poolName, shortPages, reason, advice, mayPass, cause }: Refusal,
 ): SpillwayError {
-  const what = claimant === undefined ? 'no room' : `no room for buffer ${claimant.label}`
+  const limit = inPages(limitPages, pageSizeBytes)
+  // Nobody's buffer: the limit was to sink.
+  const what =
+    claimant === undefined
+      ? `the limit stays at ${limit}`
+      : `no room for buffer ${claimant.label} within the limit of ${limit}`
+  const remedies = [...advice]
+  if (claimant !== undefined) remedies.push('raise the limit')
+  const advised = remedies.length === 0 ? '' : `; ${remedies.join(', or ')}`
   const fields = { buffer: claimant?.label, cause, retryable: mayPass }
-  const advised = advice.size === 0 ? 'raise the limit' : `${[...advice].join('; ')}, or raise the limit`
-  const error = new SpillwayError(
-    'ENOMEM',
-    `${what} within the limit of ${inPages(limitPages, pageSizeBytes)}; ${reason}; ${advised}`,
-    fields,
-  )
+  const error = new SpillwayError('ENOMEM', `${what}; ${reason}${advised}`, fields)
   if (trace.refuse.hasSubscribers) {
     trace.refuse.publish({ pool: poolName, buffer: claimant?.label, pages: shortPages, error })
   }
