@@ -12,6 +12,7 @@ import { seededRandom } from '@spillway/core'
 import { faults, type S3Target, s3Target } from '@spillway/test-s3-server'
 import { S3Backup } from '../src/index.ts'
 import type { ChildOrders, ChildReport } from './crash-child.ts'
+import { openInTime } from './stores.ts'
 import { assertPages, type KeptPage, pageBytes, runsOf } from './workload.ts'
 
 const { values } = parseArgs({
@@ -117,7 +118,7 @@ async function round(target: S3Target, prefix: string, index: number, kept: Kept
   let isSweeping = true
   const sweeping = (async () => {
     while (isSweeping) {
-      await S3Backup.sweepOrphans({ ...place, client })
+      await openInTime(() => S3Backup.sweepOrphans({ ...place, client }))
       await new Promise((resolve) => setTimeout(resolve, 100))
     }
   })()

@@ -34,8 +34,8 @@ export function openOn(target: S3Target, options: Partial<S3BackupOptions> = {})
   })
 }
 
-/** Opens a store whose lease is so short that a busy machine may take longer to open it: then it is opened again. */
-export async function openInTime(open: () => Promise<S3Backup>): Promise<S3Backup> {
+/** Opens a store whose lease is so short that a busy machine may take longer to open it: then it is opened again. A sweep opens one, too. */
+export async function openInTime<Opened>(open: () => Promise<Opened>): Promise<Opened> {
   for (;;) {
     try {
       return await open()

@@ -68,6 +68,9 @@ export class World {
   faulty = false
   /** Whether several calls are under way, so that what one call can expect depends on the others. */
   grouped = false
+  /** Limits that were set, and those that are being set: a call meets them before they can be read. */
+  #limitChanges = 0
+  #limitsUnderWay = 0
   /** Whether the pool is being closed. */
   closing = false
   /** A call may still come to know of faults that ended while it was under way. */
@@ -128,8 +131,14 @@ export class World {
     return this.budget?.stats().residentBytes ?? this.pool.stats().residentBytes
   }
 
-  setLimit(limitBytes: number, signal?: AbortSignal): Promise<void> {
-    return (this.budget ?? this.pool).setLimit(limitBytes, { signal })
+  async setLimit(limitBytes: number, signal?: AbortSignal): Promise<void> {
+    this.#limitChanges++
+    this.#limitsUnderWay++
+    try {
+      await (this.budget ?? this.pool).setLimit(limitBytes, { signal })
+    } finally {
+      this.#limitsUnderWay--
+    }
   }
 
   /** Whether nothing else moves pages: no other call, and no readahead that an earlier one began. */
@@ -267,6 +276,7 @@ export class World {
     this.grouped = true
     for (;;) {
       const { limitBytes } = this.pool
+      const changes = this.#limitChanges + this.#limitsUnderWay
       const { error } = await this.attempt((signal) => subject.buffer.read(offset, found, { signal }))
       if (error === undefined) break
       if (this.closing) return found
@@ -276,7 +286,8 @@ export class World {
         continue
       }
       // What is in memory and has no room in its backup can only be read with more memory.
-      if (limitBytes >= 1000 * page) throw error
+      // Unless another step of the group lowered the limit meanwhile, or is about to.
+      if (limitBytes >= 1000 * page && changes === this.#limitChanges) throw error
       await this.setLimit(1000 * page)
     }
     this.grouped = wasGrouped
