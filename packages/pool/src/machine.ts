@@ -59,7 +59,7 @@ export interface NewBufferOptions {
   readonly madeAt?: string | undefined
 }
 
-/** What a pin that ends is of, and whether it could be written through. */
+/** What a pin is of, and whether it can be written through. */
 interface PinOfBytes extends WritePin {
   readonly write: boolean
 }
@@ -294,10 +294,12 @@ export class Machine implements BudgetPool {
   }
 
   /** A pin of the application begins; its chunks are pinned. */
-  beginPin(state: BufferState, pinned: number[]): void {
+  beginPin(state: BufferState, pinned: number[], pin: PinOfBytes): void {
     state.userPins++
     this.residents.applicationPins++
     this.pins.handOver(pinned)
+    if (pin.write) state.writePins.begin(pin)
+    state.growth?.hold(pin)
   }
 
   /** Throws `EINVAL` when a page provider calls; nothing has happened then. */

@@ -335,3 +335,24 @@ describe('debug mode', () => {
     await pool.close()
   })
 })
+
+describe('a pin that is never released', () => {
+  it('can be collected in debug mode, so that it is told of, also when it writes or its buffer grows', async () => {
+    const pool = new Pool({ limitBytes: 64 * page, maxOrder: 3, provider: 'resizable', debug: true })
+    const buffer = await pool.allocate(8 * page)
+    const log = await pool.allocate(page, { growable: true, maxBytes: 8 * page })
+    const leak = async () => [
+      new WeakRef(await buffer.pin()),
+      new WeakRef(await buffer.pin({ write: true })),
+      new WeakRef(await log.pin()),
+    ]
+    const pins = await leak()
+    // What was looked at stays until the next turn: so nothing is, before the end.
+    for (let tries = 0; tries < 5; tries++) {
+      await new Promise((resolve) => setTimeout(resolve, 5))
+      globalThis.gc?.()
+    }
+    expect(pins.map((pin) => pin.deref() !== undefined)).toEqual([false, false, false])
+    expect(pool.stats().pins).toBe(3)
+  })
+})

@@ -31,8 +31,8 @@ import {
   type ReadWriteOptions,
 } from './options.ts'
 import { PendingCall } from './pending-call.ts'
-import { assertNumbersType, type NumbersType, type Pin } from './pin.ts'
-import { PinCall, pinOf } from './pin-call.ts'
+import { assertNumbersType, type NumbersType, Pin } from './pin.ts'
+import { PinCall } from './pin-call.ts'
 import { assertOneOf } from './pool-options.ts'
 import { purge } from './purge.ts'
 import { assertByte, assertBytes, assertRange, rangeOf } from './ranges.ts'
@@ -310,7 +310,7 @@ export class PagedBuffer implements AsyncDisposable {
     const pinned = pins.tryPin(state, first, end, write)
     return pinned === undefined
       ? undefined
-      : pinOf(this.#machine, state, pinned, { offset, length, write, madeAt })
+      : new Pin(this.#machine, state, pinned, { offset, length, write, madeAt })
   }
 
   /**

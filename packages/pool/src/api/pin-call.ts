@@ -62,16 +62,7 @@ export class PinCall extends PendingCall<Pin> implements PinnedRange, PageRange,
       this.#machine.pins.letGo(state, pinned)
       this.settle(closedBuffer(state))
     } else {
-      this.settle(undefined, pinOf(this.#machine, state, pinned, this))
+      this.settle(undefined, new Pin(this.#machine, state, pinned, this))
     }
   }
-}
-
-/** Chunks that an operation pinned for a range are the application's from now on. */
-export function pinOf(machine: Machine, state: BufferState, pinned: number[], range: PinnedRange): Pin {
-  machine.beginPin(state, pinned)
-  const pin = new Pin(machine, state, pinned, range)
-  if (range.write) state.writePins.begin(pin)
-  state.growth?.hold(pin)
-  return pin
 }

@@ -7,9 +7,11 @@ export interface PinOwner {
   readonly debug: boolean
   spans(chunks: readonly number[], offsetBytes: number, length: number): Uint8Array[]
   deviceAddresses(chunks: readonly number[], offsetBytes: number): number[]
+  /** Chunks that an operation pinned are the application's from now on. */
+  beginPin(buffer: BufferState, chunks: number[], pinned: PinnedBytes): void
   /** Throws where a pin cannot end now; nothing has happened then. */
   assertPinCanEnd(): void
-  endPin(buffer: BufferState, chunks: number[], pin: Pin): void
+  endPin(buffer: BufferState, chunks: number[], pinned: PinnedBytes): void
 }
 
 /** What is pinned: bytes of a buffer, and whether to write to them. */
@@ -19,6 +21,13 @@ export interface PinnedRange {
   readonly write: boolean
   /** Where the application asked for it, in debug mode. */
   readonly madeAt?: string | undefined
+}
+
+/** What the pool remembers of a pin as long as it is held. */
+export interface PinnedBytes {
+  readonly offsetBytes: number
+  readonly length: number
+  readonly write: boolean
 }
 
 /** A class of typed arrays. */
@@ -46,6 +55,7 @@ export class Pin implements Disposable {
   readonly #owner: PinOwner
   readonly #buffer: BufferState
   readonly #chunks: number[]
+  readonly #pinned: PinnedBytes
   #spans: readonly Uint8Array[] | undefined
   #debugSpans: DebugSpans | undefined
   #watch: Watched | undefined
@@ -64,6 +74,9 @@ export class Pin implements Disposable {
     this.offsetBytes = offset
     this.length = length
     this.write = write
+    // A pin that the pool holds itself is never collected, and nobody would be told that it leaked.
+    this.#pinned = owner.debug ? { offsetBytes: offset, length, write } : this
+    owner.beginPin(buffer, chunks, this.#pinned)
     if (owner.debug) {
       this.#watch = { label: buffer.label, closing: false, madeAt }
       watchPin(this, this.#watch)
@@ -132,7 +145,7 @@ export class Pin implements Disposable {
       this.#debugSpans?.end(this.write, this.#buffer.label)
     } finally {
       if (this.#watch !== undefined) unwatchPin(this.#watch)
-      this.#owner.endPin(this.#buffer, this.#chunks, this)
+      this.#owner.endPin(this.#buffer, this.#chunks, this.#pinned)
     }
   }
 
