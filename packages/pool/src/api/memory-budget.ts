@@ -14,7 +14,7 @@ export interface MemoryBudgetOptions {
   readonly name?: string | undefined
   /**
    * For `'auto'`: the part of the system's memory to reckon with, above 0 to 1. Threads and processes do not share a budget, so
-   * each takes its part. Default 1.
+   * each takes its part: with 0.25 the limit begins with a quarter of that half. Default 1.
    */
   readonly fraction?: number | undefined
 }

@@ -51,7 +51,10 @@ export interface PiecesOptions extends RangeAccessOptions {
 }
 
 export interface PinOptions extends RangeAccessOptions {
-  /** The memory will be written to. Default false: pages that are only read keep their stored copy. */
+  /**
+   * The memory will be written to. Default false: pages that are only read keep their stored copy, and what is written to them all the
+   * same may be lost, which `debug: true` reports.
+   */
   readonly write?: boolean | undefined
 }
 

@@ -429,7 +429,10 @@ export class PagedBuffer implements AsyncDisposable {
     return `PagedBuffer '${label}' (${sizeBytes} bytes: ${state})`
   }
 
-  /** Gives up the buffer. Rejects with `EBUSY` when it is pinned, `EBADF` when it was freed before. */
+  /**
+   * Gives up the buffer; reads and streams of it that are under way may end with `EBADF`, so whoever serves it to others counts them first.
+   * Rejects with `EBUSY` when it is pinned, `EBADF` when it was freed before.
+   */
   free(): Promise<void> {
     return pacedCall(() => {
       const state = this.#state

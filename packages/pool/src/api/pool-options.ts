@@ -30,8 +30,8 @@ export interface PoolOptions {
   /** Where providers are looked up. Default: `providerRegistry`. */
   readonly providers?: ProviderRegistry | undefined
   /**
-   * When there is no room: wait for pins to be released, and for the next attempt of a backup that failed, or fail with
-   * `ENOMEM`. Default `'wait'`.
+   * What a call does when there is no room. `'wait'`: it waits for pins to be released; where a backup fails it waits for one more attempt
+   * of that (see `retryMayFail`), then it is `ENOMEM`. `'fail'`: it is `ENOMEM` at once. Default `'wait'`.
    */
   readonly whenFull?: 'wait' | 'fail' | undefined
   /** Memory that is kept warm for the next allocation, within the limit. Default: an eighth of it, 16 MiB at most. */
@@ -42,7 +42,10 @@ export interface PoolOptions {
   readonly background?: boolean | undefined
   /** The order, above 0, for which providers should try hard; 0 for none (T23). Default 0. */
   readonly beneficialOrder?: number | undefined
-  /** Hand out views that are detached at release, and remember who made pins and buffers (`debug.ts`). Default false. */
+  /**
+   * Hand out views that are detached at release, warn of pins that were collected without a release (`SPILLWAY_LEAKED_PIN`; of buffers
+   * that were not freed every pool warns), and tell where in the application both were made. Default false.
+   */
   readonly debug?: boolean | undefined
   /** Names this pool in dumps and traces. */
   readonly name?: string | undefined

@@ -352,8 +352,8 @@ export class Pool implements AsyncDisposable {
   }
 
   /**
-   * Frees all buffers, waits for what is in flight and gives all memory to the system. Rejects with `EBUSY`, and has done
-   * nothing, when a pin is held. A second call does nothing more.
+   * Frees all buffers, waits for what is in flight and gives all memory to the system. Close its backups after it. Rejects with
+   * `EBUSY`, and has done nothing, when a pin is held. A second call does nothing more.
    */
   close(): Promise<void> {
     return pacedCall(() => {
