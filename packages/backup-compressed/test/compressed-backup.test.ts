@@ -289,6 +289,7 @@ describe('compressedBackup refuses', () => {
 
   it.each<[string, unknown, unknown, ErrorConstructor, RegExp]>([
     ['no backup', undefined, {}, TypeError, /made of a backup/],
+    ['a promise of one', Promise.resolve({}), {}, TypeError, /it was given a promise: await it/],
     ['a backup that keeps nothing', nullBackup(), {}, TypeError, /keeps nothing/],
     ['a persistent backup', persistent, {}, TypeError, /persistent/],
     ['an unknown option', inner, { level: 1 }, TypeError, /no option "level"/],

@@ -57,6 +57,12 @@ function assertSignal(signal: unknown): void {
   throw new TypeError(`signal is ${String(signal)}; it must be an AbortSignal`)
 }
 
+/** What was given in place of a backup, for an error; for a promise of one, what to do. */
+export function printedNoBackup(value: unknown): string {
+  const isPromise = typeof (value as PromiseLike<unknown> | null | undefined)?.then === 'function'
+  return isPromise ? 'a promise: await it' : printed(value)
+}
+
 /** A value as it would be written: a string that looks like a number is not taken for one. */
 function printed(value: unknown): string {
   if (typeof value === 'string') return JSON.stringify(value)

@@ -4,6 +4,16 @@ import { faultyBackup, memoryBackup, shareBackup } from '../src/index.ts'
 const pages = (count: number): Uint8Array => new Uint8Array(count * 4096)
 
 describe('shareBackup', () => {
+  it('refuses what is no backup, and says to await a promise of one', () => {
+    for (const [given, said] of [
+      [{}, /shareBackup takes a backup; it was given \[object Object\]/],
+      [undefined, /it was given undefined/],
+      [Promise.resolve(memoryBackup()), /it was given a promise: await it/],
+    ] as const) {
+      expect(() => shareBackup(given as never)).toThrow(said)
+    }
+  })
+
   it('T84: closes the backup exactly once, after the last reference, whatever the order', async () => {
     const inner = faultyBackup(memoryBackup())
     const shared = shareBackup(inner)

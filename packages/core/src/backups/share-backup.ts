@@ -14,7 +14,7 @@ import type {
 } from '../contract.ts'
 import { tellCopied } from '../copy-done.ts'
 import { SpillwayError } from '../errors.ts'
-import { countHandles, countStartedCopy } from '../validation.ts'
+import { countHandles, countStartedCopy, printedNoBackup } from '../validation.ts'
 
 export interface SharedBackup {
   /** One more user. Throws `EBADF` once the last reference was closed. */
@@ -33,9 +33,12 @@ export interface SharedBackup {
  * Handles are unique in the whole backup, so that dropping one's own pages never touches another's (T83). References
  * count lifetimes and traffic; they are no walls: a handle may be handed from one owner to another and is good in any
  * reference of the same backup. Keeping a list of who made which handle would cost more than the pages' own metadata.
- * What a reference has not dropped when it closes it counts as leaked (T10); those pages stay until the last close.
+ * What a reference has not dropped when it closes it counts as leaked (T10); those pages stay until the last close. Throws `TypeError` for
+ * what is no backup.
  */
 export function shareBackup(backup: Backup): SharedBackup {
+  if (typeof backup?.backupPages !== 'function')
+    throw new TypeError(`shareBackup takes a backup; it was given ${printedNoBackup(backup)}`)
   let references = 0
   let closed = false
   const leave = async (): Promise<void> => {

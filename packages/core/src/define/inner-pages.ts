@@ -1,6 +1,7 @@
 import type { Backup, BackupPagesOptions, CopyDone, HandleRun, TransferOptions } from '../contract.ts'
 import { isSpillwayError, SpillwayError, type SpillwayErrorFields } from '../errors.ts'
 import { RunMap } from '../slots/run-map.ts'
+import { printedNoBackup } from '../validation.ts'
 import type { Stopped } from './definition.ts'
 
 /** Pages `first`, `first + 1`, … that the inner backup has under `handle`, `handle + 1`, … */
@@ -185,7 +186,8 @@ function nth(runs: readonly HandleRun[], index: number): number | undefined {
  */
 export function assertInnerBackup(inner: Backup, caller: string): void {
   const looksRight = typeof inner?.backupPages === 'function' && typeof inner.capabilities === 'object'
-  if (!looksRight) throw new TypeError(`${caller} is made of a backup; it was given ${String(inner)}`)
+  if (!looksRight)
+    throw new TypeError(`${caller} is made of a backup; it was given ${printedNoBackup(inner)}`)
   const { persistent, stores } = inner.capabilities
   if (!stores) throw new TypeError(`${caller} cannot be made of ${inner.name}, which keeps nothing`)
   if (!persistent) return
