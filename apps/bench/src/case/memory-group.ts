@@ -2,8 +2,8 @@ import { existsSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'n
 import { join } from 'node:path'
 
 /**
- * What a group allows above the limit and what its process held before: heap, garbage, file pages. With 96 MiB the system killed five of
- * seven peers, whose garbage V8 leaves lying as long as the machine has memory.
+ * What a group allows above the limit and what its process held before: heap, garbage, file pages. With 96 MiB the system kills four of
+ * seven peers on whole buffers, whose garbage V8 leaves lying as long as the machine has memory.
  */
 export const processAllowanceBytes = 256 * 2 ** 20
 
