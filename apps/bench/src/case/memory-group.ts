@@ -73,11 +73,18 @@ function makeGroup(
       writeFileSync(join(directory, limit), String(Number(heldBytes ?? 0) + moreBytes))
     },
     [Symbol.dispose]() {
-      try {
-        rmdirSync(directory)
-      } catch {
-        // Its process is not quite gone; an empty group costs nothing.
-      }
+      // Where its process is not quite gone, it goes when ours ends.
+      if (!removed(directory)) process.once('exit', () => removed(directory))
     },
+  }
+}
+
+/** Whether a group could be removed, which only an empty one can. */
+function removed(directory: string): boolean {
+  try {
+    rmdirSync(directory)
+    return true
+  } catch {
+    return false
   }
 }
