@@ -4,7 +4,6 @@
  *
  *   node examples/blob-cache-server/measure/main.ts [--gib 1] [--rounds 3] [--group-mib 384] [--directory /var/tmp]
  */
-import { spawn } from 'node:child_process'
 import { randomFillSync } from 'node:crypto'
 import { once } from 'node:events'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
@@ -14,7 +13,7 @@ import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { setTimeout } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
-import { openMemoryGroup } from '../../../apps/bench/src/case/memory-group.ts'
+import { spawnInGroup } from '../../../scripts/grouped-process.ts'
 
 const { values: options } = parseArgs({
   options: {
@@ -26,7 +25,7 @@ const { values: options } = parseArgs({
 })
 const mebibyte = 2 ** 20
 const limitMebibytes = 128
-const blobBytes = Number(options.gib) * 2 ** 30
+const blobBytes = Math.round(Number(options.gib) * 1024) * mebibyte
 const names = ['first', 'second']
 const rangeBytes = 8 * mebibyte
 const content = randomFillSync(Buffer.alloc(mebibyte))
@@ -93,25 +92,16 @@ async function getRanges(url: string, agent: Agent): Promise<void> {
   }
 }
 
-/** The server of a script in a group of its own; nothing is charged to that before the process is in it, so it waits for a line first. */
+/** The server of a script, in a group of its own. */
 async function start(script: string, args: string[], stack: AsyncDisposableStack) {
   const command = [process.execPath, join(import.meta.dirname, script), '0', ...args]
-  const server = spawn('sh', ['-c', 'read line && exec "$@"', 'sh', ...command], {
-    stdio: ['pipe', 'pipe', 'inherit'],
-  })
-  const group = openMemoryGroup(false)
-  if ('reason' in group) console.error(`without a limit on memory: ${group.reason}`)
-  else {
-    stack.use(group)
-    group.allow(Number(options['group-mib']) * mebibyte)
-    group.add(server.pid!)
-  }
+  const { child: server, group } = spawnInGroup(command, Number(options['group-mib']) * mebibyte)
+  stack.use(group)
   stack.defer(async () => {
     const exited = once(server, 'exit')
     server.kill('SIGTERM')
     await exited
   })
-  server.stdin.end('go\n')
   let said = ''
   for await (const bytes of server.stdout.iterator({ destroyOnReturn: false })) {
     said += bytes

@@ -3,11 +3,10 @@
  *
  *   node examples/group-by/measure/main.ts [--gib 0.5] [--rounds 3] [--group-mib 512] [--directory /var/tmp]
  */
-import { spawn } from 'node:child_process'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
-import { openMemoryGroup } from '../../../apps/bench/src/case/memory-group.ts'
+import { spawnInGroup } from '../../../scripts/grouped-process.ts'
 import { type Outcome, programs } from './programs.ts'
 
 const { values: options } = parseArgs({
@@ -21,25 +20,14 @@ const { values: options } = parseArgs({
 
 /** Runs a script of this folder in a group of its own, so that the pages of its files count for it; resolves to what it prints. */
 async function runInGroup(script: string, ...args: string[]): Promise<string> {
-  const group = openMemoryGroup(false)
-  if ('reason' in group) console.error(`without a limit on memory: ${group.reason}`)
-  // Nothing is charged to the group before the process is in it, so it waits for a line first.
   const command = [process.execPath, join(import.meta.dirname, script), ...args]
-  const child = spawn('sh', ['-c', 'read line && exec "$@"', 'sh', ...command], {
-    stdio: ['pipe', 'pipe', 'inherit'],
-  })
+  const { child, group } = spawnInGroup(command, Number(options['group-mib']) * 2 ** 20)
   try {
-    if (!('reason' in group)) {
-      group.allow(Number(options['group-mib']) * 2 ** 20)
-      group.add(child.pid!)
-    }
-    child.stdin.end('go\n')
     const output = (await child.stdout.toArray()).join('')
-    if (output === '' && !('reason' in group) && group.wasExceeded())
-      throw new Error(`${args[0]} was killed: it needed more memory`)
+    if (output === '' && group?.wasExceeded()) throw new Error(`${args[0]} was killed: it needed more memory`)
     return output
   } finally {
-    if (!('reason' in group)) group[Symbol.dispose]()
+    group?.[Symbol.dispose]()
   }
 }
 
