@@ -1,7 +1,9 @@
 import { describe, expect, it } from 'vitest'
 import { type CrashState, crashStates } from './losing-file/crash-states.ts'
+import { FileContent } from './losing-file/file-content.ts'
 import { JournalledCounter, recoveredCount } from './losing-file/journalled-counter.ts'
 import { type Change, LosingFile, type LosingFileOptions, type SyncFate } from './losing-file/losing-file.ts'
+import { ReadTree } from './losing-file/read-tree.ts'
 
 const seed = Math.floor(Math.random() * 2 ** 32)
 
@@ -151,5 +153,71 @@ describe('a counter with a journal on the losing file', () => {
       trusted += wrongCounts(await counted(nthSync(position, 'fails'), { trustsNextSync: true })).length
     }
     expect(trusted, `seed ${seed}`).toBeGreaterThan(0)
+  })
+})
+
+describe('answers by what was read', () => {
+  /** A content with these bytes; zeros up to its length. */
+  function contentWith(bytes: Record<number, string>, lengthBytes = 2048): FileContent {
+    const content = new FileContent()
+    for (const [offsetBytes, text] of Object.entries(bytes))
+      content.write(Buffer.from(text), Number(offsetBytes))
+    content.truncate(lengthBytes)
+    return content
+  }
+
+  /** The first byte, and that at 1024 when the first is `a`; with how many bytes there were. */
+  async function textIn(file: LosingFile): Promise<string> {
+    const bytes = Buffer.alloc(2)
+    const readBytes = await file.read(bytes.subarray(0, 1), 0)
+    const more = bytes[0] === 97 ? await file.read(bytes.subarray(1), 1024) : 0
+    return `${bytes.toString().slice(0, readBytes + more)} of ${readBytes + more}`
+  }
+
+  async function countIn(file: LosingFile): Promise<number | undefined> {
+    const content = new FileContent()
+    for (const offsetBytes of [0, 4096]) {
+      const bytes = new Uint8Array(1024)
+      await file.read(bytes, offsetBytes)
+      content.write(bytes, offsetBytes)
+    }
+    return recoveredCount(content)
+  }
+
+  it('are those of each content by itself, the wrong ones included', async () => {
+    const file = await counted({ fateOfSync: () => 'ignored' })
+    const answers = new ReadTree(countIn)
+    let states = 0
+    for (const { content, describe } of crashStates(file.start, file.log, { seed })) {
+      states++
+      expect(await answers.answerOf(content), `seed ${seed}, ${describe()}`).toBe(recoveredCount(content))
+    }
+    expect(answers.answers).toBeLessThan(states / 4)
+  })
+
+  it('are asked for again where a byte that is read differs or is not there, and only there', async () => {
+    const answers = new ReadTree(textIn)
+    expect(await answers.answerOf(contentWith({ 0: 'a', 1024: 'b' }))).toBe('ab of 2')
+    expect(await answers.answerOf(contentWith({ 0: 'a', 512: 'x', 1024: 'b', 1536: 'x' }))).toBe('ab of 2')
+    expect(answers.answers).toBe(1)
+    expect(await answers.answerOf(contentWith({ 0: 'a', 1024: 'c' }))).toBe('ac of 2')
+    expect(await answers.answerOf(contentWith({ 0: 'a' }))).toBe('a\0 of 2')
+    expect(await answers.answerOf(contentWith({ 0: 'a' }, 1024))).toBe('a of 1')
+    expect(await answers.answerOf(contentWith({ 0: 'd', 1024: 'b' }))).toBe('d of 1')
+    expect(answers.answers).toBe(5)
+    expect(await answers.answerOf(contentWith({ 0: 'd', 1024: 'c' }, 1536))).toBe('d of 1')
+    expect(answers.answers).toBe(5)
+  })
+
+  it('are refused to a question that reads something else after the same bytes', async () => {
+    let offsetBytes = 0
+    const answers = new ReadTree(async (file) => {
+      await file.read(new Uint8Array(1), 0)
+      await file.read(new Uint8Array(1), offsetBytes)
+    })
+    offsetBytes = 512
+    await answers.answerOf(contentWith({ 512: 'a' }))
+    for (offsetBytes of [0, 1024])
+      await expect(answers.answerOf(contentWith({ 512: 'b' }))).rejects.toThrow('other places were read')
   })
 })

@@ -1,17 +1,19 @@
-import { describe, expect, it } from 'vitest'
-import type { Change, SyncFate } from '../losing-file/losing-file.ts'
+import { afterAll, describe, expect, it } from 'vitest'
+import type { Change, LosingFile, SyncFate } from '../losing-file/losing-file.ts'
 import { HistoryWriter, history, judge, newFile } from './history.ts'
 import { layout, SmallStore } from './small-store.ts'
 
 const seed = Math.floor(Math.random() * 2 ** 32)
-/** `npm run test:images:long` looks at many more crashes of the same kinds. */
+/** `npm run test:images:long` looks at more histories, and at more moments at which a process is killed; at all states of each, as here. */
 const isLong = process.env['SPILLWAY_LONG'] === '1'
-/** It opens each state that a crash may leave; else one of eight is opened, and others each time. */
-const oneOf = isLong ? 1 : 8
-/** How long each of the tests goes on with further histories and crashes in the long form. Default: to its end. */
-const longMs = 1000 * Number(process.env['SPILLWAY_LONG_SECONDS'] ?? Number.POSITIVE_INFINITY)
-const allSubsetsUpTo = Number.isFinite(longMs) ? 8 : 12
-const timeoutMs = isLong ? 1_200_000 : 120_000
+/** Of a process that opens the file after another. */
+const callsOfNext = isLong ? 3 : 1
+const timeoutMs = isLong ? 600_000 : 120_000
+
+/** Of histories, so many in the long form. */
+function seedsOf(long: number, short: number): number[] {
+  return Array.from({ length: isLong ? long : short }, (_, index) => seed + index)
+}
 
 type SyncOf = 'content' | 'root'
 
@@ -35,28 +37,34 @@ function nth(position: number, fate: SyncFate): () => SyncFate {
   return () => (syncs++ === position ? fate : 'works')
 }
 
-/** The first of these, and the others while there is time. */
-function* asTimeAllows<Item>(items: Iterable<Item>): Generator<Item> {
-  const start = performance.now()
-  for (const item of items) {
-    yield item
-    if (performance.now() - start > longMs) return
-  }
-}
-
 describe('images in a file, after a crash at any moment', () => {
+  const looked = { histories: 0, states: 0, differentStates: 0, tornRoots: 0 }
+
+  /** At every state that a crash may leave, after at least `from` entries of the log. */
+  async function expectWhole(file: LosingFile, what: string, from = 0): Promise<void> {
+    const { wrong, states, differentStates, tornRoots } = await judge(file, { seed, from })
+    expect(wrong, what).toEqual([])
+    looked.histories++
+    looked.states += states
+    looked.differentStates += differentStates
+    looked.tornRoots += tornRoots
+  }
+
+  afterAll(() => {
+    const { histories, states, differentStates, tornRoots } = looked
+    process.stdout.write(
+      `crash states, seed ${seed}: ${states} after ${histories} histories, ${differentStates} that an opening can tell apart, ${tornRoots} with a torn root\n`,
+    )
+  })
+
   it(
     'are the old or the new one, whole, while images of up to 64 pages are saved, replaced and removed',
     async () => {
-      const seeds = Array.from({ length: isLong ? 20 : 1 }, (_, index) => seed + index)
-      for (const seedOfHistory of asTimeAllows(seeds)) {
-        const { wrong, states } = await judge(await history({ seed: seedOfHistory, calls: 6 }), {
-          seed,
-          oneOf,
-        })
-        expect(wrong, `seed ${seedOfHistory}`).toEqual([])
-        expect(states).toBeGreaterThan(500 / oneOf)
-      }
+      const before = { ...looked }
+      for (const seedOfHistory of seedsOf(300, 2))
+        await expectWhole(await history({ seed: seedOfHistory, calls: 6 }), `seed ${seedOfHistory}`)
+      expect(looked.states - before.states).toBeGreaterThan(1000)
+      expect(looked.tornRoots).toBeGreaterThan(before.tornRoots)
     },
     timeoutMs,
   )
@@ -70,11 +78,7 @@ describe('images in a file, after a crash at any moment', () => {
       await writer.replace('a', [...Array<number>(67).fill(0), 2])
       await writer.change('a', 3)
       await writer.replace('a', [1])
-      expect(
-        (await judge(file, { seed, allSubsetsUpTo: isLong ? allSubsetsUpTo : 3, randomChoices: 2, oneOf }))
-          .wrong,
-        `seed ${seed}`,
-      ).toEqual([])
+      await expectWhole(file, `seed ${seed}`)
     },
     timeoutMs,
   )
@@ -87,18 +91,14 @@ describe('images in a file, after a crash at any moment', () => {
   it(
     'are what the next process found, when one was killed and the machine goes down later',
     async () => {
-      const file = await history({ seed, calls: 5 })
-      const killed = [...file.log.keys()].filter(
-        (at) => isLong || (isRoot(file.log[at]!) ? at % 3 > 0 : at % 17 === 0),
-      )
-      for (const at of asTimeAllows(killed)) {
-        const next = await history({
-          seed: seed + 1 + at,
-          calls: isLong ? 3 : 1,
-          file: file.killedAfter(at + 1),
-        })
-        const { wrong } = await judge(next, { seed, from: at + 1, allSubsetsUpTo: isLong ? 10 : 5, oneOf })
-        expect(wrong, `seed ${seed}, killed after ${at + 1}`).toEqual([])
+      for (const seedOfHistory of seedsOf(8, 1)) {
+        const file = await history({ seed: seedOfHistory, calls: 5 })
+        for (const at of file.log.keys()) {
+          if (!isLong && (isRoot(file.log[at]!) ? at % 3 === 0 : at % 17 !== 0)) continue
+          const killedFile = file.killedAfter(at + 1)
+          const next = await history({ seed: seedOfHistory + 1 + at, calls: callsOfNext, file: killedFile })
+          await expectWhole(next, `seed ${seedOfHistory}, killed after ${at + 1}`, at + 1)
+        }
       }
     },
     timeoutMs,
@@ -111,7 +111,7 @@ describe('images in a file, after a crash at any moment', () => {
       for (const at of [...file.log.keys()].filter((at) => isRoot(file.log[at]!)).slice(1)) {
         const killed = file.killedAfter(at + 1, nth(0, 'ignored'))
         const next = await history({ seed: seedOfHistory + 1 + at, calls: 1, file: killed })
-        wrongs += (await judge(next, { seed, from: at + 1, allSubsetsUpTo: 6 })).wrong.length
+        wrongs += (await judge(next, { seed, from: at + 1 })).wrong.length
       }
       if (wrongs > 0) break
     }
@@ -121,18 +121,16 @@ describe('images in a file, after a crash at any moment', () => {
   it(
     'are the old or the new one when any sync fails, and stay what the next process found',
     async () => {
-      for (const position of asTimeAllows(isLong ? [0, 1, 2, 3, 4, 5, 6, 7, 8] : [1, 2, 4])) {
-        const file = await history({ seed, calls: 4, fateOfSync: nth(position, 'fails') })
-        const what = `seed ${seed}, sync ${position}`
-        expect((await judge(file, { seed, allSubsetsUpTo: 4, oneOf })).wrong, what).toEqual([])
-        const from = file.log.length
-        const next = await history({
-          seed: seed + position,
-          calls: isLong ? 3 : 1,
-          file: file.killedAfter(from),
-        })
-        const { wrong } = await judge(next, { seed, from, allSubsetsUpTo: isLong ? 10 : 5, oneOf })
-        expect(wrong, `${what}, next process`).toEqual([])
+      for (const seedOfHistory of seedsOf(8, 1)) {
+        for (const position of isLong ? [0, 1, 2, 3, 4, 5, 6, 7, 8] : [1, 2, 4]) {
+          const file = await history({ seed: seedOfHistory, calls: 4, fateOfSync: nth(position, 'fails') })
+          const what = `seed ${seedOfHistory}, sync ${position}`
+          await expectWhole(file, what)
+          const from = file.log.length
+          const killedFile = file.killedAfter(from)
+          const next = await history({ seed: seedOfHistory + position, calls: callsOfNext, file: killedFile })
+          await expectWhole(next, `${what}, next process`, from)
+        }
       }
     },
     timeoutMs,

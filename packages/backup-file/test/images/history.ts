@@ -1,10 +1,14 @@
 import { type HandleRun, seededRandom } from '@spillway/core'
-import { type CrashOptions, type CrashState, crashStates } from '../losing-file/crash-states.ts'
+import { type CrashOptions, crashStates } from '../losing-file/crash-states.ts'
 import { LosingFile, type LosingFileOptions } from '../losing-file/losing-file.ts'
+import { ReadTree } from '../losing-file/read-tree.ts'
 import { handlesOf, SmallStore } from './small-store.ts'
 
 /** What an image has: the word of each page, by block. */
 export type Content = readonly (readonly number[])[]
+
+/** So long that a root with an image takes more than one sector, and can be torn. */
+const names = ['a'.repeat(500), 'b'.repeat(500)] as const
 
 /** In the log of the file: what a call is about to make of an image, and that it has. */
 interface Mark {
@@ -40,9 +44,9 @@ export async function history({ seed, calls, file, fateOfSync }: HistoryOptions)
   try {
     const store = await SmallStore.open(used)
     const writer = new HistoryWriter(store, used, seed)
-    await writer.markFound(['a', 'b'])
+    await writer.markFound(names)
     for (let call = 0; call < calls; call++) {
-      const name = random() < 0.7 ? 'a' : 'b'
+      const name = names[random() < 0.7 ? 0 : 1]
       const kind = random()
       if (kind < 0.15) await writer.remove(name)
       else if (kind < 0.5)
@@ -153,43 +157,75 @@ export async function contentOf(store: SmallStore, name: string): Promise<Conten
 
 export interface Verdict {
   readonly states: number
+  /** Of these, each differs from each other in what an opening reads. */
+  readonly differentStates: number
+  /** States in which one of the roots was written in part. */
+  readonly tornRoots: number
   /** What was wrong, in words, of the first few states. */
   readonly wrong: readonly string[]
 }
 
-/** Opens what crashes leave: every image has to be the old one or the new one, whole. */
-export async function judge(
-  file: LosingFile,
-  options: CrashOptions,
-  also: (state: CrashState) => Promise<string | undefined> = async () => undefined,
-): Promise<Verdict> {
-  let states = 0
+/**
+ * Opens what crashes leave: every image has to be the old one or the new one, whole. States in which an opening reads the same are opened
+ * once, and each is held against what is allowed at its moment.
+ */
+export async function judge(file: LosingFile, options: CrashOptions): Promise<Verdict> {
+  const openings = new ReadTree(openedImages)
+  let [states, tornRoots] = [0, 0]
   const wrong: string[] = []
+  let marks: readonly unknown[] | undefined
+  let allowed: Allowed = new Map()
   for (const state of crashStates(file.start, file.log, options)) {
-    states++
-    const what = (await wrongOf(state)) ?? (await also(state))
+    if (state.marks !== marks) allowed = allowedBy(state.marks as readonly Mark[])
+    marks = state.marks
+    const found = await openings.answerOf(state.content)
+    const what = wrongOf(found, allowed)
     if (what !== undefined) wrong.push(`${what}, ${state.describe()}`)
     if (wrong.length === 3) break
+    states++
+    if (found.rootTorn) tornRoots++
   }
-  return { states, wrong }
+  return { states, differentStates: openings.answers, tornRoots, wrong }
 }
+
+/** What an image may be, by name, as JSON. */
+type Allowed = ReadonlyMap<string, readonly string[]>
 
 const nothing = JSON.stringify([undefined])
 
-async function wrongOf({ content, marks }: CrashState): Promise<string | undefined> {
+function allowedBy(marks: readonly Mark[]): Allowed {
   const allowed = new Map<string, string[]>()
-  for (const { name, content: next, isOver } of marks as readonly Mark[]) {
+  for (const { name, content: next, isOver } of marks) {
     const before = allowed.get(name)?.[0] ?? nothing
     allowed.set(name, isOver ? [JSON.stringify([next])] : [before, JSON.stringify([next])])
   }
+  return allowed
+}
+
+interface Found {
+  readonly rootTorn: boolean
+  /** As JSON, by name; what failed instead. */
+  readonly images: ReadonlyMap<string, string> | Error
+}
+
+async function openedImages(file: LosingFile): Promise<Found> {
+  let rootTorn = false
   try {
-    const store = await SmallStore.open(new LosingFile({ start: content }))
-    for (const name of new Set([...allowed.keys(), ...store.images.names()])) {
-      const found = JSON.stringify([await contentOf(store, name)])
-      if (!(allowed.get(name) ?? [nothing]).includes(found)) return `${name} is ${found}`
-    }
-    return undefined
+    const store = await SmallStore.open(file)
+    rootTorn = store.rootTorn
+    const images = new Map<string, string>()
+    for (const name of store.images.names()) images.set(name, JSON.stringify([await contentOf(store, name)]))
+    return { rootTorn, images }
   } catch (failure) {
-    return `opening: ${(failure as Error).message}`
+    return { rootTorn, images: failure as Error }
   }
+}
+
+function wrongOf({ images }: Found, allowed: Allowed): string | undefined {
+  if (images instanceof Error) return `opening: ${images.message}`
+  for (const name of new Set([...allowed.keys(), ...images.keys()])) {
+    const image = images.get(name) ?? nothing
+    if (!(allowed.get(name) ?? [nothing]).includes(image)) return `${name} is ${image}`
+  }
+  return undefined
 }

@@ -1,15 +1,12 @@
 import { seededRandom } from '@spillway/core'
-import type { FileContent } from './file-content.ts'
+import { type FileContent, sectorBytes } from './file-content.ts'
 import { applyChange, type Change, type LogEntry } from './losing-file.ts'
-
-/** What a disk writes whole or not at all. */
-const sectorBytes = 512
 
 export interface CrashState {
   readonly content: FileContent
   /** Entries of the log before the crash. */
   readonly at: number
-  /** The marks among them, in order. */
+  /** The marks among them, in order. States between two marks have the same list. */
   readonly marks: readonly unknown[]
   /** What was lost, in words. */
   describe(): string
@@ -26,8 +23,6 @@ export interface CrashOptions {
   readonly randomChoices?: number
   /** Only crashes after at least so many entries of the log. Default 0. */
   readonly from?: number
-  /** Only one of so many states, at random. Default 1: each. */
-  readonly oneOf?: number
 }
 
 /** A change after the last one that is folded into the durable content. */
@@ -51,45 +46,37 @@ export function* crashStates(
 ): Generator<CrashState> {
   const durable = start.copy()
   const tail: Tail[] = []
-  const marks: unknown[] = []
+  let marks: readonly unknown[] = []
   const choices = new Choices(options)
   for (let at = 0; at <= log.length; at++) {
     const entry = at === 0 ? undefined : log[at - 1]
-    if (entry !== undefined) follow(entry, durable, tail, marks)
+    if (entry?.kind === 'mark') marks = [...marks, entry.value]
+    else if (entry !== undefined) follow(entry, durable, tail)
     if (at < (options.from ?? 0)) continue
     const losable = tail.filter(({ fate }) => fate !== 'durable').map(({ change }) => change)
     const isChange = entry !== undefined && entry.kind !== 'mark' && entry.kind !== 'sync'
     for (const choice of choices.of(losable, isChange)) {
-      if (!choices.isWanted()) continue
       const content = durable.copy()
       let next = 0
       for (const { change, fate } of tail) {
         const part = fate === 'durable' || choice[next++]!
         if (part === true) applyChange(content, change)
-        else if (part !== false) applyParts(content, change, part)
+        else if (part !== false && change.kind === 'write')
+          content.write(change.bytes, change.offsetBytes, part)
       }
-      yield { content, at, marks: [...marks], describe: () => describe(at, log.length, losable, choice) }
+      yield { content, at, marks, describe: () => describe(at, log.length, losable, choice) }
     }
   }
 }
 
-function follow(entry: LogEntry, durable: FileContent, tail: Tail[], marks: unknown[]): void {
-  if (entry.kind === 'mark') marks.push(entry.value)
-  else if (entry.kind !== 'sync') tail.push({ change: entry, fate: 'pending' })
+function follow(entry: Exclude<LogEntry, { kind: 'mark' }>, durable: FileContent, tail: Tail[]): void {
+  if (entry.kind !== 'sync') tail.push({ change: entry, fate: 'pending' })
   else {
     const covered = new Set(entry.covers)
     for (const one of tail) {
       if (one.fate === 'pending' && covered.has(one.change)) one.fate = entry.hasFailed ? 'lost' : 'durable'
     }
     while (tail[0]?.fate === 'durable') applyChange(durable, tail.shift()!.change)
-  }
-}
-
-function applyParts(content: FileContent, change: Change, sectors: readonly boolean[]): void {
-  if (change.kind !== 'write') return
-  for (const [sector, isThere] of sectors.entries()) {
-    const from = sector * sectorBytes
-    if (isThere) content.write(change.bytes.subarray(from, from + sectorBytes), change.offsetBytes + from)
   }
 }
 
@@ -100,11 +87,6 @@ class Choices {
   constructor(options: CrashOptions) {
     this.#options = options
     this.#random = seededRandom(options.seed)
-  }
-
-  isWanted(): boolean {
-    const { oneOf = 1 } = this.#options
-    return oneOf === 1 || this.#random() * oneOf < 1
   }
 
   *of(losable: readonly Change[], hasLast: boolean): Generator<Choice> {
