@@ -15,6 +15,10 @@ import type { SlotSpaceParts, TakenSlots, TakeOptions, Taking } from './slot-spa
 
 /** Space is reserved in pieces of this size: btrfs gives a piece back only when no page of it is used. */
 const reservedPieceBytes = 1024 * 1024
+/** Warm slots that lie together in this much are used before others. */
+const longRunBytes = 1024 * 1024
+/** Runs of them that one search looks at: a longer one may come later, but not within a bounded time. */
+const looksAtWarmRuns = 8
 /** Pieces between two looks at what others leave. */
 const piecesPerLook = 8
 
@@ -37,6 +41,8 @@ export class SlotSpace {
   readonly #backed = new BitSet()
   /** Those of them that are free. */
   readonly #warm = new BitSet()
+  /** Where the last search for long runs of them ended. */
+  #warmCursor = 0
   readonly #puncher: HolePuncher | undefined
   /** Slots at the puncher that are not known to have space. */
   #bareQueuedSlots = 0
@@ -320,7 +326,7 @@ export class SlotSpace {
   async #allocate(wanted: number, taking: Taking): Promise<HandleRun | undefined> {
     for (;;) {
       const most = Math.min(wanted, this.#freeFor(taking))
-      const run = most > 0 ? this.slots.allocateRun(most) : undefined
+      const run = most > 0 ? (this.#longWarmRun(most) ?? this.slots.allocateRun(most)) : undefined
       if (run !== undefined) {
         // At once, so that nobody who guesses these handles finds them live.
         this.#underWay.add(run)
@@ -331,6 +337,23 @@ export class SlotSpace {
       if ((this.#puncher?.queuedSlots ?? 0) === 0) return undefined
       await this.#puncher!.release(wanted)
     }
+  }
+
+  /**
+   * Adjacent warm slots for a call that wants many: what the file has is written in less time than new space, and nothing is punched
+   * for it later. Short runs are left to others, since what is stored together should lie together.
+   */
+  #longWarmRun(wanted: number): HandleRun | undefined {
+    const least = Math.max(1, longRunBytes / this.#parts.pageSizeBytes)
+    if (wanted < least || this.#warm.count < least || !this.#parts.storage.overwritesInPlace) return undefined
+    for (let look = 0; look < looksAtWarmRuns; look++) {
+      const warm = this.#warm.runFrom(this.#warmCursor, wanted)
+      const run =
+        warm !== undefined && warm.count >= least ? this.slots.allocateAt(warm.first, warm.count) : undefined
+      this.#warmCursor = warm === undefined ? 0 : warm.first + (run ?? warm).count
+      if (run !== undefined) return run
+    }
+    return undefined
   }
 
   /** Free slots that may be taken: pages leave some to metadata. */

@@ -82,6 +82,26 @@ it('gives the space of dropped pages back beyond warmBytes, in holes, and uses i
   await expectHeld(backup, await store(backup, again), again)
 })
 
+it('writes to the space that dropped pages left before it takes more', async () => {
+  await using backup = await openFileBackup({ directory, keepFreeBytes: 0, io: 'threads' })
+  const runs = await Promise.all([1, 2, 3, 4].map((seed) => store(backup, pattern(512, seed))))
+  const before = backup.stats().mediumBytes
+  // Two runs that do not lie together: a call that wants as much as both takes both.
+  await backup.drop([...runs[0]!, ...runs[2]!])
+  const again = pattern(1024, 5)
+  await expectHeld(backup, await store(backup, again), again)
+  expect(backup.stats().mediumBytes).toBe(before)
+  await expectHeld(backup, runs[1]!, pattern(512, 2))
+  await expectHeld(backup, runs[3]!, pattern(512, 4))
+})
+
+it('leaves single slots between others alone while there is space side by side', async () => {
+  await using backup = await openFileBackup({ directory, keepFreeBytes: 0, io: 'threads' })
+  const handles = singles(await store(backup, pattern(4096, 1)))
+  await backup.drop(handles.filter((_, index) => index % 2 === 0))
+  expect((await store(backup, pattern(1024, 2))).length).toBe(1)
+})
+
 it('T4: dropping single pages punches none of their neighbours', async () => {
   await using backup = await openFileBackup({ directory, warmBytes: 0, keepFreeBytes: 0, io: 'threads' })
   const bytes = pattern(512, 1)
