@@ -222,8 +222,11 @@ async function openedStore(
   }
   let leastBytes = status.size
   const assertUnchanged = async () => {
-    const { size } = await files.fstat(fileDescriptor)
-    if (size < leastBytes || !(await stillMeans(files, path, status))) {
+    const [{ size }, isSame] = await Promise.all([
+      files.fstat(fileDescriptor),
+      stillMeans(files, path, status),
+    ])
+    if (size < leastBytes || !isSame) {
       throw new SpillwayError('ESTALE', `${path} was cut, or means another file by now`)
     }
     leastBytes = size
