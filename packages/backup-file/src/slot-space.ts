@@ -15,8 +15,8 @@ import type { SlotSpaceParts, TakenSlots, TakeOptions, Taking } from './slot-spa
 
 /** Space is reserved in pieces of this size: btrfs gives a piece back only when no page of it is used. */
 const reservedPieceBytes = 1024 * 1024
-/** Warm slots that lie together in this much are used before others. */
-const longRunBytes = 1024 * 1024
+/** Warm slots that lie together in this much, as much as the largest request, are used before others. */
+const longRunBytes = 2 * 1024 * 1024
 /** Runs of them that one search looks at: a longer one may come later, but not within a bounded time. */
 const looksAtWarmRuns = 8
 /** Pieces between two looks at what others leave. */
@@ -341,16 +341,20 @@ export class SlotSpace {
 
   /**
    * Adjacent warm slots for a call that wants many: what the file has is written in less time than new space, and nothing is punched
-   * for it later. Short runs are left to others, since what is stored together should lie together.
+   * for it later. Short runs, and the ends of long ones, are left to others, since what is stored together should lie together.
    */
   #longWarmRun(wanted: number): HandleRun | undefined {
     const least = Math.max(1, longRunBytes / this.#parts.pageSizeBytes)
     if (wanted < least || this.#warm.count < least || !this.#parts.storage.overwritesInPlace) return undefined
     for (let look = 0; look < looksAtWarmRuns; look++) {
       const warm = this.#warm.runFrom(this.#warmCursor, wanted)
-      const run =
-        warm !== undefined && warm.count >= least ? this.slots.allocateAt(warm.first, warm.count) : undefined
-      this.#warmCursor = warm === undefined ? 0 : warm.first + (run ?? warm).count
+      if (warm === undefined) {
+        this.#warmCursor = 0
+        continue
+      }
+      const count = warm.count === wanted ? wanted : warm.count - (warm.count % least)
+      const run = count > 0 ? this.slots.allocateAt(warm.first, count) : undefined
+      this.#warmCursor = warm.first + (run ?? warm).count
       if (run !== undefined) return run
     }
     return undefined

@@ -95,6 +95,18 @@ it('writes to the space that dropped pages left before it takes more', async () 
   await expectHeld(backup, runs[3]!, pattern(512, 4))
 })
 
+it('takes whole requests of space that dropped pages left, and leaves the rest of it to shorter calls', async () => {
+  await using backup = await openFileBackup({ directory, keepFreeBytes: 0, io: 'threads' })
+  const dropped = await store(backup, pattern(700, 1))
+  const kept = await store(backup, pattern(10, 2))
+  await backup.drop(dropped)
+  const again = pattern(1024, 3)
+  const handles = await store(backup, again)
+  expect(handles.map(({ count }) => count)).toEqual([512, 512])
+  await expectHeld(backup, handles, again)
+  await expectHeld(backup, kept, pattern(10, 2))
+})
+
 it('leaves single slots between others alone while there is space side by side', async () => {
   await using backup = await openFileBackup({ directory, keepFreeBytes: 0, io: 'threads' })
   const handles = singles(await store(backup, pattern(4096, 1)))
