@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import type { HandleRun } from '@spillway/core'
+import type { HandleRuns } from '@spillway/core'
 import { pageSum } from './page-sum.ts'
 
 const blockSlots = 2 ** 16
@@ -21,34 +21,28 @@ export class ChecksumTable {
   }
 
   /** What is kept of these pages, in order: sums that `restore` takes. */
-  sumsOf(runs: readonly HandleRun[], slotOf: (handle: number) => number): Int32Array {
-    const sums = new Int32Array(runs.reduce((pages, { count }) => pages + count, 0))
+  sumsOf(runs: HandleRuns, slotOf: (handle: number) => number): Int32Array {
+    const sums = new Int32Array(runs.handleCount)
     let done = 0
-    this.#eachPart(runs, slotOf, (block, at, length) => {
-      for (let index = at; index < at + length; index++) sums[done++] = block[index]!
-    })
+    for (let run = 0; run < runs.length; run++) {
+      const slot = slotOf(runs.firsts[run]!)
+      for (let at = slot; at < slot + runs.countOf(run); at++)
+        sums[done++] = this.#blockFor(at)[at % blockSlots]!
+    }
     return sums
   }
 
-  restore(runs: readonly HandleRun[], sums: Int32Array, slotOf: (handle: number) => number): void {
+  restore(runs: HandleRuns, sums: Int32Array, slotOf: (handle: number) => number): void {
     let done = 0
-    this.#eachPart(runs, slotOf, (block, at, length) => {
-      for (let index = at; index < at + length; index++) block[index] = sums[done++]!
-    })
-  }
-
-  /** Shows where the sums of pages are, those of adjacent slots in one block at once. */
-  #eachPart(
-    runs: readonly HandleRun[],
-    slotOf: (handle: number) => number,
-    visit: (block: Int32Array, at: number, length: number) => void,
-  ): void {
-    for (const { first, count } of runs) {
-      const end = slotOf(first) + count
-      for (let slot = end - count; slot < end; ) {
+    for (let run = 0; run < runs.length; run++) {
+      const end = slotOf(runs.firsts[run]!) + runs.countOf(run)
+      for (let slot = end - runs.countOf(run); slot < end; ) {
         const at = slot % blockSlots
         const length = Math.min(end - slot, blockSlots - at)
-        visit(this.#blockFor(slot), at, length)
+        const block = this.#blockFor(slot)
+        if (length === 1) block[at] = sums[done]!
+        else block.set(sums.subarray(done, done + length), at)
+        done += length
         slot += length
       }
     }

@@ -1,4 +1,4 @@
-import { BitSet, type HandleRun, pace, type SlotAllocator } from '@spillway/core'
+import { BitSet, type HandleRun, type HandleRuns, pace, type SlotAllocator } from '@spillway/core'
 import type { MetadataSlots } from './metadata-slots.ts'
 
 /** What adopting or releasing one run costs, as bytes that are copied in the same time. */
@@ -34,11 +34,17 @@ export class FoundSlots {
     return this.#withheld.count
   }
 
-  /** These slots were found in use, under these handles. */
-  adopt(runs: readonly HandleRun[], { forMetadata }: { readonly forMetadata: boolean }): void {
+  /** The slots of these pages were found in use, under these handles. */
+  adopt(runs: HandleRuns): void {
+    const { slots } = this.#parts
+    for (let run = 0; run < runs.length; run++) slots.adopt(runs.firsts[run]!, runs.countOf(run))
+  }
+
+  /** The same of metadata. */
+  adoptMetadata(runs: readonly HandleRun[]): void {
     const { slots, metadata } = this.#parts
-    for (const run of runs) slots.adopt(run)
-    if (forMetadata) metadata.add(runs, slots)
+    for (const { first, count } of runs) slots.adopt(first, count)
+    metadata.add(runs, slots)
   }
 
   /**
@@ -79,7 +85,7 @@ export class FoundSlots {
   #adoptUnnamed(slot: number, count: number, isWithheld: boolean): void {
     const { slots, backed, letGo } = this.#parts
     const run = { first: Math.max(1, slots.generation) * slots.slotRange + slot, count }
-    slots.adopt(run)
+    slots.adopt(run.first, run.count)
     slots.retire([run])
     backed.set(slot, count)
     if (isWithheld) this.#withheld.set(slot, count)

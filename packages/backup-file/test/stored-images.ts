@@ -24,13 +24,13 @@ export async function storedImages(backup: Backup): Promise<Map<string, Content>
     const content = body.map((block) => JSON.parse(Buffer.from(block).toString()) as number[])
     for (const [index, words] of content.entries()) {
       const into = new Uint8Array(words.length * pageBytes)
-      const { error } = await backup.copyPages(keeps[index]!, [into])
+      const { error } = await backup.copyPages([...keeps[index]!], [into])
       if (error !== undefined) throw error
       if (Buffer.compare(into, pagesOf(words)) !== 0)
         throw new Error(`block ${index} of ${name} has other pages`)
     }
-    for (const { first, count } of keeps.flat()) for (let at = 0; at < count; at++) kept.add(first + at)
-    await backup.drop(keeps.flat())
+    for (const { first, count } of keeps.flatMap((runs) => [...runs])) for (let at = 0; at < count; at++) kept.add(first + at)
+    await backup.drop(keeps.flatMap((runs) => [...runs]))
     contents.set(name, content)
   }
   const { livePages } = backup.stats()

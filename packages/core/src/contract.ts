@@ -10,11 +10,9 @@
  * says what stopped it. So a partial result is a value, and nobody loses a page to an exception.
  */
 
-/** Adjacent handles `first`, `first + 1`, … `first + count − 1`, naming `count` pages in order. */
-export interface HandleRun {
-  readonly first: number
-  readonly count: number
-}
+import type { HandleRun, HandleRuns } from './handle-runs.ts'
+
+export type { HandleRun } from './handle-runs.ts'
 
 /** What a backup can do, as frozen data. The pool and the conformance suite branch on this and on nothing else. */
 export interface BackupCapabilities {
@@ -94,7 +92,7 @@ export interface ImageContent {
    * `keeps[i]` are the runs of handles that `body[i]` needs: the image keeps these pages until that block is replaced or the image
    * removed. The caller holds them until the promise settles.
    */
-  readonly keeps: readonly (readonly HandleRun[])[]
+  readonly keeps: readonly Iterable<HandleRun>[]
   /**
    * What this save follows. Not given: whatever has the name is replaced. `null`: nothing may have the name yet. A revision: the
    * image must have that one, and its blocks that are not in `body` stay as they are.
@@ -107,8 +105,11 @@ export interface LoadedImage {
   /** All blocks, in order. */
   readonly body: readonly Uint8Array[]
   readonly revision: string
-  /** By block: the runs that it keeps. The caller has one hold more on each of these pages, as often as it is named. */
-  readonly keeps: readonly (readonly HandleRun[])[]
+  /**
+   * By block: the runs that it keeps, in the order in which they were saved. The caller has one hold more on each of these pages, as
+   * often as it is named.
+   */
+  readonly keeps: readonly HandleRuns[]
   /** How many pages those are. */
   readonly pages: number
 }

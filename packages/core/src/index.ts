@@ -57,6 +57,7 @@ export {
   type RandomFaults,
 } from './faults/plan.ts'
 export { seededRandom } from './faults/random.ts'
+export { HandleRuns } from './handle-runs.ts'
 export { LeakWatch, type LeakWatchOptions, unclosedBackups } from './host/leaks.ts'
 export {
   explainNativeImport,
@@ -115,6 +116,7 @@ export {
   imageBlockCount,
   imageBlockPages,
   type PageImage,
+  type PageReceiver,
   type PageRun,
 } from './images/page-image.ts'
 export {

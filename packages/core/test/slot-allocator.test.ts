@@ -50,14 +50,14 @@ describe('SlotAllocator', () => {
     const runs = [3, 5000, 40].map((count) => before.allocateRun(count)!)
     before.freeRun(runs[0]!)
     const after = new SlotAllocator({ capacitySlots: 10_000, generationSeed: before.generation })
-    for (const run of before.liveRuns()) after.adopt(run)
+    for (const run of before.liveRuns()) after.adopt(run.first, run.count)
     expect([...after.liveRuns()]).toEqual([...before.liveRuns()])
     expect(after.highWaterSlots).toBe(before.highWaterSlots)
     // What two images name comes twice, and not always in the same runs.
     const middle = runs[1]!
-    after.adopt({ first: middle.first + 10, count: 20 })
+    after.adopt(middle.first + 10, 20)
     after.freeRun({ first: middle.first, count: 10 })
-    after.adopt({ first: middle.first + 5, count: 20 })
+    after.adopt(middle.first + 5, 20)
     expect(after.liveSlots).toBe(5040 - 5)
     const seen = new Set(handlesOf(after.liveRuns()))
     for (let run = after.allocateRun(400); run !== undefined; run = after.allocateRun(400)) {
@@ -67,8 +67,8 @@ describe('SlotAllocator', () => {
       }
     }
     expect(new Set([...seen].map((handle) => after.slotOf(handle))).size).toBe(10_000)
-    expect(() => after.adopt({ first: middle.first, count: 1 })).toThrow(RangeError)
-    expect(() => after.adopt({ first: 7, count: 1 })).toThrow(RangeError)
+    expect(() => after.adopt(middle.first, 1)).toThrow(RangeError)
+    expect(() => after.adopt(7, 1)).toThrow(RangeError)
   })
 
   it('T84: a handle whose slot was reused is stale, and freeing it frees nothing', () => {

@@ -556,7 +556,7 @@ describe('a load', () => {
     await subject.buffer.free()
     const { livePages } = backup.stats()
     const { body, keeps } = await images.load('a')
-    await backup.drop(keeps.flat())
+    await backup.drop(keeps.flatMap((runs) => [...runs]))
     const blocks = body.map((bytes, index) => ({ index, bytes }))
     const flipped = body[1]!.slice()
     flipped[5]! ^= 1

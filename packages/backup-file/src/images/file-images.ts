@@ -1,20 +1,28 @@
-import type { HandleRun, ImageChange, ImageMedium } from '@spillway/core'
+import { type HandleRun, type HandleRuns, type ImageChange, type ImageMedium, pace } from '@spillway/core'
+import { damaged, ImageBlocks } from './image-blocks.ts'
 import {
-  bodyOf,
-  damaged,
-  encodeLeaves,
-  encodeNode,
-  ImageBlocks,
-  nodeReferences,
+  type BlockEntry,
+  encodeEntries,
+  encodePages,
+  encodeReferences,
+  isReference,
+  nodeEntries,
   type Reference,
-} from './image-blocks.ts'
+} from './image-code.ts'
 import { encodeRoot, type ImageEntry, type Root, rootOffset } from './root.ts'
 import { type StoreFile, type StoreLayout, StoreSync } from './store-file.ts'
 
+/** Bytes that are copied while one is encoded. */
+const encodedFactor = 16
+/** Blocks of a body that are encoded before they are written. */
+const encodedBlocks = 256
+
 /** Where an image lies. */
 export interface ImagePlace {
-  /** First the leaves, by block; then the nodes above, each of up to 64; at last only the top. */
-  readonly levels: readonly (readonly Reference[])[]
+  /** By block of the body. */
+  readonly entries: readonly BlockEntry[]
+  /** First the nodes above up to 64 blocks each; then those above up to 64 of them; at last only the top. */
+  readonly nodes: readonly (readonly Reference[])[]
   /** Whether metadata of it did not match when the store was opened; then nothing is known of what it keeps. */
   readonly isDamaged: boolean
   /** What another image that follows this one does not use; all of it when there is none. */
@@ -29,7 +37,7 @@ export interface ImageSlots {
   /** An image whose slots are not known is gone. */
   forgetDamaged(): Promise<void>
   /** The sums of these pages, in order. */
-  sumsOf(runs: readonly HandleRun[]): Int32Array
+  sumsOf(runs: HandleRuns): Int32Array
   /** The last generation that slots were given. */
   readonly generation: number
 }
@@ -47,7 +55,7 @@ export interface FileImagesParts {
  * Images in the slots of a file. A save writes
  *
  *   1   pages of the buffer, before, by whoever stores them
- *   2   leaves and nodes, to slots that no durable root names
+ *   2   blocks and nodes, to slots that no durable root names
  *   3   sync: all that the new root names is durable before the root is written
  *   4   the root with the next sequence, over the older one
  *   5   sync: the root is durable before the save resolves and before a slot is used again
@@ -63,10 +71,10 @@ export class FileImages implements ImageMedium<ImagePlace> {
 
   /** `root` is the one that was found. */
   constructor(parts: FileImagesParts, root: Root) {
-    const { backup, file, layout, key } = parts
+    const { backup, file, layout } = parts
     this.sync = new StoreSync(backup, file)
     this.#parts = parts
-    this.#blocks = new ImageBlocks(file, layout, key)
+    this.#blocks = new ImageBlocks(file, layout)
     this.#root = root
   }
 
@@ -84,7 +92,7 @@ export class FileImages implements ImageMedium<ImagePlace> {
     try {
       written = await this.#writeTree(change, before, taken)
       const { revision, blockCount } = change
-      const top = blockCount === 0 ? undefined : written.place.levels.at(-1)![0]
+      const top = written.place.nodes.at(-1)?.[0]
       const entry = { revision, blockCount, top }
       root = this.#nextRoot(change.name, new Map(this.#root.images).set(change.name, entry))
       bytes = this.#encoded(root)
@@ -101,7 +109,13 @@ export class FileImages implements ImageMedium<ImagePlace> {
 
   async read(name: string, place: ImagePlace): Promise<Uint8Array[]> {
     if (place.isDamaged) throw damaged(`metadata of image ${name} is damaged`)
-    return (await this.#blocks.read(place.levels[0]!)).map(bodyOf)
+    const body: Uint8Array[] = []
+    // A copy: the caller may keep it, and what it was read with is larger.
+    await this.#blocks.readPieces(
+      place.entries.map((entry) => entry.body),
+      (bytes) => void body.push(bytes.slice()),
+    )
+    return body
   }
 
   async remove(name: string): Promise<void> {
@@ -115,47 +129,70 @@ export class FileImages implements ImageMedium<ImagePlace> {
 
   async forget(place: ImagePlace): Promise<void> {
     if (place.isDamaged) return await this.#parts.slots.forgetDamaged()
-    const unused = place.replaced ?? place.levels.flat()
+    const unused = place.replaced ?? referencesOf(place)
     this.#parts.slots.giveBack(unused.flatMap(({ runs }) => runs))
   }
 
   /** Writes the blocks that changed and the nodes above them; what it takes goes to `taken`. */
   async #writeTree(
-    { blockCount, changed, keeps }: ImageChange,
+    change: ImageChange,
     before: ImagePlace | undefined,
     taken: HandleRun[],
   ): Promise<{ place: ImagePlace; replaced: readonly Reference[] }> {
-    const { slots } = this.#parts
     const take = async (count: number) => {
-      const runs = await slots.take(count)
+      const runs = await this.#parts.slots.take(count)
       taken.push(...runs)
       return runs
     }
-    const levels: Reference[][] = []
     const replaced: Reference[] = []
-    let positions = changed.map(({ index }) => index)
-    let blocks = await encodeLeaves(
-      (function* () {
-        for (const [index, { bytes }] of changed.entries())
-          yield { bytes, keeps: keeps[index]!, sums: slots.sumsOf(keeps[index]!) }
-      })(),
-    )
-    for (let length = blockCount; ; length = Math.ceil(length / nodeReferences)) {
-      const old = before?.levels[levels.length] ?? []
+    const entries = [...(before?.entries ?? [])]
+    let changed = change.changed.map(({ index }) => index)
+    for (const index of changed) if (entries[index] !== undefined) replaced.push(...partsOf(entries[index]))
+    await this.#writeBlocks(change, entries, take)
+    const nodes: Reference[][] = []
+    for (let above = entries.length; above > 1 || nodes.length === 0; ) {
+      above = Math.ceil(above / nodeEntries)
+      if (above === 0) break
+      changed = [...new Set(changed.map((position) => Math.floor(position / nodeEntries)))]
+      const blocks = changed.map((node) => encodeNode(node, entries, nodes.at(-1)))
+      const old = before?.nodes[nodes.length] ?? []
       const level = [...old]
       const references = await this.#blocks.write(blocks, take)
-      for (const [index, position] of positions.entries()) {
-        if (old[position] !== undefined) replaced.push(old[position])
-        level[position] = references[index]!
+      for (const [index, node] of changed.entries()) {
+        if (old[node] !== undefined) replaced.push(old[node])
+        level[node] = references[index]!
       }
-      levels.push(level)
-      if (length <= 1) break
-      positions = [...new Set(positions.map((position) => Math.floor(position / nodeReferences)))]
-      blocks = positions.map((node) =>
-        encodeNode(level.slice(node * nodeReferences, (node + 1) * nodeReferences)),
-      )
+      nodes.push(level)
     }
-    return { place: { levels, isDamaged: false }, replaced }
+    return { place: { entries, nodes, isDamaged: false }, replaced }
+  }
+
+  /** Writes the changed blocks, those of many side by side: first what is read at an opening, then what a load reads. */
+  async #writeBlocks(
+    { changed, keeps }: ImageChange,
+    entries: BlockEntry[],
+    take: (count: number) => Promise<readonly HandleRun[]>,
+  ): Promise<void> {
+    for (let first = 0; first < changed.length; first += encodedBlocks) {
+      const some = changed.slice(first, first + encodedBlocks)
+      const kept: Uint8Array[] = []
+      for (const position of some.keys()) {
+        const runs = keeps[first + position]!
+        kept.push(encodePages({ keeps: runs, sums: this.#parts.slots.sumsOf(runs) }))
+        const turn = pace(kept[position]!.byteLength * encodedFactor)
+        if (turn !== undefined) await turn
+      }
+      const pages = await this.#blocks.writePieces(kept, take)
+      // A copy of what lies in nodes: the caller's memory is his own afterwards.
+      const bodies = await this.#blocks.writePieces(
+        some.map(({ bytes }) => bytes),
+        take,
+      )
+      for (const [position, { index }] of some.entries()) {
+        const body = bodies[position]!
+        entries[index] = { body: isReference(body) ? body : body.slice(), pages: pages[position]! }
+      }
+    }
   }
 
   /** Notes for the next opening which images are damaged, unless it is known: what is stored from now on is not theirs. */
@@ -181,4 +218,25 @@ export class FileImages implements ImageMedium<ImagePlace> {
     await this.sync.writeDurably(bytes, rootOffset(root, this.#parts.layout))
     this.#root = root
   }
+}
+
+/** A node above blocks, or above nodes where there are some. */
+function encodeNode(
+  node: number,
+  entries: readonly BlockEntry[],
+  nodes: readonly Reference[] | undefined,
+): Uint8Array {
+  const [from, to] = [node * nodeEntries, (node + 1) * nodeEntries]
+  return nodes === undefined
+    ? encodeEntries(entries.slice(from, to))
+    : encodeReferences(nodes.slice(from, to))
+}
+
+function partsOf({ body, pages }: BlockEntry): Reference[] {
+  return [body, pages].filter(isReference)
+}
+
+/** All blocks of metadata that an image has in slots. */
+export function referencesOf({ entries, nodes }: ImagePlace): Reference[] {
+  return [...entries.flatMap(partsOf), ...nodes.flat()]
 }

@@ -1,14 +1,15 @@
 import { abortError } from '@spillway/core'
 import type { ImagePlace } from './file-images.ts'
+import { damaged, ImageBlocks } from './image-blocks.ts'
 import {
-  damaged,
-  decodeLeaves,
-  decodeNode,
-  ImageBlocks,
-  type Leaf,
-  nodeReferences,
+  type BlockEntry,
+  decodeEntries,
+  decodePages,
+  decodeReferences,
+  type KeptPages,
+  nodeEntries,
   type Reference,
-} from './image-blocks.ts'
+} from './image-code.ts'
 import { findRoot, type ImageEntry, type Root, rootOffset } from './root.ts'
 import type { StoreFile, StoreLayout } from './store-file.ts'
 
@@ -17,7 +18,7 @@ export interface FoundImage {
   readonly revision: string
   readonly place: ImagePlace
   /** By block; none of a damaged image. */
-  readonly leaves: readonly Omit<Leaf, 'bytes'>[]
+  readonly kept: readonly KeptPages[]
 }
 
 export interface FoundImages {
@@ -43,7 +44,7 @@ export async function findImages(
   const { root, bytes, isOtherTorn } = await findRoot(file, layout, key)
   await file.write(bytes, rootOffset(root, layout))
   await file.sync()
-  const blocks = new ImageBlocks(file, layout, key)
+  const blocks = new ImageBlocks(file, layout)
   const images = new Map<string, FoundImage>()
   for (const [name, entry] of root.images) {
     if (signal?.aborted) throw abortError(signal)
@@ -56,32 +57,29 @@ export async function findImages(
 export async function findImage(blocks: ImageBlocks, entry: ImageEntry): Promise<FoundImage> {
   const { revision, blockCount, top } = entry
   try {
-    const levels = await readLevels(blocks, top, blockCount)
-    const leaves = await decodeLeaves(await blocks.read(levels[0]!))
-    return {
-      revision,
-      place: { levels, isDamaged: false },
-      leaves: leaves.map(({ keeps, sums }) => ({ keeps, sums })),
-    }
+    const { entries, nodes } = await readTree(blocks, top, blockCount)
+    const kept: KeptPages[] = []
+    const pages = entries.map((each) => each.pages)
+    await blocks.readPieces(pages, (bytes) => void kept.push(decodePages(bytes)))
+    return { revision, place: { entries, nodes, isDamaged: false }, kept }
   } catch (failure) {
     const isDamaged = failure instanceof RangeError || (failure as { code?: string }).code === 'EBADMSG'
     if (!isDamaged) throw failure
-    return { revision, place: { levels: [[]], isDamaged }, leaves: [] }
+    return { revision, place: { entries: [], nodes: [], isDamaged }, kept: [] }
   }
 }
 
-/** From the leaves on up. */
-async function readLevels(
+/** From the top down to the entries of the blocks. */
+async function readTree(
   blocks: ImageBlocks,
   top: Reference | undefined,
   blockCount: number,
-): Promise<Reference[][]> {
-  if (top === undefined) return [[]]
-  const levels = [[top]]
-  for (let reach = nodeReferences; levels[0]!.length < blockCount; reach *= nodeReferences) {
-    if (reach > blockCount * nodeReferences) throw damaged()
-    levels.unshift((await blocks.read(levels[0]!)).flatMap(decodeNode))
-  }
-  if (levels[0]!.length !== blockCount) throw damaged()
-  return levels
+): Promise<Pick<ImagePlace, 'entries' | 'nodes'>> {
+  if (top === undefined) return { entries: [], nodes: [] }
+  const nodes = [[top]]
+  for (let reach = nodeEntries; reach < blockCount; reach *= nodeEntries)
+    nodes.unshift((await blocks.read(nodes[0]!)).flatMap(decodeReferences))
+  const entries: BlockEntry[] = (await blocks.read(nodes[0]!)).flatMap(decodeEntries)
+  if (entries.length !== blockCount) throw damaged()
+  return { entries, nodes }
 }

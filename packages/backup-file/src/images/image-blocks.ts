@@ -1,145 +1,20 @@
-import { ByteReader, ByteWriter, type HandleRun, pace, SpillwayError } from '@spillway/core'
-import {
-  handleCount,
-  isSameSum,
-  keyedSum,
-  offsetOf,
-  type StoreFile,
-  type StoreLayout,
-  sumBytes,
-} from './store-file.ts'
+import { type HandleRun, pace, SpillwayError } from '@spillway/core'
+import { isReference, mostInlineBytes, type Piece, type Reference } from './image-code.ts'
+import { blockSum, handleCount, isSameSum, offsetOf, type StoreFile, type StoreLayout } from './store-file.ts'
 
-/** Where a block of metadata lies, and how to tell that it is the one that was meant. */
-export interface Reference {
-  /** Slots, as handles. */
-  readonly runs: readonly HandleRun[]
-  readonly lengthBytes: number
-  readonly sum: Uint8Array
-}
-
-/** One block of the body of an image, what it keeps, and the sums of those pages. */
-export interface Leaf {
-  readonly bytes: Uint8Array
-  readonly keeps: readonly HandleRun[]
-  /** By page of `keeps`, in order. */
-  readonly sums: Int32Array
-}
-
-/** References of one node. */
-export const nodeReferences = 64
-/** Bytes that are copied while one is encoded, or decoded. */
-const encodedFactor = 16
-const decodedFactor = 4
 /** Bytes that are copied while one goes through SHA-256. */
 const summedFactor = 8
 /** What is read or written at once. */
 const batchBytes = 2 ** 20
 
-function encodeLeaf({ bytes, keeps, sums }: Leaf): Uint8Array {
-  const writer = new ByteWriter()
-  writer.number(bytes.byteLength)
-  writer.raw(bytes)
-  writeRuns(writer, keeps)
-  for (const sum of sums) writer.word(sum)
-  return writer.bytes
-}
-
-/** What a leaf has of the body. Throws `RangeError` for what is no leaf. */
-export function bodyOf(block: Uint8Array): Uint8Array {
-  const reader = new ByteReader(block)
-  return reader.raw(reader.number())
-}
-
-/** Throws `RangeError` for what is no leaf. */
-function decodeLeaf(block: Uint8Array): Leaf {
-  const reader = new ByteReader(block)
-  const bytes = reader.raw(reader.number())
-  const keeps = readRuns(reader)
-  return { bytes, keeps, sums: wordsOf(reader.raw(handleCount(keeps) * 4)) }
-}
-
-/** Words of 32 bits, the lowest byte first: there are millions of them. */
-function wordsOf(bytes: Uint8Array): Int32Array {
-  const words = new Int32Array(bytes.byteLength / 4)
-  if (isLittleEndian) {
-    new Uint8Array(words.buffer).set(bytes)
-  } else {
-    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
-    for (let index = 0; index < words.length; index++) words[index] = view.getInt32(index * 4, true)
-  }
-  return words
-}
-
-const isLittleEndian = new Uint8Array(Uint32Array.of(1).buffer)[0] === 1
-
-/** Leaves of many blocks, with turns of the event loop between. */
-export async function decodeLeaves(blocks: readonly Uint8Array[]): Promise<Leaf[]> {
-  const leaves: Leaf[] = []
-  for (const block of blocks) {
-    leaves.push(decodeLeaf(block))
-    const turn = pace(block.byteLength * decodedFactor)
-    if (turn !== undefined) await turn
-  }
-  return leaves
-}
-
-/** The other way about. */
-export async function encodeLeaves(leaves: Iterable<Leaf>): Promise<Uint8Array[]> {
-  const blocks: Uint8Array[] = []
-  for (const leaf of leaves) {
-    const block = encodeLeaf(leaf)
-    blocks.push(block)
-    const turn = pace(block.byteLength * encodedFactor)
-    if (turn !== undefined) await turn
-  }
-  return blocks
-}
-
-export function encodeNode(references: readonly Reference[]): Uint8Array {
-  const writer = new ByteWriter()
-  writer.number(references.length)
-  for (const reference of references) writeReference(writer, reference)
-  return writer.bytes
-}
-
-/** Throws `RangeError` for what is no node. */
-export function decodeNode(block: Uint8Array): Reference[] {
-  const reader = new ByteReader(block)
-  return Array.from({ length: reader.number() }, () => readReference(reader))
-}
-
-export function writeReference(writer: ByteWriter, { runs, lengthBytes, sum }: Reference): void {
-  writeRuns(writer, runs)
-  writer.number(lengthBytes)
-  writer.raw(sum)
-}
-
-export function readReference(reader: ByteReader): Reference {
-  return { runs: readRuns(reader), lengthBytes: reader.number(), sum: reader.raw(sumBytes).slice() }
-}
-
-function writeRuns(writer: ByteWriter, runs: readonly HandleRun[]): void {
-  writer.number(runs.length)
-  for (const { first, count } of runs) {
-    writer.number(first)
-    writer.number(count)
-  }
-}
-
-function readRuns(reader: ByteReader): HandleRun[] {
-  return Array.from({ length: reader.number() }, () => ({ first: reader.number(), count: reader.number() }))
-}
-
 /** Blocks of metadata in slots of a file. */
 export class ImageBlocks {
   readonly #file: StoreFile
   readonly #layout: StoreLayout
-  readonly #key: Uint8Array
 
-  constructor(file: StoreFile, layout: StoreLayout, key: Uint8Array) {
+  constructor(file: StoreFile, layout: StoreLayout) {
     this.#file = file
     this.#layout = layout
-    this.#key = key
   }
 
   /** Writes blocks, none of them empty, to slots that `take` gives for so many. */
@@ -158,7 +33,7 @@ export class ImageBlocks {
       for (const [index, block] of batch.entries()) {
         memory.set(block, slot * pageSizeBytes)
         const runs = draw(left, counts[index]!)
-        references.push({ runs, lengthBytes: block.byteLength, sum: keyedSum(this.#key, block) })
+        references.push({ runs, lengthBytes: block.byteLength, sum: blockSum(block) })
         slot += counts[index]!
       }
       await this.#move(references.slice(-batch.length), memory, (part, offset) =>
@@ -170,24 +45,80 @@ export class ImageBlocks {
     return references
   }
 
+  /** The same, but for those that are short enough to lie in a node. */
+  async writePieces(
+    blocks: readonly Uint8Array[],
+    take: (slots: number) => Promise<readonly HandleRun[]>,
+  ): Promise<Piece[]> {
+    const isLong = ({ byteLength }: Uint8Array) => byteLength > mostInlineBytes
+    const references = await this.write(blocks.filter(isLong), take)
+    let next = 0
+    return blocks.map((block) => (isLong(block) ? references[next++]! : block))
+  }
+
   /** Reads blocks. Rejects with `EBADMSG` for one that is not what its reference says. */
   async read(references: readonly Reference[]): Promise<Uint8Array[]> {
     const blocks: Uint8Array[] = []
-    const { pageSizeBytes } = this.#layout
-    for (const batch of this.#batches(references, ({ lengthBytes }) => lengthBytes)) {
-      const memory = new Uint8Array(handleCount(batch.flatMap(({ runs }) => runs)) * pageSizeBytes)
-      await this.#move(batch, memory, (part, offset) => this.#file.read(part, offset))
-      let at = 0
-      for (const { runs, lengthBytes, sum } of batch) {
-        const block = memory.subarray(at, at + lengthBytes)
-        if (!isSameSum(keyedSum(this.#key, block), sum)) throw damaged()
-        blocks.push(block)
-        at += handleCount(runs) * pageSizeBytes
-      }
-      const turn = pace(memory.byteLength * summedFactor)
-      if (turn !== undefined) await turn
-    }
+    await this.#readEach(references, (block) => void blocks.push(block.slice()))
     return blocks
+  }
+
+  /** Reads pieces and shows them one after the other, each for the moment. Rejects as `read`, and with what `visit` throws. */
+  async readPieces(pieces: readonly Piece[], visit: (bytes: Uint8Array) => void): Promise<void> {
+    let next = 0
+    const visitInline = () => {
+      for (; next < pieces.length; next++) {
+        const piece = pieces[next]!
+        if (isReference(piece)) return
+        visit(piece)
+      }
+    }
+    await this.#readEach(pieces.filter(isReference), (block) => {
+      visitInline()
+      next++
+      visit(block)
+    })
+    visitInline()
+  }
+
+  /** Shows each block for the moment. While one is looked at, those that come next are being read. */
+  async #readEach(references: readonly Reference[], visit: (block: Uint8Array) => void): Promise<void> {
+    const batches = this.#batches(references, ({ lengthBytes }) => lengthBytes)
+    let [memory, other] = [new Uint8Array(0), new Uint8Array(0)]
+    const read = async (batch: readonly Reference[] | undefined) => {
+      if (batch === undefined) return undefined
+      const bytes = batch.reduce((sum, { runs }) => sum + handleCount(runs), 0) * this.#layout.pageSizeBytes
+      ;[memory, other] = [other.byteLength < bytes ? new Uint8Array(bytes) : other, memory]
+      const filled = memory.subarray(0, bytes)
+      await this.#move(batch, filled, (part, offset) => this.#file.read(part, offset))
+      return { batch, filled }
+    }
+    let coming = read(batches.next().value)
+    try {
+      for (let found = await coming; found !== undefined; found = await coming) {
+        coming = read(batches.next().value)
+        await this.#show(found.batch, found.filled, visit)
+      }
+    } finally {
+      // Nobody reads from a file that may be closed next.
+      await coming.catch(() => {})
+    }
+  }
+
+  async #show(
+    references: readonly Reference[],
+    memory: Uint8Array,
+    visit: (block: Uint8Array) => void,
+  ): Promise<void> {
+    let at = 0
+    for (const { runs, lengthBytes, sum } of references) {
+      const turn = pace(lengthBytes * summedFactor)
+      if (turn !== undefined) await turn
+      const block = memory.subarray(at, at + lengthBytes)
+      if (!isSameSum(blockSum(block), sum)) throw damaged()
+      visit(block)
+      at += handleCount(runs) * this.#layout.pageSizeBytes
+    }
   }
 
   /** Moves the slots of these references, one after the other in `memory`; adjacent ones at once. */

@@ -1,16 +1,17 @@
-import { type HandleRun, ImageTable, PageHolds, pace } from '@spillway/core'
+import { type HandleRuns, ImageTable, PageHolds, pace } from '@spillway/core'
 import type { ChecksumTable } from '../checksum-table.ts'
 import type { Files } from '../file-system.ts'
 import type { SlotSpace } from '../slot-space.ts'
-import { FileImages, type ImagePlace } from './file-images.ts'
+import { FileImages, type ImagePlace, referencesOf } from './file-images.ts'
 import { type FoundImages, findImages } from './find-images.ts'
 import type { OpenedStore } from './persistent-file.ts'
 import type { StoreFile, StoreSync } from './store-file.ts'
 import { keyOf, layoutOf } from './store-header.ts'
 import { storeFileOf } from './system-store-file.ts'
 
-/** What taking over one page costs, as bytes that are copied in the same time. */
-const adoptedBytes = 256
+/** What taking over a page costs, and a run, as bytes that are copied in the same time. */
+const adoptedPageBytes = 16
+const adoptedRunBytes = 512
 
 /** The images of an open store, and who holds its pages. */
 export interface OpenImages {
@@ -74,8 +75,8 @@ export async function openImages(
   await adoptPages(found, parts, holds)
   // What a damaged image keeps is not known. It may be whole at the next opening, as after a fault of the memory or of a cable.
   await space.found.adoptRest(endSlot, { withheldEndSlot: Math.max(0, ...damaged.values()) })
-  const kept = [...found.images].map(([image, { revision, place, leaves }]) => {
-    return [image, { revision, place, keeps: leaves.map(({ keeps }) => keeps) }] as const
+  const images = [...found.images].map(([image, { revision, place, kept: blocks }]) => {
+    return [image, { revision, place, keeps: blocks.map(({ keeps }) => keeps) }] as const
   })
   const medium = new FileImages(
     {
@@ -100,12 +101,12 @@ export async function openImages(
   )
   await medium.noteDamaged(damaged)
   const pages = {
-    firstNotLive: (runs: readonly HandleRun[]) => space.firstNotLive(runs),
-    hold: (runs: readonly HandleRun[]) => holds.hold(runs),
-    keep: (runs: readonly HandleRun[]) => holds.keep(runs),
-    unkeep: (runs: readonly HandleRun[]) => void space.drop(holds.unkeep(runs)),
+    firstNotLive: (runs: HandleRuns) => space.firstNotLiveIn(runs),
+    hold: (runs: HandleRuns) => holds.holdKept(runs),
+    keep: (runs: HandleRuns) => holds.keep(runs),
+    unkeep: (runs: HandleRuns) => void space.drop(holds.unkeep(runs)),
   }
-  const table = new ImageTable(name, pages, medium, new Map(kept))
+  const table = new ImageTable(name, pages, medium, new Map(images))
   return {
     table,
     holds,
@@ -131,13 +132,14 @@ async function adoptPages(
   { space, checksums }: AdoptingParts,
   holds: PageHolds,
 ): Promise<void> {
-  for (const { place, leaves } of images.values()) {
-    for (const { runs } of place.levels.flat()) space.found.adopt(runs, { forMetadata: true })
-    for (const { keeps, sums } of leaves) {
-      space.found.adopt(keeps, { forMetadata: false })
+  const slotOf = (handle: number) => space.slots.slotOf(handle)
+  for (const { place, kept } of images.values()) {
+    for (const { runs } of referencesOf(place)) space.found.adoptMetadata(runs)
+    for (const { keeps, sums } of kept) {
+      space.found.adopt(keeps)
       holds.keep(keeps)
-      checksums.restore(keeps, sums, (handle) => space.slots.slotOf(handle))
-      const turn = pace(sums.length * adoptedBytes)
+      checksums.restore(keeps, sums, slotOf)
+      const turn = pace(keeps.handleCount * adoptedPageBytes + keeps.length * adoptedRunBytes)
       if (turn !== undefined) await turn
     }
   }

@@ -1,5 +1,5 @@
 import { ByteReader, ByteWriter, SpillwayError } from '@spillway/core'
-import { type Reference, readReference, writeReference } from './image-blocks.ts'
+import { type Reference, readReference, writeReference } from './image-code.ts'
 import { isSameSum, keyedSum, type StoreFile, type StoreLayout, sumBytes } from './store-file.ts'
 
 /** What a store has: all that is durable hangs from it. */
@@ -16,7 +16,7 @@ export interface Root {
 export interface ImageEntry {
   readonly revision: string
   readonly blockCount: number
-  /** The only leaf, or the node above all of them; not there for an image without blocks. */
+  /** The node above all others, and above all blocks; not there for an image without blocks. */
   readonly top: Reference | undefined
 }
 
@@ -30,7 +30,7 @@ export interface FoundRoot {
 }
 
 const blockBytes = 4096
-const mark = new TextEncoder().encode('spillway root 1\n')
+const mark = new TextEncoder().encode('spillway root 2\n')
 const headBytes = mark.byteLength + 4 + sumBytes
 
 /**

@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto'
+import { createHash, hash } from 'node:crypto'
 import { type HandleRun, SpillwayError } from '@spillway/core'
 
 /** What images need of a file. All calls move all of the bytes or reject. */
@@ -39,10 +39,13 @@ export function handleCount(runs: readonly HandleRun[]): number {
 export const sumBytes = 16
 
 /** A checksum that nothing matches that another store wrote: each has a random key. */
-export function keyedSum(key: Uint8Array, ...parts: readonly Uint8Array[]): Uint8Array {
-  const hash = createHash('sha256').update(key)
-  for (const part of parts) hash.update(part)
-  return hash.digest().subarray(0, sumBytes)
+export function keyedSum(key: Uint8Array, bytes: Uint8Array): Uint8Array {
+  return createHash('sha256').update(key).update(bytes).digest().subarray(0, sumBytes)
+}
+
+/** A checksum by which a reference knows its block, wherever the block came from. */
+export function blockSum(bytes: Uint8Array): Uint8Array {
+  return hash('sha256', bytes, 'buffer').subarray(0, sumBytes)
 }
 
 export function isSameSum(one: Uint8Array, other: Uint8Array): boolean {

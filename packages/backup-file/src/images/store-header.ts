@@ -5,7 +5,8 @@ import type { StoreLayout } from './store-file.ts'
 
 /** Begins otherwise than scratch files do, so that who knows only those takes a store for a stranger's file, and leaves it. */
 const anyVersion = 'spillway image store '
-const magic = `${anyVersion}1\n`
+const version = '2'
+const magic = `${anyVersion}${version}\n`
 
 /** First block of a store, written once: what stays the same as long as it is there. */
 export interface StoreHeader {
@@ -36,11 +37,11 @@ export function decodeStoreHeader(block: Uint8Array, path: string): StoreHeader 
   if (!text.startsWith(anyVersion)) {
     throw new SpillwayError('EEXIST', `${path} exists and is not a store of images; it was left as it is`)
   }
-  const [version, sum, body = ''] = text.slice(anyVersion.length).split('\n')
-  if (version !== '1' && /^\d{1,6}$/.test(version!)) {
-    throw new SpillwayError('ENOTSUP', `${path} is a store of version ${version}; this one knows version 1`)
+  const [found, sum, body = ''] = text.slice(anyVersion.length).split('\n')
+  if (found !== version && /^\d{1,6}$/.test(found!)) {
+    throw new SpillwayError('ENOTSUP', `${path} is a store of version ${found}; this build knows version ${version}`)
   }
-  if (version === '1' && sum === headerSum(body)) return JSON.parse(body) as StoreHeader
+  if (found === version && sum === headerSum(body)) return JSON.parse(body) as StoreHeader
   throw new SpillwayError('EBADMSG', `${path} begins like a store of images, but its header is damaged`)
 }
 

@@ -6,7 +6,8 @@ import { messageOf, type NativeModule, optionalNative } from '../native.ts'
 import { openWhenFree } from '../owner-wait.ts'
 import { openPageSums } from '../page-sum.ts'
 import { type FoundImage, findImage } from './find-images.ts'
-import { ImageBlocks, type Leaf } from './image-blocks.ts'
+import { ImageBlocks } from './image-blocks.ts'
+import type { KeptPages } from './image-code.ts'
 import { openStoreToLook } from './persistent-file.ts'
 import { findRoot, type ImageEntry } from './root.ts'
 import { offsetOf, type StoreFile, type StoreLayout } from './store-file.ts'
@@ -114,7 +115,7 @@ class StoreVerifier {
     this.#file = file
     this.#header = header
     this.#signal = signal
-    this.#blocks = new ImageBlocks(file, this.layout, keyOf(header))
+    this.#blocks = new ImageBlocks(file, this.layout)
     this.#checksums = new ChecksumTable(header.salt)
     const { slotRange } = this.layout
     this.#slotOf = (handle) => handle - Math.floor(handle / slotRange) * slotRange
@@ -129,15 +130,23 @@ class StoreVerifier {
     }
     if (found.place.isDamaged) return { name, pages: 0, problems: ['its metadata is damaged'] }
     const problems: string[] = []
+    try {
+      await this.#blocks.readPieces(
+        found.place.entries.map(({ body }) => body),
+        () => {},
+      )
+    } catch (failure) {
+      problems.push(`what it says of its pages cannot be read: ${messageOf(failure)}`)
+    }
     let pages = 0
-    for (const [index, leaf] of found.leaves.entries()) {
-      pages += leaf.sums.length
-      problems.push(...(await this.#verifyBlock(index, leaf)))
+    for (const [index, kept] of found.kept.entries()) {
+      pages += kept.sums.length
+      problems.push(...(await this.#verifyBlock(index, kept)))
     }
     return { name, pages, problems }
   }
 
-  async #verifyBlock(index: number, { keeps, sums }: Omit<Leaf, 'bytes'>): Promise<string[]> {
+  async #verifyBlock(index: number, { keeps, sums }: KeptPages): Promise<string[]> {
     this.#checksums.restore(keeps, sums, this.#slotOf)
     const changed: number[] = []
     const unread: number[] = []

@@ -45,7 +45,7 @@ for (;;) {
     const change = { body: [{ index, bytes: blockOf(content[index]) }], keeps: [fresh], since: revision }
     await images.save(name, change)
     tell(name, content, true)
-    await backup.drop([...keeps.flat(), ...fresh])
+    await backup.drop([...keeps.flatMap((runs) => [...runs]), ...fresh])
   } else {
     const content = Array.from({ length: upTo(3) }, words)
     const fresh = await Promise.all(content.map(stored))

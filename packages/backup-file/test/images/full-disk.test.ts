@@ -60,8 +60,8 @@ for (const { what, mkfs, mebibytes } of fileSystems) {
       await expect(backup.images!.save('image', { body, keeps })).rejects.toMatchObject(full)
       const found = await backup.images!.load('image')
       expect(found.body.map((block) => Buffer.from(block).toString())).toEqual([JSON.stringify(old)])
-      await expectHeld(backup, found.keeps[0], pagesOf(old))
-      await backup.drop(found.keeps.flat())
+      await expectHeld(backup, [...found.keeps[0]], pagesOf(old))
+      await backup.drop(found.keeps.flatMap((runs) => [...runs]))
 
       rmSync(join(directory, 'other'))
       freeBytes(directory)

@@ -123,7 +123,7 @@ export class HistoryWriter {
 
   async #revisionOf(name: string): Promise<string | undefined> {
     const image = await this.#store.images.load(name)
-    this.#store.drop(image.keeps.flat())
+    this.#store.drop(image.keeps.flatMap((runs) => [...runs]))
     return image.revision
   }
 
@@ -151,7 +151,7 @@ export async function contentOf(store: SmallStore, name: string): Promise<Conten
     }
     content.push(words)
   }
-  store.drop(keeps.flat())
+  store.drop(keeps.flatMap((runs) => [...runs]))
   return content
 }
 

@@ -1,5 +1,5 @@
-import { type HandleRun, ImageTable, PageHolds, SpillwayError } from '@spillway/core'
-import { FileImages, type ImagePlace } from '../../src/images/file-images.ts'
+import { type HandleRun, type HandleRuns, ImageTable, PageHolds, SpillwayError } from '@spillway/core'
+import { FileImages, type ImagePlace, referencesOf } from '../../src/images/file-images.ts'
 import { findImages } from '../../src/images/find-images.ts'
 import { encodeRoot, rootOffset } from '../../src/images/root.ts'
 import { offsetOf, type StoreFile, type StoreLayout } from '../../src/images/store-file.ts'
@@ -40,14 +40,14 @@ export class SmallStore {
     this.#holds = new PageHolds((handle) => handle % layout.slotRange)
     this.rootTorn = found.rootTorn
     const kept = new Map()
-    for (const [name, { revision, place, leaves }] of found.images) {
-      slots.adopt(place.levels.flat().flatMap(({ runs }) => runs))
-      for (const { keeps, sums } of leaves) {
-        slots.adopt(keeps)
+    for (const [name, { revision, place, kept: blocks }] of found.images) {
+      slots.adopt(referencesOf(place).flatMap(({ runs }) => runs))
+      for (const { keeps, sums } of blocks) {
+        slots.adopt([...keeps])
         this.#holds.keep(keeps)
         for (const [index, handle] of handlesOf(keeps).entries()) this.#sums.set(handle, sums[index]!)
       }
-      kept.set(name, { revision, place, keeps: leaves.map(({ keeps }) => keeps) })
+      kept.set(name, { revision, place, keeps: blocks.map(({ keeps }) => keeps) })
     }
     const sync = async () => {
       await Promise.all([io.sync(), this.duringSync?.()])
@@ -61,7 +61,7 @@ export class SmallStore {
         take: async (count: number) => slots.take(count),
         giveBack: (runs: readonly HandleRun[]) => slots.giveBack(runs),
         forgetDamaged: async () => {},
-        sumsOf: (runs: readonly HandleRun[]) =>
+        sumsOf: (runs: HandleRuns) =>
           Int32Array.from(handlesOf(runs), (handle) => this.#sums.get(handle)!),
         get generation() {
           return slots.generation
@@ -69,10 +69,10 @@ export class SmallStore {
       },
     }
     const pages = {
-      firstNotLive: (runs: readonly HandleRun[]) => handlesOf(runs).find((handle) => !slots.isLive(handle)),
-      hold: (runs: readonly HandleRun[]) => this.#holds.hold(runs),
-      keep: (runs: readonly HandleRun[]) => this.#holds.keep(runs),
-      unkeep: (runs: readonly HandleRun[]) => slots.giveBack(this.#holds.unkeep(runs)),
+      firstNotLive: (runs: HandleRuns) => handlesOf(runs).find((handle) => !slots.isLive(handle)),
+      hold: (runs: HandleRuns) => this.#holds.holdKept(runs),
+      keep: (runs: HandleRuns) => this.#holds.keep(runs),
+      unkeep: (runs: HandleRuns) => slots.giveBack(this.#holds.unkeep(runs)),
     }
     this.images = new ImageTable('small', pages, new FileImages(parts, found.root), kept)
   }
@@ -174,8 +174,8 @@ class SmallSlots {
   }
 }
 
-export function handlesOf(runs: readonly HandleRun[]): number[] {
-  return runs.flatMap(({ first, count }) => Array.from({ length: count }, (_, page) => first + page))
+export function handlesOf(runs: Iterable<HandleRun>): number[] {
+  return [...runs].flatMap(({ first, count }) => Array.from({ length: count }, (_, page) => first + page))
 }
 
 function ioOf(file: LosingFile): StoreFile {

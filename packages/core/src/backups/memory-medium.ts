@@ -1,5 +1,6 @@
 import type { BackupStats, HandleRun } from '../contract.ts'
 import { SpillwayError } from '../errors.ts'
+import type { HandleRuns } from '../handle-runs.ts'
 import { type ImageChange, type ImageMedium, ImageTable, type KeptImage } from '../images/image-table.ts'
 import { PageHolds } from '../images/page-holds.ts'
 import { SlotAllocator } from '../slots/slot-allocator.ts'
@@ -68,10 +69,10 @@ export class KeptPages implements ImageMedium<Body> {
 
   imagesOf(backup: string, holds: PageHolds): ImageTable<Body> {
     const pages = {
-      firstNotLive: (runs: readonly HandleRun[]) => this.slots.firstNotLive(runs),
-      hold: (runs: readonly HandleRun[]) => holds.hold(runs),
-      keep: (runs: readonly HandleRun[]) => holds.keep(runs),
-      unkeep: (runs: readonly HandleRun[]) => {
+      firstNotLive: (runs: HandleRuns) => this.slots.firstNotLiveIn(runs),
+      hold: (runs: HandleRuns) => holds.holdKept(runs),
+      keep: (runs: HandleRuns) => holds.keep(runs),
+      unkeep: (runs: HandleRuns) => {
         this.#release(holds.unkeep(runs))
       },
     }

@@ -30,7 +30,10 @@ function outliving({ test, options }: Suite): void {
       )
       assert.equal(image.revision, revision)
       assert.equal(image.pages, 5)
-      assert.deepEqual(image.keeps.map(handlesOf), [handlesOf(handles), [], []])
+      assert.deepEqual(
+        image.keeps.map((runs) => handlesOf([...runs])),
+        [handlesOf(handles), [], []],
+      )
       assertFigures(again, { count: 1, onlyPages: 0 })
       await again.assertHolds(handles, bytes)
       await again.backup.drop(handles)

@@ -1,9 +1,11 @@
-import type { HandleRun, ImageBlock, ImageContent, LoadedImage } from '../contract.ts'
+import type { ImageBlock, ImageContent, LoadedImage } from '../contract.ts'
 import { SpillwayError, staleHandleError } from '../errors.ts'
 import { pace } from '../pace.ts'
+import { HandleRuns } from '../handle-runs.ts'
 
-/** What counting one page costs, as bytes that are copied in the same time. */
-const countedBytes = 64
+/** What counting one page costs, as bytes that are copied in the same time, and what a run costs. */
+const countedPageBytes = 8
+const countedRunBytes = 64
 
 /** What a save makes of an image: all blocks as they are then, and which of them are new. */
 export interface ImageChange {
@@ -12,7 +14,7 @@ export interface ImageChange {
   readonly blockCount: number
   /** Blocks that are new or changed, in rising order, and what each keeps. */
   readonly changed: readonly ImageBlock[]
-  readonly keeps: readonly (readonly HandleRun[])[]
+  readonly keeps: readonly HandleRuns[]
 }
 
 /**
@@ -37,13 +39,13 @@ export interface ImageMedium<Place> {
 /** Who names pages, as `ImageTable` needs it. */
 export interface ImagePages {
   /** The first of these handles that is not live, or `undefined`. */
-  firstNotLive(runs: readonly HandleRun[]): number | undefined
+  firstNotLive(runs: HandleRuns): number | undefined
   /** Gives a holder one hold on each page. */
-  hold(runs: readonly HandleRun[]): void
+  hold(runs: HandleRuns): void
   /** Gives an image one hold on each page. */
-  keep(runs: readonly HandleRun[]): void
+  keep(runs: HandleRuns): void
   /** Returns one hold of an image on each page, and releases those that nobody names now. */
-  unkeep(runs: readonly HandleRun[]): void
+  unkeep(runs: HandleRuns): void
 }
 
 /** An image that is there. */
@@ -51,7 +53,7 @@ export interface KeptImage<Place> {
   readonly revision: string
   readonly place: Place
   /** By block: what it keeps. */
-  readonly keeps: readonly (readonly HandleRun[])[]
+  readonly keeps: readonly HandleRuns[]
 }
 
 /** The images of a backup: names, revisions, holds, and the order of saves. What is durable is the medium's. */
@@ -95,8 +97,9 @@ export class ImageTable<Place> {
 
   save(name: string, content: ImageContent): Promise<string> {
     return this.#inTurn(async () => {
-      const { body, keeps, since } = content
-      const kept: (readonly HandleRun[])[] = []
+      const { body, since } = content
+      const keeps = content.keeps.map((runs) => HandleRuns.of(runs))
+      const kept: HandleRuns[] = []
       try {
         await this.#eachSlice(keeps, (runs) => {
           const stale = this.#pages.firstNotLive(runs)
@@ -126,14 +129,14 @@ export class ImageTable<Place> {
   async #save(
     name: string,
     changed: readonly ImageBlock[],
-    keptByChanged: readonly (readonly HandleRun[])[],
+    keptByChanged: readonly HandleRuns[],
     since: string | null | undefined,
   ): Promise<string> {
     const before = this.#images.get(name)
     this.#assertFollows(name, before, since)
     const goesOn = typeof since === 'string' && before !== undefined
     const keeps = goesOn ? [...before.keeps] : []
-    const replaced: (readonly HandleRun[])[] = goesOn ? [] : [...(before?.keeps ?? [])]
+    const replaced: HandleRuns[] = goesOn ? [] : [...(before?.keeps ?? [])]
     for (const [position, { index }] of changed.entries()) {
       if (index > keeps.length) throw new RangeError(`block ${keeps.length} of image ${name} is missing`)
       if (index < keeps.length) replaced.push(keeps[index])
@@ -169,16 +172,12 @@ export class ImageTable<Place> {
   }
 
   /** Visits the pages of blocks; the event loop has its turns between. Returns how many pages those are. */
-  async #eachSlice(
-    blocks: readonly (readonly HandleRun[])[],
-    visit: (runs: readonly HandleRun[]) => void,
-  ): Promise<number> {
+  async #eachSlice(blocks: readonly HandleRuns[], visit: (runs: HandleRuns) => void): Promise<number> {
     let pages = 0
     for (const runs of blocks) {
       visit(runs)
-      const before = pages
-      for (const { count } of runs) pages += count
-      const turn = pace((pages - before) * countedBytes)
+      pages += runs.handleCount
+      const turn = pace(runs.handleCount * countedPageBytes + runs.length * countedRunBytes)
       if (turn !== undefined) await turn
     }
     return pages

@@ -1,4 +1,5 @@
 import type { HandleRun } from '../contract.ts'
+import type { HandleRuns } from '../handle-runs.ts'
 
 /**
  * Who names each live page of a backup that can hold images: so many holders, and so many images. A page that neither
@@ -22,11 +23,21 @@ export class PageHolds {
 
   /** Gives a holder one hold on each of these live pages. */
   hold(runs: readonly HandleRun[]): void {
-    for (const { first, count } of runs) {
-      const slot = this.#slotOf(first)
-      for (let at = slot; at < slot + count; at++) {
-        if (this.#holders.add(at) === 1 && this.#images.of(at) > 0) this.#pagesOnlyOfImages--
-      }
+    for (const { first, count } of runs) this.#hold(this.#slotOf(first), count)
+  }
+
+  /** The same, for pages that an image keeps. */
+  holdKept(runs: HandleRuns): void {
+    for (let run = 0; run < runs.length; run++) this.#hold(this.#slotOf(runs.firsts[run]), runs.countOf(run))
+  }
+
+  #hold(firstSlot: number, count: number): void {
+    for (let done = 0; done < count; ) {
+      const slot = firstSlot + done
+      const from = slot % blockSlots
+      const to = Math.min(blockSlots, from + count - done)
+      this.#pagesOnlyOfImages -= held(this.#holders.blockOf(slot), this.#images.foundBlockOf(slot), from, to)
+      done += to - from
     }
   }
 
@@ -55,21 +66,27 @@ export class PageHolds {
   }
 
   /** Gives an image one hold on each of these live pages. */
-  keep(runs: readonly HandleRun[]): void {
-    for (const { first, count } of runs) {
-      const slot = this.#slotOf(first)
-      for (let at = slot; at < slot + count; at++) {
-        if (this.#images.add(at) === 1 && this.#holders.of(at) === 0) this.#pagesOnlyOfImages++
-      }
+  keep(runs: HandleRuns): void {
+    for (let run = 0; run < runs.length; run++) this.#keep(this.#slotOf(runs.firsts[run]), runs.countOf(run))
+  }
+
+  #keep(firstSlot: number, count: number): void {
+    for (let done = 0; done < count; ) {
+      const slot = firstSlot + done
+      const from = slot % blockSlots
+      const to = Math.min(blockSlots, from + count - done)
+      this.#pagesOnlyOfImages += kept(this.#images.blockOf(slot), this.#holders.foundBlockOf(slot), from, to)
+      done += to - from
     }
   }
 
   /** Returns one hold of an image on each of these pages, all of which it has; gives those that nobody names now. */
-  unkeep(runs: readonly HandleRun[]): HandleRun[] {
+  unkeep(runs: HandleRuns): HandleRun[] {
     const released: HandleRun[] = []
-    for (const { first, count } of runs) {
+    for (let run = 0; run < runs.length; run++) {
+      const first = runs.firsts[run]
       const slot = this.#slotOf(first)
-      for (let page = 0; page < count; page++) {
+      for (let page = 0; page < runs.countOf(run); page++) {
         if (this.#images.remove(slot + page) > 0 || this.#holders.of(slot + page) > 0) continue
         this.#pagesOnlyOfImages--
         append(released, first + page)
@@ -102,24 +119,43 @@ function append(runs: HandleRun[], handle: number): void {
 }
 
 const blockSlots = 2 ** 14
+const noCounts = new Uint32Array(blockSlots)
+
+/** Counts a hold on each of these slots; says how many of them only images had. */
+function held(holders: Uint32Array, images: Uint32Array, from: number, to: number): number {
+  let onlyOfImages = 0
+  for (let at = from; at < to; at++) {
+    if (++holders[at] === 1 && images[at] > 0) onlyOfImages++
+  }
+  return onlyOfImages
+}
+
+/** Counts a hold of an image on each of these slots; says how many of them nobody had. */
+function kept(images: Uint32Array, holders: Uint32Array, from: number, to: number): number {
+  let onlyOfImages = 0
+  for (let at = from; at < to; at++) {
+    if (++images[at] === 1 && holders[at] === 0) onlyOfImages++
+  }
+  return onlyOfImages
+}
 
 /** A count for each slot, 0 at first, in blocks that come with the first slot counted in them. */
 class SlotCounts {
   readonly #blocks: (Uint32Array | undefined)[] = []
 
   of(slot: number): number {
-    return this.#blocks[Math.floor(slot / blockSlots)]?.[slot % blockSlots] ?? 0
+    return this.foundBlockOf(slot)[slot % blockSlots]
   }
 
-  /** Returns the new count. */
-  add(slot: number): number {
+  /** The counts that a slot's is among, to be changed. */
+  blockOf(slot: number): Uint32Array {
     const number = Math.floor(slot / blockSlots)
-    let block = this.#blocks[number]
-    if (block === undefined) {
-      block = new Uint32Array(blockSlots)
-      this.#blocks[number] = block
-    }
-    return ++block[slot % blockSlots]
+    return (this.#blocks[number] ??= new Uint32Array(blockSlots))
+  }
+
+  /** The same, to be read. */
+  foundBlockOf(slot: number): Uint32Array {
+    return this.#blocks[Math.floor(slot / blockSlots)] ?? noCounts
   }
 
   /** Returns the new count; −1, and it stays 0, where there was nothing to remove. */

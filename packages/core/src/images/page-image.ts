@@ -8,6 +8,8 @@ import { ByteReader, ByteWriter, checksum } from './byte-code.ts'
  *
  *   block 0   what the buffer is
  *   block n   where its pages from (n − 1) × 512 on are stored; no bytes where none of them is
+ *               by run     page, count and handle of each run
+ *               by page    a bit for each page that is stored, and their handles: shorter where runs are short
  *
  * Each block that has bytes begins with a mark, the version, and its number, and ends with a checksum.
  */
@@ -36,6 +38,20 @@ export const imageBlockPages = 512
 
 const mark = 0x53
 const version = 1
+const byRun = 0
+const byPage = 1
+const bitsBytes = imageBlockPages / 8
+/** What a page takes by page, and a run by run, about. */
+const pageEntryBytes = 6
+const runEntryBytes = 8
+
+/** Told where the pages of a block are stored. A `RangeError` that it throws counts as damage of the block. */
+export interface PageReceiver {
+  /** Adjacent pages with adjacent handles. */
+  run(page: number, handle: number, count: number): void
+  /** Pages from `firstPage` on, in each the handle of one; 0 for one that is empty. It is the receiver's to keep. */
+  pages(firstPage: number, handles: Float64Array): void
+}
 
 /** Blocks of the image of a buffer of so many pages, the head included. */
 export function imageBlockCount(pages: number): number {
@@ -69,18 +85,42 @@ export function encodeImageHead({ pageSizeBytes, sizeBytes, label }: ImageHead):
 /** Block `index`, 1 or more, of an image, with the runs of its pages in rising order. */
 export function encodeImageBlock(index: number, runs: readonly PageRun[]): Uint8Array {
   if (runs.length === 0) return new Uint8Array(0)
+  const start = (index - 1) * imageBlockPages
+  const pages = runs.reduce((sum, { count }) => sum + count, 0)
+  const isByPage = bitsBytes + pages * pageEntryBytes < runs.length * runEntryBytes
   return encoded(index, (writer) => {
-    writer.number(runs.length)
-    let page = (index - 1) * imageBlockPages
-    let handle = 0
-    for (const run of runs) {
-      writer.number(run.page - page)
-      writer.number(run.count)
-      writer.difference(run.handle - handle)
-      page = run.page + run.count
-      handle = run.handle + run.count
-    }
+    writer.number(isByPage ? byPage : byRun)
+    if (isByPage) writePages(writer, runs, start, pages)
+    else writeRuns(writer, runs, start)
   })
+}
+
+function writeRuns(writer: ByteWriter, runs: readonly PageRun[], start: number): void {
+  writer.number(runs.length)
+  let page = start
+  let handle = 0
+  for (const run of runs) {
+    writer.number(run.page - page)
+    writer.number(run.count)
+    writer.difference(run.handle - handle)
+    page = run.page + run.count
+    handle = run.handle + run.count
+  }
+}
+
+function writePages(writer: ByteWriter, runs: readonly PageRun[], start: number, pages: number): void {
+  const bits = new Uint8Array(bitsBytes)
+  const handles = new Float64Array(pages)
+  let next = 0
+  for (const { page, handle, count } of runs) {
+    for (let done = 0; done < count; done++) {
+      const at = page + done - start
+      bits[at >>> 3] |= 1 << (at & 7)
+      handles[next++] = handle + done
+    }
+  }
+  writer.raw(bits)
+  writer.column(handles)
 }
 
 /**
@@ -90,15 +130,17 @@ export function encodeImageBlock(index: number, runs: readonly PageRun[]): Uint8
 export function decodeImage(body: readonly Uint8Array[]): PageImage {
   const head = decodeImageHead(body)
   const runs: PageRun[] = []
-  for (let index = 1; index < body.length; index++) {
-    decodeImageBlock(index, body[index], (page, handle, count) => {
-      const last = runs.at(-1)
-      const goesOn =
-        last !== undefined && last.page + last.count === page && last.handle + last.count === handle
-      if (goesOn) runs[runs.length - 1] = { ...last, count: last.count + count }
-      else runs.push({ page, handle, count })
-    })
+  const run = (page: number, handle: number, count: number) => {
+    const last = runs.at(-1)
+    const goesOn =
+      last !== undefined && last.page + last.count === page && last.handle + last.count === handle
+    if (goesOn) runs[runs.length - 1] = { ...last, count: last.count + count }
+    else runs.push({ page, handle, count })
   }
+  const pages = (firstPage: number, handles: Float64Array) => {
+    for (const [index, handle] of handles.entries()) if (handle !== 0) run(firstPage + index, handle, 1)
+  }
+  for (let index = 1; index < body.length; index++) decodeImageBlock(index, body[index], { run, pages })
   return { ...head, runs }
 }
 
@@ -119,29 +161,52 @@ export function decodeImageHead(body: readonly Uint8Array[]): ImageHead {
   throw damaged(0, new RangeError(`${body.length} blocks for ${head.sizeBytes} bytes`))
 }
 
-/** Tells the runs of block `index`, 1 or more, in order; errors as of `decodeImage`. A `RangeError` of `tell` counts as damage. */
-export function decodeImageBlock(
-  index: number,
-  bytes: Uint8Array,
-  tell: (page: number, handle: number, count: number) => void,
-): void {
+/** Tells where the pages of block `index`, 1 or more, are, in order; errors as of `decodeImage`. */
+export function decodeImageBlock(index: number, bytes: Uint8Array, receiver: PageReceiver): void {
   if (bytes.byteLength === 0) return
   const start = (index - 1) * imageBlockPages
   decoded(index, bytes, (reader) => {
-    const runs = reader.number()
-    let page = start
-    let handle = 0
-    for (let run = 0; run < runs; run++) {
-      page += reader.number()
-      const count = reader.number()
-      handle += reader.difference()
-      if (count < 1 || page + count > start + imageBlockPages) throw new RangeError(`page ${page + count}`)
-      if (handle < 1 || handle + count - 1 > maxHandle) throw new RangeError(`handle ${handle}`)
-      tell(page, handle, count)
-      page += count
-      handle += count
-    }
+    const kind = reader.number()
+    if (kind === byRun) readRuns(reader, start, receiver)
+    else if (kind === byPage) receiver.pages(start, readPages(reader))
+    else throw new RangeError(`a block of kind ${kind}`)
   })
+}
+
+function readRuns(reader: ByteReader, start: number, receiver: PageReceiver): void {
+  const runs = reader.number()
+  let page = start
+  let handle = 0
+  for (let run = 0; run < runs; run++) {
+    page += reader.number()
+    const count = reader.number()
+    handle += reader.difference()
+    if (count < 1 || page + count > start + imageBlockPages) throw new RangeError(`page ${page + count}`)
+    if (handle < 1 || handle + count - 1 > maxHandle) throw new RangeError(`handle ${handle}`)
+    receiver.run(page, handle, count)
+    page += count
+    handle += count
+  }
+}
+
+function readPages(reader: ByteReader): Float64Array {
+  const bits = reader.raw(bitsBytes)
+  const handles = reader.column(bits.reduce((sum, byte) => sum + onesOf(byte), 0))
+  const byPage = new Float64Array(imageBlockPages)
+  let next = 0
+  for (let page = 0; page < imageBlockPages; page++) {
+    if ((bits[page >>> 3] & (1 << (page & 7))) === 0) continue
+    const handle = handles[next++]
+    if (handle < 1 || handle > maxHandle) throw new RangeError(`handle ${handle}`)
+    byPage[page] = handle
+  }
+  return byPage
+}
+
+function onesOf(byte: number): number {
+  let ones = 0
+  for (let rest = byte; rest !== 0; rest &= rest - 1) ones++
+  return ones
 }
 
 function encoded(index: number, write: (writer: ByteWriter) => void): Uint8Array {

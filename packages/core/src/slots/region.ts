@@ -61,6 +61,12 @@ export class Region {
     this.#generations.set(generation, slot, count)
   }
 
+  /** The first live slot from this one on; `regionSlots` when there is none. */
+  nextLive(slot: number): number {
+    const found = slot < regionSlots ? this.firstNotOf(0, slot, regionSlots - slot) : -1
+    return found < 0 ? regionSlots : found
+  }
+
   generationOf(slot: number): number {
     return this.#generations.of(slot)
   }

@@ -1,4 +1,5 @@
 import type { HandleRun } from '../contract.ts'
+import type { HandleRuns } from '../handle-runs.ts'
 import { assertKnownOptions } from '../validation.ts'
 import { FreeSpace, partLength } from './free-space.ts'
 import { regionSlots } from './region.ts'
@@ -115,22 +116,21 @@ export class SlotAllocator {
    * Makes these handles live again, as they were in another allocator of the same capacity; those that are stay so. Throws
    * `RangeError` for what can be no handle, and for a slot that is in use under another one.
    */
-  adopt(run: HandleRun): void {
-    if (this.isLive(run.first, run.count)) return
-    const generation = Math.floor(run.first / this.slotRange)
-    const firstSlot = this.slotOf(run.first)
+  adopt(first: number, count: number): void {
+    const generation = Math.floor(first / this.slotRange)
+    const firstSlot = this.slotOf(first)
     const isHandle = generation >= 1 && generation <= this.#maxGeneration
-    if (!isHandle || firstSlot + run.count > this.capacitySlots)
-      throw new RangeError(`${run.count} handles from ${run.first} on are not of this allocator`)
-    if (this.#space.takeExactly(firstSlot, run.count, generation)) {
-      this.#live += run.count
-      this.#highWater = Math.max(this.#highWater, firstSlot + run.count)
-      return
+    if (!isHandle || firstSlot + count > this.capacitySlots)
+      throw new RangeError(`${count} handles from ${first} on are not of this allocator`)
+    if (this.#space.takeExactly(firstSlot, count, generation)) {
+      this.#live += count
+      this.#highWater = Math.max(this.#highWater, firstSlot + count)
+    } else if (count > 1) {
+      // Some of them are in use.
+      for (let handle = first; handle < first + count; handle++) this.adopt(handle, 1)
+    } else if (!this.isLive(first)) {
+      throw new RangeError(`the slot of handle ${first} is in use under another one`)
     }
-    if (run.count === 1) throw new RangeError(`the slot of handle ${run.first} is in use under another one`)
-    // Some of them are live.
-    for (let handle = run.first; handle < run.first + run.count; handle++)
-      this.adopt({ first: handle, count: 1 })
   }
 
   /** The slot of a handle; meaningful for handles that are live. */
@@ -147,6 +147,15 @@ export class SlotAllocator {
   firstNotLive(runs: readonly HandleRun[]): number | undefined {
     for (let index = 0; index < runs.length; index++) {
       const stale = this.#firstNotLiveOf(runs[index].first, runs[index].count)
+      if (stale !== undefined) return stale
+    }
+    return undefined
+  }
+
+  /** The same, of runs in little memory. */
+  firstNotLiveIn(runs: HandleRuns): number | undefined {
+    for (let run = 0; run < runs.length; run++) {
+      const stale = this.#firstNotLiveOf(runs.firsts[run], runs.countOf(run))
       if (stale !== undefined) return stale
     }
     return undefined
@@ -221,17 +230,19 @@ export class SlotAllocator {
     for (let start = 0; start < this.#highWater; start += regionSlots) {
       const region = this.#space.regionAt(start)
       if (region === undefined) continue
-      for (let slot = 0; slot < regionSlots; slot++) {
+      for (let slot = region.nextLive(0); slot < regionSlots; slot = region.nextLive(slot + 1)) {
         const generation = region.generationOf(slot)
-        if (generation === 0) continue
         const handle = generation * this.slotRange + start + slot
+        const end = region.firstNotOf(generation, slot, regionSlots - slot)
+        const length = (end < 0 ? regionSlots : end) - slot
         if (count > 0 && handle === first + count) {
-          count++
-          continue
+          count += length
+        } else {
+          if (count > 0) yield { first, count }
+          first = handle
+          count = length
         }
-        if (count > 0) yield { first, count }
-        first = handle
-        count = 1
+        slot += length - 1
       }
     }
     if (count > 0) yield { first, count }

@@ -70,6 +70,11 @@ export class SlotGenerations {
   set(generation: number, slot: number, count: number): void {
     if (this.#low === undefined && !this.#setByWord(generation, slot, count)) this.#goBySlot()
     if (this.#low === undefined) return
+    if (count === 1) {
+      this.#low[slot] = generation & 0xffff
+      this.#high![slot] = generation >>> 16
+      return
+    }
     this.#low.fill(generation & 0xffff, slot, slot + count)
     this.#high!.fill(generation >>> 16, slot, slot + count)
   }

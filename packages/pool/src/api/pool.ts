@@ -17,7 +17,7 @@ import { verify } from '../diagnostics/verify.ts'
 import { pacedCall } from '../ground/paced-call.ts'
 import { poolTitle, unnamedPool } from '../ground/trace.ts'
 import { Machine } from '../machine.ts'
-import { headOf, ImageFilling, imagesOf, loadedImage } from '../operations/load.ts'
+import { headOf, ImageFilling, imagesOf, keptRuns, loadedImage } from '../operations/load.ts'
 import { cachings, type PageProvider } from '../providers/provider.ts'
 import { assertProvider, providerRegistry } from '../providers/registry.ts'
 import { asError } from '../residency/backing-store.ts'
@@ -207,7 +207,7 @@ export class Pool implements AsyncDisposable {
       return new PagedBuffer(this.#machine, state)
     } catch (failure) {
       // The buffer gives up what it got, and this what it did not.
-      await backup.drop(filling === undefined ? image.keeps.flat() : filling.left).catch(() => {})
+      await backup.drop(filling === undefined ? keptRuns(image) : filling.left).catch(() => {})
       if (state !== undefined && !state.closing) await this.#machine.freeBuffer(state)
       throw located(asError(failure), 'loading', { buffer: name, backup: backup.name })
     }

@@ -4,10 +4,14 @@ import {
   decodeImageBlock,
   decodeImageHead,
   type HandleRun,
+  type HandleRuns,
   type ImageHead,
   type ImageStore,
+  imageBlockPages,
   type LoadedImage,
   orAbort,
+  type PageReceiver,
+  type PageRun,
   SpillwayError,
 } from '@spillway/core'
 import { pace } from '../ground/pace.ts'
@@ -38,9 +42,14 @@ export async function loadedImage(
   try {
     return await orAbort(loading, signal)
   } catch (failure) {
-    loading.then(({ keeps }) => backup.drop(keeps.flat())).catch(() => {})
+    loading.then((image) => backup.drop(keptRuns(image))).catch(() => {})
     throw failure
   }
+}
+
+/** All runs that an image keeps in its blocks from one of them on. */
+export function keptRuns({ keeps }: LoadedImage, firstBlock = 0): HandleRun[] {
+  return keeps.slice(firstBlock).flatMap((runs) => [...runs])
 }
 
 /** What a buffer of an image is. Throws `EINVAL` for one with other pages than the pool's, `EBADMSG`, `ENOTSUP`. */
@@ -67,7 +76,7 @@ export class ImageFilling {
 
   /** The runs that the buffer did not get. */
   get left(): HandleRun[] {
-    return this.#image.keeps.slice(this.#filled).flat()
+    return keptRuns(this.#image, this.#filled)
   }
 
   /** Rejects with `EBADMSG` at the first block that is damaged, and with `EBADF` when the buffer is freed. */
@@ -94,23 +103,63 @@ export class ImageFilling {
     buffer.images = state
   }
 
+  /** All or nothing of a block. */
   #fillBlock(index: number): void {
     const { body, keeps } = this.#image
-    const { table } = this.#buffer
-    const kept = keeps[index]!
-    const pages: number[] = []
-    decodeImageBlock(index, body[index]!, (page, handle, count) => {
-      const run = kept[pages.length]
-      const isKept = run !== undefined && run.first === handle && run.count === count
-      if (isKept && page + count <= table.pageCount) pages.push(page)
-      else throw new RangeError(`page ${page} is not one that the image keeps`)
-    })
-    if (pages.length < kept.length) throw damaged(index)
-    for (const [position, page] of pages.entries())
-      this.#residents.setStored(this.#buffer, page, kept[position]!)
+    const pages = new BlockPages(keeps[index]!, this.#buffer.table.pageCount)
+    decodeImageBlock(index, body[index]!, pages)
+    if (!pages.isWhole) {
+      const what = `block ${index} of the image does not have all that it keeps`
+      throw new SpillwayError('EBADMSG', what)
+    }
+    for (const { page, handle, count } of pages.runs)
+      this.#residents.setStored(this.#buffer, page, { first: handle, count })
+    if (pages.scattered !== undefined)
+      this.#residents.setStoredPages(this.#buffer, (index - 1) * imageBlockPages, pages.scattered)
   }
 }
 
-function damaged(index: number): SpillwayError {
-  return new SpillwayError('EBADMSG', `block ${index} of the image does not have all that it keeps`)
+/** Where the pages of a block are, as far as they are pages of the buffer under just the handles that the image keeps for it. */
+class BlockPages implements PageReceiver {
+  readonly runs: PageRun[] = []
+  scattered: Float64Array | undefined
+  readonly #kept: HandleRuns
+  readonly #pageCount: number
+  /** Runs that were told of, and handles of the next. */
+  #keptRuns = 0
+  #keptHandles = 0
+
+  constructor(kept: HandleRuns, pageCount: number) {
+    this.#kept = kept
+    this.#pageCount = pageCount
+  }
+
+  /** Whether all that the image keeps for the block was told. */
+  get isWhole(): boolean {
+    return this.#keptRuns === this.#kept.length && this.#keptHandles === 0
+  }
+
+  run(page: number, handle: number, count: number): void {
+    const run = this.#keptRuns++
+    const isKept = this.#kept.firsts[run] === handle && this.#kept.countOf(run) === count
+    if (!isKept || page + count > this.#pageCount)
+      throw new RangeError(`page ${page} is not one that the image keeps`)
+    this.runs.push({ page, handle, count })
+  }
+
+  pages(firstPage: number, handles: Float64Array): void {
+    for (let index = 0; index < handles.length; index++) {
+      const handle = handles[index]!
+      if (handle === 0) continue
+      const run = this.#keptRuns
+      const isKept = this.#kept.firsts[run]! + this.#keptHandles === handle
+      if (!isKept || firstPage + index >= this.#pageCount)
+        throw new RangeError(`page ${firstPage + index} is not one that the image keeps`)
+      this.#keptHandles++
+      if (this.#keptHandles < this.#kept.countOf(run)) continue
+      this.#keptRuns++
+      this.#keptHandles = 0
+    }
+    this.scattered = handles
+  }
 }

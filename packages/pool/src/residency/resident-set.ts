@@ -583,6 +583,11 @@ export class ResidentSet {
     }
   }
 
+  /** Pages from `firstPage` on, which were empty, are stored under these handles; where one is 0 the page stays empty. */
+  setStoredPages(buffer: BufferState, firstPage: number, handles: Float64Array): void {
+    tableOf(buffer).fillHandles(firstPage, handles)
+  }
+
   /** The chunk is gone, and its memory goes to `destination`. */
   #giveUp(chunk: number, destination: Destination): void {
     const { pages } = this

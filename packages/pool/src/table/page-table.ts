@@ -141,6 +141,42 @@ export class PageTable {
     this.#set(firstPage, pages, handleEntry(handle), 2)
   }
 
+  /** Enters a handle for each page from `firstPage` on, all of which are empty; where it is 0 the page stays so. */
+  fillHandles(firstPage: number, handles: Float64Array): void {
+    const { blockOrder, blockPages } = this
+    for (let index = 0; index < handles.length; ) {
+      const page = firstPage + index
+      const length = Math.min(handles.length - index, blockPages - (page & (blockPages - 1)))
+      if (blockOrder === 0) {
+        const handle = handles[index]!
+        if (handle !== 0) {
+          this.#setEntry(page, handleEntry(handle))
+          this.storedPages++
+        }
+      } else {
+        this.#fillLeaf(page, handles.subarray(index, index + length))
+      }
+      index += length
+    }
+  }
+
+  #fillLeaf(page: number, handles: Float64Array): void {
+    let leaf: Float64Array | undefined
+    const start = page & (this.blockPages - 1)
+    for (let index = 0; index < handles.length; index++) {
+      const handle = handles[index]!
+      if (handle === 0) continue
+      leaf ??= this.#leafToFill(page)
+      leaf[start + index] = handleEntry(handle)
+      this.storedPages++
+    }
+  }
+
+  #leafToFill(page: number): Float64Array {
+    const id = this.#leafOf(page >>> this.blockOrder, 0)
+    return this.#leaves!.entries[id]!
+  }
+
   setEmpty(firstPage: number, pages: number): void {
     this.#set(firstPage, pages, emptyEntry, 0)
   }
@@ -223,6 +259,8 @@ export class PageTable {
     const leaf = this.#leaves!.entries[id]!
     const first = leaf[0]!
     const step = first === emptyEntry ? 0 : 2
+    // Pages mostly change in rising order, so the last one tells most often.
+    if (leaf[leaf.length - 1] !== first + (leaf.length - 1) * step) return
     for (let index = 1; index < leaf.length; index++) if (leaf[index] !== first + index * step) return
     this.#dropLeaf(block)
     this.#setEntry(block, first)
