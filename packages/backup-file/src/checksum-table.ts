@@ -32,20 +32,29 @@ export class ChecksumTable {
     return sums
   }
 
-  restore(runs: HandleRuns, sums: Int32Array, slotOf: (handle: number) => number): void {
-    let done = 0
-    for (let run = 0; run < runs.length; run++) {
-      const end = slotOf(runs.firsts[run]!) + runs.countOf(run)
-      for (let slot = end - runs.countOf(run); slot < end; ) {
-        const at = slot % blockSlots
-        const length = Math.min(end - slot, blockSlots - at)
-        const block = this.#blockFor(slot)
-        if (length === 1) block[at] = sums[done]!
-        else block.set(sums.subarray(done, done + length), at)
-        done += length
-        slot += length
-      }
+  /** Takes over sums that `sumsOf` gave, as words of 32 bits with the lowest byte first. */
+  restore(runs: HandleRuns, sums: Uint8Array, slotOf: (handle: number) => number): void {
+    const words = new DataView(sums.buffer, sums.byteOffset, sums.byteLength)
+    const { firsts } = runs
+    let at = 0
+    for (let run = 0; run < firsts.length; run++) {
+      const slot = slotOf(firsts[run]!)
+      at = this.#restoreRun(slot, runs.countOf(run), words, at)
     }
+  }
+
+  /** Says where the sums go on. */
+  #restoreRun(firstSlot: number, count: number, words: DataView, start: number): number {
+    let at = start
+    for (let done = 0; done < count; ) {
+      const slot = firstSlot + done
+      const block = this.#blockFor(slot)
+      const from = slot - Math.floor(slot / blockSlots) * blockSlots
+      const to = Math.min(blockSlots, from + count - done)
+      for (let inBlock = from; inBlock < to; inBlock++, at += 4) block[inBlock] = words.getInt32(at, true)
+      done += to - from
+    }
+    return at
   }
 
   /** Notes the sums of `count` adjacent pages, the first of them in `slot` under `handle`. */

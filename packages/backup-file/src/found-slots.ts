@@ -37,7 +37,8 @@ export class FoundSlots {
   /** The slots of these pages were found in use, under these handles. */
   adopt(runs: HandleRuns): void {
     const { slots } = this.#parts
-    for (let run = 0; run < runs.length; run++) slots.adopt(runs.firsts[run]!, runs.countOf(run))
+    const { firsts } = runs
+    for (let run = 0; run < firsts.length; run++) slots.adopt(firsts[run]!, runs.countOf(run))
   }
 
   /** The same of metadata. */

@@ -117,10 +117,11 @@ interface Opening {
 /** What pages travel to, and what is known of it. */
 type Medium = Awaited<ReturnType<typeof openMedium>>
 
-async function openMedium({ options, files, file, store, loaded, dataOffsetBytes, release }: Opening) {
+async function openMedium(opening: Opening, sums: ChecksumTable | undefined) {
+  const { options, files, file, store, loaded, dataOffsetBytes, release } = opening
   const { pageSizeBytes = 4096, io = 'auto', direct = 'auto' } = options
   const { fileDescriptor, spacePath } = file
-  const found = store && (await findStore(files, store, options.signal))
+  const found = store && (await findStore(files, store, { checksums: sums!, signal: options.signal }))
   const probeOffsetBytes = (found?.endSlot ?? 0) * pageSizeBytes
   const deviceId = `device ${(await files.fstat(fileDescriptor)).dev} of ${files.isSystem}`
   const disk = await DiskSpace.open(files, {
@@ -151,7 +152,8 @@ async function assemble(opening: Opening): Promise<FileBackup> {
   const { options, files, file, store, loaded, dataOffsetBytes, release, releaseAll } = opening
   const { pageSizeBytes = 4096, name = 'file', checksums = true } = options
   if (checksums) await openPageSums()
-  const medium = await openMedium(opening)
+  const sums = checksums ? new ChecksumTable(store?.header.salt) : undefined
+  const medium = await openMedium(opening, sums)
   const { found, deviceId, disk, data, engine, storage } = medium
   const capacityBytes = capacityOf(options.capacityBytes, file, disk, dataOffsetBytes)
   const space = new SlotSpace({
@@ -163,7 +165,6 @@ async function assemble(opening: Opening): Promise<FileBackup> {
     storage,
     deviceId,
   })
-  const sums = checksums ? new ChecksumTable(store?.header.salt) : undefined
   const images = found && (await openImages(found, { name, space, checksums: sums! }))
   const staging = stagingFor(engine, pageSizeBytes, loaded.native)
   release.push(async () => staging.close())

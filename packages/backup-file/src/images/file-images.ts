@@ -178,7 +178,7 @@ export class FileImages implements ImageMedium<ImagePlace> {
       const kept: Uint8Array[] = []
       for (const position of some.keys()) {
         const runs = keeps[first + position]!
-        kept.push(encodePages({ keeps: runs, sums: this.#parts.slots.sumsOf(runs) }))
+        kept.push(encodePages(runs, this.#parts.slots.sumsOf(runs)))
         const turn = pace(kept[position]!.byteLength * encodedFactor)
         if (turn !== undefined) await turn
       }

@@ -1,4 +1,4 @@
-import { abortError } from '@spillway/core'
+import { abortError, type HandleRuns } from '@spillway/core'
 import type { ImagePlace } from './file-images.ts'
 import { damaged, ImageBlocks } from './image-blocks.ts'
 import {
@@ -18,7 +18,15 @@ export interface FoundImage {
   readonly revision: string
   readonly place: ImagePlace
   /** By block; none of a damaged image. */
-  readonly kept: readonly KeptPages[]
+  readonly keeps: readonly HandleRuns[]
+}
+
+/** Is shown the pages of each block for the moment, also of images that turn out to be damaged: only the sums are to be kept. */
+export type NoteSums = (kept: KeptPages) => void
+
+export interface FindingOptions {
+  readonly noteSums: NoteSums
+  readonly signal?: AbortSignal | undefined
 }
 
 export interface FoundImages {
@@ -39,7 +47,7 @@ export async function findImages(
   file: StoreFile,
   layout: StoreLayout,
   key: Uint8Array,
-  signal?: AbortSignal,
+  { noteSums, signal }: FindingOptions,
 ): Promise<FoundImages> {
   const { root, bytes, isOtherTorn } = await findRoot(file, layout, key)
   await file.write(bytes, rootOffset(root, layout))
@@ -48,24 +56,34 @@ export async function findImages(
   const images = new Map<string, FoundImage>()
   for (const [name, entry] of root.images) {
     if (signal?.aborted) throw abortError(signal)
-    images.set(name, await findImage(blocks, entry))
+    images.set(name, await findImage(blocks, entry, noteSums))
   }
   return { root, rootTorn: isOtherTorn, images }
 }
 
 /** Rejects when metadata cannot be read; metadata that was read and does not match is the image's damage. */
-export async function findImage(blocks: ImageBlocks, entry: ImageEntry): Promise<FoundImage> {
+export async function findImage(
+  blocks: ImageBlocks,
+  entry: ImageEntry,
+  noteSums: NoteSums,
+): Promise<FoundImage> {
   const { revision, blockCount, top } = entry
   try {
     const { entries, nodes } = await readTree(blocks, top, blockCount)
-    const kept: KeptPages[] = []
-    const pages = entries.map((each) => each.pages)
-    await blocks.readPieces(pages, (bytes) => void kept.push(decodePages(bytes)))
-    return { revision, place: { entries, nodes, isDamaged: false }, kept }
+    const keeps: HandleRuns[] = []
+    await blocks.readPieces(
+      entries.map(({ pages }) => pages),
+      (bytes) => {
+        const kept = decodePages(bytes)
+        keeps.push(kept.keeps)
+        noteSums(kept)
+      },
+    )
+    return { revision, place: { entries, nodes, isDamaged: false }, keeps }
   } catch (failure) {
     const isDamaged = failure instanceof RangeError || (failure as { code?: string }).code === 'EBADMSG'
     if (!isDamaged) throw failure
-    return { revision, place: { entries: [], nodes: [], isDamaged }, kept: [] }
+    return { revision, place: { entries: [], nodes: [], isDamaged }, keeps: [] }
   }
 }
 

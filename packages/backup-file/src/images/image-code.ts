@@ -23,10 +23,10 @@ export interface BlockEntry {
   readonly pages: Piece
 }
 
-/** Pages that a block of an image keeps, and the sum of each, in order. */
+/** Pages that a block of an image keeps, and the sum of each, in order: words of 32 bits, the lowest byte first. */
 export interface KeptPages {
   readonly keeps: HandleRuns
-  readonly sums: Int32Array
+  readonly sums: Uint8Array
 }
 
 /** Entries, or references, of one node. */
@@ -36,7 +36,7 @@ export function isReference(piece: Piece): piece is Reference {
   return 'runs' in piece
 }
 
-export function encodePages({ keeps, sums }: KeptPages): Uint8Array {
+export function encodePages(keeps: HandleRuns, sums: Int32Array): Uint8Array {
   const writer = new ByteWriter()
   if (keeps.length === 0) return writer.bytes
   writer.number(keeps.length)
@@ -47,28 +47,14 @@ export function encodePages({ keeps, sums }: KeptPages): Uint8Array {
   return writer.bytes
 }
 
-/** Throws `RangeError` for what `encodePages` did not make. */
+/** Views of the bytes, but for the runs. Throws `RangeError` for what `encodePages` did not make. */
 export function decodePages(bytes: Uint8Array): KeptPages {
-  if (bytes.byteLength === 0) return { keeps: HandleRuns.of([]), sums: new Int32Array(0) }
+  if (bytes.byteLength === 0) return { keeps: HandleRuns.of([]), sums: bytes }
   const reader = new ByteReader(bytes)
   const length = reader.number()
   const counts = reader.number() === 0 ? undefined : Uint32Array.from({ length }, () => reader.number())
   const keeps = new HandleRuns(reader.column(length), counts)
-  return { keeps, sums: wordsOf(reader.raw(keeps.handleCount * 4)) }
-}
-
-const isLittleEndian = new Uint8Array(Uint32Array.of(1).buffer)[0] === 1
-
-/** Words of 32 bits, the lowest byte first: there are millions of them. */
-function wordsOf(bytes: Uint8Array): Int32Array {
-  const words = new Int32Array(bytes.byteLength / 4)
-  if (isLittleEndian) {
-    new Uint8Array(words.buffer).set(bytes)
-  } else {
-    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
-    for (let index = 0; index < words.length; index++) words[index] = view.getInt32(index * 4, true)
-  }
-  return words
+  return { keeps, sums: reader.raw(keeps.handleCount * 4) }
 }
 
 /** A node above blocks. */

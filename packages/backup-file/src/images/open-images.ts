@@ -3,9 +3,9 @@ import type { ChecksumTable } from '../checksum-table.ts'
 import type { Files } from '../file-system.ts'
 import type { SlotSpace } from '../slot-space.ts'
 import { FileImages, type ImagePlace, referencesOf } from './file-images.ts'
-import { type FoundImages, findImages } from './find-images.ts'
+import { type FoundImages, findImages, type NoteSums } from './find-images.ts'
 import type { OpenedStore } from './persistent-file.ts'
-import type { StoreFile, StoreSync } from './store-file.ts'
+import { type StoreFile, type StoreSync, slotOf } from './store-file.ts'
 import { keyOf, layoutOf } from './store-header.ts'
 import { storeFileOf } from './system-store-file.ts'
 
@@ -33,15 +33,18 @@ export interface FoundStore {
   readonly endSlot: number
 }
 
-/** Finds what a store has, before anything is written to its slots. Rejects with `EBADMSG` when both roots are damaged. */
+/** Finds what a store has, before anything is written to its slots; the sums of pages are in `checksums` then. Rejects with `EBADMSG` when both roots are damaged. */
 export async function findStore(
   files: Files,
   store: OpenedStore,
-  signal: AbortSignal | undefined,
+  { checksums, signal }: { readonly checksums: ChecksumTable; readonly signal: AbortSignal | undefined },
 ): Promise<FoundStore> {
   const { header } = store
+  const layout = layoutOf(header)
+  const noteSums: NoteSums = ({ keeps, sums }) =>
+    checksums.restore(keeps, sums, (handle) => slotOf(handle, layout))
   const file = storeFileOf(files, store.file.fileDescriptor, store.assertUnchanged)
-  const found = await findImages(file, layoutOf(header), keyOf(header), signal)
+  const found = await findImages(file, layout, keyOf(header), { noteSums, signal })
   const { size } = await files.fstat(store.file.fileDescriptor)
   const endSlot = Math.ceil(Math.max(0, size - header.dataOffsetBytes) / header.pageSizeBytes)
   if (found.rootTorn) {
@@ -68,15 +71,14 @@ export async function openImages(
   parts: AdoptingParts,
 ): Promise<OpenImages> {
   const { name, space, checksums } = parts
-  const slotOf = (handle: number) => space.slots.slotOf(handle)
-  const holds = new PageHolds(slotOf)
+  const holds = new PageHolds((handle) => space.slots.slotOf(handle))
   const damaged = damagedOf(found, endSlot)
   let damagedImages = damaged.size
-  await adoptPages(found, parts, holds)
+  await adoptPages(found, space, holds)
   // What a damaged image keeps is not known. It may be whole at the next opening, as after a fault of the memory or of a cable.
   await space.found.adoptRest(endSlot, { withheldEndSlot: Math.max(0, ...damaged.values()) })
-  const images = [...found.images].map(([image, { revision, place, kept: blocks }]) => {
-    return [image, { revision, place, keeps: blocks.map(({ keeps }) => keeps) }] as const
+  const images = [...found.images].map(([image, { revision, place, keeps }]) => {
+    return [image, { revision, place, keeps }] as const
   })
   const medium = new FileImages(
     {
@@ -91,7 +93,7 @@ export async function openImages(
           damagedImages--
           if (damagedImages === 0) await space.found.releaseWithheld()
         },
-        sumsOf: (runs) => checksums.sumsOf(runs, slotOf),
+        sumsOf: (runs) => checksums.sumsOf(runs, (handle) => space.slots.slotOf(handle)),
         get generation() {
           return space.slots.generation
         },
@@ -126,20 +128,18 @@ function damagedOf({ images, root }: FoundImages, endSlot: number): Map<string, 
   return damaged
 }
 
-/** The slots that images name are in use again, and the sums of pages are known. */
+/** The slots that images name are in use again. */
 async function adoptPages(
   { images }: FoundImages,
-  { space, checksums }: AdoptingParts,
+  space: SlotSpace,
   holds: PageHolds,
 ): Promise<void> {
-  const slotOf = (handle: number) => space.slots.slotOf(handle)
-  for (const { place, kept } of images.values()) {
+  for (const { place, keeps } of images.values()) {
     for (const { runs } of referencesOf(place)) space.found.adoptMetadata(runs)
-    for (const { keeps, sums } of kept) {
-      space.found.adopt(keeps)
-      holds.keep(keeps)
-      checksums.restore(keeps, sums, slotOf)
-      const turn = pace(keeps.handleCount * adoptedPageBytes + keeps.length * adoptedRunBytes)
+    for (const runs of keeps) {
+      space.found.adopt(runs)
+      holds.keep(runs)
+      const turn = pace(runs.handleCount * adoptedPageBytes + runs.length * adoptedRunBytes)
       if (turn !== undefined) await turn
     }
   }

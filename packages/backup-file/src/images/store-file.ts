@@ -28,8 +28,12 @@ export interface StoreLayout {
   readonly slotRange: number
 }
 
-export function offsetOf(handle: number, { dataOffsetBytes, pageSizeBytes, slotRange }: StoreLayout): number {
-  return dataOffsetBytes + (handle - Math.floor(handle / slotRange) * slotRange) * pageSizeBytes
+export function slotOf(handle: number, { slotRange }: Pick<StoreLayout, 'slotRange'>): number {
+  return handle - Math.floor(handle / slotRange) * slotRange
+}
+
+export function offsetOf(handle: number, layout: StoreLayout): number {
+  return layout.dataOffsetBytes + slotOf(handle, layout) * layout.pageSizeBytes
 }
 
 export function handleCount(runs: readonly HandleRun[]): number {

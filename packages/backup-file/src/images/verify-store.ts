@@ -1,5 +1,5 @@
 import * as nodeFileSystem from 'node:fs'
-import { abortError, assertKnownOptions, pace, systemError } from '@spillway/core'
+import { abortError, assertKnownOptions, type HandleRuns, pace, systemError } from '@spillway/core'
 import { ChecksumTable } from '../checksum-table.ts'
 import { type FileSystem, Files } from '../file-system.ts'
 import { messageOf, type NativeModule, optionalNative } from '../native.ts'
@@ -7,10 +7,9 @@ import { openWhenFree } from '../owner-wait.ts'
 import { openPageSums } from '../page-sum.ts'
 import { type FoundImage, findImage } from './find-images.ts'
 import { ImageBlocks } from './image-blocks.ts'
-import type { KeptPages } from './image-code.ts'
 import { openStoreToLook } from './persistent-file.ts'
 import { findRoot, type ImageEntry } from './root.ts'
-import { offsetOf, type StoreFile, type StoreLayout } from './store-file.ts'
+import { offsetOf, type StoreFile, type StoreLayout, slotOf } from './store-file.ts'
 import { keyOf, layoutOf, type StoreHeader } from './store-header.ts'
 import { storeFileOf } from './system-store-file.ts'
 
@@ -117,14 +116,15 @@ class StoreVerifier {
     this.#signal = signal
     this.#blocks = new ImageBlocks(file, this.layout)
     this.#checksums = new ChecksumTable(header.salt)
-    const { slotRange } = this.layout
-    this.#slotOf = (handle) => handle - Math.floor(handle / slotRange) * slotRange
+    this.#slotOf = (handle) => slotOf(handle, this.layout)
   }
 
   async verify(name: string, entry: ImageEntry): Promise<ImageReport> {
     let found: FoundImage
     try {
-      found = await findImage(this.#blocks, entry)
+      found = await findImage(this.#blocks, entry, ({ keeps, sums }) =>
+        this.#checksums.restore(keeps, sums, this.#slotOf),
+      )
     } catch (failure) {
       return { name, pages: 0, problems: [`its metadata cannot be read: ${messageOf(failure)}`] }
     }
@@ -139,15 +139,14 @@ class StoreVerifier {
       problems.push(`what it says of its pages cannot be read: ${messageOf(failure)}`)
     }
     let pages = 0
-    for (const [index, kept] of found.kept.entries()) {
-      pages += kept.sums.length
-      problems.push(...(await this.#verifyBlock(index, kept)))
+    for (const [index, runs] of found.keeps.entries()) {
+      pages += runs.handleCount
+      problems.push(...(await this.#verifyBlock(index, runs)))
     }
     return { name, pages, problems }
   }
 
-  async #verifyBlock(index: number, { keeps, sums }: KeptPages): Promise<string[]> {
-    this.#checksums.restore(keeps, sums, this.#slotOf)
+  async #verifyBlock(index: number, keeps: HandleRuns): Promise<string[]> {
     const changed: number[] = []
     const unread: number[] = []
     let why = ''
@@ -167,7 +166,7 @@ class StoreVerifier {
     }
     const told = (handles: readonly number[], what: string) => {
       const offsetBytes = offsetOf(handles[0]!, this.layout)
-      return `block ${index}: ${handles.length} of ${sums.length} pages ${what}, the first at byte ${offsetBytes} of the file`
+      return `block ${index}: ${handles.length} of ${keeps.handleCount} pages ${what}, the first at byte ${offsetBytes} of the file`
     }
     const problems: string[] = []
     if (changed.length > 0) problems.push(told(changed, 'are not what was saved'))

@@ -1,6 +1,6 @@
 import { type HandleRun, type HandleRuns, ImageTable, PageHolds, SpillwayError } from '@spillway/core'
 import { FileImages, type ImagePlace, referencesOf } from '../../src/images/file-images.ts'
-import { findImages } from '../../src/images/find-images.ts'
+import { type FoundImages, findImages, type NoteSums } from '../../src/images/find-images.ts'
 import { encodeRoot, rootOffset } from '../../src/images/root.ts'
 import { offsetOf, type StoreFile, type StoreLayout } from '../../src/images/store-file.ts'
 import type { LosingFile } from '../losing-file/losing-file.ts'
@@ -26,28 +26,28 @@ export class SmallStore {
   readonly #file: LosingFile
   readonly #slots: SmallSlots
   readonly #holds: PageHolds
-  readonly #sums = new Map<number, number>()
+  readonly #sums: Map<number, number>
   readonly #words = new Uint32Array(pageBytes / 4)
 
   private constructor(
     file: LosingFile,
     io: StoreFile,
     slots: SmallSlots,
-    found: Awaited<ReturnType<typeof findImages>>,
+    found: FoundImages & { readonly sums: Map<number, number> },
   ) {
+    this.#sums = found.sums
     this.#file = file
     this.#slots = slots
     this.#holds = new PageHolds((handle) => handle % layout.slotRange)
     this.rootTorn = found.rootTorn
     const kept = new Map()
-    for (const [name, { revision, place, kept: blocks }] of found.images) {
+    for (const [name, { revision, place, keeps }] of found.images) {
       slots.adopt(referencesOf(place).flatMap(({ runs }) => runs))
-      for (const { keeps, sums } of blocks) {
-        slots.adopt([...keeps])
-        this.#holds.keep(keeps)
-        for (const [index, handle] of handlesOf(keeps).entries()) this.#sums.set(handle, sums[index]!)
+      for (const runs of keeps) {
+        slots.adopt([...runs])
+        this.#holds.keep(runs)
       }
-      kept.set(name, { revision, place, keeps: blocks.map(({ keeps }) => keeps) })
+      kept.set(name, { revision, place, keeps })
     }
     const sync = async () => {
       await Promise.all([io.sync(), this.duringSync?.()])
@@ -85,8 +85,14 @@ export class SmallStore {
 
   static async open(file: LosingFile, capacitySlots = layout.slotRange - 1): Promise<SmallStore> {
     const io = ioOf(file)
-    const found = await findImages(io, layout, key)
-    return new SmallStore(file, io, new SmallSlots(capacitySlots, found.root.generation), found)
+    const sums = new Map<number, number>()
+    const noteSums: NoteSums = ({ keeps, sums: bytes }) => {
+      const view = new DataView(bytes.buffer, bytes.byteOffset)
+      for (const [index, handle] of handlesOf(keeps).entries()) sums.set(handle, view.getInt32(index * 4, true))
+    }
+    const found = await findImages(io, layout, key, { noteSums })
+    const slots = new SmallSlots(capacitySlots, found.root.generation)
+    return new SmallStore(file, io, slots, { ...found, sums })
   }
 
   get usedSlots(): number {

@@ -117,9 +117,13 @@ export class ByteReader {
     const lows = viewOf(this.raw(count * 4))
     const highs = viewOf(this.raw(count * highBytes))
     const values = new Float64Array(count)
-    for (let index = 0; index < count; index++) {
-      const high = highBytes === 2 ? highs.getUint16(index * 2, true) : highs.getUint32(index * 4, true)
-      values[index] = least + high * 2 ** 32 + lows.getUint32(index * 4, true)
+    for (let index = 0; index < count; index++) values[index] = least + lows.getUint32(index * 4, true)
+    if (highBytes === 2) {
+      for (let index = 0; index < count; index++)
+        values[index] += highs.getUint16(index * 2, true) * 2 ** 32
+    } else {
+      for (let index = 0; index < count; index++)
+        values[index] += highs.getUint32(index * 4, true) * 2 ** 32
     }
     return values
   }

@@ -28,13 +28,39 @@ export class PageHolds {
 
   /** The same, for pages that an image keeps. */
   holdKept(runs: HandleRuns): void {
-    for (let run = 0; run < runs.length; run++) this.#hold(this.#slotOf(runs.firsts[run]), runs.countOf(run))
+    const { firsts, counts } = runs
+    if (counts === undefined)
+      this.#pagesOnlyOfImages -= this.#countSingles(firsts, this.#holders, { others: this.#images, have: true })
+    else for (let run = 0; run < firsts.length; run++) this.#hold(this.#slotOf(firsts[run]), counts[run])
+  }
+
+  /** Adds one for each of these pages, of which there may be millions; says for how many it was the first, and `others` have some, or none. */
+  #countSingles(
+    handles: Float64Array,
+    counts: SlotCounts,
+    { others, have }: { readonly others: SlotCounts; readonly have: boolean },
+  ): number {
+    let found = 0
+    let number = -1
+    let [own, other] = [noCounts, noCounts]
+    for (let index = 0; index < handles.length; index++) {
+      const slot = this.#slotOf(handles[index])
+      const block = Math.floor(slot / blockSlots)
+      if (block !== number) {
+        number = block
+        own = counts.blockOf(slot)
+        other = others.foundBlockOf(slot)
+      }
+      const at = slot - block * blockSlots
+      if (++own[at] === 1 && other[at] > 0 === have) found++
+    }
+    return found
   }
 
   #hold(firstSlot: number, count: number): void {
     for (let done = 0; done < count; ) {
       const slot = firstSlot + done
-      const from = slot % blockSlots
+      const from = slot - Math.floor(slot / blockSlots) * blockSlots
       const to = Math.min(blockSlots, from + count - done)
       this.#pagesOnlyOfImages -= held(this.#holders.blockOf(slot), this.#images.foundBlockOf(slot), from, to)
       done += to - from
@@ -67,13 +93,16 @@ export class PageHolds {
 
   /** Gives an image one hold on each of these live pages. */
   keep(runs: HandleRuns): void {
-    for (let run = 0; run < runs.length; run++) this.#keep(this.#slotOf(runs.firsts[run]), runs.countOf(run))
+    const { firsts, counts } = runs
+    if (counts === undefined)
+      this.#pagesOnlyOfImages += this.#countSingles(firsts, this.#images, { others: this.#holders, have: false })
+    else for (let run = 0; run < firsts.length; run++) this.#keep(this.#slotOf(firsts[run]), counts[run])
   }
 
   #keep(firstSlot: number, count: number): void {
     for (let done = 0; done < count; ) {
       const slot = firstSlot + done
-      const from = slot % blockSlots
+      const from = slot - Math.floor(slot / blockSlots) * blockSlots
       const to = Math.min(blockSlots, from + count - done)
       this.#pagesOnlyOfImages += kept(this.#images.blockOf(slot), this.#holders.foundBlockOf(slot), from, to)
       done += to - from

@@ -85,6 +85,17 @@ export class Region {
     this.longestAtMost = Math.min(this.longestAtMost, this.freeCount)
   }
 
+  /** Makes a free slot live; false when it is not free. */
+  takeOne(slot: number, generation: number): boolean {
+    const bit = 1 << (slot & 31)
+    if ((this.#free[slot >>> 5] & bit) === 0) return false
+    this.#free[slot >>> 5] &= ~bit
+    this.freeCount--
+    if (this.longestAtMost > this.freeCount) this.longestAtMost = this.freeCount
+    this.#generations.setOne(generation, slot)
+    return true
+  }
+
   /** Whether none of these slots is live or free. */
   isRetired(slot: number, count: number): boolean {
     return firstSetBit(this.#free, slot, count) < 0 && this.firstNotOf(0, slot, count) < 0

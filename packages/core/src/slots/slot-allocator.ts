@@ -122,7 +122,11 @@ export class SlotAllocator {
     const isHandle = generation >= 1 && generation <= this.#maxGeneration
     if (!isHandle || firstSlot + count > this.capacitySlots)
       throw new RangeError(`${count} handles from ${first} on are not of this allocator`)
-    if (this.#space.takeExactly(firstSlot, count, generation)) {
+    const isTaken =
+      count === 1
+        ? this.#space.takeOne(firstSlot, generation)
+        : this.#space.takeExactly(firstSlot, count, generation)
+    if (isTaken) {
       this.#live += count
       this.#highWater = Math.max(this.#highWater, firstSlot + count)
     } else if (count > 1) {

@@ -70,13 +70,24 @@ export class SlotGenerations {
   set(generation: number, slot: number, count: number): void {
     if (this.#low === undefined && !this.#setByWord(generation, slot, count)) this.#goBySlot()
     if (this.#low === undefined) return
-    if (count === 1) {
-      this.#low[slot] = generation & 0xffff
-      this.#high![slot] = generation >>> 16
-      return
-    }
     this.#low.fill(generation & 0xffff, slot, slot + count)
     this.#high!.fill(generation >>> 16, slot, slot + count)
+  }
+
+  /** The same for one slot that is not live, and a generation that is not 0. */
+  setOne(generation: number, slot: number): void {
+    if (this.#low === undefined) {
+      const word = slot >>> 5
+      const live = this.#live[word]
+      if (live === 0 || this.#ofWord[word] === generation) {
+        this.#live[word] = live | (1 << (slot & 31))
+        this.#ofWord[word] = generation
+        return
+      }
+      this.#goBySlot()
+    }
+    this.#low![slot] = generation & 0xffff
+    this.#high![slot] = generation >>> 16
   }
 
   /** False when another generation is live in one of the words; some of the slots may be set then. */

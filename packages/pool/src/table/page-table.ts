@@ -163,13 +163,15 @@ export class PageTable {
   #fillLeaf(page: number, handles: Float64Array): void {
     let leaf: Float64Array | undefined
     const start = page & (this.blockPages - 1)
+    let pages = 0
     for (let index = 0; index < handles.length; index++) {
       const handle = handles[index]!
       if (handle === 0) continue
       leaf ??= this.#leafToFill(page)
       leaf[start + index] = handleEntry(handle)
-      this.storedPages++
+      pages++
     }
+    this.storedPages += pages
   }
 
   #leafToFill(page: number): Float64Array {
