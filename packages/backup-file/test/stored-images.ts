@@ -29,7 +29,8 @@ export async function storedImages(backup: Backup): Promise<Map<string, Content>
       if (Buffer.compare(into, pagesOf(words)) !== 0)
         throw new Error(`block ${index} of ${name} has other pages`)
     }
-    for (const { first, count } of keeps.flatMap((runs) => [...runs])) for (let at = 0; at < count; at++) kept.add(first + at)
+    for (const { first, count } of keeps.flatMap((runs) => [...runs]))
+      for (let at = 0; at < count; at++) kept.add(first + at)
     await backup.drop(keeps.flatMap((runs) => [...runs]))
     contents.set(name, content)
   }

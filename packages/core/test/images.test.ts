@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import {
+  checksum,
   decodeImage,
   encodeImage,
   encodeImageBlock,
@@ -81,6 +82,38 @@ describe('the image of a buffer', () => {
       const odd = runs.filter(({ page }) => page % 3 > 0)
       expect(decodeImage(encodeImage(imageOf(imageBlockPages, odd))).runs).toEqual(odd)
     }
+  })
+})
+
+describe('runs of handles', () => {
+  it('are the same in little memory, of single pages and of longer runs', () => {
+    for (const runs of [
+      [],
+      [
+        { first: 2 ** 52, count: 1 },
+        { first: 3, count: 1 },
+      ],
+      [
+        { first: 9, count: 1 },
+        { first: 2 ** 40, count: 700 },
+      ],
+    ]) {
+      const packed = HandleRuns.of(runs)
+      expect([...packed]).toEqual(runs)
+      expect(packed.handleCount).toBe(runs.reduce((sum, { count }) => sum + count, 0))
+      expect(HandleRuns.of(packed)).toBe(packed)
+    }
+    expect(HandleRuns.of([{ first: 3, count: 1 }]).counts).toBeUndefined()
+  })
+})
+
+describe('a checksum', () => {
+  it('is CRC-32C, whatever the length (RFC 3720)', () => {
+    const sum = (bytes: Uint8Array) => checksum(bytes) >>> 0
+    expect(sum(new TextEncoder().encode('123456789'))).toBe(0xe3069283)
+    expect(sum(new Uint8Array(32))).toBe(0x8a9136aa)
+    expect(sum(new Uint8Array(32).fill(0xff))).toBe(0x62a8ab43)
+    expect(sum(Uint8Array.from({ length: 32 }, (_, index) => index))).toBe(0x46dd794e)
   })
 })
 

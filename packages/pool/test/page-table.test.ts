@@ -42,6 +42,22 @@ describe('the page table', () => {
     expect(table.foundHandle).toBe(last)
   })
 
+  it.each([1, 8, 32])(
+    'takes a handle for each page where they are scattered, in blocks of %i pages',
+    (blockPages) => {
+      const handles = [7, 0, 0, 90, 12, 13, 0, 1, ...Array<number>(12).fill(0), 5]
+      const table = new PageTable(24, blockPages)
+      table.fillHandles(0, Float64Array.from(handles.slice(0, 16)))
+      table.fillHandles(16, Float64Array.from([...handles.slice(16), 0, 0, 0, 0, 0]))
+      const expected = [...handles, 0, 0, 0].map((handle) => (handle === 0 ? '-' : `h${handle}`))
+      expect(describePages(table)).toEqual(expected)
+      expect(table.storedPages).toBe(6)
+      for (let page = 0; page < 24; page++) table.setEmpty(page, 1)
+      expect(describePages(table)).toEqual(Array(24).fill('-'))
+      expect(table.storedPages).toBe(0)
+    },
+  )
+
   it('is one entry again when a block that was split is stored with adjacent handles', () => {
     const table = new PageTable(8, 8)
     table.setChunk(0, 4, 4)

@@ -29,6 +29,42 @@ describe('an image of a buffer', () => {
     await subject.expectImage('none', new Uint8Array(0))
   })
 
+  it.each([0, 2, 9])(
+    'has pages whose handles are scattered, and empty ones between, in chunks up to order %i',
+    async (maxOrder) => {
+      const medium = new MemoryMedium()
+      const pages = 1200
+      const content = new Uint8Array(pages * page)
+      {
+        await using backup = memoryBackup({ medium })
+        await using pool = new Pool({ limitBytes: 600 * page, backup })
+        await using buffer = await pool.allocate(pages * page, { maxOrder: 0, label: 'scattered' })
+        for (const parity of [0, 1]) {
+          for (let at = parity; at < pages - 100; at += 2) {
+            if (at % 7 === 3) continue
+            content.set(pattern(page, at + 1), at * page)
+            await buffer.write(at * page, content.subarray(at * page, (at + 1) * page))
+          }
+          await buffer.backup()
+        }
+        await buffer.save()
+      }
+      await using backup = memoryBackup({ medium })
+      await using pool = new Pool({ limitBytes: 600 * page, backup })
+      const buffer = await pool.load('scattered', { maxOrder })
+      await expectContent(buffer, content)
+      const { livePages } = backup.stats()
+      await buffer.write(5 * page, pattern(page, 5000))
+      content.set(pattern(page, 5000), 5 * page)
+      await buffer.save('scattered')
+      await expectContent(buffer, content)
+      expect(backup.stats().livePages).toBe(livePages)
+      await buffer.free()
+      await backup.images!.remove('scattered')
+      expect(backup.stats().livePages).toBe(0)
+    },
+  )
+
   it('is as the buffer was at the call: what is written, purged or stored later is not in it', async () => {
     await using subject = await savedSetup()
     const { buffer, bytes } = subject

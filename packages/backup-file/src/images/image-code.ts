@@ -71,7 +71,10 @@ export function encodeEntries(entries: readonly BlockEntry[]): Uint8Array {
 /** Throws `RangeError` for what `encodeEntries` did not make. */
 export function decodeEntries(block: Uint8Array): BlockEntry[] {
   const reader = new ByteReader(block)
-  return Array.from({ length: reader.number() }, () => ({ body: readPiece(reader), pages: readPiece(reader) }))
+  return Array.from({ length: reader.number() }, () => ({
+    body: readPiece(reader),
+    pages: readPiece(reader),
+  }))
 }
 
 /** A node above nodes. */

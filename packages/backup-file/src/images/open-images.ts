@@ -129,11 +129,7 @@ function damagedOf({ images, root }: FoundImages, endSlot: number): Map<string, 
 }
 
 /** The slots that images name are in use again. */
-async function adoptPages(
-  { images }: FoundImages,
-  space: SlotSpace,
-  holds: PageHolds,
-): Promise<void> {
+async function adoptPages({ images }: FoundImages, space: SlotSpace, holds: PageHolds): Promise<void> {
   for (const { place, keeps } of images.values()) {
     for (const { runs } of referencesOf(place)) space.found.adoptMetadata(runs)
     for (const runs of keeps) {

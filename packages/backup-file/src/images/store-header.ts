@@ -39,7 +39,10 @@ export function decodeStoreHeader(block: Uint8Array, path: string): StoreHeader 
   }
   const [found, sum, body = ''] = text.slice(anyVersion.length).split('\n')
   if (found !== version && /^\d{1,6}$/.test(found!)) {
-    throw new SpillwayError('ENOTSUP', `${path} is a store of version ${found}; this build knows version ${version}`)
+    throw new SpillwayError(
+      'ENOTSUP',
+      `${path} is a store of version ${found}; this build knows version ${version}`,
+    )
   }
   if (found === version && sum === headerSum(body)) return JSON.parse(body) as StoreHeader
   throw new SpillwayError('EBADMSG', `${path} begins like a store of images, but its header is damaged`)

@@ -11,7 +11,7 @@ import {
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, it, vi } from 'vitest'
-import { type FileBackup, type FileBackupOptions, openFileBackup } from '../../src/index.ts'
+import { type FileBackup, type FileBackupOptions, openFileBackup, verifyStore } from '../../src/index.ts'
 import { dataOffsetBytes } from '../../src/layout.ts'
 import { runChild } from '../children.ts'
 import { damage } from '../damage.ts'
@@ -252,6 +252,29 @@ describe('an image whose metadata is damaged', () => {
     expect(await backup.bytesAvailable()).toBe(before + 4 * 4096 - taken)
     expect((await storedImages(backup)).get('a')).toEqual(way === 'remove' ? undefined : [[9]])
   })
+})
+
+it('loads no image whose body is damaged, EBADMSG, keeps its pages until it is removed, and has the others', async () => {
+  const path = freshPath()
+  const body = pattern(2, 77)
+  {
+    await using backup = await openAt(path)
+    await save(backup, 'a', [1, 2, 3])
+    const handles = await store(backup, pagesOf([4, 5]))
+    await backup.images!.save('b', { body: [{ index: 0, bytes: body }], keeps: [handles] })
+  }
+  damage(path, readFileSync(path).indexOf(body) + 4321)
+  expect((await verifyStore({ path })).images).toEqual([
+    { name: 'a', pages: 3, problems: [] },
+    { name: 'b', pages: 2, problems: [expect.stringContaining('says of its pages')] },
+  ])
+  await using backup = await openAt(path)
+  expect(backup.stats()).toMatchObject({ livePages: 5, images: { ...sound, count: 2, onlyPages: 5 } })
+  await expect(backup.images!.load('b')).rejects.toMatchObject({ code: 'EBADMSG' })
+  expect(backup.stats().images!.onlyPages).toBe(5)
+  await backup.images!.remove('b')
+  expect(backup.stats()).toMatchObject({ livePages: 3, images: sound })
+  expect(await storedImages(backup)).toEqual(new Map([['a', [[1, 2, 3]]]]))
 })
 
 it('saves nothing in a file that was cut or whose name means another: ESTALE', async () => {

@@ -61,8 +61,7 @@ export class SmallStore {
         take: async (count: number) => slots.take(count),
         giveBack: (runs: readonly HandleRun[]) => slots.giveBack(runs),
         forgetDamaged: async () => {},
-        sumsOf: (runs: HandleRuns) =>
-          Int32Array.from(handlesOf(runs), (handle) => this.#sums.get(handle)!),
+        sumsOf: (runs: HandleRuns) => Int32Array.from(handlesOf(runs), (handle) => this.#sums.get(handle)!),
         get generation() {
           return slots.generation
         },
@@ -88,7 +87,8 @@ export class SmallStore {
     const sums = new Map<number, number>()
     const noteSums: NoteSums = ({ keeps, sums: bytes }) => {
       const view = new DataView(bytes.buffer, bytes.byteOffset)
-      for (const [index, handle] of handlesOf(keeps).entries()) sums.set(handle, view.getInt32(index * 4, true))
+      for (const [index, handle] of handlesOf(keeps).entries())
+        sums.set(handle, view.getInt32(index * 4, true))
     }
     const found = await findImages(io, layout, key, { noteSums })
     const slots = new SmallSlots(capacitySlots, found.root.generation)

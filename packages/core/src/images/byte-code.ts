@@ -119,11 +119,9 @@ export class ByteReader {
     const values = new Float64Array(count)
     for (let index = 0; index < count; index++) values[index] = least + lows.getUint32(index * 4, true)
     if (highBytes === 2) {
-      for (let index = 0; index < count; index++)
-        values[index] += highs.getUint16(index * 2, true) * 2 ** 32
+      for (let index = 0; index < count; index++) values[index] += highs.getUint16(index * 2, true) * 2 ** 32
     } else {
-      for (let index = 0; index < count; index++)
-        values[index] += highs.getUint32(index * 4, true) * 2 ** 32
+      for (let index = 0; index < count; index++) values[index] += highs.getUint32(index * 4, true) * 2 ** 32
     }
     return values
   }

@@ -1,7 +1,7 @@
 import type { ImageBlock, ImageContent, LoadedImage } from '../contract.ts'
 import { SpillwayError, staleHandleError } from '../errors.ts'
-import { pace } from '../pace.ts'
 import { HandleRuns } from '../handle-runs.ts'
+import { pace } from '../pace.ts'
 
 /** What counting one page costs, as bytes that are copied in the same time, and what a run costs. */
 const countedPageBytes = 8

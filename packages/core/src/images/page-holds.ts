@@ -30,7 +30,10 @@ export class PageHolds {
   holdKept(runs: HandleRuns): void {
     const { firsts, counts } = runs
     if (counts === undefined)
-      this.#pagesOnlyOfImages -= this.#countSingles(firsts, this.#holders, { others: this.#images, have: true })
+      this.#pagesOnlyOfImages -= this.#countSingles(firsts, this.#holders, {
+        others: this.#images,
+        have: true,
+      })
     else for (let run = 0; run < firsts.length; run++) this.#hold(this.#slotOf(firsts[run]), counts[run])
   }
 
@@ -95,7 +98,10 @@ export class PageHolds {
   keep(runs: HandleRuns): void {
     const { firsts, counts } = runs
     if (counts === undefined)
-      this.#pagesOnlyOfImages += this.#countSingles(firsts, this.#images, { others: this.#holders, have: false })
+      this.#pagesOnlyOfImages += this.#countSingles(firsts, this.#images, {
+        others: this.#holders,
+        have: false,
+      })
     else for (let run = 0; run < firsts.length; run++) this.#keep(this.#slotOf(firsts[run]), counts[run])
   }
 
@@ -179,7 +185,8 @@ class SlotCounts {
   /** The counts that a slot's is among, to be changed. */
   blockOf(slot: number): Uint32Array {
     const number = Math.floor(slot / blockSlots)
-    return (this.#blocks[number] ??= new Uint32Array(blockSlots))
+    this.#blocks[number] ??= new Uint32Array(blockSlots)
+    return this.#blocks[number]
   }
 
   /** The same, to be read. */
