@@ -45,7 +45,8 @@ export class PageHolds {
   ): number {
     let found = 0
     let number = -1
-    let [own, other] = [noCounts, noCounts]
+    let own: Uint32Array = noCounts
+    let other: Uint32Array = noCounts
     for (let index = 0; index < handles.length; index++) {
       const slot = this.#slotOf(handles[index])
       const block = Math.floor(slot / blockSlots)
