@@ -166,6 +166,7 @@ async function saveOnePage(order: Order): Promise<Figures> {
 
 /** A save after five chunks of 2 MiB of each gibibyte were written, and as much written into new space of a file and one sync. */
 async function savePart(order: Order): Promise<Figures> {
+  await warmUp(order)
   const backup = await openStore(order)
   const pool = openPool(backup)
   const buffer = await pool.load(name)
@@ -175,7 +176,7 @@ async function savePart(order: Order): Promise<Figures> {
   const other = openSync(`${order.path}.new`, 'w')
   const saves: number[] = []
   const writes: number[] = []
-  for (let round = 0; round < 9; round++) {
+  for (let round = 0; round < 25; round++) {
     for (let chunk = 0; chunk < count; chunk++)
       await buffer.write(random.below(order.sizeBytes / chunkBytes) * chunkBytes, piece)
     saves.push(await timed(() => buffer.save(name)))
