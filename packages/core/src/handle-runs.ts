@@ -5,18 +5,18 @@ export interface HandleRun {
 }
 
 /**
- * Runs of handles in little memory, for there may be millions of them: 8 bytes for a run where each has one page, 12 where some are
+ * Runs of handles in little memory, for there may be millions of them: 8 bytes for a run where each has one page, 16 where some are
  * longer.
  */
 export class HandleRuns implements Iterable<HandleRun> {
   /** By run: its first handle. */
   readonly firsts: Float64Array
   /** By run: how many handles it has; not there where each has one. */
-  readonly counts: Uint32Array | undefined
+  readonly counts: Float64Array | undefined
   /** Handles of all runs together. */
   readonly handleCount: number
 
-  constructor(firsts: Float64Array, counts: Uint32Array | undefined) {
+  constructor(firsts: Float64Array, counts: Float64Array | undefined) {
     this.firsts = firsts
     this.counts = counts
     this.handleCount = counts === undefined ? firsts.length : counts.reduce((sum, count) => sum + count, 0)
@@ -27,7 +27,7 @@ export class HandleRuns implements Iterable<HandleRun> {
     const all = [...runs]
     const firsts = Float64Array.from(all, ({ first }) => first)
     const isOfPages = all.every(({ count }) => count === 1)
-    return new HandleRuns(firsts, isOfPages ? undefined : Uint32Array.from(all, ({ count }) => count))
+    return new HandleRuns(firsts, isOfPages ? undefined : Float64Array.from(all, ({ count }) => count))
   }
 
   /** How many runs there are. */

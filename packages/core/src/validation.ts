@@ -98,7 +98,7 @@ function isUint8Array(value: unknown): value is Uint8Array {
 }
 
 /** Number of handles in the runs; `TypeError` or `RangeError` when a run could not have come from any backup. */
-export function countHandles(handles: Iterable<HandleRun>): number {
+export function countHandles(handles: readonly HandleRun[]): number {
   let count = 0
   for (const run of handles) {
     if (typeof run !== 'object' || run === null) throw new TypeError(`${String(run)} is not a run of handles`)

@@ -147,6 +147,17 @@ describe('a memory medium', () => {
     expect(() => memoryBackup({ medium: {} as MemoryMedium })).toThrow(TypeError)
   })
 
+  it('keeps the pages of runs that come from an iterator', async () => {
+    await using backup = memoryBackup({ medium: new MemoryMedium() })
+    const { handles } = await backup.backupPages([new Uint8Array(3 * page)])
+    await backup.images!.save('a', {
+      body: [{ index: 0, bytes: Uint8Array.of(1) }],
+      keeps: [handles.values()],
+    })
+    await backup.drop(handles)
+    expect(backup.stats()).toMatchObject({ livePages: 3, images: { onlyPages: 3 } })
+  })
+
   it('is what images need: a memory backup alone has none', async () => {
     await using backup = memoryBackup()
     expect(backup.images).toBeUndefined()

@@ -52,7 +52,7 @@ export function decodePages(bytes: Uint8Array): KeptPages {
   if (bytes.byteLength === 0) return { keeps: HandleRuns.of([]), sums: bytes }
   const reader = new ByteReader(bytes)
   const length = reader.number()
-  const counts = reader.number() === 0 ? undefined : Uint32Array.from({ length }, () => reader.number())
+  const counts = reader.number() === 0 ? undefined : Float64Array.from({ length }, () => reader.number())
   const keeps = new HandleRuns(reader.column(length), counts)
   return { keeps, sums: reader.raw(keeps.handleCount * 4) }
 }

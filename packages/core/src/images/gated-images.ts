@@ -1,5 +1,6 @@
 import type { CallGate } from '../call-gate.ts'
 import type { ImageContent, ImageStore } from '../contract.ts'
+import { HandleRuns } from '../handle-runs.ts'
 import { assertKnownOptions, countHandles } from '../validation.ts'
 
 /** Most bytes of one block of an image. */
@@ -12,8 +13,8 @@ export function gatedImages(gate: CallGate, images: ImageStoreParts): ImageStore
   return {
     async save(name, content) {
       assertImageName(name)
-      assertContent(content)
-      return await gate.run(async () => images.save(name, content))
+      const checked = checkedContent(content)
+      return await gate.run(async () => images.save(name, checked))
     },
     async load(name) {
       assertImageName(name)
@@ -53,7 +54,8 @@ export function assertImageName(name: string): void {
   }
 }
 
-function assertContent(content: ImageContent): void {
+/** What is to be saved, each list of runs read once: it may be an iterator. */
+function checkedContent(content: ImageContent): ImageContent {
   assertKnownOptions(content, ['body', 'keeps', 'since'], 'save')
   const { body, keeps, since } = content
   if (!Array.isArray(body) || !Array.isArray(keeps) || body.length !== keeps.length) {
@@ -74,5 +76,10 @@ function assertContent(content: ImageContent): void {
       throw new RangeError(`block ${index} of an image has ${bytes.byteLength} bytes, more than 1 MiB`)
     }
   }
-  for (const runs of keeps) countHandles(runs)
+  const packed = keeps.map((runs) => {
+    const all = [...runs]
+    countHandles(all)
+    return HandleRuns.of(all)
+  })
+  return { ...content, keeps: packed }
 }
