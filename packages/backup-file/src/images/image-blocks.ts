@@ -97,11 +97,12 @@ export class ImageBlocks {
     try {
       for (let found = await coming; found !== undefined; found = await coming) {
         coming = read(batches.next().value)
+        // Whether it failed is seen when what came before it was shown.
+        coming.catch(() => {})
         await this.#show(found.batch, found.filled, visit)
       }
     } finally {
       // Nobody reads from a file that may be closed next.
-      await coming.catch(() => {})
     }
   }
 

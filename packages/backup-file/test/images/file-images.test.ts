@@ -1,4 +1,6 @@
 import { describe, expect, it } from 'vitest'
+import { ImageBlocks } from '../../src/images/image-blocks.ts'
+import type { StoreFile } from '../../src/images/store-file.ts'
 import { failure } from '../faulty-file-system.ts'
 import { LosingFile } from '../losing-file/losing-file.ts'
 import { type Content, contentOf, HistoryWriter, newFile } from './history.ts'
@@ -42,6 +44,42 @@ function lastWritten(file: LosingFile, isIt: (offsetBytes: number) => boolean): 
 }
 
 const isData = (offsetBytes: number) => offsetBytes >= layout.dataOffsetBytes
+
+describe('blocks of metadata', () => {
+  const roomy = { ...layout, slotRange: 2 ** 20 }
+  const reads = (failing: number, content = new Map<number, Uint8Array>()) => {
+    let count = 0
+    const file: StoreFile = {
+      read: async (into, offsetBytes) => {
+        if (count++ === failing) throw failure('EIO')
+        into.set(content.get(offsetBytes)!.subarray(0, into.byteLength))
+      },
+      write: async (bytes, offsetBytes) => void content.set(offsetBytes, bytes.slice()),
+      sync: async () => {},
+    }
+    return new ImageBlocks(file, roomy)
+  }
+
+  it('come in order, long ones and those that lie in nodes, and a read ahead that fails is told once', async () => {
+    const content = new Map<number, Uint8Array>()
+    const long = Array.from({ length: 40 }, (_, index) => new Uint8Array(100_000).fill(index + 1))
+    const blocks = long.flatMap((block, index) => [block, Uint8Array.of(index), new Uint8Array(0)])
+    let next = roomy.slotRange
+    const pieces = await reads(-1, content).writePieces(blocks, async (count) => {
+      next += count
+      return [{ first: next - count, count }]
+    })
+    const found: Uint8Array[] = []
+    await reads(-1, content).readPieces(pieces, (bytes) => void found.push(bytes.slice()))
+    expect(found).toEqual(blocks)
+    for (const failing of [0, 1, 2]) {
+      const seen: number[] = []
+      const reading = reads(failing, content).readPieces(pieces, (bytes) => void seen.push(bytes.byteLength))
+      await expect(reading).rejects.toMatchObject({ code: 'EIO' })
+      expect(seen.length > 0).toBe(failing > 0)
+    }
+  })
+})
 
 describe('images in a file', () => {
   it('are there in the next process with all they keep, and nothing else takes space', async () => {
