@@ -11,15 +11,12 @@ import { FoundSlots } from './found-slots.ts'
 import { freshUnits } from './fresh-units.ts'
 import { HolePuncher } from './hole-puncher.ts'
 import { inTurn } from './in-turn.ts'
+import { LongWarmRuns } from './long-warm-runs.ts'
 import { MetadataSlots } from './metadata-slots.ts'
 import type { SlotSpaceParts, TakenSlots, TakeOptions, Taking } from './slot-space-parts.ts'
 
 /** Space is reserved in pieces of this size: btrfs gives a piece back only when no page of it is used. */
 const reservedPieceBytes = 1024 * 1024
-/** Warm slots that lie together in this much, as much as the largest request, are used before others. */
-const longRunBytes = 2 * 1024 * 1024
-/** Runs of them that one search looks at: a longer one may come later, but not within a bounded time. */
-const looksAtWarmRuns = 8
 /** Pieces between two looks at what others leave. */
 const piecesPerLook = 8
 
@@ -42,8 +39,7 @@ export class SlotSpace {
   readonly #backed = new BitSet()
   /** Those of them that are free. */
   readonly #warm = new BitSet()
-  /** Where the last search for long runs of them ended. */
-  #warmCursor = 0
+  readonly #longWarmRuns: LongWarmRuns
   readonly #puncher: HolePuncher | undefined
   /** Slots at the puncher that are not known to have space. */
   #bareQueuedSlots = 0
@@ -60,6 +56,8 @@ export class SlotSpace {
       capacitySlots: parts.capacitySlots,
       ...(parts.generation !== undefined && { generationSeed: parts.generation }),
     })
+    const mayReuse = parts.storage.overwritesInPlace
+    this.#longWarmRuns = new LongWarmRuns(this.slots, this.#warm, mayReuse ? parts.pageSizeBytes : undefined)
     this.found = new FoundSlots({
       slots: this.slots,
       metadata: this.#metadata,
@@ -337,7 +335,7 @@ export class SlotSpace {
   async #allocate(wanted: number, taking: Taking): Promise<HandleRun | undefined> {
     for (;;) {
       const most = Math.min(wanted, this.#freeFor(taking))
-      const run = most > 0 ? (this.#longWarmRun(most) ?? this.slots.allocateRun(most)) : undefined
+      const run = most > 0 ? (this.#longWarmRuns.take(most) ?? this.slots.allocateRun(most)) : undefined
       if (run !== undefined) {
         // At once, so that nobody who guesses these handles finds them live.
         this.#underWay.add(run)
@@ -348,27 +346,6 @@ export class SlotSpace {
       if ((this.#puncher?.queuedSlots ?? 0) === 0) return undefined
       await this.#puncher!.release(wanted)
     }
-  }
-
-  /**
-   * Adjacent warm slots for a call that wants many: what the file has is written in less time than new space, and nothing is punched
-   * for it later. Short runs, and the ends of long ones, are left to others, since what is stored together should lie together.
-   */
-  #longWarmRun(wanted: number): HandleRun | undefined {
-    const least = Math.max(1, longRunBytes / this.#parts.pageSizeBytes)
-    if (wanted < least || this.#warm.count < least || !this.#parts.storage.overwritesInPlace) return undefined
-    for (let look = 0; look < looksAtWarmRuns; look++) {
-      const warm = this.#warm.runFrom(this.#warmCursor, wanted)
-      if (warm === undefined) {
-        this.#warmCursor = 0
-        continue
-      }
-      const count = warm.count === wanted ? wanted : warm.count - (warm.count % least)
-      const run = count > 0 ? this.slots.allocateAt(warm.first, count) : undefined
-      this.#warmCursor = warm.first + (run ?? warm).count
-      if (run !== undefined) return run
-    }
-    return undefined
   }
 
   /** Free slots that may be taken: pages leave some to metadata. */
