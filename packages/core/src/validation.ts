@@ -93,7 +93,7 @@ function spanName(which: number | string): string {
 }
 
 /** Whether it is a Uint8Array or a subclass of it, of this realm or of another (a vm context, a test runner's). */
-function isUint8Array(value: unknown): value is Uint8Array {
+export function isUint8Array(value: unknown): value is Uint8Array {
   return ArrayBuffer.isView(value) && (value as Uint8Array)[Symbol.toStringTag] === 'Uint8Array'
 }
 

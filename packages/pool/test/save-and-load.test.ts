@@ -599,6 +599,7 @@ describe('a load', () => {
       strange: { body: [{ index: 0, bytes: pattern(100) }], keeps: [[]] },
       short: { body: [blocks[0]!], keeps: [[]] },
       'does not keep its pages': { body: blocks, keeps: keeps.map(() => []) },
+      'keeps pages in its head': { body: blocks, keeps: [[...keeps[1]!], ...keeps.slice(1)] },
       'keeps others': { body: [blocks[0]!, { index: 1, bytes: new Uint8Array(0) }], keeps },
     }
     for (const [name, content] of Object.entries(broken)) {

@@ -84,7 +84,6 @@ export class FileImages implements ImageMedium<ImagePlace> {
 
   async write(change: ImageChange, before: ImagePlace | undefined): Promise<ImagePlace> {
     this.sync.assertSound()
-    if (before?.isDamaged) throw damaged(`metadata of image ${change.name} is damaged`)
     const taken: HandleRun[] = []
     let written: { place: ImagePlace; replaced: readonly Reference[] }
     let root: Root
@@ -107,8 +106,12 @@ export class FileImages implements ImageMedium<ImagePlace> {
     return written.place
   }
 
-  async read(name: string, place: ImagePlace): Promise<Uint8Array[]> {
+  assertWhole(name: string, place: ImagePlace): void {
     if (place.isDamaged) throw damaged(`metadata of image ${name} is damaged`)
+  }
+
+  async read(name: string, place: ImagePlace): Promise<Uint8Array[]> {
+    this.assertWhole(name, place)
     const body: Uint8Array[] = []
     // A copy: the caller may keep it, and what it was read with is larger.
     await this.#blocks.readPieces(

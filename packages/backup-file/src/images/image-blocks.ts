@@ -103,6 +103,7 @@ export class ImageBlocks {
       }
     } finally {
       // Nobody reads from a file that may be closed next.
+      await coming.catch(() => {})
     }
   }
 

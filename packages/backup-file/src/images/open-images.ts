@@ -46,7 +46,9 @@ export async function findStore(
   const file = storeFileOf(files, store.file.fileDescriptor, store.assertUnchanged)
   const found = await findImages(file, layout, keyOf(header), { noteSums, signal })
   const { size } = await files.fstat(store.file.fileDescriptor)
-  const endSlot = Math.ceil(Math.max(0, size - header.dataOffsetBytes) / header.pageSizeBytes)
+  const pagesOfFile = Math.ceil(Math.max(0, size - header.dataOffsetBytes) / header.pageSizeBytes)
+  // Longer it is where an opening was killed while it tried out what the file system can.
+  const endSlot = Math.min(header.slots, pagesOfFile)
   if (found.rootTorn) {
     const what = `a save in ${store.file.place} was not finished, or its root was damaged later; the images before it are used`
     process.emitWarning(what, { type: 'SpillwayWarning', code: 'SPILLWAY_ROOT_TORN' })

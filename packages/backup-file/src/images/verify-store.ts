@@ -88,12 +88,14 @@ function directly(file: StoreFile, fileDescriptor: number, native: NativeModule[
     // The file system has no direct I/O.
   }
   const read: StoreFile['read'] = async (into, offsetBytes) => {
+    const wasDirect = isDirect
     try {
       await file.read(into, offsetBytes)
     } catch (failure) {
-      if (!isDirect) throw failure
+      if (!wasDirect) throw failure
+      // Another may have been refused meanwhile.
+      if (isDirect) native!.setDirect(fileDescriptor, false)
       isDirect = false
-      native!.setDirect(fileDescriptor, false)
       await file.read(into, offsetBytes)
     }
   }

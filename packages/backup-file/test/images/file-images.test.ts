@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises'
 import { describe, expect, it } from 'vitest'
 import { ImageBlocks } from '../../src/images/image-blocks.ts'
 import type { StoreFile } from '../../src/images/store-file.ts'
@@ -59,6 +60,35 @@ describe('blocks of metadata', () => {
     }
     return new ImageBlocks(file, roomy)
   }
+
+  it('are read by nobody any more when a read has ended', async () => {
+    const content = new Map<number, Uint8Array>()
+    const blocks = Array.from({ length: 40 }, (_, index) => new Uint8Array(100_000).fill(index + 1))
+    let next = roomy.slotRange
+    const pieces = await reads(-1, content).writePieces(blocks, async (count) => {
+      next += count
+      return [{ first: next - count, count }]
+    })
+    let underWay = 0
+    const slow = new ImageBlocks(
+      {
+        read: async (into, offsetBytes) => {
+          underWay++
+          await delay(20)
+          into.set(content.get(offsetBytes)!.subarray(0, into.byteLength))
+          underWay--
+        },
+        write: async () => {},
+        sync: async () => {},
+      },
+      roomy,
+    )
+    const stop = () => {
+      throw new RangeError('enough')
+    }
+    await expect(slow.readPieces(pieces, stop)).rejects.toThrow('enough')
+    expect(underWay).toBe(0)
+  })
 
   it('come in order, long ones and those that lie in nodes, and a read ahead that fails is told once', async () => {
     const content = new Map<number, Uint8Array>()

@@ -40,6 +40,10 @@ async function save(backup: FileBackup, name: string, words: readonly number[]):
   }
 }
 
+function words(count: number, first: number): number[] {
+  return Array.from({ length: count }, (_, index) => first + index)
+}
+
 /** A closed store with an image `a` of three pages. */
 async function closedStore(): Promise<string> {
   const path = freshPath()
@@ -275,6 +279,41 @@ it('loads no image whose body is damaged, EBADMSG, keeps its pages until it is r
   await backup.images!.remove('b')
   expect(backup.stats()).toMatchObject({ livePages: 3, images: sound })
   expect(await storedImages(backup)).toEqual(new Map([['a', [[1, 2, 3]]]]))
+})
+
+it('opens a full store that is a page too long, as after a kill while it tried out the file', async () => {
+  const path = freshPath()
+  const full = { capacityBytes: 64 * 4096 }
+  {
+    await using backup = await openAt(path, full)
+    await save(backup, 'a', [1, 2, 3])
+  }
+  const { size } = statSync(path)
+  const slots = 64 + 65
+  truncateSync(path, dataOffsetBytes + (slots + 1) * 4096)
+  expect(size).toBeLessThan(dataOffsetBytes + slots * 4096)
+  await using backup = await openAt(path, full)
+  expect(await storedImages(backup)).toEqual(new Map([['a', [[1, 2, 3]]]]))
+  await save(backup, 'b', words(50, 7))
+  expect((await storedImages(backup)).get('b')).toEqual([words(50, 7)])
+})
+
+it('says EBADMSG of a save that goes on from a damaged image', async () => {
+  const path = freshPath()
+  let since: string
+  {
+    await using backup = await openAt(path)
+    await save(backup, 'a', [1, 2, 3])
+    const image = await backup.images!.load('a')
+    since = image.revision
+    await backup.drop(image.keeps.flatMap((runs) => [...runs]))
+  }
+  // The node above its only block: the three pages come first.
+  damage(path, dataOffsetBytes + 3 * 4096 + 3)
+  await using backup = await openAt(path)
+  expect(backup.stats().images!.damaged).toBe(1)
+  const change = { body: [{ index: 1, bytes: Uint8Array.of(1) }], keeps: [[]], since }
+  await expect(backup.images!.save('a', change)).rejects.toMatchObject({ code: 'EBADMSG' })
 })
 
 it('saves nothing in a file that was cut or whose name means another: ESTALE', async () => {

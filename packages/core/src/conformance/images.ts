@@ -215,6 +215,8 @@ function refusing({ test }: Suite): void {
     const block = (index: number) => ({ index, bytes: Uint8Array.of(1) })
     await refuses(RangeError, 'a gap', () => store.save('a', { body: [block(0), block(2)], keeps: [[], []] }))
     await refuses(RangeError, 'twice', () => store.save('a', { body: [block(0), block(0)], keeps: [[], []] }))
+    const wide = { index: 0, bytes: new Uint16Array(4) as unknown as Uint8Array }
+    await refuses(TypeError, 'wide elements', () => store.save('a', { body: [wide], keeps: [[]] }))
     await refuses(TypeError, 'no keeps', () => store.save('a', { body: [block(0)], keeps: [] }))
     await refuses(TypeError, 'since', () => store.save('a', { ...good, since: 5 as unknown as string }))
     await refuses(RangeError, 'a run', () =>

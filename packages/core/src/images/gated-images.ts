@@ -1,7 +1,7 @@
 import type { CallGate } from '../call-gate.ts'
 import type { ImageContent, ImageStore } from '../contract.ts'
 import { HandleRuns } from '../handle-runs.ts'
-import { assertKnownOptions, countHandles } from '../validation.ts'
+import { assertKnownOptions, countHandles, isUint8Array } from '../validation.ts'
 
 /** Most bytes of one block of an image. */
 export const maxImageBlockBytes = 2 ** 20
@@ -71,7 +71,7 @@ function checkedContent(content: ImageContent): ImageContent {
       throw new RangeError(`block ${index} comes after block ${last} of an image`)
     }
     last = index
-    if (!ArrayBuffer.isView(bytes)) throw new TypeError(`block ${index} of an image is not a Uint8Array`)
+    if (!isUint8Array(bytes)) throw new TypeError(`block ${index} of an image is not a Uint8Array`)
     if (bytes.byteLength > maxImageBlockBytes) {
       throw new RangeError(`block ${index} of an image has ${bytes.byteLength} bytes, more than 1 MiB`)
     }

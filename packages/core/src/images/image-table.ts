@@ -26,6 +26,8 @@ export interface ImageMedium<Place> {
    * what it was, unless `isUncertain` says otherwise.
    */
   write(change: ImageChange, before: Place | undefined): Promise<Place>
+  /** Throws `EBADMSG` for an image of which not enough is known to change it. */
+  assertWhole?(name: string, place: Place): void
   /** All blocks of an image. */
   read(name: string, place: Place): Promise<Uint8Array[]>
   /** Makes it durable that the image is gone; throws as `write` does. */
@@ -135,6 +137,7 @@ export class ImageTable<Place> {
     const before = this.#images.get(name)
     this.#assertFollows(name, before, since)
     const goesOn = typeof since === 'string' && before !== undefined
+    if (goesOn) this.#medium.assertWhole?.(name, before.place)
     const keeps = goesOn ? [...before.keeps] : []
     const replaced: HandleRuns[] = goesOn ? [] : [...(before?.keeps ?? [])]
     for (const [position, { index }] of changed.entries()) {

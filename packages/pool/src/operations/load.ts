@@ -66,7 +66,7 @@ export class ImageFilling {
   readonly #buffer: BufferState
   readonly #image: LoadedImage
   /** Blocks whose pages are the buffer's now. */
-  #filled = 1
+  #filled = 0
 
   constructor(residents: ResidentSet, buffer: BufferState, image: LoadedImage) {
     this.#residents = residents
@@ -82,11 +82,12 @@ export class ImageFilling {
   /** Rejects with `EBADMSG` at the first block that is damaged, and with `EBADF` when the buffer is freed. */
   async fill(name: string, label: string): Promise<void> {
     const buffer = this.#buffer
-    const { body, revision } = this.#image
+    const { body, keeps, revision } = this.#image
     // Whoever frees the buffer waits for it.
     buffer.operations++
     try {
-      for (; this.#filled < body.length; this.#filled++) {
+      if (keeps[0]!.length > 0) throw damaged(0)
+      for (this.#filled = 1; this.#filled < body.length; this.#filled++) {
         if (buffer.closing) throw closedBuffer(buffer)
         this.#fillBlock(this.#filled)
         const turn = pace()
@@ -108,10 +109,7 @@ export class ImageFilling {
     const { body, keeps } = this.#image
     const pages = new BlockPages(keeps[index]!, this.#buffer.table.pageCount)
     decodeImageBlock(index, body[index]!, pages)
-    if (!pages.isWhole) {
-      const what = `block ${index} of the image does not have all that it keeps`
-      throw new SpillwayError('EBADMSG', what)
-    }
+    if (!pages.isWhole) throw damaged(index)
     for (const { page, handle, count } of pages.runs)
       this.#residents.setStored(this.#buffer, page, { first: handle, count })
     if (pages.scattered !== undefined)
@@ -162,4 +160,8 @@ class BlockPages implements PageReceiver {
     }
     this.scattered = handles
   }
+}
+
+function damaged(index: number): SpillwayError {
+  return new SpillwayError('EBADMSG', `block ${index} of the image does not have all that it keeps`)
 }
