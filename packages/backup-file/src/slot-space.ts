@@ -1,7 +1,6 @@
 import {
   BitSet,
   type HandleRun,
-  type HandleRuns,
   isFullError,
   SlotAllocator,
   SpillwayError,
@@ -255,16 +254,6 @@ export class SlotSpace {
           return Math.max(run.first, other.first)
         }
       }
-    }
-    return undefined
-  }
-
-  /** The same, of runs in little memory. */
-  firstNotLiveIn(runs: HandleRuns): number | undefined {
-    for (let run = 0; run < runs.length; run++) {
-      const first = runs.firsts[run]!
-      const count = runs.countOf(run)
-      if (!this.isLive(first, count)) return this.firstNotLive([{ first, count }])
     }
     return undefined
   }

@@ -106,8 +106,8 @@ export interface LoadedImage {
   readonly body: readonly Uint8Array[]
   readonly revision: string
   /**
-   * By block: the runs that it keeps, in the order in which they were saved; the backup's own memory, to be read only. The caller has one hold more on each of these pages, as
-   * often as it is named.
+   * By block: the runs that it keeps, in the order in which they were saved; the backup's own memory, to be read only. The caller has one
+   * hold more on each of these pages, as often as it is named.
    */
   readonly keeps: readonly HandleRuns[]
   /** How many pages those are. */

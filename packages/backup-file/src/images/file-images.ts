@@ -186,11 +186,11 @@ export class FileImages implements ImageMedium<ImagePlace> {
         if (turn !== undefined) await turn
       }
       const pages = await this.#blocks.writePieces(kept, take)
-      // A copy of what lies in nodes: the caller's memory is his own afterwards.
       const bodies = await this.#blocks.writePieces(
         some.map(({ bytes }) => bytes),
         take,
       )
+      // A copy of what lies in nodes: the caller's memory is his own afterwards.
       for (const [position, { index }] of some.entries()) {
         const body = bodies[position]!
         entries[index] = { body: isReference(body) ? body : body.slice(), pages: pages[position]! }

@@ -105,7 +105,7 @@ export async function openImages(
   )
   await medium.noteDamaged(damaged)
   const pages = {
-    firstNotLive: (runs: HandleRuns) => space.firstNotLiveIn(runs),
+    firstNotLive: (runs: HandleRuns) => space.firstNotLive([...runs]),
     hold: (runs: HandleRuns) => holds.holdKept(runs),
     keep: (runs: HandleRuns) => holds.keep(runs),
     unkeep: (runs: HandleRuns) => void space.drop(holds.unkeep(runs)),

@@ -69,7 +69,7 @@ export class KeptPages implements ImageMedium<Body> {
 
   imagesOf(backup: string, holds: PageHolds): ImageTable<Body> {
     const pages = {
-      firstNotLive: (runs: HandleRuns) => this.slots.firstNotLiveIn(runs),
+      firstNotLive: (runs: HandleRuns) => this.slots.firstNotLive([...runs]),
       hold: (runs: HandleRuns) => holds.holdKept(runs),
       keep: (runs: HandleRuns) => holds.keep(runs),
       unkeep: (runs: HandleRuns) => {

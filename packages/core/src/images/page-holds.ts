@@ -9,6 +9,8 @@ export class PageHolds {
   readonly #slotOf: (handle: number) => number
   readonly #holders = new SlotCounts()
   readonly #images = new SlotCounts()
+  readonly #toHolders: Addition = { counts: this.#holders, others: this.#images, othersHave: true }
+  readonly #toImages: Addition = { counts: this.#images, others: this.#holders, othersHave: false }
   #pagesOnlyOfImages = 0
 
   /** `slotOf` gives the slot of a live handle. */
@@ -23,52 +25,63 @@ export class PageHolds {
 
   /** Gives a holder one hold on each of these live pages. */
   hold(runs: readonly HandleRun[]): void {
-    for (const { first, count } of runs) this.#hold(this.#slotOf(first), count)
+    for (const { first, count } of runs)
+      this.#pagesOnlyOfImages -= this.#addRun(this.#slotOf(first), count, this.#toHolders)
   }
 
   /** The same, for pages that an image keeps. */
   holdKept(runs: HandleRuns): void {
-    const { firsts, counts } = runs
-    if (counts === undefined)
-      this.#pagesOnlyOfImages -= this.#countSingles(firsts, this.#holders, {
-        others: this.#images,
-        have: true,
-      })
-    else for (let run = 0; run < firsts.length; run++) this.#hold(this.#slotOf(firsts[run]), counts[run])
+    this.#pagesOnlyOfImages -= this.#addRuns(runs, this.#toHolders)
   }
 
-  /** Adds one for each of these pages, of which there may be millions; says for how many it was the first, and `others` have some, or none. */
-  #countSingles(
-    handles: Float64Array,
-    counts: SlotCounts,
-    { others, have }: { readonly others: SlotCounts; readonly have: boolean },
-  ): number {
+  /** Gives an image one hold on each of these live pages. */
+  keep(runs: HandleRuns): void {
+    this.#pagesOnlyOfImages += this.#addRuns(runs, this.#toImages)
+  }
+
+  /** Adds one for each page; says for how many it was the first, and the others had some, or none. */
+  #addRuns({ firsts, counts }: HandleRuns, to: Addition): number {
+    if (counts === undefined) return this.#addPages(firsts, to)
     let found = 0
-    let number = -1
-    let own: Uint32Array = noCounts
-    let other: Uint32Array = noCounts
-    for (let index = 0; index < handles.length; index++) {
-      const slot = this.#slotOf(handles[index])
-      const block = Math.floor(slot / blockSlots)
-      if (block !== number) {
-        number = block
-        own = counts.blockOf(slot)
-        other = others.foundBlockOf(slot)
-      }
-      const at = slot - block * blockSlots
-      if (++own[at] === 1 && other[at] > 0 === have) found++
+    for (let run = 0; run < firsts.length; run++)
+      found += this.#addRun(this.#slotOf(firsts[run]), counts[run], to)
+    return found
+  }
+
+  #addRun(firstSlot: number, count: number, to: Addition): number {
+    const { counts, others } = to
+    let found = 0
+    for (let done = 0; done < count; ) {
+      const slot = firstSlot + done
+      const first = placeOf(slot)
+      const end = Math.min(blockSlots, first + count - done)
+      const own = counts.blockOf(slot)
+      const other = others.foundBlockOf(slot)
+      for (let place = first; place < end; place++)
+        if (++own[place] === 1 && other[place] > 0 === to.othersHave) found++
+      done += end - first
     }
     return found
   }
 
-  #hold(firstSlot: number, count: number): void {
-    for (let done = 0; done < count; ) {
-      const slot = firstSlot + done
-      const from = slot - Math.floor(slot / blockSlots) * blockSlots
-      const to = Math.min(blockSlots, from + count - done)
-      this.#pagesOnlyOfImages -= held(this.#holders.blockOf(slot), this.#images.foundBlockOf(slot), from, to)
-      done += to - from
+  /** The same for single pages, of which there may be millions. */
+  #addPages(handles: Float64Array, to: Addition): number {
+    const { counts, others } = to
+    let found = 0
+    let block = -1
+    let own: Uint32Array = noCounts
+    let other: Uint32Array = noCounts
+    for (let index = 0; index < handles.length; index++) {
+      const slot = this.#slotOf(handles[index])
+      const place = placeOf(slot)
+      if (slot - place !== block) {
+        block = slot - place
+        own = counts.blockOf(slot)
+        other = others.foundBlockOf(slot)
+      }
+      if (++own[place] === 1 && other[place] > 0 === to.othersHave) found++
     }
+    return found
   }
 
   /**
@@ -93,27 +106,6 @@ export class PageHolds {
       }
     }
     return { released }
-  }
-
-  /** Gives an image one hold on each of these live pages. */
-  keep(runs: HandleRuns): void {
-    const { firsts, counts } = runs
-    if (counts === undefined)
-      this.#pagesOnlyOfImages += this.#countSingles(firsts, this.#images, {
-        others: this.#holders,
-        have: false,
-      })
-    else for (let run = 0; run < firsts.length; run++) this.#keep(this.#slotOf(firsts[run]), counts[run])
-  }
-
-  #keep(firstSlot: number, count: number): void {
-    for (let done = 0; done < count; ) {
-      const slot = firstSlot + done
-      const from = slot - Math.floor(slot / blockSlots) * blockSlots
-      const to = Math.min(blockSlots, from + count - done)
-      this.#pagesOnlyOfImages += kept(this.#images.blockOf(slot), this.#holders.foundBlockOf(slot), from, to)
-      done += to - from
-    }
   }
 
   /** Returns one hold of an image on each of these pages, all of which it has; gives those that nobody names now. */
@@ -157,22 +149,16 @@ function append(runs: HandleRun[], handle: number): void {
 const blockSlots = 2 ** 14
 const noCounts = new Uint32Array(blockSlots)
 
-/** Counts a hold on each of these slots; says how many of them only images had. */
-function held(holders: Uint32Array, images: Uint32Array, from: number, to: number): number {
-  let onlyOfImages = 0
-  for (let at = from; at < to; at++) {
-    if (++holders[at] === 1 && images[at] > 0) onlyOfImages++
-  }
-  return onlyOfImages
+/** Where holds are added, and which of their first ones are told: those on pages of which the others have a hold, or have none. */
+interface Addition {
+  readonly counts: SlotCounts
+  readonly others: SlotCounts
+  readonly othersHave: boolean
 }
 
-/** Counts a hold of an image on each of these slots; says how many of them nobody had. */
-function kept(images: Uint32Array, holders: Uint32Array, from: number, to: number): number {
-  let onlyOfImages = 0
-  for (let at = from; at < to; at++) {
-    if (++images[at] === 1 && holders[at] === 0) onlyOfImages++
-  }
-  return onlyOfImages
+/** Of a slot in its block. */
+function placeOf(slot: number): number {
+  return slot - Math.floor(slot / blockSlots) * blockSlots
 }
 
 /** A count for each slot, 0 at first, in blocks that come with the first slot counted in them. */
@@ -180,7 +166,7 @@ class SlotCounts {
   readonly #blocks: (Uint32Array | undefined)[] = []
 
   of(slot: number): number {
-    return this.foundBlockOf(slot)[slot % blockSlots]
+    return this.foundBlockOf(slot)[placeOf(slot)]
   }
 
   /** The counts that a slot's is among, to be changed. */
@@ -198,9 +184,9 @@ class SlotCounts {
   /** Returns the new count; −1, and it stays 0, where there was nothing to remove. */
   remove(slot: number): number {
     const block = this.#blocks[Math.floor(slot / blockSlots)]
-    const count = block?.[slot % blockSlots] ?? 0
+    const count = block?.[placeOf(slot)] ?? 0
     if (block === undefined || count === 0) return -1
-    block[slot % blockSlots] = count - 1
+    block[placeOf(slot)] = count - 1
     return count - 1
   }
 

@@ -1,4 +1,5 @@
 import { SpillwayError } from '../errors.ts'
+import { countOnes } from '../slots/bits.ts'
 import { maxHandle } from '../tagging.ts'
 import { assertPageSize } from '../validation.ts'
 import { ByteReader, ByteWriter, checksum } from './byte-code.ts'
@@ -191,7 +192,7 @@ function readRuns(reader: ByteReader, start: number, receiver: PageReceiver): vo
 
 function readPages(reader: ByteReader): Float64Array {
   const bits = reader.raw(bitsBytes)
-  const handles = reader.column(bits.reduce((sum, byte) => sum + onesOf(byte), 0))
+  const handles = reader.column(bits.reduce((sum, byte) => sum + countOnes(byte), 0))
   const byPage = new Float64Array(imageBlockPages)
   let next = 0
   for (let page = 0; page < imageBlockPages; page++) {
@@ -201,12 +202,6 @@ function readPages(reader: ByteReader): Float64Array {
     byPage[page] = handle
   }
   return byPage
-}
-
-function onesOf(byte: number): number {
-  let ones = 0
-  for (let rest = byte; rest !== 0; rest &= rest - 1) ones++
-  return ones
 }
 
 function encoded(index: number, write: (writer: ByteWriter) => void): Uint8Array {

@@ -85,20 +85,9 @@ export class FreeSpace {
     return firstSlot
   }
 
-  /** Takes this slot, in a region that need not have been used before; false when it is not free. There may be millions of them. */
-  takeOne(slot: number, generation: number): boolean {
-    const number = Math.floor(slot / regionSlots)
-    const region = this.#regions[number]
-    if (region === undefined) return this.takeExactly(slot, 1, generation)
-    const longestBefore = region.longestAtMost
-    if (!region.takeOne(slot - number * regionSlots, generation)) return false
-    const longest = region.longestAtMost
-    if (longest !== longestBefore) this.#shelves.move(number, shelfOf(longestBefore), shelfOf(longest))
-    return true
-  }
-
   /** Takes exactly these slots, in regions that need not have been used before; false, and takes none, when one is not free. */
   takeExactly(firstSlot: number, count: number, generation: number): boolean {
+    if (count === 1 && this.regionAt(firstSlot) !== undefined) return this.#takeOne(firstSlot, generation)
     const end = firstSlot + count
     for (let slot = firstSlot; slot < end; slot += partLength(slot, end)) {
       const length = partLength(slot, end)
@@ -113,6 +102,17 @@ export class FreeSpace {
       }
       this.#takePart(slot, partLength(slot, end), generation)
     }
+    return true
+  }
+
+  /** The same for one slot of a region in use: images of single pages have millions of them. */
+  #takeOne(slot: number, generation: number): boolean {
+    const number = Math.floor(slot / regionSlots)
+    const region = this.#regions[number]!
+    const longestBefore = region.longestAtMost
+    if (!region.takeOne(slot - number * regionSlots, generation)) return false
+    const longest = region.longestAtMost
+    if (longest !== longestBefore) this.#shelves.move(number, shelfOf(longestBefore), shelfOf(longest))
     return true
   }
 

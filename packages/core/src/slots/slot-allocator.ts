@@ -1,5 +1,4 @@
 import type { HandleRun } from '../contract.ts'
-import type { HandleRuns } from '../handle-runs.ts'
 import { assertKnownOptions } from '../validation.ts'
 import { FreeSpace, partLength } from './free-space.ts'
 import { regionSlots } from './region.ts'
@@ -122,11 +121,7 @@ export class SlotAllocator {
     const isHandle = generation >= 1 && generation <= this.#maxGeneration
     if (!isHandle || firstSlot + count > this.capacitySlots)
       throw new RangeError(`${count} handles from ${first} on are not of this allocator`)
-    const isTaken =
-      count === 1
-        ? this.#space.takeOne(firstSlot, generation)
-        : this.#space.takeExactly(firstSlot, count, generation)
-    if (isTaken) {
+    if (this.#space.takeExactly(firstSlot, count, generation)) {
       this.#live += count
       this.#highWater = Math.max(this.#highWater, firstSlot + count)
     } else if (count > 1) {
@@ -151,15 +146,6 @@ export class SlotAllocator {
   firstNotLive(runs: readonly HandleRun[]): number | undefined {
     for (let index = 0; index < runs.length; index++) {
       const stale = this.#firstNotLiveOf(runs[index].first, runs[index].count)
-      if (stale !== undefined) return stale
-    }
-    return undefined
-  }
-
-  /** The same, of runs in little memory. */
-  firstNotLiveIn(runs: HandleRuns): number | undefined {
-    for (let run = 0; run < runs.length; run++) {
-      const stale = this.#firstNotLiveOf(runs.firsts[run], runs.countOf(run))
       if (stale !== undefined) return stale
     }
     return undefined
